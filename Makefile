@@ -1,0 +1,39 @@
+# make demo: the main job, end to end.  make test: the tests.  Both set everything up on a fresh machine.
+PYTHON ?= python3
+BIN := .venv/bin
+export MLFLOW_DISABLE_TELEMETRY := true
+export DO_NOT_TRACK := true
+
+.PHONY: setup demo test test-slow check bench clean help
+
+help:  ## what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+setup: .venv/.installed  ## the environment, from pinned constraints; a second call does nothing
+
+.venv/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "asdbench needs Python 3.11 or newer, but $(PYTHON) is " + sys.version.split()[0] + "; name another one: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,postgres]'
+	@touch $@
+
+demo: setup  ## generated recordings, two small backbones, Top-M against Top-1, the leaderboard
+	$(BIN)/asdbench demo
+
+test: setup  ## the default tests
+	$(BIN)/python -m pytest
+
+test-slow: setup  ## the slow tests alone
+	$(BIN)/python -m pytest -m slow
+
+check: setup  ## lint, formatting, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup  ## the speed table: ratios against named references, measured in one run
+	$(BIN)/python -m pytest -m speed tests/speed -s
+
+clean:  ## remove what runs left behind; recordings and weights of yours are elsewhere
+	rm -rf .asdbench mlflow.db* optuna.db* mlartifacts

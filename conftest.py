@@ -1,0 +1,23 @@
+"""Settings that every test shares."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("DO_NOT_TRACK", "true")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+SHARED = Path(os.environ.get("ASDBENCH_SHARED", Path(__file__).parent.parent / "shared"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with real recordings and oracles, where there is one."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip(f"no real recordings at {SHARED}; set ASDBENCH_SHARED to a folder that holds data/ and samples/")
+    return SHARED
