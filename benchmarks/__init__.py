@@ -1,0 +1,1 @@
+"""Recordings, protocols and the official metrics of DCASE Challenge Task 2."""

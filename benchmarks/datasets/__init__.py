@@ -1,0 +1,1 @@
+"""One year a file; each declares `DATASET`."""

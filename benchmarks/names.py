@@ -1,0 +1,84 @@
+"""What the names of recordings say: read by their words, written as they are read."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from benchmarks.contract import BenchmarkError, Condition, Domain, Split
+
+NO_ATTRIBUTE = "noAttribute"  # stands in the names of clips whose attributes 2024 and 2025 withhold
+DOMAINS: dict[str, Domain] = {"source": "source", "target": "target"}
+SPLITS: dict[str, Split] = {"train": "train", "test": "test"}
+CONDITIONS: dict[str, Condition] = {"normal": "normal", "anomaly": "anomaly"}
+SECTION_RULE = "section_NN[_source|_target][_train|_test][_normal|_anomaly]_<index>[_<attribute>]"
+ID_RULE = "[normal_|anomaly_]id_NN_<index>"
+ID_NAME = re.compile(r"(?:(normal|anomaly)_)?id_([0-9]{2})_([0-9]+)")
+SECTION = re.compile(r"[0-9]{2}")
+
+
+@dataclass(frozen=True, slots=True)
+class ClipName:
+    """What the name of a recording says; None where it is silent.
+
+    Attributes:
+        section: two digits; the machine ID in 2020.
+        index: digits, without meaning (the base differs between machine types).
+        split: train or test.
+        domain: source or target.
+        condition: normal or anomaly.
+        attribute: everything behind the index, joined by "_"; None for `noAttribute` too.
+    """
+
+    section: str
+    index: str
+    split: Split | None = None
+    domain: Domain | None = None
+    condition: Condition | None = None
+    attribute: str | None = None
+
+
+def parse_name(stem: str, *, with_ids: bool = False) -> ClipName:
+    """Read the name of a recording by its words, whatever their order and number.
+
+    Args:
+        stem: file name without its ending.
+        with_ids: names of 2020, with `id` for `section`.
+
+    Raises:
+        BenchmarkError: if the name does not follow the rule.
+    """
+    if with_ids:
+        match = ID_NAME.fullmatch(stem)
+        if match is None:
+            raise BenchmarkError(f"names must follow {ID_RULE}, but got {stem}.")
+        return ClipName(section=match[2], index=match[3], condition=CONDITIONS.get(match[1]))
+    tokens = stem.split("_")
+    if len(tokens) < 3 or tokens[0] != "section" or SECTION.fullmatch(tokens[1]) is None:
+        raise BenchmarkError(f"names must follow {SECTION_RULE}, but got {stem}.")
+    domain: Domain | None = None
+    split: Split | None = None
+    condition: Condition | None = None
+    for position, token in enumerate(tokens[2:], start=2):
+        if token in DOMAINS and domain is None:
+            domain = DOMAINS[token]
+        elif token in SPLITS and split is None:
+            split = SPLITS[token]
+        elif token in CONDITIONS and condition is None:
+            condition = CONDITIONS[token]
+        elif token.isascii() and token.isdigit():
+            attribute = "_".join(tokens[position + 1 :]).rstrip("_")
+            known = attribute not in {"", NO_ATTRIBUTE}
+            return ClipName(tokens[1], token, split, domain, condition, attribute if known else None)
+        else:
+            break
+    raise BenchmarkError(f"names must follow {SECTION_RULE}, but got {stem}.")
+
+
+def format_name(name: ClipName, *, with_ids: bool = False) -> str:
+    """Write a name, without its ending, as `parse_name` reads it."""
+    if with_ids:
+        words: tuple[str | None, ...] = (name.condition, "id", name.section, name.index)
+    else:
+        words = ("section", name.section, name.domain, name.split, name.condition, name.index, name.attribute)
+    return "_".join(word for word in words if word is not None)
