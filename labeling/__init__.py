@@ -1,0 +1,1 @@
+"""Pseudo-labels for clips whose machine attributes are withheld."""

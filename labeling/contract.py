@@ -1,0 +1,116 @@
+"""What travels into and out of the labeling room: requests, ranked candidates, pseudo-labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ids: TypeAlias = NDArray[np.str_]
+Case: TypeAlias = Literal["sample-wise", "fragmented", "partial", "unlabeled", "direct"]
+FeatureKind: TypeAlias = Literal["mfcc", "latent", "none"]
+Memo: TypeAlias = Callable[[str, Callable[[], Any]], Any]
+# What labels the training clips: the paper's method, or one of the baselines that stand beside it.
+LabelSource: TypeAlias = Literal["paper", "machine", "gmm", "truth"]
+
+LABEL_SOURCES: tuple[LabelSource, ...] = ("paper", "machine", "gmm", "truth")
+CASES: tuple[Case, ...] = ("sample-wise", "fragmented", "partial", "unlabeled", "direct")
+MIN_CONFIDENCE = 0.9  # paper, section 2: "only high-confidence predictions (e.g. with >90% confidence)"
+
+
+class LabelingError(ValueError):
+    """A request that cannot be labeled, said in one sentence."""
+
+
+def forget(_name: str, make: Callable[[], Any]) -> Any:
+    """Make a value anew: the memo of a caller that keeps nothing."""
+    return make()
+
+
+@dataclass(frozen=True)
+class RankRequest:
+    """The training clips of one machine type, as a strategy sees them.
+
+    Attributes:
+        ids: (n,) clip ids, unique.
+        features: (n, d) one row a clip, of the kind that the strategy declares.
+        attributes: (n,) attribute names, None where withheld or never given.
+        case: which of the paper's cases (Table 1) this machine type is.
+        k1: nearest labeled neighbours of a clip (sample-wise).
+        k2: clusters of K-means (cluster-wise).
+        min_confidence: best confidence below which a sample-wise clip is not retained.
+        seed: of forests and clusterings.
+        domains: (n,) "source", "target" or None; only strategies that work per domain read it.
+        memo: returns the value kept under a name for these very features, making it at most once.
+    """
+
+    ids: Ids
+    features: NDArray[np.floating[Any]]
+    attributes: NDArray[np.object_]
+    case: Case
+    k1: int
+    k2: int
+    min_confidence: float = MIN_CONFIDENCE
+    seed: int = 0
+    domains: NDArray[np.object_] | None = None
+    memo: Memo = field(default=forget, compare=False)
+
+
+@dataclass(frozen=True)
+class RankedCandidates:
+    """Candidate attributes of each clip, best first; it does not depend on M.
+
+    Attributes:
+        ids: (n,) clip ids in the request's order.
+        names: (n, k) attribute names, best first; "" pads.
+        confidence: (n, k) in 0..1, never rising along a row; 0 pads.
+        retained: (n,) False where the best confidence is under `min_confidence`.
+        labeled: (n,) True where the clip's own attribute stands alone in its row.
+        case: the case that was ranked.
+        strategy: the strategy that ranked.
+    """
+
+    ids: Ids
+    names: NDArray[np.str_]
+    confidence: NDArray[np.float64]
+    retained: NDArray[np.bool_]
+    labeled: NDArray[np.bool_]
+    case: Case
+    strategy: str
+
+
+@dataclass(frozen=True)
+class PseudoLabels:
+    """The classes that fine-tuning learns.
+
+    Attributes:
+        ids: (n,) clip ids that take part in fine-tuning.
+        classes: (c,) class names, sorted; each carries its machine type in front.
+        targets: (n,) index of the clip's class, or (n, c) weights that sum to 1 a row (soft fusion).
+    """
+
+    ids: Ids
+    classes: NDArray[np.str_]
+    targets: NDArray[np.int64] | NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """One way to rank candidate attributes, declared by a file as `STRATEGY`.
+
+    Attributes:
+        name: the file's name.
+        features: the kind of features it reads.
+        cases: the cases of the paper that it serves.
+        rank: from a request to ranked candidates.
+        summary: one line for listings.
+    """
+
+    name: str
+    features: FeatureKind
+    cases: tuple[Case, ...]
+    rank: Callable[[RankRequest], RankedCandidates]
+    summary: str

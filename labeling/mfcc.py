@@ -1,0 +1,116 @@
+"""Clip-level MFCC statistics, each clip's from its own samples alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+
+import librosa
+import numpy as np
+from librosa.filters import mel
+from numpy.typing import NDArray
+
+from labeling.contract import LabelingError
+from labeling.distances import single_thread
+
+COEFFICIENTS = 20  # the paper names no numbers; these are librosa's defaults
+FFT_SAMPLES = 2048
+HOP_SAMPLES = 512
+MEL_BINS = 128
+TOP_DB = 80.0  # quieter than this below the clip's own maximum counts as this
+DIMENSIONS = 2 * COEFFICIENTS
+
+
+def mfcc(waveform: NDArray[np.float32], *, sample_rate: int = 16_000) -> NDArray[np.float32]:
+    """Compute one clip's MFCC as `librosa.feature.mfcc` does with 2048/512/128: (samples,) -> (20, frames).
+
+    A clip shorter than one window of 2048 samples is padded with silence to one.
+
+    Args:
+        waveform: mono samples in -1..1.
+        sample_rate: Hz.
+
+    Raises:
+        LabelingError: the waveform is empty, has channels, or holds NaN or infinity.
+    """
+    with single_thread():
+        return _coefficients(waveform, sample_rate)
+
+
+def clip_mfcc(waveform: NDArray[np.float32], *, sample_rate: int = 16_000) -> NDArray[np.float32]:
+    """Summarise one clip: the mean and the standard deviation of its 20 MFCC over time.
+
+    Deltas are left out: on real ToyCar clips their deviations took 4 points from the share of withheld attributes that
+    sample-wise labeling found first, and on valve they gave 3.
+
+    Args:
+        waveform: (samples,) mono, in -1..1.
+        sample_rate: Hz.
+
+    Returns:
+        (40,) float32: 20 means, then 20 deviations.
+
+    Raises:
+        LabelingError: the waveform is empty, has channels, or holds NaN or infinity.
+    """
+    with single_thread():
+        return _statistics(waveform, sample_rate)
+
+
+def mfcc_statistics(
+    read: Callable[[int], NDArray[np.float32]], n: int, *, workers: int = 1, sample_rate: int = 16_000
+) -> NDArray[np.float32]:
+    """Summarise n clips, each by `clip_mfcc`.
+
+    Args:
+        read: gives the waveform (samples,) of a clip by its position 0..n-1; called from several threads at once when
+            there are several workers.
+        n: clips.
+        workers: threads; NumPy's transforms and products run side by side. The numbers do not hang on it.
+        sample_rate: Hz of all clips.
+
+    Returns:
+        (n, 40) float32.
+
+    Raises:
+        LabelingError: fewer than one worker, or a clip that `clip_mfcc` refuses, named by its position.
+    """
+    if workers < 1:
+        raise LabelingError(f"workers must be at least 1, but got {workers}.")
+
+    def one(position: int) -> NDArray[np.float32]:
+        try:
+            return _statistics(read(position), sample_rate)
+        except LabelingError as error:
+            raise LabelingError(f"clip {position} of {n} cannot be summarised: {error}") from error
+
+    statistics = np.empty((n, DIMENSIONS), dtype=np.float32)
+    with single_thread(), ThreadPoolExecutor(workers) as threads:
+        for position, row in enumerate(threads.map(one, range(n))):
+            statistics[position] = row
+    return statistics
+
+
+def _statistics(waveform: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32]:
+    coefficients = _coefficients(waveform, sample_rate)
+    return np.concatenate([coefficients.mean(axis=1), coefficients.std(axis=1)])
+
+
+def _coefficients(waveform: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32]:
+    """Compute MFCC with as many BLAS threads as the caller allows; their number changes the last bits."""
+    if waveform.ndim != 1 or len(waveform) == 0:
+        raise LabelingError(f"a waveform must be a row of samples, but got the shape {waveform.shape}.")
+    if not np.isfinite(waveform).all():
+        raise LabelingError("a waveform must be finite, but got NaN or infinity; read the clip anew or leave it out.")
+    samples = np.pad(waveform.astype(np.float32, copy=False), (0, max(0, FFT_SAMPLES - len(waveform))))
+    spectrum = librosa.stft(samples, n_fft=FFT_SAMPLES, hop_length=HOP_SAMPLES)
+    power = spectrum.real**2 + spectrum.imag**2
+    decibels = librosa.power_to_db(_mel_bank(sample_rate) @ power, top_db=TOP_DB)
+    return np.asarray(librosa.feature.mfcc(S=decibels, n_mfcc=COEFFICIENTS), dtype=np.float32)
+
+
+@lru_cache(maxsize=8)
+def _mel_bank(sample_rate: int) -> NDArray[np.float32]:
+    """Make the mel filters (128, 1025) once; librosa makes them anew for every clip."""
+    return np.asarray(mel(sr=sample_rate, n_fft=FFT_SAMPLES, n_mels=MEL_BINS), dtype=np.float32)

@@ -1,0 +1,123 @@
+"""Pseudo-labels against the attributes that were withheld."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+
+from labeling.contract import RankedCandidates
+from labeling.fusion import Fusion, check_m, fused_names
+
+
+@dataclass(frozen=True)
+class LabelQuality:
+    """How close one machine type's pseudo-labels come to the truth.
+
+    Judged are the clips that do not keep their own attribute and whose truth is known; the measures of labels are
+    taken over those of them that are retained, and are None where none is. Soft labels are no partition, so that their
+    purity, agreement and entropy are None and `classes` is 0; recall is theirs as well.
+
+    Attributes:
+        clips: judged.
+        left_out: share of the judged that are not retained, 0..1; None where none is judged.
+        purity: share of clips whose truth is the most frequent one of their class, 0..1.
+        nmi: mutual information of classes and truth over the mean of their entropies, 0..1.
+        ari: Rand index adjusted for chance; 0 is chance, 1 the same partition.
+        recall_at_m: share of the judged, retained or not, whose truth is among their M best candidates, 0..1.
+        recall_at_m_retained: the same over the retained.
+        classes: fused pseudo-labels.
+        true_classes: different truths.
+        entropy: of the classes, in bits.
+    """
+
+    clips: int
+    left_out: float | None
+    purity: float | None
+    nmi: float | None
+    ari: float | None
+    recall_at_m: float | None
+    recall_at_m_retained: float | None
+    classes: int
+    true_classes: int
+    entropy: float | None
+
+
+def label_quality(
+    candidates: Mapping[str, RankedCandidates],
+    truth: Mapping[str, str],
+    *,
+    m: int,
+    fusion: Fusion = "composite",
+    widest: int | None = None,
+) -> dict[str, LabelQuality]:
+    """Judge each machine type's pseudo-labels at M.
+
+    A clip without candidates has one class with the others like it, and its truth is not among them.
+
+    Args:
+        candidates: by machine type.
+        truth: the withheld attribute by clip id; other clips are not judged.
+        m: attributes a pseudo-label.
+        fusion: whether the order of the M counts; soft labels have no partition to judge.
+        widest: the larger of K1 and K2, which bounds M; None takes the widest row of all machine types.
+
+    Raises:
+        LabelingError: m is out of range.
+    """
+    check_m(m, widest or max((ranked.names.shape[1] for ranked in candidates.values()), default=1))
+    return {machine: _judge(ranked, truth, m=m, fusion=fusion) for machine, ranked in candidates.items()}
+
+
+def _judge(ranked: RankedCandidates, truth: Mapping[str, str], *, m: int, fusion: Fusion) -> LabelQuality:
+    true = np.array([truth.get(clip, "") for clip in ranked.ids.tolist()], dtype=np.str_)
+    judged = (true != "") & ~ranked.labeled
+    taken = judged & ranked.retained
+    if not judged.any():
+        return LabelQuality(0, None, None, None, None, None, None, 0, 0, None)
+    hit = (ranked.names[:, :m] == true[:, None]).any(axis=1)  # (n, k) -> (n,)
+    purity = nmi = ari = entropy = None
+    classes = 0
+    if taken.any() and fusion != "soft":
+        fused = fused_names(ranked, m=m, fusion=fusion)
+        labels = _numbers([fused[row] for row in np.flatnonzero(taken)])
+        truths = _numbers(true[taken].tolist())
+        purity, entropy, classes = _purity(labels, truths), _entropy(labels), int(labels.max()) + 1
+        nmi, ari = _agreement(labels, truths)
+    return LabelQuality(
+        clips=int(judged.sum()),
+        left_out=float((judged & ~taken).sum() / judged.sum()),
+        purity=purity,
+        nmi=nmi,
+        ari=ari,
+        recall_at_m=float(hit[judged].mean()),
+        recall_at_m_retained=float(hit[taken].mean()) if taken.any() else None,
+        classes=classes,
+        true_classes=len(set(true[judged].tolist())),
+        entropy=entropy,
+    )
+
+
+def _numbers(values: list[str] | list[tuple[str, ...]]) -> NDArray[np.int64]:
+    """Number different values 0, 1, ... in the order they come."""
+    numbers: dict[object, int] = {}
+    return np.array([numbers.setdefault(value, len(numbers)) for value in values], dtype=np.int64)
+
+
+def _purity(labels: NDArray[np.int64], truths: NDArray[np.int64]) -> float:
+    pairs, counts = np.unique(labels * (truths.max() + 1) + truths, return_counts=True)
+    best = np.zeros(labels.max() + 1, dtype=np.int64)
+    np.maximum.at(best, pairs // (truths.max() + 1), counts)
+    return float(best.sum() / len(labels))
+
+
+def _entropy(labels: NDArray[np.int64]) -> float:
+    shares = np.bincount(labels) / len(labels)
+    return float(-(shares * np.log2(shares)).sum()) + 0.0  # + 0.0: one class has 0, not -0
+
+
+def _agreement(labels: NDArray[np.int64], truths: NDArray[np.int64]) -> tuple[float, float]:
+    return float(normalized_mutual_info_score(truths, labels)), float(adjusted_rand_score(truths, labels))

@@ -1,0 +1,86 @@
+"""From scores of every attribute to ranked rows of names."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def inverse_shares(distances: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Turn distances into shares that sum to 1 a row: u_j = d_j^-2 / sum_l d_l^-2.
+
+    This is fuzzy c-means' membership with fuzzifier 2 (Bezdek 1981, Pattern Recognition with Fuzzy Objective Function
+    Algorithms). A point at distance 0 takes all; several share it.
+
+    Args:
+        distances: (n, c); inf where a candidate is none.
+
+    Returns:
+        (n, c) shares; 0 for what is infinitely far, and in rows where everything is.
+    """
+    nearest = distances.min(axis=1, keepdims=True, initial=np.inf)
+    on_top = distances == 0.0
+    with np.errstate(invalid="ignore", divide="ignore"):
+        weights = np.where(np.isfinite(distances), (nearest / distances) ** 2, 0.0)
+    weights = np.where(nearest == 0.0, on_top.astype(np.float64), weights)
+    total = weights.sum(axis=1, keepdims=True)
+    shares: NDArray[np.float64] = weights / np.where(total > 0.0, total, 1.0)
+    return shares
+
+
+def ranked_rows(
+    names: NDArray[np.str_],
+    confidence: NDArray[np.float64],
+    distances: NDArray[np.float64],
+    *,
+    width: int,
+) -> tuple[NDArray[np.str_], NDArray[np.float64]]:
+    """Rank each clip's candidates by confidence, then by distance, then by name.
+
+    Args:
+        names: (c,) sorted.
+        confidence: (n, c) in 0..1.
+        distances: (n, c); inf where a name is no candidate of the clip.
+        width: k, the most candidates that a row holds.
+
+    Returns:
+        Names (n, k), best first, "" pads; confidence (n, k), 0 pads.
+    """
+    candidate = np.isfinite(distances)
+    order = np.lexsort((distances, np.where(candidate, -confidence, np.inf)), axis=1)[:, :width]  # stable: then by name
+    chosen = np.take_along_axis(candidate, order, axis=1)
+    ranked = np.full((len(order), width), "", dtype=names.dtype)
+    shares = np.zeros((len(order), width), dtype=np.float64)
+    filled = order.shape[1]  # fewer than width where there are fewer names
+    ranked[:, :filled] = np.where(chosen, names[order], "")
+    shares[:, :filled] = np.where(chosen, np.take_along_axis(confidence, order, axis=1), 0.0)
+    return ranked, shares
+
+
+def with_own(
+    rows: tuple[NDArray[np.str_], NDArray[np.float64]],
+    names: NDArray[np.str_],
+    codes: NDArray[np.int64],
+    *,
+    unlabeled: NDArray[np.int64],
+) -> tuple[NDArray[np.str_], NDArray[np.float64]]:
+    """Stand each labeled clip's own attribute alone in its row, beside the ranked rows of the unlabeled ones.
+
+    Args:
+        rows: names and confidence (u, k) of the unlabeled clips.
+        names: (c,) attributes.
+        codes: (n,) index of a clip's attribute, -1 where it has none.
+        unlabeled: (u,) positions of the unlabeled clips.
+
+    Returns:
+        Names and confidence (n, k) of all clips.
+    """
+    ranked, shares = rows
+    width = ranked.shape[1]
+    letters = max(ranked.dtype.itemsize, names.dtype.itemsize) // 4
+    table = np.full((len(codes), width), "", dtype=f"<U{max(letters, 1)}")
+    confidence = np.zeros((len(codes), width), dtype=np.float64)
+    table[unlabeled], confidence[unlabeled] = ranked, shares
+    labeled = np.flatnonzero(codes >= 0)
+    table[labeled, 0], confidence[labeled, 0] = names[codes[labeled]], 1.0
+    return table, confidence

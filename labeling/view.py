@@ -1,0 +1,35 @@
+"""Features of many dimensions as a plane that can be drawn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labeling.distances import single_thread, standardise
+
+
+def plane(features: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """Project clips onto the two first principal components of their standardised features: (n, d) -> (n, 2).
+
+    An axis points to where its weight of the largest size is positive, so that a picture is the same whoever draws it.
+    Where one clip or one dimension leaves no second component, its column is 0.
+
+    Args:
+        features: (n, d), finite.
+    """
+    drawn = np.zeros((len(features), 2), dtype=np.float32)
+    if not features.size:
+        return drawn
+    with single_thread():
+        points = standardise(features)
+        clips, dimensions = points.shape
+        if clips > dimensions:
+            axes = np.linalg.eigh(points.T @ points).eigenvectors[:, :-3:-1]  # (d, <= 2), the largest first
+        else:
+            lengths, shares = np.linalg.eigh(points @ points.T)  # (n,), (n, n)
+            axes = (points.T @ shares[:, :-3:-1]) / np.sqrt(np.maximum(lengths[:-3:-1], np.finfo(float).tiny))
+        largest = np.take_along_axis(axes, np.abs(axes).argmax(axis=0)[None, :], axis=0)
+        drawn[:, : axes.shape[1]] = points @ (axes * np.where(largest < 0, -1.0, 1.0))
+    return drawn
