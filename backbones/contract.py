@@ -1,0 +1,171 @@
+"""What travels into and out of the backbones room: backbones, encoders, embeddings, recipes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+MEL_BINS = 128  # paper, section 4.2
+
+
+class BackboneError(ValueError):
+    """A backbone, checkpoint or fine-tuning run that cannot go on, said in one sentence."""
+
+
+class Encoder(nn.Module):
+    """An audio encoder: waveforms in, one embedding a clip out.
+
+    Subclasses set `dim` and implement `fbank` and `tokens`; `pool` and `forward` follow from them.
+
+    Attributes:
+        dim: size d of an embedding.
+        sample_rate: Hz of the waveforms it takes.
+        n_layers: layers that `layer_index` tells apart; 0 where the encoder is one piece.
+        gradient_decay: factor on the gradient below each layer in training, for encoders that have one, else None.
+        weights_sha256: sum of the checkpoint that it was loaded from, None for random weights.
+    """
+
+    dim: int
+    sample_rate: int = 16_000
+    n_layers: int = 0
+    gradient_decay: float | None = None
+    weights_sha256: str | None = None
+
+    def fbank(self, waveforms: Tensor) -> Tensor:
+        """Return raw log-mel features: (b, samples) in -1..1 -> (b, frames, 128), no clip seeing another."""
+        raise NotImplementedError
+
+    def tokens(self, fbank: Tensor, padding_mask: Tensor | None = None) -> Tensor:
+        """Encode log-mel features: (b, frames, 128) [, (b, frames) True = padding] -> (b, n, d)."""
+        raise NotImplementedError
+
+    def pool(self, tokens: Tensor) -> Tensor:
+        """Reduce a clip's tokens to its embedding: (b, n, d) -> (b, d)."""
+        return tokens.mean(dim=1)
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """Embed clips: (b, samples) in -1..1 -> (b, d)."""
+        return self.pool(self.tokens(self.fbank(waveforms)))
+
+    def layer_index(self, name: str) -> int:
+        """Place a parameter for layer-wise learning rates: 0 is the stem, `n_layers` what stands next to the head."""
+        del name
+        return self.n_layers
+
+
+class EncoderBuilder(Protocol):
+    """Makes an encoder from a checkpoint, or with random weights from a seed when there is none."""
+
+    def __call__(self, *, weights: Path | None, seed: int, **options: Any) -> Encoder:
+        """Build it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """An encoder that a study can name, declared by a file as `BACKBONE`.
+
+    Attributes:
+        name: the file's name.
+        build: makes the encoder.
+        summary: one line for listings.
+        options: defaults that `build` takes, shown by listings.
+    """
+
+    name: str
+    build: EncoderBuilder
+    summary: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """One vector a clip.
+
+    Attributes:
+        ids: (n,) clip ids.
+        vectors: (n, d) float32.
+    """
+
+    ids: NDArray[np.str_]
+    vectors: NDArray[np.float32]
+
+
+ReadClips: TypeAlias = Callable[[NDArray[np.int64]], Tensor]
+"""Positions (b,) of clips -> waveforms (b, samples) float32 in -1..1, all of one length."""
+
+
+@dataclass(frozen=True)
+class FinetuneRecipe:
+    """How an encoder learns to classify attributes; the defaults are the paper's (section 4.2).
+
+    Attributes:
+        epochs: passes over the training clips; 0 leaves the encoder frozen.
+        batch_size: clips an optimiser step sees.
+        micro_batch: clips that are in memory at once; None finds the largest that fits.
+        learning_rate: peak, after warm-up.
+        weight_decay: of AdamW, on weights and not on biases or norms.
+        warmup_epochs: linear warm-up before the cosine.
+        clip_seconds: every clip is brought to this length; None takes the longest training clip's.
+        fit: what happens to a shorter clip.
+        time_mask: frames, the widest SpecAugment time mask.
+        mel_mask: mel bins, the widest SpecAugment frequency mask.
+        masks: how many of each.
+        gradient_clip: largest norm of the gradient.
+        precision: "auto" is bfloat16 where the processor has it on CUDA, else float32.
+        layer_decay: factor on the learning rate for each layer further from the head.
+        gradient_decay: factor on the gradient below each layer, for BEATs. Microsoft's files say 0.6, which leaves
+            the lowest of 12 layers 0.2 % of the gradient, so that fine-tuning looks frozen; hence 1 by default.
+        train: which part of the encoder learns; "head" leaves the encoder's weights as they are.
+    """
+
+    epochs: int = 40
+    batch_size: int = 512
+    micro_batch: int | None = None
+    learning_rate: float = 2e-4
+    weight_decay: float = 1e-2
+    warmup_epochs: float = 4.0
+    clip_seconds: float | None = 10.0
+    fit: Literal["repeat", "pad"] = "repeat"
+    time_mask: int = 192  # AudioMAE's fine-tuning (facebookresearch/AudioMAE, timem)
+    mel_mask: int = 48  # AudioMAE's fine-tuning (freqm)
+    masks: int = 1
+    gradient_clip: float = 1.0
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    layer_decay: float = 1.0
+    gradient_decay: float = 1.0
+    train: Literal["all", "head"] = "all"
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """What one epoch of fine-tuning did; nothing in it has seen a test clip.
+
+    Attributes:
+        epoch: 1 is the first.
+        loss: mean cross-entropy in nats over the epoch's clips.
+        accuracy: share of training clips whose class was the most probable one.
+        learning_rate: at the end of the epoch.
+        seconds: the epoch took.
+    """
+
+    epoch: int
+    loss: float
+    accuracy: float
+    learning_rate: float
+    seconds: float
+
+
+OnEpoch: TypeAlias = Callable[[EpochReport], None]
+
+
+def pick_device() -> torch.device:
+    """Return the first CUDA device where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

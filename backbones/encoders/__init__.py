@@ -1,0 +1,1 @@
+"""One backbone a file; each declares `BACKBONE`."""

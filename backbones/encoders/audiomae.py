@@ -1,0 +1,172 @@
+"""AudioMAE: masked autoencoders that listen (Huang et al., 2022), as in facebookresearch/AudioMAE."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from backbones.audiomae_model import AudioMae, AudioMaeConfig, MaskedAudioMae
+from backbones.contract import MEL_BINS, Backbone, BackboneError, Encoder
+from backbones.options import did_you_mean, must_agree, must_be_positive, updated
+from backbones.positions import ORDERS, PositionOrder, position_embedding
+from backbones.weights import Checkpoint, fill, read_checkpoint, require
+
+logger = logging.getLogger(__name__)
+
+WHAT = "backbone audiomae"
+POOLINGS = ("tokens", "fc_norm")
+DECODER_PARTS = ("decoder_", "mask_token")  # what only pre-training uses
+HEAD_PARTS = ("head.",)  # of a fine-tuned file: it knows that file's classes alone
+SIZES = ("frames", "patch", "embed_dim", "layers", "heads", "mlp_dim")
+DECODER_SIZES = ("decoder_dim", "decoder_layers", "decoder_heads", "decoder_mlp_dim")
+
+
+def build(*, weights: Path | None = None, seed: int = 0, **options: Any) -> Encoder:
+    """Build AudioMAE from an official checkpoint, or with random weights at the size that the options say.
+
+    Args:
+        weights: path, or name in the folder ASDBENCH_WEIGHTS.
+        seed: of random weights.
+        options: fields of `AudioMaeConfig`; what a checkpoint's shapes say must not be contradicted.
+
+    Raises:
+        BackboneError: when an option or the checkpoint is wrong.
+    """
+    asked = updated(AudioMaeConfig(), options, what=WHAT)
+    if weights is None:
+        model = _empty(asked)
+        initialise(model, Generator().manual_seed(seed))
+        return model
+    checkpoint = read_checkpoint(weights)
+    found = _read_shapes(checkpoint, decoder=asked.decoder)
+    must_agree(options, found, path=checkpoint.path)
+    if "fc_norm.weight" in checkpoint.tensors:  # a fine-tuned file, which has no final norm
+        found["pooling"] = "fc_norm"
+    model = _empty(updated(AudioMaeConfig(), {**found, **options}, what=WHAT))
+    fill(model, _used(checkpoint, model), path=checkpoint.path)
+    model.weights_sha256 = checkpoint.sha256
+    return model
+
+
+def _empty(config: AudioMaeConfig) -> AudioMae:
+    must_be_positive(config, SIZES + (DECODER_SIZES if config.decoder else ()), what=WHAT)
+    if MEL_BINS % config.patch or config.frames % config.patch:
+        raise BackboneError(
+            f"patch must divide the {MEL_BINS} mel bins and the frames, but got a patch of {config.patch} "
+            f"and {config.frames} frames."
+        )
+    for name, value, known in (
+        ("pos_embed_order", config.pos_embed_order, ORDERS),
+        ("pooling", config.pooling, POOLINGS),
+    ):
+        if value not in known:
+            hint = did_you_mean(value, list(known))
+            raise BackboneError(f"{name} must be one of {', '.join(known)}, but got {value}.{hint}")
+    for name, dim in (("embed_dim", config.embed_dim), ("decoder_dim", config.decoder_dim)):
+        if dim % 4:
+            raise BackboneError(f"{name} must be a multiple of 4, sines and cosines of two places, but got {dim}.")
+    with torch.device("meta"):
+        model = MaskedAudioMae(config) if config.decoder else AudioMae(config)
+    return model.to_empty(device="cpu")
+
+
+def _read_shapes(checkpoint: Checkpoint, *, decoder: bool) -> dict[str, Any]:
+    """Read a model's size from its tensors."""
+    first = ("cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight", "blocks.0.mlp.fc1.weight")
+    require(checkpoint, first, backbone="audiomae")
+    tensors = checkpoint.tensors
+    kernel, places = tensors["patch_embed.proj.weight"], tensors["pos_embed"]
+    patch = kernel.shape[-1]
+    if kernel.ndim != 4 or places.ndim != 3 or not 0 < patch <= MEL_BINS:
+        raise BackboneError(
+            f"{checkpoint.path} does not fit audiomae: patch_embed.proj.weight has shape {tuple(kernel.shape)} "
+            f"and pos_embed {tuple(places.shape)}, where four and three sides are expected."
+        )
+    found: dict[str, Any] = {
+        "patch": patch,
+        "frames": (places.shape[1] - 1) // (MEL_BINS // patch) * patch,
+        "embed_dim": kernel.shape[0],
+        "layers": _count(tensors, "blocks."),
+        "mlp_dim": len(tensors["blocks.0.mlp.fc1.weight"]),
+        "qkv_bias": "blocks.0.attn.qkv.bias" in tensors,
+    }
+    if decoder:
+        _refuse_other_decoders(checkpoint)
+        found |= {
+            "decoder_dim": len(tensors["decoder_embed.weight"]),
+            "decoder_layers": _count(tensors, "decoder_blocks."),
+            "decoder_mlp_dim": len(tensors["decoder_blocks.0.mlp.fc1.weight"]),
+        }
+    return found
+
+
+def _refuse_other_decoders(checkpoint: Checkpoint) -> None:
+    if "decoder_blocks.0.attn.tau" in checkpoint.tensors:
+        raise BackboneError(
+            f"{checkpoint.path} has a decoder of shifted windows (decoder_mode 1), and this one is the paper's plain "
+            "Transformer; leave out decoder=True to load the encoder alone."
+        )
+    parts = ("decoder_embed.weight", "decoder_blocks.0.mlp.fc1.weight")
+    require(checkpoint, parts, backbone="audiomae with a decoder")
+
+
+def _count(tensors: Mapping[str, Tensor], start: str) -> int:
+    numbers = [name[len(start) :].split(".")[0] for name in tensors if name.startswith(start)]
+    return 1 + max(int(number) for number in numbers if number.isdigit())
+
+
+def _used(checkpoint: Checkpoint, model: AudioMae) -> dict[str, Tensor]:
+    """Return the tensors that the model takes; what belongs to other stages is dropped, anything else is kept."""
+    config = model.config
+    unused: tuple[str, ...] = HEAD_PARTS
+    if not config.decoder:
+        unused += DECODER_PARTS
+    if config.pooling == "fc_norm":
+        unused += ("norm.",)
+    dropped = [name for name in checkpoint.tensors if name.startswith(unused)]
+    if dropped:
+        logger.info("%s: %d tensors of other stages are not used", checkpoint.path, len(dropped))
+    used = {name: tensor for name, tensor in checkpoint.tensors.items() if not name.startswith(unused)}
+    if config.pooling == "fc_norm" and "fc_norm.weight" not in used:
+        # Official fine-tuning starts it as the identity (facebookresearch/AudioMAE:models_vit.py).
+        used |= {"fc_norm.weight": torch.ones(config.embed_dim), "fc_norm.bias": torch.zeros(config.embed_dim)}
+    return used
+
+
+@torch.no_grad()
+def initialise(model: AudioMae, generator: Generator) -> None:
+    """Draw new weights the official way (facebookresearch/AudioMAE:models_mae.py, initialize_weights)."""
+    config = model.config
+    times, mels = config.frames // config.patch, MEL_BINS // config.patch
+    order: PositionOrder = "official" if config.pos_embed_order == "official" else "time_mel"
+    for module in model.modules():
+        if isinstance(module, nn.LayerNorm):
+            module.weight.fill_(1.0)
+            module.bias.zero_()
+        elif isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight, generator=generator)
+            if module.bias is not None:
+                module.bias.zero_()
+        elif isinstance(module, nn.Conv2d):
+            nn.init.xavier_uniform_(module.weight.view(len(module.weight), -1), generator=generator)
+            assert module.bias is not None
+            module.bias.zero_()
+    model.cls_token.normal_(0.0, 0.02, generator=generator)
+    model.pos_embed.copy_(position_embedding(times, mels, dim=config.embed_dim, order=order))
+    if isinstance(model, MaskedAudioMae):
+        model.mask_token.normal_(0.0, 0.02, generator=generator)
+        model.decoder_pos_embed.copy_(position_embedding(times, mels, dim=config.decoder_dim, order=order))
+
+
+BACKBONE = Backbone(
+    name="audiomae",
+    build=build,
+    summary="AudioMAE (Huang et al., 2022), ViT-B/16, 86 M parameters; official checkpoints or random weights",
+    options=asdict(AudioMaeConfig()),
+)

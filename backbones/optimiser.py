@@ -1,0 +1,93 @@
+"""What fine-tuning's optimiser does: which parameters decay, and how the learning rate runs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from backbones.contract import BackboneError, Encoder, FinetuneRecipe
+
+# Softmax does not feel a key's bias, so its gradient is rounding noise near 1e-9. With torch's 1e-8 Adam blows that up
+# to whole steps, and the cut into micro-batches moves weights by 1e-4; BERT's 1e-6 leaves less than 1e-6 of it.
+ADAM_EPS = 1e-6
+
+
+def check_recipe(recipe: FinetuneRecipe, encoder: Encoder) -> None:
+    """Refuse a recipe that cannot be carried out with this encoder.
+
+    Raises:
+        BackboneError: naming the first setting that is out of range.
+    """
+    rules = (
+        ("epochs", recipe.epochs >= 0, "0 or more"),
+        ("batch_size", recipe.batch_size >= 1, "1 or more"),
+        ("micro_batch", recipe.micro_batch is None or recipe.micro_batch >= 1, "1 or more, or None"),
+        ("learning_rate", 0 < recipe.learning_rate < math.inf, "above 0"),
+        ("weight_decay", 0 <= recipe.weight_decay < math.inf, "0 or more"),
+        ("warmup_epochs", 0 <= recipe.warmup_epochs < math.inf, "0 or more"),
+        ("gradient_clip", recipe.gradient_clip > 0, "above 0"),
+        ("layer_decay", 0 < recipe.layer_decay <= 1, "above 0 and at most 1"),
+        ("gradient_decay", 0 < recipe.gradient_decay <= 1, "above 0 and at most 1"),
+        ("precision", recipe.precision in ("auto", "float32", "bfloat16"), "auto, float32 or bfloat16"),
+        ("train", recipe.train in ("all", "head"), "all or head"),
+    )
+    for name, holds, rule in rules:
+        if not holds:
+            raise BackboneError(f"{name} must be {rule}, but got {getattr(recipe, name)!r}.")
+    if recipe.gradient_decay != 1.0 and encoder.gradient_decay is None:
+        raise BackboneError(
+            f"gradient_decay must be 1, since {type(encoder).__name__} has none, but got {recipe.gradient_decay}; "
+            "layer_decay serves every backbone with layers."
+        )
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Learning rate by step: a linear rise, then half a cosine down to 0 (paper, section 4.2).
+
+    Attributes:
+        peak: learning rate after warm-up.
+        warmup: steps of the rise, may be a fraction.
+        total: steps in all.
+    """
+
+    peak: float
+    warmup: float
+    total: int
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step, counted from 0."""
+        if step < self.warmup:
+            return self.peak * min(1.0, (step + 1) / self.warmup)
+        done = (step - self.warmup) / max(1.0, self.total - self.warmup)
+        return self.peak * 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+def make_optimiser(encoder: Encoder, head: nn.Module, recipe: FinetuneRecipe) -> torch.optim.AdamW:
+    """Make AdamW over what learns; each group's "scale" is its factor on the learning rate.
+
+    Vectors do not decay: biases, norms, class tokens, gates, and whatever else has one side longer than 1.
+    """
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in encoder.named_parameters():
+        if parameter.requires_grad:
+            scale = recipe.layer_decay ** (encoder.n_layers + 1 - encoder.layer_index(name))
+            decays = sum(side > 1 for side in parameter.shape) > 1
+            groups.setdefault((scale, decays), []).append(parameter)
+    for parameter in head.parameters():
+        groups.setdefault((1.0, parameter.ndim > 1), []).append(parameter)
+    settings: list[dict[str, Any]] = [
+        {"params": parameters, "scale": scale, "weight_decay": recipe.weight_decay if decays else 0.0}
+        for (scale, decays), parameters in groups.items()
+    ]
+    return torch.optim.AdamW(settings, lr=recipe.learning_rate, eps=ADAM_EPS)
+
+
+def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of every group, each by its own scale."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate * group["scale"]

@@ -1,0 +1,219 @@
+"""Find a checkpoint, take its sha256, read it without running code, and fill a model with it."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import logging
+import os
+import pickle
+import re
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from backbones.contract import BackboneError
+
+logger = logging.getLogger(__name__)
+
+WEIGHTS_FOLDER = "ASDBENCH_WEIGHTS"  # environment variable
+SUFFIXES = (".pt", ".pth", ".ckpt")
+ALLOWED_CLASSES: tuple[type, ...] = (argparse.Namespace,)  # AudioMAE's files keep their command line in one
+NAMED = 3  # how many keys an error message names
+ZIP_START = b"PK\x03\x04"
+_FORBIDDEN = re.compile(r"(?:GLOBAL|global|Unsupported class|Unsupported function)[: ]+([A-Za-z_][\w.]*\.[\w.]+)")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint file that has been read.
+
+    Attributes:
+        path: where it lies.
+        sha256: of the file.
+        content: what it holds, always with "model", a mapping from names to tensors.
+    """
+
+    path: Path
+    sha256: str
+    content: Mapping[str, Any]
+
+    @property
+    def tensors(self) -> Mapping[str, Tensor]:
+        """The model's tensors by name."""
+        tensors: Mapping[str, Tensor] = self.content["model"]
+        return tensors
+
+
+def find_checkpoint(weights: str | Path) -> Path:
+    """Find a checkpoint by path, or by name in the folder that ASDBENCH_WEIGHTS names, suffix or not.
+
+    Raises:
+        BackboneError: when there is no such file.
+    """
+    asked = Path(weights).expanduser()
+    places = [asked]
+    folder = os.environ.get(WEIGHTS_FOLDER)
+    if folder and not asked.is_absolute():
+        named = Path(folder).expanduser() / asked
+        places += [named, *(named.with_name(named.name + suffix) for suffix in SUFFIXES)]
+    for place in places:
+        if place.is_file():
+            return place
+    where = f"{WEIGHTS_FOLDER}={folder}" if folder else f"{WEIGHTS_FOLDER} is not set"
+    kind = "is a folder" if asked.is_dir() else "does not exist"
+    raise BackboneError(
+        f"weights must name a checkpoint file, but {asked} {kind}; give its path, "
+        f"or its name in the folder of the environment variable {WEIGHTS_FOLDER} ({where})."
+    )
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file as 64 hexadecimal digits; read once for as long as the file stays as it is."""
+    about = path.stat()
+    return _sha256(path.resolve(), about.st_size, about.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _sha256(path: Path, _size: int, _changed: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_checkpoint(weights: str | Path) -> Checkpoint:
+    """Read a checkpoint onto the CPU; only tensors, plain containers and `argparse.Namespace` are let in.
+
+    Raises:
+        BackboneError: when the file is missing, empty, cut off, no checkpoint at all, would run code, or holds no
+            "model".
+    """
+    path = find_checkpoint(weights)
+    try:
+        _check_start(path)
+        sha256 = sha256_of(path)
+        with torch.serialization.safe_globals(list(ALLOWED_CLASSES)):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise _refusal(path, error) from error
+    except (OSError, RuntimeError, EOFError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
+        if isinstance(error, BackboneError):
+            raise
+        raise BackboneError(f"{path} could not be read as a checkpoint; it may be cut off: {_first(error)}.") from error
+    return Checkpoint(path=path, sha256=sha256, content=_check_content(path, content))
+
+
+def _check_start(path: Path) -> None:
+    if path.stat().st_size == 0:
+        raise BackboneError(f"{path} is empty (0 bytes), so it is no checkpoint; download it again.")
+    with path.open("rb") as file:
+        start = file.read(512)
+    if start.startswith(ZIP_START):
+        if not zipfile.is_zipfile(path):
+            raise BackboneError(f"{path} is cut off: its end is missing; download it again.")
+        return
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n")
+    if text[:1] in (b"<", b"{", b"[") or text.startswith(b"version https://git-lfs"):
+        shown = text[:40].decode("utf-8", "replace").splitlines()[0]
+        raise BackboneError(
+            f"{path} is a text file and no checkpoint (it begins with {shown!r}), perhaps an error page "
+            "that was saved in its place; download it again."
+        )
+
+
+def _refusal(path: Path, error: Exception) -> BackboneError:
+    found = _FORBIDDEN.search(str(error))
+    if found is None:
+        return BackboneError(f"{path} is no checkpoint that can be read safely, or is cut off: {_first(error)}.")
+    allowed = ", ".join(f"{cls.__module__}.{cls.__qualname__}" for cls in ALLOWED_CLASSES)
+    return BackboneError(
+        f"{path} is refused, since loading it would call {found.group(1)}; beside tensors and plain containers only "
+        f"{allowed} is let in. Get the file from its official source."
+    )
+
+
+def _first(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__).rstrip(".")
+
+
+def _check_content(path: Path, content: object) -> Mapping[str, Any]:
+    if not isinstance(content, Mapping):
+        raise BackboneError(f'{path} must hold a mapping with the key "model", but holds a {type(content).__name__}.')
+    model = content.get("model")
+    if not isinstance(model, Mapping) or not model:
+        raise BackboneError(f'{path} must hold a mapping under the key "model", but its keys are {_some(content)}.')
+    for name, value in model.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise BackboneError(
+                f'In {path}, "model" must map names to tensors, but {name!r} is a {type(value).__name__}.'
+            )
+    return content
+
+
+def require(checkpoint: Checkpoint, names: Sequence[str], *, backbone: str, top: Sequence[str] = ()) -> None:
+    """Refuse a checkpoint of another model, recognised by tensors or top-level keys that it lacks.
+
+    Raises:
+        BackboneError: naming what is missing and what is there instead.
+    """
+    missing = [f'"{key}"' for key in top if key not in checkpoint.content]
+    missing += [name for name in names if name not in checkpoint.tensors]
+    if missing:
+        raise BackboneError(
+            f"{checkpoint.path} is not a checkpoint of {backbone}: it lacks {', '.join(missing[:NAMED])}, and holds "
+            f"{_some(checkpoint.content)} with the tensors {_some(checkpoint.tensors)}."
+        )
+
+
+def fill(model: nn.Module, tensors: Mapping[str, Tensor], *, path: Path) -> None:
+    """Fill a model with a checkpoint's tensors, all of them and no others, as float32.
+
+    Raises:
+        BackboneError: when tensors are missing, left over, of another shape or type, or not finite; the message names
+            the first few.
+    """
+    wanted = model.state_dict()
+    problems = []
+    if missing := [name for name in wanted if name not in tensors]:
+        problems.append(f"lacks {_some(missing)}")
+    if extra := [name for name in tensors if name not in wanted]:
+        problems.append(f"has the unknown {_some(extra)}")
+    misshapen = [
+        f"{name} {tuple(tensors[name].shape)} instead of {tuple(wanted[name].shape)}"
+        for name in wanted
+        if name in tensors and tensors[name].shape != wanted[name].shape
+    ]
+    if misshapen:
+        problems.append(f"has other shapes: {_some(misshapen)}")
+    if problems:
+        raise BackboneError(
+            f"{path} does not fit the {type(model).__name__} it describes: it {'; it '.join(problems)}."
+        )
+    check_values(tensors, path=path)
+    model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+
+
+def check_values(tensors: Mapping[str, Tensor], *, path: Path) -> None:
+    """Refuse tensors that are not real numbers or not finite.
+
+    Raises:
+        BackboneError: naming the first few.
+    """
+    if other := [f"{name} {tensor.dtype}" for name, tensor in tensors.items() if not tensor.is_floating_point()]:
+        raise BackboneError(f"The weights in {path} must be floating-point numbers, but are not in {_some(other)}.")
+    if broken := [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
+        raise BackboneError(
+            f"The weights in {path} must be finite, but there are NaN or infinite ones in {_some(broken)}."
+        )
+
+
+def _some(names: Iterable[object]) -> str:
+    shown = [str(name) for name in names]
+    rest = len(shown) - NAMED
+    return ", ".join(shown[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
