@@ -1,0 +1,1 @@
+"""One scorer a file; each declares `SCORER`."""
