@@ -1,0 +1,1 @@
+"""asdbench: studies, trials, tracking and leaderboards for anomalous sound detection."""

@@ -1,0 +1,97 @@
+"""What is kept between trials, keyed by what made it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from harness.contract import HarnessError
+
+SUM_BYTES = 16
+
+
+class Cache:
+    """A folder of values, each made at most once by all processes of a machine.
+
+    An entry is written beside and renamed, and carries the sum of its bytes: a value is whole or it is made anew.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.absolute()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise HarnessError(
+                f"The cache folder {self.folder} must be writable, but {error.strerror}; "
+                "name another one with ASDBENCH_CACHE."
+            ) from error
+
+    def get(self, kind: str, key: str, make: Callable[[], Any]) -> Any:
+        """Return the value kept under (kind, key), making and keeping it if there is none.
+
+        Args:
+            kind: what sort of value, for example "latent"; a folder of its own.
+            key: digest of all that the value depends on.
+            make: makes the value, which must be picklable.
+        """
+        path = self.folder / kind / key[:2] / f"{key}.pkl"
+        value = _read(path)
+        if value is not None:
+            return value[0]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock"):
+            value = _read(path)
+            if value is None:
+                value = (make(),)
+                write_whole(path, _sealed(value))
+        return value[0]
+
+    def memo(self, features: NDArray[np.floating[Any]], *, salt: str = "") -> Callable[[str, Callable[[], Any]], Any]:
+        """Return a memo for one feature matrix, as a `RankRequest` takes it."""
+        owner = hashlib.blake2b(np.ascontiguousarray(features).tobytes(), digest_size=16)
+        owner.update(repr(features.shape).encode() + salt.encode())
+        stem = owner.hexdigest()
+
+        def remember(name: str, make: Callable[[], Any]) -> Any:
+            key = hashlib.blake2b(f"{stem}:{name}".encode(), digest_size=16).hexdigest()
+            return self.get("labeling", key, make)
+
+        return remember
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file beside its place and rename it, so that a reader sees all of it or none."""
+    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        Path(beside).replace(path)
+    except BaseException:
+        Path(beside).unlink(missing_ok=True)
+        raise
+
+
+def _sealed(value: tuple[Any]) -> bytes:
+    body = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
+    return hashlib.blake2b(body, digest_size=SUM_BYTES).digest() + body
+
+
+def _read(path: Path) -> tuple[Any] | None:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    body = content[SUM_BYTES:]
+    if hashlib.blake2b(body, digest_size=SUM_BYTES).digest() != content[:SUM_BYTES]:
+        return None
+    value: tuple[Any] = pickle.loads(body)
+    return value

@@ -1,0 +1,91 @@
+"""The verbs about studies: one verb, one function, one call into the library."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from harness.answers import show_outcome
+from harness.options import Csv, Data, Db, GroundTruth, Json, Markdown, Optuna, SkipBad, form_of, places_of
+
+study_app = typer.Typer(no_args_is_help=True, help="Studies: run, watch and list them.")
+
+
+@study_app.command("run")
+def study_run(
+    study: Annotated[str, typer.Argument(help="One that ships (`asdbench ls studies`), or a .toml file.")],
+    data: Data,
+    workers: Annotated[int | None, typer.Option(min=1, help="Trials at once [default: as the study says].")] = None,
+    address: Annotated[str | None, typer.Option(help="Join this Ray cluster instead of starting Ray here.")] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Take up again what is recorded as failed.")
+    ] = False,
+    ground_truth: GroundTruth = None,
+    skip_bad: SkipBad = False,
+    db: Db = None,
+    optuna: Optuna = None,
+) -> None:
+    """Run a study to the end, from wherever it stopped.
+
+    Example: asdbench study run real-mini --data ~/dcase
+    """
+    from harness import verbs
+    from harness.console import telling, watching
+
+    places = places_of(db, optuna)
+    with telling() as told, watching() as listen:
+        outcome = verbs.study_run(
+            study,
+            data=data,
+            workers=workers,
+            address=address,
+            retry_failed=retry_failed,
+            ground_truth=ground_truth,
+            skip_bad=skip_bad,
+            places=places,
+            told=told,
+            listen=listen,
+        )
+    show_outcome(outcome, places)
+
+
+@study_app.command("status")
+def study_status(
+    study: Annotated[str, typer.Argument(help="A recorded study, by name or key.")],
+    db: Db = None,
+    optuna: Optuna = None,
+    as_json: Json = False,
+    as_csv: Csv = False,
+    as_markdown: Markdown = False,
+) -> None:
+    """Say how far a study is: planned, finished, failed, pruned, running.
+
+    Example: asdbench study status demo
+    """
+    from harness import verbs
+    from harness.console import say, show
+    from harness.report import count, plain
+
+    row = verbs.study_status(study, places=places_of(db, optuna))
+    form = form_of(as_json, as_csv, as_markdown)
+    columns = [plain("study"), *(count(n) for n in ("planned", "finished", "failed", "pruned", "running"))]
+    show(form, columns, [row], title="Study", document=row)
+    if form == "text":
+        for key, reason in row["reasons"].items():
+            say(f"{key} failed: {reason}")
+
+
+@study_app.command("ls")
+def study_ls(db: Db = None, as_json: Json = False, as_csv: Csv = False, as_markdown: Markdown = False) -> None:
+    """List the recorded studies.
+
+    Example: asdbench study ls
+    """
+    from harness import verbs
+    from harness.console import show
+    from harness.report import count, plain
+
+    rows = verbs.study_ls(places=places_of(db, None))
+    columns = [plain("name"), plain("key"), plain("protocol"), count("planned"), count("finished"), plain("created")]
+    show(form_of(as_json, as_csv, as_markdown), columns, rows, title="Recorded studies")

@@ -1,0 +1,63 @@
+"""Recording a trial: MLflow for the history, the results tables for what leaderboards read."""
+
+from __future__ import annotations
+
+from backbones.contract import EpochReport
+from harness.contract import Failure, TrialResult, TrialSpec
+from harness.results import Results
+from harness.tracking import Tracker
+
+
+class Recorder:
+    """The one writer of a driver.
+
+    A trial counts as finished from the moment at which its rows are in the results tables, in one transaction:
+    MLflow is told before and closed after, so that whoever finds an open run knows from the tables what it was.
+    """
+
+    def __init__(self, tracker: Tracker, results: Results) -> None:
+        self.tracker, self.results = tracker, results
+
+    def begin(self, spec: TrialSpec, *, parent: str | None = None, study: str = "") -> str:
+        """Open a trial's run and return its id."""
+        return self.tracker.start_trial(spec, parent=parent, study=study)
+
+    def epoch(self, run_id: str, report: EpochReport) -> None:
+        """Record one epoch, live."""
+        self.tracker.log_epoch(run_id, report)
+
+    def finish(self, run_id: str, result: TrialResult) -> None:
+        """Record a finished trial."""
+        self.tracker.log_result(run_id, result)
+        key = result.spec.key()
+        before = self.results.run_of(key)
+        self.results.put_result(result, run_id=run_id, code=self.tracker.code)
+        self.tracker.finish(run_id)
+        if before is not None and before != run_id:
+            self.tracker.retire(before, run_id)
+
+    def fail(self, run_id: str, spec: TrialSpec, failure: Failure) -> None:
+        """Record a trial that failed, with its reason and traceback."""
+        if failure.trace:
+            self.tracker.log_text(run_id, {"traceback.txt": failure.trace})
+        self.results.put_failure(spec, failure, run_id=run_id, code=self.tracker.code)
+        self.tracker.finish(run_id, "FAILED", reason=failure.reason)
+
+    def drop(self, run_id: str, reason: str) -> None:
+        """Close the run of a try that nobody finished and that will be made again."""
+        self.tracker.finish(run_id, "KILLED", reason=reason)
+
+    def settle(self, parent: str, live: set[str]) -> None:
+        """Close what a killed driver left open: finished if the tables hold the trial, else killed.
+
+        Args:
+            parent: the study's run.
+            live: keys of trials that another living driver is at.
+        """
+        stale = [(run_id, key) for run_id, key in self.tracker.open_trials(parent) if key not in live]
+        done = self.results.finished([key for _, key in stale])
+        for run_id, key in stale:
+            if done.get(key) == run_id:
+                self.tracker.finish(run_id)
+            else:
+                self.drop(run_id, "its driver was stopped before the trial ended")

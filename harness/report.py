@@ -1,0 +1,211 @@
+"""Tables as text, markdown, csv and json; percent exists only here."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from rich.table import Table
+
+Form: TypeAlias = Literal["text", "json", "csv", "markdown"]
+Row: TypeAlias = Mapping[str, Any]
+
+NOTHING = "–"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a printed table: its heading and how a row fills it."""
+
+    heading: str
+    fill: Callable[[Row], str]
+    right: bool = False
+
+
+def plain(name: str, heading: str | None = None) -> Column:
+    """Make a column that prints a value as it is."""
+    return Column(heading or name, lambda row: NOTHING if row.get(name) is None else str(row[name]))
+
+
+def count(name: str, heading: str | None = None) -> Column:
+    """Make a column that prints a whole number."""
+    return Column(heading or name, lambda row: NOTHING if row.get(name) is None else f"{row[name]:,.0f}", right=True)
+
+
+def percent(name: str, heading: str | None = None, *, signed: bool = False) -> Column:
+    """Make a column that prints a fraction in percent with two decimals."""
+    return Column(heading or name, lambda row: in_percent(row.get(name), signed=signed), right=True)
+
+
+def in_percent(value: float | None, *, signed: bool = False) -> str:
+    """Print a fraction in percent."""
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    return f"{100 * value:+.2f}" if signed else f"{100 * value:.2f}"
+
+
+def machine_columns(rows: Sequence[Row]) -> list[Column]:
+    """Make a column a machine type."""
+    names = sorted({name for row in rows for name in row["machines"]})
+
+    def column(name: str) -> Column:
+        return Column(name, lambda row: in_percent(row["machines"].get(name)), right=True)
+
+    return [column(name) for name in names]
+
+
+def leaderboard_columns(rows: Sequence[Row], *, machines: bool = True) -> list[Column]:
+    """Return the columns of a leaderboard, with one a machine type unless these are left out."""
+    return [
+        count("rank", "#"),
+        plain("kind"),
+        plain("backbone"),
+        count("m", "M"),
+        Column("K1/K2", _neighbours_and_clusters),
+        *([plain("fusion")] if len({row["fusion"] for row in rows if row["fusion"]}) > 1 else []),
+        *([Column("labels", _label_source)] if {row.get("labels") for row in rows} - {None, "paper"} else []),
+        plain("scorer"),
+        count("trials"),
+        Column("official %", _with_spread, right=True),
+        *(machine_columns(rows) if machines else []),
+        count("classes"),
+        Column("s/trial", lambda row: NOTHING if row["seconds"] is None else f"{row['seconds']:.1f}", right=True),
+    ]
+
+
+def compare_columns(rows: Sequence[Row]) -> list[Column]:
+    """Return the columns of a comparison of Top-M with Top-1, with the year where there are several."""
+    return [
+        plain("backbone"),
+        *([plain("dataset")] if len({row["dataset"] for row in rows}) > 1 else []),
+        Column("K1/K2", _neighbours_and_clusters),
+        plain("fusion"),
+        plain("labels"),
+        plain("scorer"),
+        count("m", "M"),
+        count("pairs"),
+        percent("delta", "M − 1, points", signed=True),
+        Column(
+            "95 % interval",
+            lambda row: f"{in_percent(row['ci_low'], signed=True)} to {in_percent(row['ci_high'], signed=True)}",
+            right=True,
+        ),
+        Column("p", lambda row: _p(row["p_value"]), right=True),
+        Column("p corrected", lambda row: _p(row["p_corrected"]), right=True),
+        Column("machines won/lost", lambda row: f"{row['machines_won']}/{row['machines_lost']}", right=True),
+    ]
+
+
+def quality_columns() -> list[Column]:
+    """Return the columns that judge pseudo-labels by the truth."""
+
+    def number(name: str, heading: str) -> Column:
+        return Column(heading, lambda row: NOTHING if row[name] is None else f"{row[name]:.3f}", right=True)
+
+    return [
+        count("judged"),
+        percent("judged_left_out", "of them left out %"),
+        percent("purity", "purity %"),
+        number("nmi", "NMI"),
+        number("ari", "ARI"),
+        percent("recall_at_m", "recall at M %"),
+        number("entropy", "entropy, bits"),
+    ]
+
+
+def text_table(title: str, columns: Sequence[Column], rows: Sequence[Row]) -> Table:
+    """Return a table for a terminal."""
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    for column in columns:
+        table.add_column(
+            column.heading, justify="right" if column.right else "left", no_wrap=column.right, overflow="fold"
+        )
+    for row in rows:
+        table.add_row(*(column.fill(row) for column in columns), style=_style(row))
+    return table
+
+
+def written(form: Form, columns: Sequence[Column], rows: Sequence[Row], document: Mapping[str, Any]) -> str:
+    """Return a table as JSON (fractions, all fields), CSV (the same fields, flat) or markdown (as printed)."""
+    if form == "json":
+        return json.dumps(finite(document), indent=1, ensure_ascii=False)
+    if form == "csv":
+        return csv_table(rows)
+    lines = [
+        "| " + " | ".join(_cell(column.heading) for column in columns) + " |",
+        "| " + " | ".join("---:" if column.right else "---" for column in columns) + " |",
+        *("| " + " | ".join(_cell(column.fill(row)) for column in columns) + " |" for row in rows),
+    ]
+    return "\n".join(lines)
+
+
+def csv_table(rows: Sequence[Row]) -> str:
+    """Return rows as CSV; a field that holds several becomes several columns, `machines.ToyCar`."""
+    flat = [_flat(row) for row in rows]
+    names = list(dict.fromkeys(name for row in flat for name in row))
+    held = io.StringIO()
+    writer = csv.DictWriter(held, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(flat)
+    return held.getvalue().rstrip("\n")
+
+
+def finite(value: Any) -> Any:
+    """Return a value for JSON: no NaN, no numpy, keys as text."""
+    if isinstance(value, Mapping):
+        return {str(name): finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(each) for each in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _neighbours_and_clusters(row: Row) -> str:
+    numbers = [row["k1"], row["k2"]]
+    return NOTHING if numbers == [None, None] else "/".join(NOTHING if each is None else str(each) for each in numbers)
+
+
+def _label_source(row: Row) -> str:
+    """Print what labeled the training clips; who trained on the truth is never shown without saying so."""
+    source = row.get("labels") or NOTHING
+    return "truth (upper bound)" if source == "truth" else str(source)
+
+
+def _with_spread(row: Row) -> str:
+    spread = row["official_score_std"]
+    score = in_percent(row["official_score"])
+    return f"{score} ± {100 * spread:.2f}" if spread is not None else score
+
+
+def _p(value: float | None) -> str:
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    return f"{value:.3f}" if value >= 0.0005 else "<0.001"
+
+
+def _style(row: Row) -> str:
+    return "dim" if row.get("kind") in ("frozen", "level", "published") else ""
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _flat(row: Row) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in row.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{name}.{inner}": each for inner, each in value.items()}
+        elif isinstance(value, list | tuple):
+            flat[name] = "; ".join(map(str, value))
+        else:
+            flat[name] = value
+    return finite(flat)  # type: ignore[no-any-return]  # a mapping stays a mapping

@@ -1,0 +1,139 @@
+"""The stages of a trial after labeling: fine-tune, embed, score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from backbones.contract import Backbone, Encoder, OnEpoch, ReadClips
+from backbones.embed import embed
+from backbones.finetune import finetune
+from benchmarks.audio import SAMPLE_RATE
+from harness import plugins
+from harness.contract import BackboneChoice, HarnessError, Scorer, ScoreRequest, TrialSpec
+from harness.recordings import Recordings, objects
+from labeling.contract import PseudoLabels
+
+
+def pretrained_encoder(choice: BackboneChoice, *, seed: int) -> Encoder:
+    """Build the encoder that a backbone choice names, before any fine-tuning."""
+    backbone: Backbone = plugins.load("backbone", choice.encoder)
+    weights = Path(choice.weights) if choice.weights else None
+    return backbone.build(weights=weights, seed=seed, **dict(choice.options))
+
+
+def reader(spec: TrialSpec, recordings: Recordings, ids: NDArray[np.str_]) -> ReadClips:
+    """Return what gives waveforms of these clips by position, every clip of the recipe's length."""
+    packed, fit = recordings.packed, spec.recipe.fit
+    samples = clip_samples(spec, recordings)
+
+    def read(positions: NDArray[np.int64]) -> torch.Tensor:
+        return torch.from_numpy(packed.read(ids[positions], samples, fit))  # (b, samples)
+
+    return read
+
+
+def clip_samples(spec: TrialSpec, recordings: Recordings) -> int:
+    """Return the length of every input in samples: the recipe's, or the longest training clip's."""
+    if spec.recipe.clip_seconds is not None:
+        return round(spec.recipe.clip_seconds * SAMPLE_RATE)
+    train = set(clip_ids(recordings.train).tolist())
+    lengths = zip(recordings.packed.ids.tolist(), recordings.packed.lengths.tolist(), strict=True)
+    return max(int(length) for clip_id, length in lengths if clip_id in train)
+
+
+def finetune_encoder(
+    spec: TrialSpec,
+    encoder: Encoder,
+    recordings: Recordings,
+    labels: PseudoLabels,
+    *,
+    on_epoch: OnEpoch | None,
+) -> Encoder:
+    """Fine-tune an encoder on pseudo-labels by the trial's recipe."""
+    return finetune(
+        encoder,
+        reader(spec, recordings, labels.ids),
+        labels.targets,
+        n_classes=len(labels.classes),
+        recipe=spec.recipe,
+        seed=spec.seed,
+        on_epoch=on_epoch,
+    )
+
+
+def embed_clips(spec: TrialSpec, encoder: Encoder, recordings: Recordings) -> dict[str, NDArray[np.float32]]:
+    """Embed every clip that scoring needs: clip id -> (d,)."""
+    ids = np.concatenate([clip_ids(_references(recordings)), clip_ids(recordings.test)])
+    vectors = embed(encoder, reader(spec, recordings, ids), len(ids))  # (n, d)
+    return dict(zip(ids.tolist(), vectors, strict=True))
+
+
+def score_machines(
+    spec: TrialSpec, vectors: Mapping[str, NDArray[np.float32]] | None, recordings: Recordings
+) -> pd.DataFrame:
+    """Score every test clip by every scorer, per year, machine type and section.
+
+    Args:
+        spec: names the scorers.
+        vectors: clip id -> embedding; None where only levels are scored.
+        recordings: the references are the training clips of the same year, machine type and section.
+
+    Returns:
+        The test clips with a column `score_<scorer>` each; higher = more anomalous.
+    """
+    scored = recordings.test.copy()
+    groups = recordings.train.groupby(["dataset", "machine", "section"])
+    for name in spec.scorers:
+        scorer: Scorer = plugins.load("scorer", name)
+        values = pd.Series(np.nan, index=scored.index, dtype=np.float64)
+        for (dataset, machine, section), queries in recordings.test.groupby(["dataset", "machine", "section"]):
+            if (dataset, machine, section) not in groups.groups:
+                raise HarnessError(
+                    f"Every scored section must have normal training clips to compare with, but {dataset} {machine} "
+                    f"section {section} has none; let the protocol train on {dataset}."
+                )
+            references = groups.get_group((dataset, machine, section))
+            request = ScoreRequest(
+                references=_matrix(scorer, references, vectors, recordings),
+                reference_domains=objects(references["domain"]),
+                queries=_matrix(scorer, queries, vectors, recordings),
+                seed=spec.seed,
+            )
+            try:
+                values.loc[queries.index] = scorer.score(request)
+            except ValueError as error:
+                raise HarnessError(f"{dataset} {machine} section {section}, scorer {name}: {error}") from error
+        scored[f"score_{name}"] = values
+    return scored
+
+
+def _matrix(
+    scorer: Scorer,
+    clips: pd.DataFrame,
+    vectors: Mapping[str, NDArray[np.float32]] | None,
+    recordings: Recordings,
+) -> NDArray[np.float32]:
+    ids = clip_ids(clips)
+    if scorer.reads == "level":
+        return recordings.packed.levels_db(ids)[:, None].astype(np.float32)
+    if vectors is None:
+        raise HarnessError(f"The scorer {scorer.name!r} needs embeddings, but a level-only trial makes none.")
+    return np.stack([vectors[clip_id] for clip_id in ids.tolist()])
+
+
+def _references(recordings: Recordings) -> pd.DataFrame:
+    units = ["dataset", "machine", "section"]
+    wanted = set(recordings.test[units].itertuples(index=False, name=None))
+    chosen = [unit in wanted for unit in recordings.train[units].itertuples(index=False, name=None)]
+    return recordings.train[chosen]
+
+
+def clip_ids(clips: pd.DataFrame) -> NDArray[np.str_]:
+    """Return the ids of a clip table: (n,)."""
+    return clips["clip_id"].to_numpy(dtype=str)
