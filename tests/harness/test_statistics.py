@@ -1,0 +1,316 @@
+"""Bootstraps, intervals and tests on the smallest data that show them."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import ttest_1samp
+from sklearn.metrics import roc_auc_score
+
+from benchmarks.metrics import machine_h_means, measure, official_score
+from benchmarks.sections import split_sections
+from harness.bootstrap import draw_clips
+from harness.contract import HarnessError
+from harness.statistics import (
+    Spread,
+    bootstrap_metrics,
+    bootstrap_official,
+    compare_arms,
+    crossed_spread,
+    holm,
+    interval,
+    paired_bootstrap_difference,
+    paired_test,
+    stretched_interval,
+)
+
+
+def scored(seed: int, *, apart: float = 1.0, machines: str = "ab", clips: int = 10, run: int = 0) -> pd.DataFrame:
+    """Build scored clips of some machines, rounded so that ties occur."""
+    random = np.random.default_rng(seed)
+    kinds = itertools.product(machines, ("source", "target"), ("normal", "anomaly"), range(clips))
+    table = pd.DataFrame(kinds, columns=["machine", "domain", "condition", "place"])
+    noise = random.normal(size=len(table))
+    return table.assign(
+        seed=run,
+        dataset="dcase2023",
+        section="00",
+        clip_id=["/".join(map(str, row)) for row in table.itertuples(index=False)],
+        score=np.round(noise + apart * (table["condition"] == "anomaly"), 1),
+    )
+
+
+class TestBootstrap:
+    def test_resamples_give_what_scikit_learn_gives_for_the_clips_drawn(self) -> None:
+        """Source AUC, target AUC and pAUC of each resample equal roc_auc_score on the drawn clips to 1e-12."""
+        (section,) = split_sections(scored(0, machines="a"))
+        counts = draw_clips(section, resamples=20, seed=3)
+        resampled = bootstrap_metrics(section, "dcase2022", resamples=20, seed=3)
+        for column in range(20):
+            drawn = np.repeat(np.arange(len(section.ids)), counts[:, column])
+            labels, scores, domains = section.anomalous[drawn], section.scores[drawn], section.domains[drawn]
+            for field, domain in (("s_auc", "source"), ("t_auc", "target")):
+                taken = labels | (domains == domain)
+                expected = roc_auc_score(labels[taken], scores[taken])
+                assert resampled[field][column] == pytest.approx(expected, abs=1e-12)
+            expected = roc_auc_score(labels, scores, max_fpr=0.1)
+            assert resampled["p_auc"][column] == pytest.approx(expected, abs=1e-12)
+
+    def test_domains_and_conditions_keep_their_sizes(self) -> None:
+        """Every resample draws as many clips of each domain and condition as there are."""
+        (section,) = split_sections(scored(0, machines="a", clips=7))
+        counts = draw_clips(section, resamples=50, seed=0)
+        for domain, anomalous in itertools.product(("source", "target"), (False, True)):
+            kind = (section.domains == domain) & (section.anomalous == anomalous)
+            assert (counts[kind].sum(axis=0) == 7).all()
+
+    def test_official_scores_are_those_of_the_resampled_numbers(self) -> None:
+        """Each official score and harmonic mean is what the rule makes of that resample's clips."""
+        table = scored(1)
+        found = bootstrap_official(table, "dcase2022", resamples=5, seed=2)
+        for column in range(5):
+            drawn = []
+            for section in split_sections(table):
+                counts = draw_clips(section, resamples=5, seed=2)[:, column]
+                of_section = table.set_index("clip_id").loc[list(np.repeat(section.ids, counts))].reset_index()
+                drawn.append(of_section.assign(clip_id=[f"{section.machine}{at}" for at in range(len(of_section))]))
+            metrics = measure(pd.concat(drawn), "dcase2022")
+            assert found.official[column] == pytest.approx(official_score(metrics, "dcase2022"), abs=1e-12)
+            for machine, value in machine_h_means(metrics, "dcase2022").items():
+                assert found.h_means[machine][column] == pytest.approx(value, abs=1e-12)
+
+    def test_clip_order_and_other_machines_change_no_resample(self) -> None:
+        """A machine's resamples depend on the seed and its clips' names, not on rows or on other machines."""
+        table = scored(1)
+        whole = bootstrap_official(table, "dcase2022", resamples=9, seed=0)
+        shuffled = bootstrap_official(table.sample(frac=1, random_state=0), "dcase2022", resamples=9, seed=0)
+        alone = bootstrap_official(table[table["machine"] == "b"], "dcase2022", resamples=9, seed=0)
+        np.testing.assert_array_equal(whole.official, shuffled.official)
+        np.testing.assert_array_equal(whole.h_means["dcase2023", "b"], alone.h_means["dcase2023", "b"])
+        assert not np.array_equal(whole.official, bootstrap_official(table, "dcase2022", resamples=9, seed=1).official)
+
+    def test_machines_can_be_drawn_too(self) -> None:
+        """Drawing machines widens the official score's spread where machines differ."""
+        table = pd.concat([scored(1, machines="ab", apart=0.0), scored(2, machines="cd", apart=3.0)])
+        clips = bootstrap_official(table, "dcase2022", resamples=200, seed=0)
+        both = bootstrap_official(table, "dcase2022", resamples=200, seed=0, over_machines=True)
+        assert both.official.std() > 1.5 * clips.official.std()
+
+    def test_many_resamples_are_worked_on_in_blocks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Blocks of a few resamples give the same numbers as all at once."""
+        table = scored(1)
+        whole = bootstrap_official(table, "dcase2021", resamples=11, seed=0)
+        monkeypatch.setattr("harness.bootstrap.CHUNK", 100)
+        np.testing.assert_array_equal(whole.official, bootstrap_official(table, "dcase2021", resamples=11).official)
+
+    def test_two_systems_are_resampled_alike(self) -> None:
+        """The paired difference is that of the two bootstraps, and 0 for a system and itself in another order."""
+        a, b = scored(1), scored(2)
+        paired = paired_bootstrap_difference(a, b, "dcase2022", resamples=30, seed=5)
+        apart = [bootstrap_official(one, "dcase2022", resamples=30, seed=5).official for one in (a, b)]
+        np.testing.assert_array_equal(paired.official, apart[0] - apart[1])
+        same = paired_bootstrap_difference(a, a.sample(frac=1, random_state=0), "dcase2022", resamples=30, seed=5)
+        assert not same.official.any()
+        assert not same.numbers["dcase2023", "a", "00"]["p_auc"].any()
+
+    @pytest.mark.parametrize(
+        ("change", "sentence"),
+        [
+            (lambda t: t.iloc[1:], "1 of dcase2023 a 00 have one score alone: a/source/normal/0"),
+            (lambda t: t[t["machine"] == "a"], "same sections, but one alone scored dcase2023 b 00"),
+            (lambda t: t.assign(condition=t["condition"].iloc[::-1].to_numpy()), "same domain and condition"),
+            (lambda t: t.drop(columns="clip_id"), "must have the column clip_id"),
+        ],
+    )
+    def test_systems_with_other_clips_are_refused(self, change, sentence: str) -> None:
+        """Clips that one system lacks or knows otherwise are an error with their names."""
+        with pytest.raises(HarnessError, match=sentence):
+            paired_bootstrap_difference(scored(1), change(scored(2)), "dcase2022", resamples=2)
+
+    def test_no_resamples_and_negative_seeds_are_refused(self) -> None:
+        """At least one resample is drawn, from a seed of 0 or more."""
+        with pytest.raises(HarnessError, match="resamples must be at least 1, but got 0"):
+            bootstrap_official(scored(0), "dcase2022", resamples=0)
+        with pytest.raises(HarnessError, match="seed must be 0 or more, but got -1"):
+            bootstrap_official(scored(0), "dcase2022", seed=-1)
+
+
+class TestIntervals:
+    def test_the_percentile_interval_cuts_both_tails(self) -> None:
+        """Of 0 to 100 the 90 % interval goes from 5 to 95."""
+        assert interval(np.arange(101.0), level=0.9) == pytest.approx((5.0, 95.0))
+
+    @pytest.mark.parametrize("level", [0.0, 1.0, 95.0])
+    def test_a_level_is_a_share(self, level: float) -> None:
+        """A level outside 0 to 1 is refused, so 95 is not read as 95 %."""
+        with pytest.raises(HarnessError, match="level must lie between 0 and 1"):
+            interval([1.0], level=level)
+
+    def test_samples_must_be_there_and_finite(self) -> None:
+        """Nothing, or NaN among the samples, is refused."""
+        with pytest.raises(HarnessError, match="There must be samples"):
+            interval([])
+        with pytest.raises(HarnessError, match="1 of 2 are not"):
+            interval([0.0, np.nan])
+
+    def test_a_stretched_interval_keeps_shape_and_takes_width(self) -> None:
+        """Skewed samples give a skewed interval of the width that the spread says for normal ones."""
+        skewed = np.random.default_rng(0).exponential(size=20_000)
+        low, high = stretched_interval(skewed, around=0.0, spread=Spread(1.0, 1e9))
+        assert high > 1.5 * -low
+        normal = np.random.default_rng(0).normal(size=200_000)
+        low, high = stretched_interval(normal, around=0.0, spread=Spread(2.0, 6))
+        assert (low, high) == pytest.approx((-2 * 2.447, 2 * 2.447), rel=0.02)
+
+    def test_one_seed_leaves_students_t_over_machines(self) -> None:
+        """With one seed the p-value is the one-sample t-test's over machines."""
+        gains = np.array([0.1, 0.3, -0.05, 0.2])
+        assert crossed_spread(gains[:, None]).p_value(float(gains.mean())) == pytest.approx(
+            ttest_1samp(gains, 0).pvalue
+        )
+
+    def test_seeds_that_all_machines_share_widen_the_spread(self) -> None:
+        """A luck that a run brings to all its machines counts once a seed, not once a pair."""
+        shared = np.tile([0.1, 0.0, -0.1], (7, 1)) + 0.001 * np.random.default_rng(0).normal(size=(7, 3))
+        assert crossed_spread(shared).error == pytest.approx(0.1 / np.sqrt(3), rel=0.05)
+        assert crossed_spread(shared).freedom == pytest.approx(2, rel=0.05)
+
+    def test_one_machine_counts_its_clips(self) -> None:
+        """One machine and one seed leave the variance over clips, as good as known."""
+        assert crossed_spread([[0.1]], clips=0.04) == Spread(pytest.approx(0.2), 1e9)
+
+
+class TestPairedTest:
+    def test_all_sign_patterns_are_counted(self) -> None:
+        """Five differences of one sign are as extreme in 2 of 32 patterns."""
+        assert paired_test([1, 2, 3, 4, 5]) == 2 / 32
+        assert paired_test([[1, 2], [3, 4]]) == 2 / 16
+
+    @given(st.lists(st.integers(-3, 3), min_size=1, max_size=8))
+    def test_it_is_the_share_of_patterns_as_extreme(self, differences: list[int]) -> None:
+        """The p-value equals a count over all patterns, ties counted in."""
+        sums = [
+            abs(sum(s * d for s, d in zip(signs, differences, strict=True)))
+            for signs in itertools.product((1, -1), repeat=len(differences))
+        ]
+        assert paired_test(differences) == np.mean([value >= abs(sum(differences)) for value in sums])
+
+    def test_the_sign_of_all_differences_does_not_matter(self) -> None:
+        """The test is two-sided."""
+        assert paired_test([0.1, 0.3, -0.2]) == paired_test([-0.1, -0.3, 0.2])
+
+    def test_beyond_sixteen_differences_patterns_are_drawn(self) -> None:
+        """The drawn p-value is near the exact one, depends on its seed alone and is never 0."""
+        gains = np.random.default_rng(0).normal(0.4, 1, size=16)
+        padded = [*gains, 0.0]  # a difference of 0 changes no sum
+        assert paired_test(padded) == pytest.approx(paired_test(gains), abs=0.01)
+        assert paired_test(padded, seed=1) == paired_test(padded, seed=1)
+        assert paired_test(np.ones(40), draws=999) == 1 / 1000
+
+    def test_no_difference_at_all_is_no_evidence(self) -> None:
+        """Differences of 0 give a p-value of 1; none at all is an error."""
+        assert paired_test([0.0, 0.0, 0.0]) == 1.0
+        with pytest.raises(HarnessError, match="There must be differences"):
+            paired_test([])
+
+
+class TestHolm:
+    def test_the_smallest_is_multiplied_by_their_number(self) -> None:
+        """Holm's steps on four values, in the order given."""
+        assert holm([0.01, 0.04, 0.03, 0.005]).tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+    def test_one_test_needs_no_correction(self) -> None:
+        """A single p-value stays, and none gives none."""
+        assert holm([0.3]).tolist() == [0.3]
+        assert holm([]).tolist() == []
+
+    @pytest.mark.parametrize("bad", [np.nan, -0.1, 1.1])
+    def test_what_is_no_p_value_is_refused(self, bad: float) -> None:
+        """Values outside 0 to 1 and NaN are errors."""
+        with pytest.raises(HarnessError, match="between 0 and 1"):
+            holm([0.5, bad])
+
+
+def arm(base: int, *, apart: float, runs: int = 3, machines: str = "abc") -> pd.DataFrame:
+    """Build an arm of several seeds."""
+    return pd.concat([scored(base + run, apart=apart, machines=machines, run=run) for run in range(runs)])
+
+
+class TestCompareArms:
+    def test_delta_is_the_mean_difference_of_official_scores(self) -> None:
+        """The difference averages official(arm) - official(reference) over the seeds."""
+        better, worse = arm(0, apart=2.0), arm(100, apart=0.5)
+        result = compare_arms(better, worse, "dcase2022", resamples=50)
+        official = [
+            [official_score(measure(table[table["seed"] == run], "dcase2022"), "dcase2022") for run in range(3)]
+            for table in (better, worse)
+        ]
+        assert result.delta == pytest.approx(np.mean(np.subtract(*official)), abs=1e-12)
+        assert result.ci_low < result.delta < result.ci_high
+        assert (result.pairs, result.seeds, result.seeds_vary) == (9, (0, 1, 2), True)
+        assert (result.machines_won, result.machines_lost, result.machines_tied) == (3, 0, 0)
+        assert [one.machine for one in result.machines] == ["a", "b", "c"]
+        assert result.p_value == max(result.p_pairs, result.p_spread)
+
+    def test_exchanged_arms_change_signs_alone(self) -> None:
+        """The other way round the difference and won and lost are exchanged, and the p-value stays."""
+        a, b = arm(0, apart=2.0), arm(100, apart=1.0)
+        one, other = (compare_arms(*pair, "dcase2022", resamples=50) for pair in ((a, b), (b, a)))
+        assert other.delta == -one.delta
+        assert (other.machines_won, other.machines_lost) == (one.machines_lost, one.machines_won)
+        assert other.p_value == pytest.approx(one.p_value)
+        assert (other.ci_low, other.ci_high) == pytest.approx((-one.ci_high, -one.ci_low))
+
+    def test_an_arm_against_itself_is_no_difference(self) -> None:
+        """Equal arms give 0, an interval of 0, a p-value of 1 and ties, in whichever order their rows stand."""
+        a = arm(0, apart=1.0)
+        result = compare_arms(a, a.sample(frac=1, random_state=0), "dcase2022", resamples=20)
+        assert (result.delta, result.ci_low, result.ci_high, result.p_value) == (0.0, 0.0, 0.0, 1.0)
+        assert result.machines_tied == 3
+
+    def test_one_seed_is_flagged(self) -> None:
+        """With one seed the interval is over clips and machines alone, and says so."""
+        result = compare_arms(arm(0, apart=2.0, runs=1), arm(9, apart=1.0, runs=1), "dcase2022", resamples=20)
+        assert not result.seeds_vary
+        assert result.ci_low < result.delta < result.ci_high
+
+    def test_one_machine_has_an_interval_over_clips(self) -> None:
+        """With one machine and one seed the interval's width is that of the bootstrap over clips."""
+        a, b = arm(0, apart=2.0, runs=1, machines="a"), arm(9, apart=1.0, runs=1, machines="a")
+        result = compare_arms(a, b, "dcase2022", resamples=500)
+        clips = paired_bootstrap_difference(a, b, "dcase2022", resamples=500).official
+        assert result.ci_high - result.ci_low == pytest.approx(np.subtract(*interval(clips)[::-1]), rel=0.1)
+        assert (result.machines[0].ci_low, result.machines[0].ci_high) == pytest.approx((result.ci_low, result.ci_high))
+
+    def test_a_machine_without_metrics_is_left_out(self) -> None:
+        """A machine without anomalies counts in neither pairs nor machines."""
+        a, b = arm(0, apart=2.0), arm(100, apart=1.0)
+        a, b = (t[(t["machine"] != "c") | (t["condition"] == "normal")] for t in (a, b))
+        result = compare_arms(a, b, "dcase2022", resamples=20)
+        assert (result.pairs, result.machines_won) == (6, 2)
+
+    @pytest.mark.parametrize(
+        ("change", "sentence"),
+        [
+            (lambda t: t[t["seed"] != 2], "same seeds, but one alone has 2"),
+            (lambda t: t[t["machine"] != "c"], "one alone scored dcase2023 c 00"),
+            (lambda t: t.iloc[:-1], "1 of dcase2023 c 00 have one score alone: c/target/anomaly/9"),
+            (lambda t: t.drop(columns="seed"), "a seed each"),
+            (lambda t: t.iloc[:0], "a seed each"),
+        ],
+    )
+    def test_arms_that_do_not_pair_are_refused(self, change, sentence: str) -> None:
+        """Seeds, machines or clips that one arm lacks are an error with their names."""
+        with pytest.raises(HarnessError, match=sentence):
+            compare_arms(arm(0, apart=1.0), change(arm(9, apart=1.0)), "dcase2022", resamples=2)
+
+    def test_nothing_to_compare_is_refused(self) -> None:
+        """Without an anomaly anywhere there is no comparison."""
+        normal = arm(0, apart=1.0).query("condition == 'normal'")
+        with pytest.raises(HarnessError, match="normal and anomalous clips, but there is none"):
+            compare_arms(normal, normal, "dcase2022", resamples=2)

@@ -1,0 +1,166 @@
+"""A study runs every cell once, records it in every store, and goes on where it stopped."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+import pytest
+
+from benchmarks.datasets.dcase2023 import DATASET
+from benchmarks.synthetic import generate
+from harness import verbs
+from harness.stores import Places, find_places
+
+STUDY = """
+name = "toy"
+protocol = { name = "toy", train = ["dcase2023/dev"], score = ["dcase2023/dev"], cases = { fan = "fragmented" } }
+seeds = [0, 1]
+scorers = ["knn", "mahalanobis"]
+[space]
+backbone = ["tiny"]
+m = [1, 3]
+k1 = [3]
+k2 = [3]
+[recipe]
+epochs = 2
+batch_size = 8
+clip_seconds = 1.0
+warmup_epochs = 0
+learning_rate = %s
+"""
+
+
+def make_recordings(folder: Path) -> Path:
+    """Generate recordings of two machine types."""
+    generate(folder, DATASET, machines=("fan", "ToyCar"), train_source=8, train_target=3, test_per_cell=3, seconds=1.0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Generated recordings of two machine types."""
+    return make_recordings(tmp_path_factory.mktemp("recordings"))
+
+
+def run(root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, *, rate: str = "1e-3", workers: int = 2) -> Any:
+    """Run the toy study in a folder of its own."""
+    monkeypatch.setenv("ASDBENCH_CACHE", str(folder / "cache"))
+    (folder / "toy.toml").write_text(STUDY % rate)
+    return verbs.study_run(str(folder / "toy.toml"), data=root, workers=workers, places=places_in(folder))
+
+
+def places_in(folder: Path) -> Places:
+    """Stores in a folder."""
+    return find_places(tracking=f"sqlite:///{folder / 'mlflow.db'}")
+
+
+def counts(folder: Path) -> dict[str, Any]:
+    """What each store holds."""
+    with sqlite3.connect(folder / "mlflow.db") as database:
+        runs = dict(
+            database.execute(
+                "select r.status, count(*) from runs r join tags t on t.run_uuid = r.run_uuid and t.key = 'asd.kind' "
+                "where t.value != 'study' group by r.status"
+            ).fetchall()
+        )
+        rows = dict(database.execute("select status, count(*) from asd_trials group by status").fetchall())
+    storage = optuna.storages.RDBStorage(f"sqlite:///{folder / 'optuna.db'}")
+    (summary,) = optuna.get_all_study_summaries(storage)
+    trials = optuna.load_study(storage=storage, study_name=summary.study_name).get_trials(deepcopy=False)
+    states = pd.Series([trial.state.name for trial in trials]).value_counts().to_dict()
+    return {"mlflow": runs, "tables": rows, "optuna": states}
+
+
+def official(folder: Path) -> dict[str, float]:
+    """Every trial's official scores by key and scorer."""
+    with verbs.open_results(places_in(folder)) as results:
+        rows = results.trial_scores()
+    return {f"{row.key} {row.scorer}": row.official_score for row in rows.itertuples()}
+
+
+@pytest.fixture(scope="module")
+def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished toy study."""
+    folder = tmp_path_factory.mktemp("study")
+    with pytest.MonkeyPatch.context() as patch:
+        outcome = run(root, folder, patch)
+    assert (outcome.progress.finished, outcome.progress.failed) == (7, 0)
+    return folder
+
+
+def test_stores_agree(finished: Path) -> None:
+    """MLflow, the results tables and Optuna hold every trial once."""
+    assert counts(finished) == {"mlflow": {"FINISHED": 7}, "tables": {"finished": 7}, "optuna": {"COMPLETE": 7}}
+
+
+def test_running_again_runs_nothing(root: Path, finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A finished study run again starts no trial and leaves every store as it was."""
+    before = counts(finished)
+    outcome = run(root, finished, monkeypatch)
+    assert (outcome.progress.started, outcome.progress.finished) == (0, 7)
+    assert counts(finished) == before
+
+
+def test_workers_change_no_number(root: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One worker and two give the same numbers, trial by trial, to the last bit."""
+    run(root, tmp_path, monkeypatch, workers=1)
+    assert official(tmp_path) == official(finished)
+
+
+def test_one_trial_equals_the_studys(
+    root: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The frozen trial of the command line, in this process, has the score of the study's worker."""
+    monkeypatch.setenv("ASDBENCH_CACHE", str(tmp_path / "cache"))
+    found = verbs.trial(
+        root,
+        protocol="dcase2023",
+        backbone="tiny",
+        m=None,
+        recipe={"clip_seconds": 1.0},
+        places=places_in(tmp_path),
+    )
+    with verbs.open_results(places_in(finished)) as results:
+        rows = results.trial_scores()
+    frozen = rows[(rows["kind"] == "frozen") & (rows["seed"] == 0) & (rows["scorer"] == "knn")]
+    assert found["status"] == "finished"
+    assert found["official_score"] == frozen["official_score"].item()
+    assert {row["machine"] for row in found["rows"]} == {"fan", "ToyCar"}
+
+
+def test_leaderboard_and_compare(finished: Path) -> None:
+    """The leaderboard ranks every kind of row for both scorers, and compare pairs M = 3 with M = 1 over two seeds."""
+    rows = verbs.leaderboard(places=places_in(finished), study="toy")
+    assert {(row["kind"], row["m"], row["scorer"]) for row in rows} == {
+        ("level", None, "level"),
+        *((kind, m, scorer) for kind, m in (("frozen", None), ("trial", 1), ("trial", 3)) for scorer in SCORERS),
+    }
+    assert [row["rank"] for row in rows] == list(range(1, 8))
+    scores = [row["official_score"] for row in rows]
+    assert scores == sorted(scores, reverse=True)
+    (row, *_) = verbs.compare(places=places_in(finished), study="toy", scorer="knn", resamples=200)
+    assert (row["m"], row["pairs"], row["seeds"]) == (3, 4, [0, 1])
+    assert row["ci_low"] <= row["delta"] <= row["ci_high"]
+
+
+SCORERS = ("knn", "mahalanobis")
+
+
+def test_failed_trials_are_recorded_and_the_study_goes_on(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A learning rate that explodes fails the learned trials with their reason; references still finish."""
+    outcome = run(root, tmp_path, monkeypatch, rate="1e30")
+    assert (outcome.progress.finished, outcome.progress.failed) == (3, 4)
+    assert all("finite" in reason or "nan" in reason.lower() for reason in outcome.failures.values())
+    assert counts(tmp_path) == {
+        "mlflow": {"FINISHED": 3, "FAILED": 4},
+        "tables": {"finished": 3, "failed": 4},
+        "optuna": {"COMPLETE": 3, "FAIL": 4},
+    }
+    status = verbs.study_status("toy", places=places_in(tmp_path))
+    assert (status["planned"], status["finished"], status["failed"], status["running"]) == (7, 3, 4, 0)

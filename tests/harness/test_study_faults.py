@@ -1,0 +1,128 @@
+"""Killed at any moment, a study run again ends with every cell once and the numbers of an undisturbed one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.harness.test_study import STUDY, counts, make_recordings, official
+
+pytestmark = pytest.mark.slow
+
+MOST_SECONDS = 240
+
+
+def start(folder: Path, recordings: Path) -> subprocess.Popen[bytes]:
+    """Start the toy study's command line in a folder, in a process group of its own."""
+    (folder / "toy.toml").write_text(STUDY % "1e-3")
+    environment = {**os.environ, "ASDBENCH_CACHE": str(folder / "cache")}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    command = [sys.executable, "-m", "harness.cli", "study", "run", "toy.toml", "--data", str(recordings)]
+    with (folder / "log.txt").open("ab") as log:
+        return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
+
+
+def recorded(folder: Path) -> int:
+    """How many trials stand in the results tables; a look that makes no table itself."""
+    try:
+        with sqlite3.connect(f"file:{folder / 'mlflow.db'}?mode=ro", uri=True) as database:
+            return int(database.execute("select count(*) from asd_trials where status = 'finished'").fetchone()[0])
+    except sqlite3.OperationalError:  # not made yet
+        return 0
+
+
+def wait_for(folder: Path, process: subprocess.Popen[bytes], trials: int) -> None:
+    """Wait until so many trials are recorded."""
+    deadline = time.monotonic() + MOST_SECONDS
+    while recorded(folder) < trials and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+def finish(folder: Path, recordings: Path) -> None:
+    """Run the study to its end."""
+    assert start(folder, recordings).wait(MOST_SECONDS) == 0, (folder / "log.txt").read_text()
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Generated recordings of two machine types."""
+    return make_recordings(tmp_path_factory.mktemp("recordings"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
+    """Official scores of a study that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    finish(folder, root)
+    return official(folder)
+
+
+def assert_whole(folder: Path, undisturbed: dict[str, float]) -> None:
+    """Every cell stands once in every store, nothing is left open, and the numbers are the undisturbed ones."""
+    held = counts(folder)
+    assert held["mlflow"].get("FINISHED") == 7, held
+    assert "RUNNING" not in held["mlflow"], held
+    assert held["tables"] == {"finished": 7}, held
+    assert held["optuna"].get("COMPLETE") == 7, held
+    assert held["optuna"].get("RUNNING", 0) == held["optuna"].get("WAITING", 0) == 0, held
+    assert official(folder) == undisturbed
+
+
+@pytest.mark.parametrize("trials", [0, 1, 4])
+def test_driver_killed(
+    root: Path,
+    tmp_path: Path,
+    undisturbed: dict[str, float],
+    trials: int,
+) -> None:
+    """The driver killed with SIGKILL early, after one trial and after four: the same command goes on."""
+    process = start(tmp_path, root)
+    if trials:
+        wait_for(tmp_path, process, trials)
+    else:
+        time.sleep(4)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    finish(tmp_path, root)
+    assert_whole(tmp_path, undisturbed)
+
+
+def test_worker_killed(root: Path, tmp_path: Path, undisturbed: dict[str, float]) -> None:
+    """A worker killed with SIGKILL in the middle of a trial: the trial is made again, the study ends well."""
+    process = start(tmp_path, root)
+    wait_for(tmp_path, process, 1)
+    workers = [each for each in psutil.Process(process.pid).children(recursive=True) if is_busy(each)]
+    assert workers, (tmp_path / "log.txt").read_text()
+    workers[0].kill()
+    assert process.wait(MOST_SECONDS) == 0, (tmp_path / "log.txt").read_text()
+    assert_whole(tmp_path, undisturbed)
+    assert "trying again" in (tmp_path / "log.txt").read_text()
+
+
+def test_interrupted(root: Path, tmp_path: Path, undisturbed: dict[str, float]) -> None:
+    """Ctrl-C stops cleanly, leaves no run open and says how to go on."""
+    process = start(tmp_path, root)
+    wait_for(tmp_path, process, 2)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130, (tmp_path / "log.txt").read_text()
+    assert "Run the same command again" in (tmp_path / "log.txt").read_text()
+    held = counts(tmp_path)
+    assert "RUNNING" not in held["mlflow"], held
+    finish(tmp_path, root)
+    assert_whole(tmp_path, undisturbed)
+
+
+def is_busy(process: psutil.Process) -> bool:
+    """Whether a process is a Ray worker that runs trials."""
+    try:
+        return process.name().startswith("ray::ImplicitF")  # Tune's trials run in actors of this class
+    except psutil.Error:
+        return False

@@ -1,0 +1,107 @@
+"""The direct, machine and Gaussian-mixture strategies."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from labeling.contract import LabelingError
+from labeling.fusion import fuse_top_m
+from labeling.strategies import direct, gmm, machine
+
+
+def test_direct_gives_each_clip_its_attribute(make_blobs):
+    """Direct use is the attribute itself, one candidate wide."""
+    request = make_blobs({"a_1": (3, 0), "b_1": (2, 0)}, case="direct")
+    ranked = direct.rank(request)
+    assert ranked.names.tolist() == [[a] for a in request.attributes]
+    assert ranked.labeled.all()
+
+
+def test_direct_leaves_clips_without_attribute_to_the_machine(make_blobs):
+    """A clip without attribute has an empty row, so its class is the machine type."""
+    ranked = direct.rank(make_blobs({"a": (2, 1)}, case="direct"))
+    labels = fuse_top_m({"fan": ranked}, m=1)
+    assert labels.classes[labels.targets].tolist() == ["fan|a", "fan|a", "fan"]
+    assert ranked.labeled.tolist() == [True, True, False]
+
+
+def test_direct_needs_a_label(make_blobs):
+    """With no attribute at all there is nothing to use directly."""
+    with pytest.raises(LabelingError, match="direct needs at least one labeled clip"):
+        direct.rank(make_blobs({"a": (0, 3)}, case="direct"))
+
+
+def test_direct_reads_no_features(make_blobs):
+    """NaN features do not matter to a strategy that declares none."""
+    request = make_blobs({"a": (3, 0)}, case="direct")
+    assert direct.rank(replace(request, features=np.full((3, 1), np.nan))).labeled.all()
+
+
+def test_machine_trains_every_clip_under_its_machine_type(make_blobs):
+    """The lower bound ignores attributes, even those of labeled clips."""
+    labels = fuse_top_m({"fan": machine.rank(make_blobs({"a": (3, 2), "b": (3, 2)}))}, m=1)
+    assert labels.classes.tolist() == ["fan"]
+    assert len(labels.ids) == 10
+
+
+def test_gmm_finds_as_many_components_as_blobs(make_blobs):
+    """BIC stops at the three blobs that there are, though ten components were allowed; each blob is one component."""
+    request = make_blobs({"a": (0, 30), "b": (0, 30), "c": (0, 30)}, case="unlabeled", k2=10)
+    ranked = gmm.rank(request)
+    first = {clip[0]: set() for clip in request.ids}
+    for clip, name in zip(ranked.ids, ranked.names[:, 0], strict=True):
+        first[clip[0]].add(name)
+    assert sorted(map(len, first.values())) == [1, 1, 1]
+    assert len(set.union(*first.values())) == 3
+    assert (ranked.names != "").sum(axis=1).tolist() == [3] * 90
+    np.testing.assert_allclose(ranked.confidence.sum(axis=1), 1.0)
+
+
+def test_gmm_keeps_domains_apart(make_blobs):
+    """Each domain has its own mixture: a component's name says whose it is."""
+    request = make_blobs({"a": (0, 20), "b": (0, 20)}, case="unlabeled", k2=4)
+    domains = np.array(["source"] * 30 + ["target"] * 10, dtype=object)
+    names = gmm.rank(replace(request, domains=domains)).names[:, 0]
+    assert all(name.startswith("source_") for name in names[:30])
+    assert all(name.startswith("target_") for name in names[30:])
+
+
+def test_gmm_of_one_clip_is_one_component(make_blobs):
+    """A domain of a single clip has a component of its own, with certainty."""
+    request = make_blobs({"a": (0, 7)}, case="unlabeled", k2=3)
+    domains = np.array(["source"] * 6 + ["target"], dtype=object)
+    ranked = gmm.rank(replace(request, domains=domains))
+    assert ranked.names[6].tolist() == ["target_00", "", ""]
+    assert ranked.confidence[6].tolist() == [1.0, 0.0, 0.0]
+
+
+def test_gmm_of_identical_clips_is_one_component(make_blobs):
+    """Where nothing differs, BIC asks for one component."""
+    request = make_blobs({"a": (0, 20)}, case="unlabeled", k2=5)
+    ranked = gmm.rank(replace(request, features=np.ones((20, 4))))
+    assert set(ranked.names.ravel()) == {"gmm_00", ""}
+
+
+def test_gmm_leaves_labeled_clips_their_own(make_blobs):
+    """In the partial case only unlabeled clips take components."""
+    ranked = gmm.rank(make_blobs({"a": (5, 5), "b": (5, 5)}, case="partial"))
+    assert (ranked.names[ranked.labeled, 0] == [clip[0] for clip in ranked.ids[ranked.labeled]]).all()
+    assert all(name.startswith("gmm_") for name in ranked.names[~ranked.labeled, 0])
+
+
+def test_gmm_fits_once_per_domain_and_k2(make_blobs, memo):
+    """Mixtures are kept by the memo under their domain."""
+    request = make_blobs({"a": (0, 20)}, case="unlabeled", k2=2, memo=memo)
+    request = replace(request, domains=np.array(["source", "target"] * 10, dtype=object))
+    gmm.rank(request)
+    gmm.rank(request)
+    assert memo.made == ["mixture", "mixture"]
+
+
+def test_gmm_refuses_k2_above_the_clips(make_blobs):
+    """K2 is the largest number of components, at most the clips."""
+    with pytest.raises(LabelingError, match="k2 must be between 1 and 4"):
+        gmm.rank(make_blobs({"a": (0, 4)}, case="unlabeled", k2=5))

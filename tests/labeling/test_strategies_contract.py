@@ -1,0 +1,168 @@
+"""What every file in labeling/strategies must keep; a new file is enrolled by being there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import labeling.strategies
+from labeling.contract import CASES, LabelingError, RankRequest, Strategy
+
+FOLDER = Path(labeling.strategies.__file__).parent
+FILES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
+
+
+def declared(name: str) -> Strategy:
+    """Load what a file declares."""
+    return import_module(f"labeling.strategies.{name}").STRATEGY
+
+
+SERVED = [(name, case) for name in FILES for case in declared(name).cases]
+
+
+def request_for(case: str, **options: object) -> RankRequest:
+    """Make 24 clips of three attributes; in the cases with unlabeled clips a third of them are."""
+    rng = np.random.default_rng(0)
+    names = np.array(["a_1", "b_1", "c_1"], dtype=object)[np.arange(24) % 3]
+    features = 3.0 * (np.arange(24) % 3)[:, None] + rng.normal(size=(24, 5))
+    hidden = {"direct": 24, "fragmented": 24, "unlabeled": 0}.get(case, 16)
+    names[hidden:] = None
+    request = RankRequest(
+        ids=np.array([f"clip_{number:02d}" for number in rng.permutation(24)]),
+        features=features,
+        attributes=names,
+        case=case,  # type: ignore[arg-type]
+        k1=6,
+        k2=4,
+    )
+    return replace(request, **options)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_file_name_is_the_plugin_name(name):
+    """A file declares one Strategy under its own name, with cases of the paper and a summary of one line."""
+    strategy = declared(name)
+    assert isinstance(strategy, Strategy)
+    assert strategy.name == name
+    assert strategy.cases and set(strategy.cases) <= set(CASES)
+    assert strategy.features in ("mfcc", "latent", "none")
+    assert strategy.summary and "\n" not in strategy.summary
+
+
+@pytest.mark.parametrize(("name", "case"), SERVED)
+def test_the_table_is_well_formed(name, case):
+    """Ids as they came; rows best first, padded at the end, without repeats; confidence in 0..1, never rising."""
+    request = request_for(case)
+    ranked = declared(name).rank(request)
+    assert ranked.ids.tolist() == request.ids.tolist()
+    assert (ranked.strategy, ranked.case) == (name, case)
+    n, k = ranked.names.shape
+    assert n == 24 and 1 <= k <= max(request.k1, request.k2)
+    assert ranked.confidence.shape == (n, k)
+    assert (np.diff(ranked.confidence, axis=1) <= 0).all()
+    assert ((ranked.confidence >= 0) & (ranked.confidence <= 1)).all()
+    filled = ranked.names != ""
+    assert (filled[:, 1:] <= filled[:, :-1]).all()
+    assert (ranked.confidence[~filled] == 0).all()
+    assert all(len(set(row[row != ""])) == (row != "").sum() for row in ranked.names)
+    assert ranked.retained.dtype == ranked.labeled.dtype == np.bool_
+
+
+@pytest.mark.parametrize(("name", "case"), SERVED)
+def test_labeled_rows_hold_the_own_attribute_alone(name, case):
+    """Where `labeled` is True the row is the clip's own attribute with confidence 1, and the clip is retained."""
+    request = request_for(case)
+    ranked = declared(name).rank(request)
+    known = ranked.labeled
+    assert (ranked.names[known, 0] == request.attributes[known].astype(str)).all()
+    assert (ranked.names[known, 1:] == "").all()
+    assert (ranked.confidence[known, 0] == 1.0).all()
+    assert ranked.retained[known].all()
+
+
+@pytest.mark.parametrize(("name", "case"), SERVED)
+def test_the_seed_settles_the_answer(name, case):
+    """The same request twice gives the same table."""
+    one, other = (declared(name).rank(request_for(case, seed=5)) for _ in range(2))
+    assert (one.names == other.names).all()
+    assert (one.confidence == other.confidence).all()
+
+
+@pytest.mark.parametrize(("name", "case"), SERVED)
+def test_the_request_is_left_as_it_was(name, case):
+    """Ranking changes nothing in the request's arrays."""
+    request, untouched = request_for(case), request_for(case)
+    declared(name).rank(request)
+    assert (request.features == untouched.features).all()
+    assert request.attributes.tolist() == untouched.attributes.tolist()
+
+
+@pytest.mark.parametrize(("name", "case"), SERVED)
+def test_refuses_ids_that_stand_twice(name, case):
+    """Clip ids are unique; the message names the first that are not."""
+    with pytest.raises(LabelingError, match=r"clip ids must be unique.*same"):
+        declared(name).rank(request_for(case, ids=np.array(["same"] * 24)))
+
+
+@pytest.mark.parametrize(("name", "case"), SERVED)
+@pytest.mark.parametrize("column", ["features", "attributes", "domains"])
+def test_refuses_columns_of_other_lengths(name, case, column):
+    """Every column has one row a clip."""
+    short = {"features": np.zeros((5, 2)), "attributes": np.array(["a"] * 5), "domains": np.array(["source"] * 5)}
+    with pytest.raises(LabelingError, match=f"{column} must have one row a clip, 24, but got 5"):
+        declared(name).rank(request_for(case, **{column: short[column]}))
+
+
+@pytest.mark.parametrize(("name", "case"), SERVED)
+def test_refuses_no_clips(name, case):
+    """A request without clips is a mistake upstream."""
+    empty = request_for(case, ids=np.array([], dtype=str), features=np.zeros((0, 2)), attributes=np.array([], object))
+    with pytest.raises(LabelingError, match="at least one clip"):
+        declared(name).rank(empty)
+
+
+@pytest.mark.parametrize(("name", "case"), SERVED)
+@pytest.mark.parametrize("strange", ["", float("nan"), 3])
+def test_refuses_attributes_that_are_no_names(name, case, strange):
+    """A withheld attribute is None: NaN, a number or the empty text is a mistake at the border."""
+    attributes = request_for(case).attributes.copy()
+    attributes[0] = strange
+    with pytest.raises(LabelingError, match="an attribute must be a name or None"):
+        declared(name).rank(request_for(case, attributes=attributes))
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if set(declared(name).cases) != set(CASES)])
+def test_refuses_cases_that_it_does_not_serve(name):
+    """A case of another strategy is refused with those that this one serves."""
+    other = next(case for case in CASES if case not in declared(name).cases)
+    with pytest.raises(LabelingError, match=f"{name} serves the cases .* but got {other}"):
+        declared(name).rank(request_for(other))
+
+
+@pytest.mark.parametrize(("name", "case"), [pair for pair in SERVED if declared(pair[0]).features != "none"])
+def test_refuses_features_that_are_not_finite(name, case):
+    """NaN features are refused, naming the clips."""
+    features = request_for(case).features.copy()
+    features[[2, 7], 1] = [np.nan, np.inf]
+    request = request_for(case, features=features)
+    with pytest.raises(LabelingError, match=f"2 of 24 clips hold NaN or infinity: {request.ids[2]}, {request.ids[7]};"):
+        declared(name).rank(request)
+
+
+@pytest.mark.parametrize(("name", "case"), [pair for pair in SERVED if declared(pair[0]).features != "none"])
+@pytest.mark.parametrize("features", [np.zeros((24, 0)), np.zeros(24), np.zeros((24, 2), dtype=int)])
+def test_refuses_features_that_are_no_table_of_numbers(name, case, features):
+    """Features are a floating-point table (clips, dimensions)."""
+    with pytest.raises(LabelingError, match="features must be"):
+        declared(name).rank(request_for(case, features=features))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_refuses_a_negative_seed(name):
+    """A seed is what scikit-learn takes: 0 to 2^32 - 1."""
+    with pytest.raises(LabelingError, match="seed must be between 0 and 4294967295, but got -1"):
+        declared(name).rank(request_for(declared(name).cases[0], seed=-1))

@@ -1,0 +1,33 @@
+"""Features brought into a plane."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.decomposition import PCA
+
+from labeling.distances import standardise
+from labeling.view import plane
+
+
+@pytest.mark.parametrize("shape", [(40, 5), (5, 40)])
+def test_the_plane_is_the_two_first_principal_components(shape):
+    """With more clips than dimensions or fewer, the view is scikit-learn's PCA of standardised features up to sign."""
+    features = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    expected = PCA(2).fit_transform(standardise(features))
+    np.testing.assert_allclose(np.abs(plane(features)), np.abs(expected), atol=1e-4)
+
+
+def test_signs_do_not_hang_on_the_order_of_clips():
+    """Permuted clips have permuted places, signs included."""
+    features = np.random.default_rng(1).normal(size=(30, 6))
+    order = np.random.default_rng(2).permutation(30)
+    np.testing.assert_allclose(plane(features[order]), plane(features)[order], atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(1, 4), (4, 1), (3, 3), (0, 4), (4, 0)])
+def test_thin_tables_have_a_view_too(shape):
+    """One clip, one dimension, identical clips or none at all give finite places."""
+    drawn = plane(np.ones(shape))
+    assert drawn.shape == (shape[0], 2)
+    assert np.isfinite(drawn).all()
