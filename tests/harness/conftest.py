@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,7 @@ import pytest
 from backbones.contract import EpochReport, FinetuneRecipe
 from benchmarks.contract import DatasetPart, Protocol
 from benchmarks.metrics import machine_h_means, measure, official_score
+from harness.cli import main
 from harness.contract import BackboneChoice, TrialResult, TrialSpec
 from harness.recorder import Recorder
 from harness.results import Results
@@ -102,3 +105,23 @@ def recorder(places: Places):
     results = Results(places.results)
     yield Recorder(Tracker(places.tracking, code="test"), results)
     results.close()
+
+
+@pytest.fixture
+def asdbench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Run the command line in an empty folder: (exit status, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("MLFLOW_TRACKING_URI", "ASDBENCH_CACHE", "ASDBENCH_WEIGHTS", "ASDBENCH_DATA"):
+        monkeypatch.delenv(name, raising=False)
+
+    def run(line: str, **values: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["asdbench", *line.format(**values).split()])
+        try:
+            main()
+            status = 0
+        except SystemExit as end:
+            status = int(end.code or 0)
+        said = capsys.readouterr()
+        return status, said.out, said.err
+
+    return run

@@ -14,7 +14,7 @@ import typer
 
 from benchmarks.datasets.dcase2023 import DATASET
 from benchmarks.synthetic import generate
-from harness.cli import app, main
+from harness.cli import app
 
 MOST_SECONDS = 0.5  # of `asdbench --help`
 TRIAL = "trial {root} --protocol dcase2023 --backbone tiny --epochs 1 --clip-seconds 1 --batch-size 8"
@@ -26,26 +26,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("recordings")
     generate(folder, DATASET, machines=("fan",), train_source=6, train_target=2, test_per_cell=2, seconds=1.0)
     return folder
-
-
-@pytest.fixture
-def asdbench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Run the command line in an empty folder: (exit status, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("MLFLOW_TRACKING_URI", "ASDBENCH_CACHE", "ASDBENCH_WEIGHTS", "ASDBENCH_DATA"):
-        monkeypatch.delenv(name, raising=False)
-
-    def run(line: str, **values: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["asdbench", *line.format(**values).split()])
-        try:
-            main()
-            status = 0
-        except SystemExit as end:
-            status = int(end.code or 0)
-        said = capsys.readouterr()
-        return status, said.out, said.err
-
-    return run
 
 
 def test_help_is_quick() -> None:

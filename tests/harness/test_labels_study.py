@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from benchmarks.datasets.dcase2024 import DATASET as DCASE2024
 from benchmarks.datasets.dcase2025 import DATASET as DCASE2025
 from benchmarks.synthetic import generate
 from harness import verbs
-from harness.cli import main
 from harness.compare import compare
 from harness.contract import HarnessError
 from harness.leaderboard import leaderboard
@@ -150,26 +148,6 @@ def test_a_study_over_all_label_sources(
         assert sorted(trials["labels"]) == ["gmm", "gmm", "machine", "paper", "paper", "truth"]
         for detail in trials["detail"]:
             assert all(row["purity"] is not None for row in json.loads(detail)["labels"])
-
-
-@pytest.fixture
-def asdbench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Run the command line in an empty folder: (exit status, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("MLFLOW_TRACKING_URI", "ASDBENCH_CACHE", "ASDBENCH_WEIGHTS", "ASDBENCH_DATA"):
-        monkeypatch.delenv(name, raising=False)
-
-    def run(line: str, **values: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["asdbench", *line.format(**values).split()])
-        try:
-            main()
-            status = 0
-        except SystemExit as end:
-            status = int(end.code or 0)
-        said = capsys.readouterr()
-        return status, said.out, said.err
-
-    return run
 
 
 LABEL = "label {root} --protocol demo --m 2 --k1 3 --k2 3 --min-confidence 0.1"
