@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from backbones.contract import Backbone, Encoder
 
-__all__ = ["backbone_names", "find_backbone", "load_encoder"]
+__all__ = ["backbone_names", "find_backbone", "load_encoder", "named_weights"]
 
+HUGGING_FACE = "hf"  # the one backbone whose weights may be written behind its name
 ENTRY_POINTS = "asdbench.backbones"  # the group by which a package outside the repository adds a backbone
 
 
@@ -33,7 +34,13 @@ def find_backbone(name: str) -> Backbone:
     if name in _file_names():
         declared = getattr(importlib.import_module(f"backbones.encoders.{name}"), "BACKBONE", None)
     elif (outside := _entry_points().get(name)) is not None:
-        declared = outside.load()
+        try:
+            declared = outside.load()
+        except (ImportError, AttributeError) as error:
+            raise BackboneError(
+                f"The backbone {name} comes from {outside.value}, which must be importable, but: {error}; install its "
+                "package again."
+            ) from error
     else:
         known = backbone_names()
         hint = did_you_mean(str(name), known)
@@ -43,11 +50,17 @@ def find_backbone(name: str) -> Backbone:
     return declared
 
 
+def named_weights(name: str) -> tuple[str, str]:
+    """Split `hf:FOLDER` into the backbone's name and its weights; any other name has none in it."""
+    front, mark, folder = name.partition(":")
+    return (front, folder) if mark and front == HUGGING_FACE else (name, "")
+
+
 def load_encoder(name: str, weights: str | Path | None = None, seed: int = 0, **options: Any) -> Encoder:
     """Build an encoder, in evaluation mode, on the CPU.
 
     Args:
-        name: of the backbone.
+        name: of the backbone; `hf:FOLDER` is any audio encoder saved by transformers.
         weights: a checkpoint's path, or its name in the folder ASDBENCH_WEIGHTS; None draws random weights.
         seed: of random weights.
         options: of the backbone; shapes come from the checkpoint where it has them and from here where it has not.
@@ -55,8 +68,9 @@ def load_encoder(name: str, weights: str | Path | None = None, seed: int = 0, **
     Raises:
         BackboneError: when the name, an option or the checkpoint is wrong.
     """
+    name, named = named_weights(name)
     backbone = find_backbone(name)
-    path = None if weights is None else Path(weights)
+    path = Path(weights) if weights is not None else Path(named) if named else None
     return backbone.build(weights=path, seed=seed, **options).eval()
 
 

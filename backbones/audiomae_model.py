@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from backbones.contract import MEL_BINS, BackboneError, Encoder
+from backbones.contract import MEL_BINS, BackboneError, Encoder, MaskedEncoder, MaskedPass
 from backbones.frontend import AUDIOMAE_LOG_MEL, log_mel
 from backbones.transformer import Block
 
 FBANK_MEAN = -4.2677393  # AudioSet, natural logarithm; facebookresearch/AudioMAE:dataset.py
 FBANK_STD = 4.5689974
+
+
+def _mean_and_spread(patches: Tensor) -> tuple[Tensor, Tensor]:
+    mean, variance = patches.mean(dim=2, keepdim=True), patches.var(dim=2, keepdim=True)
+    return mean, (variance + 1e-6).sqrt()  # facebookresearch/AudioMAE:models_mae.py, forward_loss
 
 
 @dataclass(frozen=True)
@@ -150,26 +156,12 @@ class AudioMae(Encoder):
         return 0 if parts[0] in ("cls_token", "pos_embed", "patch_embed") else self.n_layers
 
 
-@dataclass(frozen=True)
-class MaskedPass:
-    """What one pass of masked reconstruction gives.
-
-    Attributes:
-        loss: scalar, mean squared error over the masked patches.
-        pred: (b, n, patch * patch) predicted patches, rows of frames.
-        mask: (b, n) 1 = masked, 0 = visible.
-    """
-
-    loss: Tensor
-    pred: Tensor
-    mask: Tensor
-
-
-class MaskedAudioMae(AudioMae):
+class MaskedAudioMae(AudioMae, MaskedEncoder):
     """AudioMAE with the paper's decoder, a plain Transformer over all patches, for masked reconstruction."""
 
     def __init__(self, config: AudioMaeConfig) -> None:
         super().__init__(config)
+        self.n_patches, self.n_frames = self.pos_embed.shape[1] - 1, config.frames
         dim = config.decoder_dim
         hidden = config.decoder_mlp_dim or 4 * dim
         self.decoder_embed = nn.Linear(config.embed_dim, dim)
@@ -209,7 +201,7 @@ class MaskedAudioMae(AudioMae):
         back = order.argsort(dim=1)
         visible = order[:, :kept, None].expand(-1, -1, embedded.shape[2])
         pred = self.decode(self.encode(embedded.gather(1, visible)), back)
-        mask = (back >= kept).to(pred.dtype)
+        mask = (back >= kept).to(shown.dtype)  # bfloat16 could not count them
         error = (pred - self.targets(shown)).square().mean(dim=2)
         return MaskedPass(loss=(error * mask).sum() / mask.sum(), pred=pred, mask=mask)
 
@@ -226,11 +218,38 @@ class MaskedAudioMae(AudioMae):
 
     def targets(self, shown: Tensor) -> Tensor:
         """Cut features into patches, each with mean 0 and variance 1: (b, frames, 128) -> (b, n, p * p)."""
+        patches = self.cut(shown)
+        mean, spread = _mean_and_spread(patches)
+        return (patches - mean) / spread
+
+    def cut(self, shown: Tensor) -> Tensor:
+        """Cut features into patches: (b, frames, 128) -> (b, n, p * p), rows of frames."""
         p = self.config.patch
         b, frames, mels = shown.shape
-        patches = shown.view(b, frames // p, p, mels // p, p).transpose(2, 3).reshape(b, -1, p * p)
-        spread = patches.var(dim=2, keepdim=True)
-        return (patches - patches.mean(dim=2, keepdim=True)) / (spread + 1e-6).sqrt()
+        return shown.view(b, frames // p, p, mels // p, p).transpose(2, 3).reshape(b, -1, p * p)
+
+    def join(self, patches: Tensor) -> Tensor:
+        """Undo `cut`: (b, n, p * p) -> (b, frames, 128)."""
+        p = self.config.patch
+        return patches.view(len(patches), -1, MEL_BINS // p, p, p).transpose(2, 3).reshape(len(patches), -1, MEL_BINS)
+
+    def panels(self, fbank: Tensor, masked: MaskedPass) -> tuple[Tensor, Tensor, Tensor]:
+        """Return input, masked input and reconstruction, normalised log-mel: (b, frames, 128) each.
+
+        The prediction has each patch's own mean and spread put back, which the model is not asked for
+        (He et al., 2022, normalise the targets); visible patches are the input's.
+        """
+        shown = self.normalised(fbank)
+        patches = self.cut(shown)
+        mean, spread = _mean_and_spread(patches)
+        gone = masked.mask.bool()[..., None]
+        filled = torch.where(gone, masked.pred * spread + mean, patches)
+        return shown, self.join(patches.masked_fill(gone, torch.nan)), self.join(filled)
+
+    def checkpoint(self) -> dict[str, Any]:
+        """Return the official file's content, and beside it the configuration, since shapes do not tell the heads."""
+        model = {name: tensor.detach().cpu() for name, tensor in self.state_dict().items()}
+        return {"model": model, "config": asdict(self.config)}
 
     def layer_index(self, name: str) -> int:
         """Place a parameter: the decoder stands next to the head."""

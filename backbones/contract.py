@@ -29,6 +29,7 @@ class Encoder(nn.Module):
         sample_rate: Hz of the waveforms it takes.
         n_layers: layers that `layer_index` tells apart; 0 where the encoder is one piece.
         gradient_decay: factor on the gradient below each layer in training, for encoders that have one, else None.
+        bins_are_mel: whether the last axis of its features is frequency, which SpecAugment may mask.
         weights_sha256: sum of the checkpoint that it was loaded from, None for random weights.
     """
 
@@ -36,6 +37,7 @@ class Encoder(nn.Module):
     sample_rate: int = 16_000
     n_layers: int = 0
     gradient_decay: float | None = None
+    bins_are_mel: bool = True
     weights_sha256: str | None = None
 
     def fbank(self, waveforms: Tensor) -> Tensor:
@@ -60,6 +62,48 @@ class Encoder(nn.Module):
         return self.n_layers
 
 
+@dataclass(frozen=True)
+class MaskedPass:
+    """What one pass of masked reconstruction gives.
+
+    Attributes:
+        loss: scalar, mean squared error over the masked patches.
+        pred: (b, n, patch * patch) predicted patches, rows of frames.
+        mask: (b, n) 1 = masked, 0 = visible.
+    """
+
+    loss: Tensor
+    pred: Tensor
+    mask: Tensor
+
+
+class MaskedEncoder(Encoder):
+    """An encoder with what pre-training by masked reconstruction needs beside it.
+
+    Attributes:
+        n_patches: that a clip is cut into.
+        n_frames: of log-mel features that it takes; fewer are padded, more are cut.
+    """
+
+    n_patches: int
+    n_frames: int
+
+    def forward_masked(self, fbank: Tensor, noise: Tensor, *, mask_ratio: float) -> MaskedPass:
+        """Reconstruct: (b, frames, 128) raw log-mel, (b, n) noise; the patches with the smallest stay visible.
+
+        A clip's loss must not depend on the others, and every clip's must weigh the same.
+        """
+        raise NotImplementedError
+
+    def panels(self, fbank: Tensor, masked: MaskedPass) -> tuple[Tensor, Tensor, Tensor]:
+        """Return input, input without the masked patches (NaN), and reconstruction, each (b, frames, 128)."""
+        raise NotImplementedError
+
+    def checkpoint(self) -> dict[str, Any]:
+        """Return what a checkpoint file in the backbone's official format holds, from which `build` loads it."""
+        raise NotImplementedError
+
+
 class EncoderBuilder(Protocol):
     """Makes an encoder from a checkpoint, or with random weights from a seed when there is none."""
 
@@ -77,12 +121,16 @@ class Backbone:
         build: makes the encoder.
         summary: one line for listings.
         options: defaults that `build` takes, shown by listings.
+        learns: whether it has weights that fine-tuning could change; one without stands in frozen trials alone.
+        build_masked: makes a `MaskedEncoder` for pre-training, of the same options; None where there is none.
     """
 
     name: str
     build: EncoderBuilder
     summary: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    learns: bool = True
+    build_masked: EncoderBuilder | None = None
 
 
 @dataclass(frozen=True)
@@ -119,11 +167,16 @@ class FinetuneRecipe:
         mel_mask: mel bins, the widest SpecAugment frequency mask.
         masks: how many of each.
         gradient_clip: largest norm of the gradient.
-        precision: "auto" is bfloat16 where the processor has it on CUDA, else float32.
+        precision: "auto" is bfloat16 where the processor has units for it (CUDA from Ampere on; a CPU with AMX), else
+            float32.
         layer_decay: factor on the learning rate for each layer further from the head.
         gradient_decay: factor on the gradient below each layer, for BEATs. Microsoft's files say 0.6, which leaves
             the lowest of 12 layers 0.2 % of the gradient, so that fine-tuning looks frozen; hence 1 by default.
         train: which part of the encoder learns; "head" leaves the encoder's weights as they are.
+        freeze_layers: how many of the lowest layers, and with them the stem, stay as they are; 0 lets all learn.
+        lora_rank: rank of low-rank adapters, which then learn in place of the encoder's own weights; 0 has none.
+        lora_alpha: adapters are scaled by lora_alpha / lora_rank.
+        lora_targets: which linear maps get one: those of the attention, or those of the feed-forward parts too.
     """
 
     epochs: int = 40
@@ -142,6 +195,21 @@ class FinetuneRecipe:
     layer_decay: float = 1.0
     gradient_decay: float = 1.0
     train: Literal["all", "head"] = "all"
+    freeze_layers: int = 0
+    lora_rank: int = 0
+    lora_alpha: float = 16.0  # twice the rank of 8 that Hu et al., 2021, find enough
+    lora_targets: Literal["attention", "all"] = "attention"
+
+    def content(self) -> dict[str, Any]:
+        """Return what decides about numbers.
+
+        Choices that came later are left out where they change nothing, so that what was recorded before they came
+        keeps its key.
+        """
+        content = vars(self)  # asdict copies each value first, which took most of a key's time
+        unused = [] if self.freeze_layers else ["freeze_layers"]
+        unused += [] if self.lora_rank else ["lora_rank", "lora_alpha", "lora_targets"]
+        return {name: value for name, value in content.items() if name not in unused}
 
 
 @dataclass(frozen=True)
@@ -154,6 +222,8 @@ class EpochReport:
         accuracy: share of training clips whose class was the most probable one.
         learning_rate: at the end of the epoch.
         seconds: the epoch took.
+        classes: that are told apart; 0 where nobody said.
+        precision: "float32" or "bfloat16", what the recipe's "auto" came to on this processor.
     """
 
     epoch: int
@@ -161,6 +231,8 @@ class EpochReport:
     accuracy: float
     learning_rate: float
     seconds: float
+    classes: int = 0
+    precision: str = "float32"
 
 
 OnEpoch: TypeAlias = Callable[[EpochReport], None]

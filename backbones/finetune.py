@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
+from backbones.adapters import choose_what_learns, merge_adapters
+from backbones.checkpoint import TrainingCheckpoint, digest_of
 from backbones.contract import (
     BackboneError,
     Encoder,
@@ -27,15 +29,15 @@ from backbones.contract import (
 )
 from backbones.features import Features, prepare_features
 from backbones.frontend import apply_masks, draw_masks
-from backbones.memory import free_cached_memory, ran_out_of_memory
+from backbones.memory import MicroBatch, arithmetic
 from backbones.noise import Noise, drawing_from
 from backbones.optimiser import Schedule, check_recipe, make_optimiser, set_learning_rate
 
 logger = logging.getLogger(__name__)
 
-CPU_MICRO_BATCH = 8  # clips
 SEEDS = 2**62
 ROW_TOLERANCE = 1e-3  # on the sum of a clip's soft targets
+WAY_OUT = 'take shorter clips, a smaller backbone, or train="head"'
 
 
 @dataclass(frozen=True)
@@ -61,35 +63,27 @@ class _Trainer:
         self.recipe = recipe
         self.device = targets.device
         self.optimiser = make_optimiser(encoder, head, recipe)
-        default = CPU_MICRO_BATCH if self.device.type == "cpu" else recipe.batch_size
-        self.micro_batch = min(recipe.micro_batch or default, recipe.batch_size)
-        self.dtype = _dtype(recipe.precision, self.device)
+        self.micro_batch = MicroBatch(recipe.micro_batch, recipe.batch_size, self.device, way_out=WAY_OUT)
+        self.dtype = arithmetic(recipe.precision, self.device)
 
     def step(self, positions: NDArray[np.int64], draws: _Draws, *, step_seed: int) -> tuple[float, int]:
         """Learn from one batch; return its summed loss and how many clips were right."""
-        while True:
-            self.optimiser.zero_grad(set_to_none=True)
-            try:
-                loss, right = self._gradients(positions, draws, step_seed)
-            except (RuntimeError, MemoryError) as error:
-                if self.recipe.micro_batch is not None or not ran_out_of_memory(error):
-                    raise
-                self._halve()
-                continue
-            parameters = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
-            norm = nn.utils.clip_grad_norm_(parameters, self.recipe.gradient_clip)
-            if not np.isfinite(loss):
-                raise _NotFiniteError("Loss", loss)
-            if not torch.isfinite(norm):
-                raise _NotFiniteError("The gradient's norm", norm.item())
-            self.optimiser.step()
-            return loss, right
+        loss, right = self.micro_batch.fitting(lambda: self._gradients(positions, draws, step_seed))
+        parameters = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
+        norm = nn.utils.clip_grad_norm_(parameters, self.recipe.gradient_clip)
+        if not np.isfinite(loss):
+            raise _NotFiniteError("Loss", loss)
+        if not torch.isfinite(norm):
+            raise _NotFiniteError("The gradient's norm", norm.item())
+        self.optimiser.step()
+        return loss, right
 
     def _gradients(self, positions: NDArray[np.int64], draws: _Draws, step_seed: int) -> tuple[float, int]:
+        self.optimiser.zero_grad(set_to_none=True)
         loss = torch.zeros((), device=self.device, dtype=torch.float64)
         right = torch.zeros((), device=self.device, dtype=torch.int64)
-        for start in range(0, len(positions), self.micro_batch):
-            part = positions[start : start + self.micro_batch]
+        for start in range(0, len(positions), self.micro_batch.size):
+            part = positions[start : start + self.micro_batch.size]
             targets = self.targets[torch.from_numpy(part).to(self.device)]
             logits = self._logits(part, draws, step_seed)
             summed = functional.cross_entropy(logits, targets, reduction="sum")
@@ -113,16 +107,23 @@ class _Trainer:
         logits: Tensor = self.head(embeddings.float())
         return logits
 
-    def _halve(self) -> None:
-        if self.micro_batch == 1:
-            raise BackboneError(
-                f"The memory of {self.device} does not suffice to fine-tune on one clip; take shorter clips, "
-                'a smaller backbone, or train="head".'
-            )
-        self.micro_batch = min(self.micro_batch, self.recipe.batch_size) // 2
-        self.optimiser.zero_grad(set_to_none=True)
-        free_cached_memory(self.device)
-        logger.info("memory does not suffice; now %d clips at once", self.micro_batch)
+    def state(self, reports: list[EpochReport]) -> dict[str, Any]:
+        """Return all that the next epoch depends on: chance is a function of its number."""
+        return {
+            "encoder": self.encoder.state_dict(),
+            "head": self.head.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "micro_batch": self.micro_batch.size,
+            "reports": [asdict(report) for report in reports],
+        }
+
+    def load(self, state: dict[str, Any]) -> list[EpochReport]:
+        """Take up a state, and return what was reported up to it."""
+        self.encoder.load_state_dict(state["encoder"])
+        self.head.load_state_dict(state["head"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.micro_batch.size = state["micro_batch"]
+        return [EpochReport(**report) for report in state["reports"]]
 
 
 class _NotFiniteError(ArithmeticError):
@@ -143,11 +144,15 @@ def finetune(
     on_epoch: OnEpoch | None = None,
     device: torch.device | None = None,
     features_gb: float = 4.0,
+    checkpoint: TrainingCheckpoint | None = None,
 ) -> Encoder:
     """Teach a copy of an encoder to tell classes apart, and return that copy.
 
     Gradients are those of the whole batch whatever the micro-batch: every clip counts the same, and its masks and
     dropout are its own. Torch's own generator is left as it was found.
+
+    With a checkpoint, a run that was cut goes on after the last epoch that it kept, and on a CPU ends with the same
+    weights as one that was not, bit for bit.
 
     Args:
         encoder: is left untouched.
@@ -159,6 +164,8 @@ def finetune(
         on_epoch: is told of each epoch.
         device: None takes the first GPU where there is one, else the CPU.
         features_gb: GiB of log-mel features that may be kept in memory.
+        checkpoint: where the state is kept between epochs, under a path that stands for the clips; everything else
+            that the numbers depend on is compared. Epochs of a cut run are reported again. The caller removes it.
 
     Returns:
         The fine-tuned encoder, in evaluation mode, on the device; with 0 epochs a plain copy.
@@ -170,6 +177,8 @@ def finetune(
     recipe = FinetuneRecipe() if recipe is None else recipe
     device = pick_device() if device is None else device
     check_recipe(recipe, encoder)
+    if not encoder.bins_are_mel:
+        recipe = replace(recipe, mel_mask=0)
     if seed < 0:
         raise BackboneError(f"seed must be 0 or more, but got {seed}.")
     checked = _check_targets(targets, n_classes).to(device)
@@ -177,8 +186,7 @@ def finetune(
     if recipe.epochs == 0:
         return learner.eval()
     learns = [parameter.requires_grad for parameter in learner.parameters()]
-    if recipe.train == "head":
-        learner.requires_grad_(False)
+    choose_what_learns(learner, recipe, seed=_adapter_seed(seed))
     learner.train(recipe.train == "all")
     if learner.gradient_decay is not None:
         learner.gradient_decay = recipe.gradient_decay
@@ -186,18 +194,50 @@ def finetune(
         features, shape = prepare_features(learner, read, len(checked), device=device, budget_gb=features_gb)
         head = _new_head(learner.dim, n_classes, seed=seed).to(device)
         trainer = _Trainer(learner, head, features, checked, recipe=recipe)
-        _train(trainer, shape, seed=seed, on_epoch=on_epoch)
+        started = _Started(checkpoint, trainer, seed=seed, shape=shape)
+        _train(trainer, shape, seed=seed, on_epoch=on_epoch, started=started)
+    merge_adapters(learner)
     for parameter, learned in zip(learner.parameters(), learns, strict=True):
         parameter.requires_grad_(learned).grad = None
     learner.gradient_decay = encoder.gradient_decay
     return learner.eval()
 
 
-def _train(trainer: _Trainer, shape: tuple[int, int], *, seed: int, on_epoch: OnEpoch | None) -> None:
+class _Started:
+    """What an earlier try of the same run left, and where this one leaves its own state."""
+
+    def __init__(
+        self, checkpoint: TrainingCheckpoint | None, trainer: _Trainer, *, seed: int, shape: tuple[int, int]
+    ) -> None:
+        self.checkpoint, self.trainer = checkpoint, trainer
+        self.reports: list[EpochReport] = []
+        if checkpoint is not None:
+            key = digest_of(
+                trainer.encoder, "finetune", trainer.targets.cpu().numpy().tobytes(), trainer.head.out_features,
+                trainer.recipe, seed, shape, str(trainer.device), trainer.dtype,
+            )  # fmt: skip
+            state = checkpoint.open(key)
+            if state is not None:
+                self.reports = trainer.load(state)
+                logger.info("going on after epoch %d of %d", len(self.reports), trainer.recipe.epochs)
+
+    def add(self, report: EpochReport) -> None:
+        """Add an epoch, and keep the state after it if it is time."""
+        self.reports.append(report)
+        if self.checkpoint is not None and self.checkpoint.is_due():
+            self.checkpoint.write(self.trainer.state(self.reports))
+
+
+def _train(
+    trainer: _Trainer, shape: tuple[int, int], *, seed: int, on_epoch: OnEpoch | None, started: _Started
+) -> None:
     recipe, n = trainer.recipe, len(trainer.targets)
+    if on_epoch is not None:
+        for report in started.reports:
+            on_epoch(report)
     steps = -(-n // recipe.batch_size)
     schedule = Schedule(recipe.learning_rate, recipe.warmup_epochs * steps, recipe.epochs * steps)
-    for epoch in range(1, recipe.epochs + 1):
+    for epoch in range(len(started.reports) + 1, recipe.epochs + 1):
         began = time.perf_counter()
         draws = _draw(n, steps, shape, recipe=recipe, seed=seed, epoch=epoch)
         loss, right, rate = 0.0, 0, 0.0
@@ -219,7 +259,10 @@ def _train(trainer: _Trainer, shape: tuple[int, int], *, seed: int, on_epoch: On
             accuracy=right / n,
             learning_rate=rate,
             seconds=time.perf_counter() - began,
+            classes=trainer.head.out_features,
+            precision=str(trainer.dtype).removeprefix("torch."),
         )
+        started.add(report)
         logger.debug("%s", report)
         if on_epoch is not None:
             on_epoch(report)
@@ -277,11 +320,8 @@ def _check_targets(targets: NDArray[Any], n_classes: int) -> Tensor:
     return torch.from_numpy(targets.astype(np.float32))
 
 
-def _dtype(precision: str, device: torch.device) -> torch.dtype:
-    if precision == "auto":
-        fits = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        return torch.bfloat16 if fits else torch.float32
-    return torch.bfloat16 if precision == "bfloat16" else torch.float32
+def _adapter_seed(seed: int) -> int:
+    return int(np.random.default_rng([seed, 0, 1]).integers(SEEDS))  # the head takes [seed, 0], epochs the rest
 
 
 @contextmanager

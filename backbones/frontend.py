@@ -117,6 +117,22 @@ def _window_and_bank(name: str, device: torch.device) -> tuple[Tensor, Tensor]:
     return window.to(device), bank.to(device)
 
 
+def resample(waveforms: Tensor, rate: int, wanted: int) -> Tensor:
+    """Bring waveforms to another sample rate by windowed sinc interpolation: (b, samples) -> (b, samples').
+
+    Args:
+        waveforms: at `rate`.
+        rate: Hz.
+        wanted: Hz; the same rate gives the waveforms back.
+    """
+    if rate == wanted:
+        return waveforms
+    from torchaudio.functional import resample as sinc  # noqa: PLC0415  # heavy, and only other rates need it
+
+    resampled: Tensor = sinc(waveforms, rate, wanted)
+    return resampled
+
+
 def draw_masks(
     clips: int,
     shape: tuple[int, int],

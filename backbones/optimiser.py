@@ -1,4 +1,4 @@
-"""What fine-tuning's optimiser does: which parameters decay, and how the learning rate runs."""
+"""What the optimiser of training does: which parameters decay, and how the learning rate runs."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ def check_recipe(recipe: FinetuneRecipe, encoder: Encoder) -> None:
     Raises:
         BackboneError: naming the first setting that is out of range.
     """
+    layers = encoder.n_layers
     rules = (
         ("epochs", recipe.epochs >= 0, "0 or more"),
         ("batch_size", recipe.batch_size >= 1, "1 or more"),
@@ -34,10 +35,24 @@ def check_recipe(recipe: FinetuneRecipe, encoder: Encoder) -> None:
         ("gradient_decay", 0 < recipe.gradient_decay <= 1, "above 0 and at most 1"),
         ("precision", recipe.precision in ("auto", "float32", "bfloat16"), "auto, float32 or bfloat16"),
         ("train", recipe.train in ("all", "head"), "all or head"),
+        ("freeze_layers", 0 <= recipe.freeze_layers < max(1, layers), f"0 to {max(0, layers - 1)}, below all layers"),
+        ("lora_rank", recipe.lora_rank >= 0, "0 or more"),
+        ("lora_alpha", 0 < recipe.lora_alpha < math.inf, "above 0"),
+        ("lora_targets", recipe.lora_targets in ("attention", "all"), "attention or all"),
     )
     for name, holds, rule in rules:
         if not holds:
             raise BackboneError(f"{name} must be {rule}, but got {getattr(recipe, name)!r}.")
+    if recipe.epochs and not any(True for _ in encoder.parameters()):
+        raise BackboneError(
+            f"epochs must be 0, since {type(encoder).__name__} has no weights to learn, but got {recipe.epochs}; "
+            "score it as a frozen trial."
+        )
+    if recipe.train == "head" and (recipe.lora_rank or recipe.freeze_layers):
+        raise BackboneError(
+            'lora_rank and freeze_layers must be 0 with train="head", which leaves the whole encoder as it is, '
+            f"but got {recipe.lora_rank} and {recipe.freeze_layers}."
+        )
     if recipe.gradient_decay != 1.0 and encoder.gradient_decay is None:
         raise BackboneError(
             f"gradient_decay must be 1, since {type(encoder).__name__} has none, but got {recipe.gradient_decay}; "
@@ -67,6 +82,11 @@ class Schedule:
         return self.peak * 0.5 * (1.0 + math.cos(math.pi * done))
 
 
+def decays(parameter: nn.Parameter) -> bool:
+    """Tell whether weight decay takes hold of a parameter: of a matrix or more, not of a vector."""
+    return sum(side > 1 for side in parameter.shape) > 1
+
+
 def make_optimiser(encoder: Encoder, head: nn.Module, recipe: FinetuneRecipe) -> torch.optim.AdamW:
     """Make AdamW over what learns; each group's "scale" is its factor on the learning rate.
 
@@ -76,15 +96,26 @@ def make_optimiser(encoder: Encoder, head: nn.Module, recipe: FinetuneRecipe) ->
     for name, parameter in encoder.named_parameters():
         if parameter.requires_grad:
             scale = recipe.layer_decay ** (encoder.n_layers + 1 - encoder.layer_index(name))
-            decays = sum(side > 1 for side in parameter.shape) > 1
-            groups.setdefault((scale, decays), []).append(parameter)
+            groups.setdefault((scale, decays(parameter)), []).append(parameter)
     for parameter in head.parameters():
         groups.setdefault((1.0, parameter.ndim > 1), []).append(parameter)
     settings: list[dict[str, Any]] = [
-        {"params": parameters, "scale": scale, "weight_decay": recipe.weight_decay if decays else 0.0}
-        for (scale, decays), parameters in groups.items()
+        {"params": parameters, "scale": scale, "weight_decay": recipe.weight_decay if decay else 0.0}
+        for (scale, decay), parameters in groups.items()
     ]
     return torch.optim.AdamW(settings, lr=recipe.learning_rate, eps=ADAM_EPS)
+
+
+def make_pretraining_optimiser(
+    model: nn.Module, *, weight_decay: float, betas: tuple[float, float]
+) -> torch.optim.AdamW:
+    """Make AdamW over all that learns in pre-training; vectors do not decay."""
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    settings: list[dict[str, Any]] = [
+        {"params": [p for p in learning if decays(p)], "scale": 1.0, "weight_decay": weight_decay},
+        {"params": [p for p in learning if not decays(p)], "scale": 1.0, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(settings, betas=betas, eps=ADAM_EPS)
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:

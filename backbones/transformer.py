@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from backbones.attention import gated_attention
 from backbones.contract import BackboneError
 from backbones.noise import Dropout
 
@@ -68,9 +69,10 @@ def attend(
     """
     keys = None if hidden is None else hidden[:, None, None, :]  # (b, 1, 1, n)
     dropping = dropout.training and dropout.probability > 0.0
-    # On a CPU, torch's fused kernel has no gradient of the bias and its fallback is half as fast as what follows.
-    learning_bias = bias is not None and bias.requires_grad and query.device.type == "cpu"
-    if not (dropping or learning_bias):
+    if not dropping and bias is not None and _learns(bias, gate) and query.device.type == "cpu":
+        # On a CPU, torch's fused kernel has no gradient of the bias and its fallback is half as fast.
+        return gated_attention(query, key, value, bias=bias, gate=gate, hidden=hidden)
+    if not dropping:
         mask = _additive_mask(bias, gate, keys, dtype=query.dtype)
         return functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     scores = torch.matmul(query * query.shape[-1] ** -0.5, key.transpose(-2, -1))
@@ -81,6 +83,10 @@ def attend(
         scores = scores.masked_fill(keys, -math.inf)
     weights = torch.softmax(scores, dim=-1)
     return torch.matmul(dropout(weights).to(value.dtype), value)
+
+
+def _learns(bias: Tensor, gate: Tensor | None) -> bool:
+    return torch.is_grad_enabled() and (bias.requires_grad or (gate is not None and gate.requires_grad))
 
 
 def _additive_mask(

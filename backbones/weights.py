@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 WEIGHTS_FOLDER = "ASDBENCH_WEIGHTS"  # environment variable
 SUFFIXES = (".pt", ".pth", ".ckpt")
+MODEL_CONFIG = "config.json"  # what tells the folder of a saved transformers model
+MODEL_SUFFIXES = (".json", ".safetensors", ".bin")
 ALLOWED_CLASSES: tuple[type, ...] = (argparse.Namespace,)  # AudioMAE's files keep their command line in one
 NAMED = 3  # how many keys an error message names
 ZIP_START = b"PK\x03\x04"
@@ -74,8 +76,35 @@ def find_checkpoint(weights: str | Path) -> Path:
     )
 
 
+def find_model_folder(weights: str | Path) -> Path:
+    """Find the folder of a saved model by path, or by name in the folder that ASDBENCH_WEIGHTS names.
+
+    Raises:
+        BackboneError: when there is no such folder, or no configuration in it.
+    """
+    asked = Path(weights).expanduser()
+    folder = os.environ.get(WEIGHTS_FOLDER)
+    places = [asked] + ([Path(folder).expanduser() / asked] if folder and not asked.is_absolute() else [])
+    for place in places:
+        if (place / MODEL_CONFIG).is_file():
+            return place
+    kind = f"is a folder without {MODEL_CONFIG}" if asked.is_dir() else "is no folder"
+    raise BackboneError(
+        f"hf: must be followed by a folder that a model was saved to by save_pretrained, but {asked} {kind}; "
+        f"give its path, or its name in the folder of the environment variable {WEIGHTS_FOLDER}."
+    )
+
+
 def sha256_of(path: Path) -> str:
-    """Return the sha256 of a file as 64 hexadecimal digits; read once for as long as the file stays as it is."""
+    """Return the sha256 of a file, or of a model's folder, as 64 hexadecimal digits.
+
+    Each file is read once for as long as it stays as it is. A folder's sum is that of its configurations and weights
+    with their names, so that a note beside them changes nothing.
+    """
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix in MODEL_SUFFIXES and file.is_file())
+        text = "".join(f"{file.name} {sha256_of(file)}\n" for file in files)
+        return hashlib.sha256(text.encode()).hexdigest()
     about = path.stat()
     return _sha256(path.resolve(), about.st_size, about.st_mtime_ns)
 

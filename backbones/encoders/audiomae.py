@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from backbones.audiomae_model import AudioMae, AudioMaeConfig, MaskedAudioMae
-from backbones.contract import MEL_BINS, Backbone, BackboneError, Encoder
+from backbones.contract import MEL_BINS, Backbone, BackboneError, Encoder, MaskedEncoder
 from backbones.options import did_you_mean, must_agree, must_be_positive, updated
 from backbones.positions import ORDERS, PositionOrder, position_embedding
 from backbones.weights import Checkpoint, fill, read_checkpoint, require
@@ -52,6 +52,51 @@ def build(*, weights: Path | None = None, seed: int = 0, **options: Any) -> Enco
     fill(model, _used(checkpoint, model), path=checkpoint.path)
     model.weights_sha256 = checkpoint.sha256
     return model
+
+
+def build_masked(*, weights: Path | None = None, seed: int = 0, **options: Any) -> MaskedEncoder:
+    """Build AudioMAE with its decoder, for pre-training.
+
+    A checkpoint with the paper's plain decoder brings all weights; one with none, or with the released files' decoder
+    of shifted windows, brings the encoder's, and the decoder is new.
+
+    Args:
+        weights: where to start from.
+        seed: of weights that no checkpoint brings.
+        options: fields of `AudioMaeConfig`, `decoder` left out.
+
+    Raises:
+        BackboneError: when an option or the checkpoint is wrong.
+    """
+    if options.get("pooling", "tokens") != "tokens" or options.get("decoder", True) is not True:
+        raise BackboneError(
+            "Pre-training needs the decoder and the final norm, so decoder and pooling must be left out, but got "
+            f"{ {name: options[name] for name in ('decoder', 'pooling') if name in options} }."
+        )
+    if weights is None:
+        made = build(seed=seed, **options, decoder=True)
+    else:
+        made = _with_decoder(weights, seed, {name: value for name, value in options.items() if name != "decoder"})
+    assert isinstance(made, MaskedEncoder)
+    return made
+
+
+def _with_decoder(weights: Path, seed: int, options: dict[str, Any]) -> Encoder:
+    tensors = read_checkpoint(weights).tensors
+    if "decoder_embed.weight" in tensors and "decoder_blocks.0.attn.tau" not in tensors:
+        return build(weights=weights, **options, decoder=True)
+    of_decoder = {name: value for name, value in options.items() if name.startswith("decoder_")}
+    of_encoder = {name: value for name, value in options.items() if name not in of_decoder}
+    encoder = build(weights=weights, **of_encoder)
+    assert isinstance(encoder, AudioMae)
+    if encoder.config.pooling != "tokens":
+        raise BackboneError(
+            f"{weights} is a fine-tuned file without a final norm, which pre-training needs; name a pre-trained one."
+        )
+    made = build(seed=seed, **{**asdict(encoder.config), **of_decoder, "decoder": True})
+    made.load_state_dict({**made.state_dict(), **encoder.state_dict()})
+    made.weights_sha256 = encoder.weights_sha256
+    return made
 
 
 def _empty(config: AudioMaeConfig) -> AudioMae:
@@ -96,6 +141,7 @@ def _read_shapes(checkpoint: Checkpoint, *, decoder: bool) -> dict[str, Any]:
         "mlp_dim": len(tensors["blocks.0.mlp.fc1.weight"]),
         "qkv_bias": "blocks.0.attn.qkv.bias" in tensors,
     }
+    found |= _said_heads(checkpoint, ("heads", "decoder_heads") if decoder else ("heads",))
     if decoder:
         _refuse_other_decoders(checkpoint)
         found |= {
@@ -104,6 +150,14 @@ def _read_shapes(checkpoint: Checkpoint, *, decoder: bool) -> dict[str, Any]:
             "decoder_mlp_dim": len(tensors["decoder_blocks.0.mlp.fc1.weight"]),
         }
     return found
+
+
+def _said_heads(checkpoint: Checkpoint, names: tuple[str, ...]) -> dict[str, int]:
+    """Read how many heads a file says; those that pre-training here wrote do, official ones do not."""
+    config = checkpoint.content.get("config")
+    said = {name: config[name] for name in names if name in config} if isinstance(config, Mapping) else {}
+    updated(AudioMaeConfig(), said, what=f"the config of {checkpoint.path}")
+    return said
 
 
 def _refuse_other_decoders(checkpoint: Checkpoint) -> None:
@@ -167,6 +221,7 @@ def initialise(model: AudioMae, generator: Generator) -> None:
 BACKBONE = Backbone(
     name="audiomae",
     build=build,
+    build_masked=build_masked,
     summary="AudioMAE (Huang et al., 2022), ViT-B/16, 86 M parameters; official checkpoints or random weights",
     options=asdict(AudioMaeConfig()),
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 import torch
 from openbeats.beats_encoder import BeatsEncoder
@@ -89,6 +91,39 @@ def test_equals_openbeats(variant):
     fbank = 15 + 6 * torch.randn(2, 198, 128, generator=torch.Generator().manual_seed(0))
     expected = openbeats(encoder).extract_features(fbank, skip_fbank_extraction=True)[0]
     torch.testing.assert_close(encoder.tokens(fbank), expected, atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("draw", range(8))
+def test_random_checkpoints_equal_openbeats(draw, tmp_path):
+    """Official files of random sizes and options load by their `cfg` alone and equal another implementation."""
+    chance = random.Random(draw)
+    heads, groups = chance.choice([1, 2, 4]), chance.choice([1, 2, 4])
+    options = {
+        **SMALL["beats"],
+        "encoder_embed_dim": 16 * heads,
+        "embed_dim": chance.choice([8, 16 * heads]),
+        "encoder_ffn_embed_dim": chance.choice([24, 40]),
+        "encoder_layers": chance.choice([1, 3]),
+        "encoder_attention_heads": heads,
+        "conv_pos": chance.choice([3, 8, 17]),
+        "conv_pos_groups": groups,
+        "max_distance": chance.choice([60, 800]),
+        "num_buckets": chance.choice([32, 320]),
+        "input_patch_size": chance.choice([8, 16]),
+        **{name: chance.random() < 0.5 for name in ("conv_bias", "gru_rel_pos", "relative_position_embedding")},
+        **chance.choice([{"deep_norm": True}, {"deep_norm": False}, {"deep_norm": False, "layer_norm_first": True}]),
+    }
+    if options["num_buckets"] == 320:
+        options["max_distance"] = 800
+    made = shaken(load_encoder("beats", seed=draw, **options))
+    config = {name: getattr(made.config, name) for name in vars(made.config) if not name.startswith("fbank")}
+    torch.save({"cfg": config, "model": made.state_dict()}, tmp_path / "some.pt")
+    encoder = load_encoder("beats", tmp_path / "some.pt")
+    assert encoder.config == made.config
+    fbank = 15 + 6 * torch.randn(2, 198, 128, generator=torch.Generator().manual_seed(0))
+    expected = openbeats(encoder).extract_features(fbank, skip_fbank_extraction=True)[0]
+    torch.testing.assert_close(encoder.tokens(fbank), expected, atol=1e-4, rtol=1e-4)
 
 
 @torch.no_grad()

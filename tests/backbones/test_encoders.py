@@ -15,29 +15,29 @@ from backbones import backbone_names, find_backbone, load_encoder
 from backbones.contract import BackboneError
 from backbones.embed import embed
 from backbones.noise import Dropout, Noise, drawing_from
-from tests.backbones.conftest import SMALL, reader, tones
+from tests.backbones.conftest import ALL, SMALL, reader, tones
 
 CPU = torch.device("cpu")
 
 
 def test_every_backbone_is_tested():
     """Every file in the folder has a small size here, so that the tests below enrol it by name."""
-    assert set(backbone_names()) == set(SMALL)
+    assert set(backbone_names()) == {*ALL, "hf"}  # which needs a model's folder: test_hugging_face.py
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", ALL)
 def test_declaration(name):
     """A backbone's name is its file's name, and its options are those that `build` takes."""
     backbone = find_backbone(name)
     assert backbone.name == name
     assert backbone.summary
-    assert set(SMALL[name]) <= set(backbone.options)
+    assert set(ALL[name]) <= set(backbone.options)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", ALL)
 def test_shapes(name):
     """Features, tokens and embeddings have the shapes and the type of the contract."""
-    encoder = load_encoder(name, **SMALL[name])
+    encoder = load_encoder(name, **ALL[name])
     waveforms = tones(3)
     with torch.no_grad():
         fbank = encoder.fbank(waveforms)
@@ -71,10 +71,10 @@ def test_gradient_reaches_every_trainable_weight(name):
     assert [key for key, value in encoder.named_parameters() if value.requires_grad and value.grad is None] == []
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", ALL)
 def test_padding_mask_is_taken(name):
     """Features marked as padding do not reach the tokens, whatever they hold."""
-    encoder = load_encoder(name, **SMALL[name])
+    encoder = load_encoder(name, **ALL[name])
     fbank = torch.randn(1, 96, 128)
     mask = torch.zeros(1, 96, dtype=torch.bool)
     mask[:, 64:] = True
@@ -85,10 +85,10 @@ def test_padding_mask_is_taken(name):
     torch.testing.assert_close(one[:, :kept], two[:, :kept])
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", ALL)
 def test_a_batch_equals_its_rows(name):
     """An embedding does not depend on the clips beside it or on the batch size."""
-    encoder = load_encoder(name, **SMALL[name])
+    encoder = load_encoder(name, **ALL[name])
     clips = tones(7)
     vectors = [embed(encoder, reader(clips), 7, batch_size=size, device=CPU) for size in (1, 3, None)]
     assert vectors[0].shape == (7, encoder.dim) and vectors[0].dtype == np.float32
@@ -140,7 +140,7 @@ def test_embed_out_of_memory():
 
 def test_unknown_name():
     """An unknown name is answered with the nearest one and the list."""
-    with pytest.raises(BackboneError, match=r"audiomae, beats, tiny, but got beat\. Did you mean beats\?"):
+    with pytest.raises(BackboneError, match=r"audiomae, beats, hf, logmel, tiny, but got beat\. Did you mean beats\?"):
         load_encoder("beat")
 
 

@@ -176,7 +176,7 @@ def test_out_of_memory_halves_the_micro_batch():
     found = run(encoder, waveforms, targets, changed(QUICK, micro_batch=None))
     given = run(encoder, waveforms, targets, changed(QUICK, micro_batch=2))
     assert farthest(found, given) == 0
-    with pytest.raises(BackboneError, match="does not suffice to fine-tune on one clip"):
+    with pytest.raises(BackboneError, match="does not suffice to train on one clip"):
         run(Hungry(room=0), waveforms, targets, changed(QUICK, micro_batch=None))
 
 
