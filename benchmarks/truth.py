@@ -89,6 +89,30 @@ def add_ground_truth(clips: pd.DataFrame, folder: Path | str, datasets: Sequence
     return told
 
 
+def listed_clips(folder: Path | str, dataset: Dataset) -> set[Key]:
+    """Return the evaluation clips of a year that the official files tell the condition of.
+
+    Args:
+        folder: as in `add_ground_truth`.
+        dataset: the year.
+
+    Returns:
+        (machine type, stem of the delivered name), by the evaluator's files for machine types that it has, else by the
+        baseline's list.
+
+    Raises:
+        BenchmarkError: as `add_ground_truth`.
+    """
+    official = _read_official(Path(folder).expanduser().absolute(), {dataset.name: dataset})[dataset.name]
+    evaluated = {machine for machine, _ in official.conditions}
+    return set(official.conditions) | {key for key in official.listed if key[0] not in evaluated}
+
+
+def delivered_names(folder: Path | str, dataset: Dataset) -> dict[Key, str]:
+    """Return (machine type, stem of the full name) -> stem of the delivered name, by the baseline's list of a year."""
+    return _read_official(Path(folder).expanduser().absolute(), {dataset.name: dataset})[dataset.name].delivered
+
+
 def read_truth(folder: Path | str) -> dict[str, str]:
     """Read the attributes that were withheld and released later: clip id -> true attribute.
 

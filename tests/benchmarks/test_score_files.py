@@ -1,0 +1,229 @@
+"""Score files of anybody: every way in which people write them, and every way in which they go wrong."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks.contract import BenchmarkError, Dataset
+from benchmarks.datasets import dcase2023
+from benchmarks.metrics import measure, metric_rows
+from benchmarks.score_files import read_scores
+from benchmarks.synthetic_plan import plan_clips
+from benchmarks.synthetic_tables import write_tables
+
+Load = Callable[[str], Dataset]
+YEARS = ("dcase2020", "dcase2021", "dcase2022", "dcase2023", "dcase2024", "dcase2025")
+COUNTS = {"source": 1, "target": 1, "test": 3}
+
+
+def file_ending(dataset: Dataset, machine: str, section: str, domain: str | None) -> str:
+    """Return the official name of a section's files, behind `anomaly_score_`."""
+    if not dataset.has_domains:
+        return f"{machine}_id_{section}"
+    return f"{machine}_section_{section}{f'_{domain}' if len(dataset.test_folders) > 1 else ''}_test"
+
+
+def planned_rows(dataset: Dataset, part: Any, machines: tuple[str, ...]) -> dict[str, list[tuple[str, float]]]:
+    """Return made-up scores of a part's test clips by official file name; anomalies tend to score higher."""
+    rng, rows = random.Random(0), dict[str, list[tuple[str, float]]]()
+    for clip in plan_clips(dataset, part, machines, counts=COUNTS):
+        if clip.truth.split == "test":
+            name = f"anomaly_score_{file_ending(dataset, clip.machine, clip.truth.section, clip.truth.domain)}.csv"
+            score = rng.gauss(clip.truth.condition == "anomaly", 1.0)
+            rows.setdefault(name, []).append((f"{clip.stem}.wav", score))
+    return rows
+
+
+def write_files(folder: Path, rows: dict[str, list[tuple[str, float]]]) -> Path:
+    """Write score files."""
+    for name, lines in rows.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(f"{clip},{score!r}\n" for clip, score in lines))
+    return folder
+
+
+def write_truth(root: Path, dataset: Dataset, machines: tuple[str, ...]) -> Path:
+    """Write the official files about evaluation clips."""
+    write_tables(root, dataset, list(plan_clips(dataset, "eval", machines, counts=COUNTS)))
+    return root / "ground_truth"
+
+
+@pytest.mark.parametrize("year", YEARS)
+def test_development_files_need_no_other(year: str, load_dataset: Load, tmp_path: Path) -> None:
+    """Conditions and domains of development clips stand in the names of clips or files."""
+    dataset = load_dataset(year)
+    machines = dataset.machines["dev"][:2]
+    rows = planned_rows(dataset, "dev", machines)
+    found = read_scores(write_files(tmp_path, rows), dataset)
+    assert found.part == "dev"
+    assert len(found.clips) == sum(map(len, rows.values()))
+    assert found.clips["condition"].notna().all()
+    assert found.clips["domain"].notna().all() == dataset.has_domains
+    assert {machine for machine, _ in found.absent} == set(dataset.machines["dev"]) - set(machines)
+    assert metric_rows(measure(found.clips, dataset.rule), dataset.rule)["value"].notna().all()
+
+
+@pytest.mark.parametrize("year", YEARS)
+def test_evaluation_files_are_joined_with_the_truth_by_name(year: str, load_dataset: Load, tmp_path: Path) -> None:
+    """Evaluation clips get condition and domain from the official files, in whichever order their rows stand."""
+    dataset = load_dataset(year)
+    machines = dataset.machines["eval"][:2]
+    truth = write_truth(tmp_path, dataset, machines)
+    rows = planned_rows(dataset, "eval", machines)
+    for lines in rows.values():
+        random.Random(1).shuffle(lines)
+    scores = write_files(tmp_path / "scores", rows)
+    found = read_scores(scores, dataset, ground_truth=truth)
+    planned = {
+        f"{year}/eval/{clip.machine}/test/{clip.stem}": clip.truth
+        for clip in plan_clips(dataset, "eval", machines, counts=COUNTS)
+    }
+    told = found.clips.set_index("clip_id")
+    assert {name: told.loc[name, "condition"] for name in told.index} == {
+        name: truth.condition for name, truth in planned.items()
+    }
+    if dataset.has_domains:
+        assert all(told.loc[name, "domain"] == each.domain for name, each in planned.items())
+    inner = next(truth.rglob("ground_truth_data"))
+    assert read_scores(scores, dataset, ground_truth=inner).clips.equals(found.clips)
+
+
+@pytest.fixture(scope="module")
+def fans(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[tuple[str, float]]]]:
+    """Score files of two machine types of 2023, plainly written."""
+    rows = planned_rows(dcase2023.DATASET, "dev", ("fan", "ToyCar"))
+    return write_files(tmp_path_factory.mktemp("plain"), rows), rows
+
+
+@given(data=st.data())
+@settings(max_examples=25, deadline=None)
+def test_how_a_file_is_written_changes_nothing(
+    fans: tuple[Path, dict[str, list[tuple[str, float]]]], tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """Not the order of lines, headings, folders and endings of names, blanks, a byte order mark, or the folder."""
+    plain, rows = fans
+    folder = tmp_path_factory.mktemp("written")
+    for name, lines in rows.items():
+        machine = name.split("_")[2]
+        shuffled = data.draw(st.permutations(lines))
+        front = data.draw(st.sampled_from(["", f"/data/dev_data/raw/{machine}/test/", f"raw\\{machine}\\test\\"]))
+        ending = data.draw(st.sampled_from([".wav", ""]))
+        text = data.draw(st.sampled_from(["", "file_name,anomaly_score\n", "0,1\n", "﻿", "\n"]))
+        space = data.draw(st.sampled_from(["", " "]))
+        text += "".join(f"{front}{clip.removesuffix('.wav')}{ending},{space}{score!r}\n" for clip, score in shuffled)
+        tail = data.draw(st.sampled_from(["seed13711_id(0_)", "seed13711_id(0_)_Dev"]))
+        long = f"anomaly_score_DCASE2023T2{machine}_section_00_test_{tail}.csv"
+        path = (
+            folder / data.draw(st.sampled_from(["", f"{machine}/", "a/b/"])) / data.draw(st.sampled_from([name, long]))
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    same = read_scores(folder, dcase2023.DATASET).clips.drop(columns="path")
+    assert same.equals(read_scores(plain, dcase2023.DATASET).clips.drop(columns="path"))
+
+
+FAN = "anomaly_score_fan_section_00_test.csv"
+NORMAL = "section_00_source_test_normal_0000_m-n_W.wav"
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({}, "must be a folder that holds anomaly_score_"),
+        ({FAN: ""}, "but it is empty"),
+        ({FAN: "name,score\n"}, "a row of headings alone"),
+        ({FAN: f"{NORMAL},1,2\n"}, "must have two columns, a clip name and its score, but line 1 has 3"),
+        ({FAN: f"{NORMAL}\n"}, "but line 1 has 1"),
+        ({FAN: f"{NORMAL},nan\n"}, f"1 of .* are not: {NORMAL[:-4]} \\(nan\\)"),
+        ({FAN: f"{NORMAL},-inf\n"}, "are not: .*-inf"),
+        ({FAN: f"{NORMAL},\n"}, "are not: .*nothing"),
+        ({FAN: f"{NORMAL},high\n"}, "are not: .*high"),
+        ({FAN: f"{NORMAL},1\nsektion_00_source_test_normal_0001.wav,2\n"}, "but got sektion_00_source_test_normal"),
+        ({FAN: "normal_id_00_00000000.wav,1\n"}, "no clip of dcase2023: names must follow section_NN"),
+        ({FAN: f"{NORMAL},1\n{NORMAL},2\n"}, "1 have several scores: fan section_00_source_test_normal_0000"),
+        ({FAN: f"{NORMAL},1\n", f"again/{FAN}": f"{NORMAL},1\n"}, "several scores: .*again.* and "),
+        ({FAN: "section_01_source_test_normal_0000.wav,1\n"}, "clips of its own section, 00, but holds one of 01"),
+        ({FAN: "section_00_source_train_normal_0000.wav,1\n"}, "clips of its own split, test, but holds one of train"),
+        ({FAN: f"raw/valve/test/{NORMAL},1\n"}, "clips of its own machine type, fan, but holds one of valve"),
+        ({"anomaly_score_fam_section_00_test.csv": f"{NORMAL},1\n"}, "of fam; .* Did you mean fan?"),
+        ({"anomaly_score_fan_section_01_test.csv": f"{NORMAL},1\n"}, "fan of dcase2023 has sections 00, but .* of 01"),
+        ({"anomaly_score_fan_section_00_source_test.csv": f"{NORMAL},1\n"}, "hold both domains"),
+        ({"anomaly_score_DCASE2024T2fan_section_00_test_seed1.csv": f"{NORMAL},1\n"}, "says dcase2024"),
+        ({"anomaly_score_fan.csv": f"{NORMAL},1\n"}, "names of score files must follow"),
+        (
+            {FAN: f"{NORMAL},1\n", "anomaly_score_bandsaw_section_00_test.csv": "section_00_0000.wav,1\n"},
+            "choose with --part dev or --part eval",
+        ),
+        ({"anomaly_score_bandsaw_section_00_test.csv": "section_00_0000.wav,1\n"}, "give --ground-truth"),
+        ({FAN: f"{NORMAL}\xff,1\n"}, "must be a readable UTF-8 csv"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said(files: dict[str, str], said: str, tmp_path: Path) -> None:
+    """Whatever cannot be scored is one sentence that names it."""
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="latin-1")
+    with pytest.raises(BenchmarkError, match=said) as error:
+        read_scores(tmp_path, dcase2023.DATASET)
+    assert "\n" not in str(error.value)
+
+
+def test_the_domain_of_a_clip_is_that_of_its_file(load_dataset: Load, tmp_path: Path) -> None:
+    """2021: a clip of the other domain in a domain's file is an error."""
+    path = tmp_path / "anomaly_score_fan_section_00_source_test.csv"
+    path.write_text("section_00_target_test_normal_0000.wav,1\n")
+    with pytest.raises(BenchmarkError, match="clips of its own domain, source, but holds one of target"):
+        read_scores(tmp_path, load_dataset("dcase2021"))
+
+
+@pytest.mark.parametrize("year", YEARS)
+def test_against_the_truth_no_clip_is_missing_or_extra(year: str, load_dataset: Load, tmp_path: Path) -> None:
+    """A clip that the official files list must be scored, and one that they do not list must not be there."""
+    dataset = load_dataset(year)
+    machine = dataset.machines["eval"][0]
+    truth = write_truth(tmp_path, dataset, (machine,))
+    rows = planned_rows(dataset, "eval", (machine,))
+    name = next(iter(rows))
+    lost, extra = (
+        {**rows, name: rows[name][1:]},
+        {**rows, name: [*rows[name], (rows[name][0][0].replace("000", "770"), 1.0)]},
+    )
+    stem = rows[name][0][0].removesuffix(".wav")
+    with pytest.raises(BenchmarkError, match=f"must be scored, but 1 are missing: {machine} {stem}"):
+        read_scores(write_files(tmp_path / "lost", lost), dataset, ground_truth=truth)
+    with pytest.raises(BenchmarkError, match=f"1 are not, extra or misspelt: {machine} .*770"):
+        read_scores(write_files(tmp_path / "extra", extra), dataset, ground_truth=truth)
+    shutil.rmtree(truth / f"{year}_task2_evaluator")
+    with pytest.raises(BenchmarkError, match="1 are missing"):
+        read_scores(tmp_path / "lost", dataset, ground_truth=truth)
+
+
+def test_a_truth_of_other_machines_is_no_truth(load_dataset: Load, tmp_path: Path) -> None:
+    """Official files that say nothing of a scored machine type are an error that names it."""
+    dataset = load_dataset("dcase2024")
+    machines = dataset.machines["eval"]
+    truth = write_truth(tmp_path, dataset, machines[:1])
+    scores = write_files(tmp_path / "scores", planned_rows(dataset, "eval", machines[1:2]))
+    with pytest.raises(BenchmarkError, match=f"says nothing of {machines[1]} of dcase2024"):
+        read_scores(scores, dataset, ground_truth=truth)
+
+
+def test_a_part_can_be_chosen(load_dataset: Load, tmp_path: Path) -> None:
+    """Where a folder holds both parts, one is scored."""
+    dataset = load_dataset("dcase2022")
+    for part in ("dev", "eval"):
+        write_files(tmp_path / part, planned_rows(dataset, part, ("fan",)))
+    assert read_scores(tmp_path, dataset, part="dev").clips["part"].unique().tolist() == ["dev"]
+    shutil.rmtree(tmp_path / "eval")
+    with pytest.raises(BenchmarkError, match="score files of the eval part"):
+        read_scores(tmp_path, dataset, part="eval")
