@@ -118,6 +118,22 @@ def bootstrap_official(
     return _assemble(sections, values, rule, weights)
 
 
+def bootstrap_sections(
+    sections: Sequence[SectionScores], draws: Sequence[Counts], rule: RuleName, *, seed: int = 0
+) -> tuple[Bootstrap, Floats]:
+    """Return what drawn clips score, and the official score where machines are drawn again besides: (resamples,).
+
+    Args:
+        sections: of one year.
+        draws: (n, resamples) of each section, as `draw_clips` gives them.
+        rule: the year's rule.
+        seed: of the draws of machines.
+    """
+    values = np.stack([resampled_numbers(one, rule, counts) for one, counts in zip(sections, draws, strict=True)])
+    weights = machine_weights(sections, resamples=values.shape[2], seed=seed)
+    return _assemble(sections, values, rule, None), metric_rule(rule).official(values, weights)
+
+
 def paired_bootstrap_difference(
     a: pd.DataFrame,
     b: pd.DataFrame,

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -21,29 +20,6 @@ CURVES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 COLUMNS = 4
 OTHERS = "#BBBBBB"
 CELL = 0.86  # of a machine type's square, the rest is margin
-
-
-def score_histograms(scored: pd.DataFrame, scorer: str) -> Figure:
-    """Draw one small histogram a machine type: scores of normal against anomalous test clips."""
-    machines = list(scored.groupby(["dataset", "machine"], sort=True))
-    rows = -(-len(machines) // COLUMNS)
-    height = 2.2 * rows + 0.5
-    figure = Figure(figsize=(3.0 * min(COLUMNS, len(machines)), height))
-    # a layout engine would take longer than all the drawing
-    figure.subplots_adjust(left=0.03, right=0.97, bottom=0.35 / height, top=1 - 0.75 / height, hspace=0.5)
-    figure.suptitle(f"Anomaly scores of {scorer}, higher = more anomalous")
-    for place, ((dataset, machine), clips) in enumerate(machines):
-        axes = figure.add_subplot(rows, min(COLUMNS, len(machines)), place + 1)
-        values = clips[f"score_{scorer}"].to_numpy(dtype=float)
-        bins = np.histogram_bin_edges(values, bins=20)
-        for condition, colour in (("normal", NORMAL), ("anomaly", ANOMALY)):
-            chosen = values[(clips["condition"] == condition).to_numpy(dtype=bool)]
-            axes.stairs(np.histogram(chosen, bins)[0], bins, fill=True, color=colour, alpha=0.6, label=condition)
-        axes.set_title(f"{machine} ({dataset})", fontsize=8)
-        axes.tick_params(labelsize=6)
-        axes.set_yticks([])
-    figure.axes[0].legend(fontsize=7)
-    return figure
 
 
 def candidate_planes(ranked: Mapping[str, RankedMachine]) -> Figure:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from harness.contract import Scorer, ScoreRequest
-from harness.scorers.knn import check_request, reference_sets
+from harness.reference_sets import check_embeddings, reference_sets
 
 COMPONENTS = 4  # of a domain with clips enough
 CLIPS_A_COMPONENT = 20  # a domain with fewer gets fewer components, ten target clips one
@@ -48,22 +48,26 @@ class Mixture:
         return np.asarray(np.log(self.weights) - 0.5 * (constants + squares))
 
 
-def score(request: ScoreRequest) -> Floats:
+def score(request: ScoreRequest, *, components: int = COMPONENTS) -> Floats:
     """Return the smaller of the negative log-likelihoods under the domains' mixtures, in nats a dimension: (q,).
 
     Every dimension is brought to mean 0 and, within domains, variance 1 first; one without any spread is kept as it is.
     Each component's variance is drawn towards that common variance as if by ten more clips, so that the few target
     clips give a usable one.
 
+    Args:
+        request: what is scored.
+        components: of a domain's mixture, at most; a domain has one for every twenty of its clips.
+
     Raises:
-        HarnessError: there is no reference, or a vector is not finite.
+        HarnessError: there is no reference, all are equal, or a vector is not finite.
     """
-    check_request(request)
+    check_embeddings(request)
     sets = list(reference_sets(request))
     centre = request.references.mean(axis=0, dtype=np.float64)
     scale = _spread_within(sets)
     random = np.random.default_rng(request.seed)
-    mixtures = [_fit(references, centre, scale, random) for references in sets]
+    mixtures = [_fit(references, centre, scale, random, components) for references in sets]
     scores = np.empty(len(request.queries))
     for start in range(0, len(scores), ROWS):
         rows = slice(start, start + ROWS)
@@ -83,9 +87,11 @@ def _spread_within(sets: list[NDArray[np.float32]]) -> Floats:
     return np.where(deviation > EPSILON * largest, deviation, 1.0) if largest > 0 else np.ones_like(deviation)
 
 
-def _fit(references: NDArray[np.float32], centre: Floats, scale: Floats, random: np.random.Generator) -> Mixture:
+def _fit(
+    references: NDArray[np.float32], centre: Floats, scale: Floats, random: np.random.Generator, most: int
+) -> Mixture:
     """Fit a mixture by expectation maximisation (Dempster, Laird and Rubin 1977) from spread-out first means."""
-    components = int(np.clip(len(references) // CLIPS_A_COMPONENT, 1, COMPONENTS))
+    components = int(np.clip(len(references) // CLIPS_A_COMPONENT, 1, most))
     mixture = Mixture(
         weights=np.full(components, 1.0 / components),
         means=_spread_out(references, centre, scale, components, random),
@@ -142,4 +148,5 @@ SCORER = Scorer(
     reads="embedding",
     score=score,
     summary="negative log-likelihood under a Gaussian mixture of each domain, the smaller one",
+    options={"components": COMPONENTS},
 )

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.contract import HarnessError, Scorer, ScoreRequest
-from harness.scorers.knn import check_request
+from harness.reference_sets import check_request
 
 
 def score(request: ScoreRequest) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Mahalanobis distance to the mean of the nearer domain, with one shrunk covariance for both."""
+"""Mahalanobis distance to the mean of the nearer domain, with a shrunk covariance."""
 
 from __future__ import annotations
 
@@ -7,34 +7,49 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
 from harness.contract import Scorer, ScoreRequest
-from harness.scorers.knn import check_request, reference_sets
+from harness.reference_sets import check_embeddings, reference_sets
 
 ROWS = 4096  # vectors that are worked on in float64 at once
 
 
-def score(request: ScoreRequest) -> NDArray[np.float64]:
+def score(request: ScoreRequest, *, covariance: str = "shared") -> NDArray[np.float64]:
     """Return the smaller of the distances to the domains' means: (q,).
 
-    sqrt((x - mean)' C^-1 (x - mean)); the covariance C is that of the references around their own domain's mean, both
-    domains together, since ten target clips have none of their own, and shrunk by `shrunk_covariance`. Where all
-    references of a domain are equal C is zero and the Euclidean distance is taken.
+    sqrt((x - mean)' C^-1 (x - mean)), with C shrunk by `shrunk_covariance`, so that it can be inverted however few
+    the references are.
+
+    Args:
+        request: what is scored.
+        covariance: "shared", that of the references around their own domain's mean, both domains together, since ten
+            target clips have hardly one of their own; or "domain", each domain's own. A domain whose references are
+            all equal, or one, has none and takes the shared one; where that is zero too, the Euclidean distance.
 
     Raises:
-        HarnessError: there is no reference, or a vector is not finite.
+        HarnessError: there is no reference, all are equal, or a vector is not finite.
     """
-    check_request(request)
+    check_embeddings(request)
     sets = list(reference_sets(request))
-    means = np.stack([references.mean(axis=0, dtype=np.float64) for references in sets])  # (domains, d)
-    covariance = shrunk_covariance(sets, means)
-    factor = cho_factor(covariance, lower=True) if covariance.any() else cho_factor(np.eye(len(covariance)))
-    scores = np.empty(len(request.queries))
-    for start in range(0, len(scores), ROWS):
+    means = [references.mean(axis=0, dtype=np.float64) for references in sets]
+    shared = shrunk_covariance(sets, np.stack(means))
+    best = np.full(len(request.queries), np.inf)
+    for references, mean in zip(sets, means, strict=True):
+        own = shrunk_covariance([references], mean[None]) if covariance == "domain" else shared
+        chosen = next((each for each in (own, shared) if each.any()), np.eye(len(mean)))
+        best = np.minimum(best, _distances(request.queries, mean, chosen))
+    return best
+
+
+def _distances(
+    queries: NDArray[np.float32], mean: NDArray[np.float64], covariance: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return Mahalanobis distances: (q, d), (d,), (d, d) -> (q,)."""
+    factor = cho_factor(covariance, lower=True)
+    distances = np.empty(len(queries))
+    for start in range(0, len(queries), ROWS):
         rows = slice(start, start + ROWS)
-        away = request.queries[rows].astype(np.float64)[None] - means[:, None]  # (domains, rows, d)
-        flat = away.reshape(-1, away.shape[-1])
-        squares = np.einsum("ij,ji->i", flat, cho_solve(factor, flat.T)).reshape(away.shape[:2])
-        scores[rows] = np.sqrt(np.maximum(squares.min(axis=0), 0.0))
-    return scores
+        away = queries[rows].astype(np.float64) - mean
+        distances[rows] = np.sqrt(np.maximum(np.einsum("ij,ji->i", away, cho_solve(factor, away.T)), 0.0))
+    return distances
 
 
 def shrunk_covariance(sets: list[NDArray[np.float32]], means: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -69,5 +84,7 @@ SCORER = Scorer(
     name="mahalanobis",
     reads="embedding",
     score=score,
-    summary="Mahalanobis distance to the nearer domain's mean, one shrunk covariance",
+    summary="Mahalanobis distance to the nearer domain's mean, with a shrunk covariance",
+    options={"covariance": "shared"},
+    words={"covariance": ("shared", "domain")},
 )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
+import inspect
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,25 +14,33 @@ from scipy.stats import multivariate_normal
 from sklearn.covariance import LedoitWolf
 
 import harness.scorers
-from harness.contract import HarnessError, Scorer, ScoreRequest
-from harness.scorers import gmm, knn, knn_rescaled, level, mahalanobis
+from harness import neighbours
+from harness.contract import HarnessError, ScoreRequest
+from harness.scorer_choice import ScorerChoice, load_scorer, parse_scorer
+from harness.scorers import ensemble, gmm, kmeans, knn, knn_rescaled, level, mahalanobis, smote_knn
 
 NAMES = sorted(path.stem for path in Path(harness.scorers.__file__).parent.glob("*.py") if path.stem != "__init__")
 
 
-def load(name: str) -> Scorer:
-    """Return the scorer that a file declares."""
-    scorer = importlib.import_module(f"harness.scorers.{name}").SCORER
-    assert isinstance(scorer, Scorer)
-    return scorer
+# options other than the defaults, so that the contract tests below hold for them too
+VARIANTS = (
+    "ensemble:of=gmm+kmeans+knn+knn_rescaled+mahalanobis+smote_knn",
+    "gmm:components=1",
+    "kmeans:clusters=4,metric=euclidean",
+    "knn:k=3,metric=euclidean",
+    "knn:domains=together,k=5",
+    "knn_rescaled:k=3,metric=euclidean",
+    "mahalanobis:covariance=domain",
+    "smote_knn:k=2,metric=euclidean,neighbours=2",
+)
 
 
 def request(
-    scorer: Scorer | None = None, *, source: int = 30, target: int = 6, queries: int = 20, seed: int = 0
+    scorer: ScorerChoice | None = None, *, source: int = 30, target: int = 6, queries: int = 20, seed: int = 0
 ) -> ScoreRequest:
     """Build a request: source and target references around different places, queries that drift away from them."""
     random = np.random.default_rng(seed)
-    dimension = 1 if scorer is not None and scorer.reads == "level" else 8
+    dimension = 1 if scorer is not None and scorer.scorer.reads == "level" else 8
     places = np.array(["source"] * source + ["target"] * target, dtype=object)
     centres = np.where(places[:, None] == "target", 4.0, 1.0) * np.ones(dimension)
     drift = np.linspace(0, 12, queries)[:, None] * np.linspace(-1, 1, dimension) ** 2
@@ -42,39 +51,48 @@ def request(
     )
 
 
-@pytest.fixture(params=NAMES)
-def scorer(request: pytest.FixtureRequest) -> Scorer:
-    """Return each scorer of the folder in turn."""
-    return load(request.param)
+@pytest.fixture(params=[*NAMES, *VARIANTS])
+def scorer(request: pytest.FixtureRequest) -> ScorerChoice:
+    """Return each scorer of the folder in turn, and some with options."""
+    return parse_scorer(request.param)
 
 
-def test_the_folder_holds_the_scorers_of_the_first_version() -> None:
+def test_the_folder_holds_the_scorers_that_are_documented() -> None:
     """Listing the folder finds these scorers, so that the contract tests below do not run over nothing."""
-    assert {"gmm", "knn", "knn_rescaled", "level", "mahalanobis"} <= set(NAMES)
+    named = {"ensemble", "gmm", "kmeans", "knn", "knn_rescaled", "level", "mahalanobis", "smote_knn"}
+    assert named <= set(NAMES)
+    assert {name for name in NAMES if load_scorer(name).options} == {each.partition(":")[0] for each in VARIANTS}
 
 
 class TestContract:
-    def test_its_name_is_its_files(self, scorer: Scorer) -> None:
+    def test_its_name_is_its_files(self, scorer: ScorerChoice) -> None:
         """The declared name is the file's, and a listing has a line to print."""
         assert scorer.name in NAMES
-        assert load(scorer.name) is scorer
-        assert scorer.summary
-        assert "\n" not in scorer.summary
+        assert scorer.scorer.name == scorer.name
+        assert scorer.scorer.summary
+        assert "\n" not in scorer.scorer.summary
 
-    def test_one_finite_score_a_query(self, scorer: Scorer) -> None:
+    def test_its_options_are_arguments_of_its_function(self, scorer: ScorerChoice) -> None:
+        """Every default that is listed is the function's own, and is one of the words where there are some."""
+        declared = scorer.scorer
+        taken = {name: each.default for name, each in inspect.signature(declared.score).parameters.items()}
+        assert {**declared.options, "request": inspect.Parameter.empty} == taken
+        assert all(declared.options[option] in words for option, words in declared.words.items())
+
+    def test_one_finite_score_a_query(self, scorer: ScorerChoice) -> None:
         """Scores are (q,) finite float64."""
         scores = scorer.score(request(scorer))
         assert scores.shape == (20,)
         assert scores.dtype == np.float64
         assert np.isfinite(scores).all()
 
-    def test_what_is_far_from_all_references_scores_higher(self, scorer: Scorer) -> None:
+    def test_what_is_far_from_all_references_scores_higher(self, scorer: ScorerChoice) -> None:
         """The query that drifted furthest scores above the references themselves."""
         asked = request(scorer)
         far = scorer.score(asked)[-1]
         assert far > np.median(scorer.score(replace(asked, queries=asked.references)))
 
-    def test_the_same_request_gives_the_same_scores(self, scorer: Scorer) -> None:
+    def test_the_same_request_gives_the_same_scores(self, scorer: ScorerChoice) -> None:
         """Two calls agree bit for bit, and the request is left as it was."""
         asked = request(scorer)
         before = [asked.references.copy(), asked.queries.copy()]
@@ -82,7 +100,7 @@ class TestContract:
         np.testing.assert_array_equal(asked.references, before[0])
         np.testing.assert_array_equal(asked.queries, before[1])
 
-    def test_a_query_is_scored_alike_in_any_company(self, scorer: Scorer) -> None:
+    def test_a_query_is_scored_alike_in_any_company(self, scorer: ScorerChoice) -> None:
         """A query's score does not depend on the other queries or on their order."""
         asked = request(scorer, queries=1100)
         together = scorer.score(asked)
@@ -91,35 +109,43 @@ class TestContract:
         turned = scorer.score(replace(asked, queries=asked.queries[::-1]))
         np.testing.assert_allclose(turned[::-1], together, rtol=0, atol=1e-6)
 
-    def test_no_query_has_no_score(self, scorer: Scorer) -> None:
+    def test_no_query_has_no_score(self, scorer: ScorerChoice) -> None:
         """Without queries the result is empty and no error."""
         asked = request(scorer)
         assert scorer.score(replace(asked, queries=asked.queries[:0])).shape == (0,)
 
-    def test_years_without_domains_are_served(self, scorer: Scorer) -> None:
+    def test_years_without_domains_are_served(self, scorer: ScorerChoice) -> None:
         """With None for every domain there is one set of references."""
         asked = request(scorer)
         one_set = replace(asked, reference_domains=np.full(len(asked.references), None, dtype=object))
         assert np.isfinite(scorer.score(one_set)).all()
 
-    def test_equal_references_are_survived(self, scorer: Scorer) -> None:
-        """Where all embeddings are equal every score is finite and the same."""
+    @pytest.mark.parametrize("value", [0, 2])
+    def test_a_constant_embedding_is_refused(self, scorer: ScorerChoice, value: float) -> None:
+        """Where all references are equal, zero or not, clips cannot be told apart; equal levels are no mistake."""
         asked = request(scorer)
-        flat = replace(asked, references=np.full_like(asked.references, 2), queries=np.full_like(asked.queries, 2))
-        scores = scorer.score(flat)
-        assert np.isfinite(scores).all()
-        assert np.ptp(scores) == 0
+        flat = replace(asked, references=np.full_like(asked.references, value))
+        if scorer.name == "level":
+            assert scorer.score(flat)[0] == pytest.approx(abs(flat.queries[0, 0] - value))
+            return
+        with pytest.raises(HarnessError, match="must differ between clips, but all 36 reference vectors are equal"):
+            scorer.score(flat)
 
-    def test_zero_vectors_are_survived(self, scorer: Scorer) -> None:
-        """Where all embeddings are zero every score is finite and the same."""
+    def test_a_silent_query_has_a_score(self, scorer: ScorerChoice) -> None:
+        """A query that is zero, or equal to a reference, has a finite score."""
         asked = request(scorer)
-        flat = replace(asked, references=np.zeros_like(asked.references), queries=np.zeros_like(asked.queries))
-        scores = scorer.score(flat)
-        assert np.isfinite(scores).all()
-        assert np.ptp(scores) == 0
+        queries = np.concatenate([np.zeros_like(asked.references[:1]), asked.references[:1]])
+        assert np.isfinite(scorer.score(replace(asked, queries=queries))).all()
+
+    def test_one_domain_alone_is_served(self, scorer: ScorerChoice) -> None:
+        """A section whose references are all of one domain is scored against these."""
+        asked = request(scorer)
+        for domain in ("source", "target"):
+            alone = replace(asked, reference_domains=np.full(len(asked.references), domain, dtype=object))
+            assert np.isfinite(scorer.score(alone)).all()
 
     @pytest.mark.parametrize("which", ["references", "queries"])
-    def test_vectors_that_are_not_finite_are_refused(self, scorer: Scorer, which: str) -> None:
+    def test_vectors_that_are_not_finite_are_refused(self, scorer: ScorerChoice, which: str) -> None:
         """NaN in references or queries is an error that says which vector it is."""
         asked = request(scorer)
         broken = getattr(asked, which).copy()
@@ -127,19 +153,19 @@ class TestContract:
         with pytest.raises(HarnessError, match=rf"1 of {len(broken)} \w+ vectors are not, first number 3"):
             scorer.score(replace(asked, **{which: broken}))
 
-    def test_no_reference_is_refused(self, scorer: Scorer) -> None:
+    def test_no_reference_is_refused(self, scorer: ScorerChoice) -> None:
         """Without any normal training clip there is nothing to compare with."""
         asked = request(scorer)
         with pytest.raises(HarnessError, match="at least one normal training clip"):
             scorer.score(replace(asked, references=asked.references[:0], reference_domains=asked.reference_domains[:0]))
 
-    def test_vectors_of_two_sizes_are_refused(self, scorer: Scorer) -> None:
+    def test_vectors_of_two_sizes_are_refused(self, scorer: ScorerChoice) -> None:
         """References and queries must have the same dimension."""
         asked = request(scorer)
         with pytest.raises(HarnessError, match=r"\(r, d\) and \(q, d\)"):
             scorer.score(replace(asked, queries=np.ones((2, 3), dtype=np.float32)))
 
-    def test_domains_that_do_not_fit_are_refused(self, scorer: Scorer) -> None:
+    def test_domains_that_do_not_fit_are_refused(self, scorer: ScorerChoice) -> None:
         """Every reference has a domain or None."""
         asked = request(scorer)
         with pytest.raises(HarnessError, match="needs its domain or None"):
@@ -156,10 +182,10 @@ def test_knn_is_the_smaller_cosine_distance() -> None:
 
 def test_nearest_finds_k_neighbours_over_several_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small blocks of references and queries give the k nearest in order, a point itself left out if asked."""
-    monkeypatch.setattr(knn, "REFERENCE_ROWS", 7)
-    monkeypatch.setattr(knn, "QUERY_ROWS", 3)
+    monkeypatch.setattr(neighbours, "REFERENCE_ROWS", 7)
+    monkeypatch.setattr(neighbours, "QUERY_ROWS", 3)
     vectors = request(source=40, target=0).references
-    distances, places = knn.nearest(vectors, vectors, k=3, exclude=np.arange(40))
+    distances, places = neighbours.nearest(vectors, vectors, k=3, exclude=np.arange(40))
     truth = cdist(vectors, vectors, "cosine")
     np.fill_diagonal(truth, np.inf)
     np.testing.assert_array_equal(places, truth.argsort(axis=1)[:, :3])
@@ -186,21 +212,22 @@ def test_a_zero_vector_is_at_distance_one() -> None:
 def test_fewer_references_than_k_are_refused() -> None:
     """A domain with fewer references than neighbours is an error that says both numbers."""
     vectors = np.eye(3, dtype=np.float32)
-    with pytest.raises(HarnessError, match=r"k = 4 references to compare with, but one has 3\."):
-        knn.nearest(vectors, vectors, k=4)
+    with pytest.raises(
+        HarnessError, match=r"k = 4 references of a domain to compare with, but one has 3; take a smaller k"
+    ):
+        neighbours.nearest(vectors, vectors, k=4)
     with pytest.raises(HarnessError, match="at least 2 references"):
         knn_rescaled.score(ScoreRequest(vectors[:1], np.array(["source"], dtype=object), vectors))
 
 
-def test_knn_rescaled_divides_by_the_references_spacing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_knn_rescaled_divides_by_the_references_spacing() -> None:
     """The score is the smallest distance to a reference over that reference's distance to its own neighbours."""
-    monkeypatch.setattr(knn_rescaled, "K", 2)
     asked = request()
     among = cdist(asked.references, asked.references, "cosine")
     np.fill_diagonal(among, np.inf)
     spacing = np.sort(among, axis=1)[:, :2].mean(axis=1)
     expected = (cdist(asked.queries, asked.references, "cosine") / spacing).min(axis=1)
-    np.testing.assert_allclose(knn_rescaled.score(asked), expected, rtol=1e-9)
+    np.testing.assert_allclose(knn_rescaled.score(asked, k=2), expected, rtol=1e-9)
 
 
 def test_knn_rescaled_survives_duplicated_references() -> None:
@@ -277,3 +304,132 @@ def test_gmm_depends_on_its_seed_alone() -> None:
     """Other seeds may start elsewhere; the same seed gives the same scores bit for bit."""
     asked = request(source=100)
     np.testing.assert_array_equal(gmm.score(asked), gmm.score(replace(asked)))
+
+
+def test_knn_takes_the_nearer_domain_or_all_references() -> None:
+    """With k = 3 apart, the smaller of the domains' mean distances; together, the mean over the three of all."""
+    asked = request()
+    away = cdist(asked.queries, asked.references, "euclidean")
+    of = {domain: np.sort(away[:, asked.reference_domains == domain], axis=1)[:, :3] for domain in ("source", "target")}
+    apart = np.minimum(of["source"].mean(axis=1), of["target"].mean(axis=1))
+    np.testing.assert_allclose(knn.score(asked, k=3, metric="euclidean"), apart, rtol=1e-6)
+    together = np.sort(away, axis=1)[:, :3].mean(axis=1)
+    found = knn.score(asked, k=3, metric="euclidean", domains="together")
+    np.testing.assert_allclose(found, together, rtol=1e-6)
+
+
+def embeddings(n: int, *, seed: int, noise: float = 0.02) -> np.ndarray:
+    """Make vectors of 300 numbers that lie near a few directions, as embeddings do."""
+    groups = np.random.default_rng(0).normal(size=(12, 300))
+    random = np.random.default_rng(seed)
+    mixed = random.dirichlet(np.full(12, 0.2), size=n) @ groups
+    return (1 + mixed + noise * random.normal(size=(n, 300))).astype(np.float32)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+@pytest.mark.parametrize("k", [1, 4])
+def test_bounds_rule_out_no_neighbour(metric: str, k: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where bounds spare most products, over several blocks, neighbours are those of a full search."""
+    references, queries = embeddings(3000, seed=1), embeddings(300, seed=2)
+    monkeypatch.setattr(neighbours, "REFERENCE_ROWS", 2100)
+    used: list[bool] = []
+    candidates = neighbours._Bounds.candidates
+
+    def watched(*arguments: Any, **named: Any) -> object:
+        found = candidates(*arguments, **named)
+        used.append(found is not None)
+        return found
+
+    monkeypatch.setattr(neighbours._Bounds, "candidates", watched)
+    distances, places = neighbours.nearest(queries, references, k=k, metric=metric)
+    assert len(used) == 3 and all(used)  # a probe and the rest in the first block, all at once in the second
+    truth = cdist(queries, references, metric)
+    np.testing.assert_array_equal(places, truth.argsort(axis=1)[:, :k])
+    np.testing.assert_allclose(distances, np.sort(truth, axis=1)[:, :k], rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("outside", [neighbours.OUTSIDE, 2.0], ids=["at once", "after a probe"])
+def test_bounds_that_spare_nothing_are_given_up(outside: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Vectors in all directions are searched in full, with the same neighbours."""
+    monkeypatch.setattr(neighbours, "OUTSIDE", outside)
+    random = np.random.default_rng(0)
+    references, queries = random.normal(size=(2100, 300)).astype("f4"), random.normal(size=(300, 300)).astype("f4")
+    distances, places = neighbours.nearest(queries, references, k=2)
+    truth = cdist(queries, references, "cosine")
+    np.testing.assert_array_equal(places, truth.argsort(axis=1)[:, :2])
+    np.testing.assert_allclose(distances, np.sort(truth, axis=1)[:, :2], rtol=1e-6)
+
+
+def test_kmeans_keeps_target_clips_as_they_are() -> None:
+    """A query on a target clip scores 0, one on a source clip the distance to its cluster's centre."""
+    asked = request()
+    target = asked.references[asked.reference_domains == "target"]
+    assert kmeans.score(replace(asked, queries=target), clusters=2, metric="euclidean") == pytest.approx(0, abs=1e-6)
+    groups = np.repeat([[0.0, 0.0], [10.0, 0.0]], 5, axis=0) + np.tile([[0, 1.0], [0, -1]], (5, 1))[:10]
+    two = ScoreRequest(groups.astype(np.float32), np.full(10, "source", dtype=object), np.zeros((1, 2), np.float32))
+    centre = np.mean([1, -1, 1, -1, 1])
+    assert kmeans.score(two, clusters=2, metric="euclidean")[0] == pytest.approx(abs(centre))
+
+
+def test_kmeans_needs_a_source_clip_a_cluster() -> None:
+    """More clusters than source references are refused with a name that works."""
+    with pytest.raises(HarnessError, match=r"at most the 30 source references .* kmeans:clusters=30"):
+        kmeans.score(request(), clusters=31)
+
+
+def test_smote_fills_the_rarer_domain_between_its_clips() -> None:
+    """Target clips become as many as source clips, each new one on a line between two of them; source stays."""
+    asked = request(source=30, target=3)
+    target = asked.references[30:]
+    filled = smote_knn._filled(target, 30, metric="cosine", neighbours=5, random=np.random.default_rng(0))
+    np.testing.assert_array_equal(filled[:3], target)
+    assert filled.shape == (30, 8)
+    for new in filled[3:]:
+        detours = [
+            np.linalg.norm(new - one) + np.linalg.norm(new - other) - np.linalg.norm(one - other)
+            for place, one in enumerate(target)
+            for other in target[place + 1 :]
+        ]
+        assert min(detours) < 1e-5
+    midpoint = replace(asked, queries=target[:1] + 0.5 * (target[1:2] - target[:1]))
+    assert smote_knn.score(midpoint)[0] < knn.score(midpoint)[0]
+
+
+def test_smote_leaves_a_domain_of_one_clip() -> None:
+    """One target clip has nothing to be mixed with, so the search is the plain one."""
+    asked = request(target=1)
+    np.testing.assert_array_equal(smote_knn.score(asked), knn.score(asked))
+
+
+def test_an_ensemble_is_the_mean_of_standardised_scores() -> None:
+    """References are scored by folds against the others; queries are measured by their mean and deviation alone."""
+    asked = request()
+    folds = ensemble._folds(asked)
+    assert sorted(np.bincount(folds).tolist()) == [7, 7, 7, 7, 8]
+    expected = []
+    for member in (knn, mahalanobis):
+        unseen = np.concatenate([member.score(ensemble._held_out(asked, folds == fold)) for fold in range(5)])
+        expected.append((member.score(asked) - unseen.mean()) / unseen.std())
+    np.testing.assert_allclose(ensemble.score(asked), np.mean(expected, axis=0), rtol=1e-12)
+
+
+def test_an_ensemble_of_one_reference_is_refused() -> None:
+    """Nothing can be held out of one reference."""
+    vectors = np.eye(3, dtype=np.float32)
+    with pytest.raises(HarnessError, match="at least 2 references, to score one against the others, but got 1"):
+        ensemble.score(ScoreRequest(vectors[:1], np.array(["source"], dtype=object), vectors))
+
+
+def test_mahalanobis_per_domain_measures_each_by_its_own_spread() -> None:
+    """Beside a narrow source domain a wide target domain counts its own clips as near; one clip shares."""
+    random = np.random.default_rng(0)
+    source, target = random.normal(0, 0.1, (200, 3)), random.normal(5, 2.0, (200, 3))
+    domains = np.array(["source"] * 200 + ["target"] * 200, dtype=object)
+    asked = ScoreRequest(
+        np.concatenate([source, target]).astype("f4"), domains, np.array([[1, 1, 1], [3, 3, 3]], dtype=np.float32)
+    )
+    shared, own = mahalanobis.score(asked), mahalanobis.score(asked, covariance="domain")
+    assert shared[0] < shared[1]
+    assert own[0] > own[1]
+    lonely = replace(asked, references=asked.references[:201], reference_domains=domains[:201])
+    assert mahalanobis.score(lonely, covariance="domain")[1] > 10

@@ -21,6 +21,7 @@ from harness.statistics import (
     bootstrap_metrics,
     bootstrap_official,
     compare_arms,
+    compare_numbers,
     crossed_spread,
     holm,
     interval,
@@ -314,3 +315,52 @@ class TestCompareArms:
         normal = arm(0, apart=1.0).query("condition == 'normal'")
         with pytest.raises(HarnessError, match="normal and anomalous clips, but there is none"):
             compare_arms(normal, normal, "dcase2022", resamples=2)
+
+
+class TestUnpairedArms:
+    def test_seeds_that_do_not_pair_are_averaged_arm_by_arm(self) -> None:
+        """The difference is that of both means over seeds, whatever the seeds are called and in whichever order."""
+        better, worse = arm(0, apart=2.0, runs=3), arm(100, apart=0.5, runs=2)
+        result = compare_arms(better, worse, "dcase2022", resamples=50, paired=False)
+        means = [
+            np.mean([official_score(measure(t[t["seed"] == run], "dcase2022"), "dcase2022") for run in range(runs)])
+            for t, runs in ((better, 3), (worse, 2))
+        ]
+        assert result.delta == pytest.approx(means[0] - means[1], abs=1e-12)
+        assert (result.arm, result.reference) == pytest.approx(tuple(means))
+        assert result.ci_low < result.delta < result.ci_high
+        assert (result.seeds, result.reference_seeds, result.pairs) == ((0, 1, 2), (0, 1), 3)
+        renamed = better.assign(seed=better["seed"].map({0: 7, 1: 5, 2: 6}))
+        again = compare_arms(renamed, worse, "dcase2022", resamples=50, paired=False)
+        assert again.delta == pytest.approx(result.delta, abs=1e-12)
+        assert again.p_value == pytest.approx(result.p_value, abs=1e-9)
+
+    def test_an_arm_against_itself_has_no_difference(self) -> None:
+        """Equal arms differ by 0 though their seeds are taken as draws of their own; the interval is not 0 then."""
+        a = arm(0, apart=1.0)
+        result = compare_arms(a, a, "dcase2022", resamples=50, paired=False)
+        assert result.delta == pytest.approx(0.0, abs=1e-12)
+        assert result.p_value == 1.0
+        assert result.ci_low <= 0.0 <= result.ci_high
+
+
+class TestCompareNumbers:
+    def test_it_is_the_comparison_of_the_same_clips_without_their_bootstrap(self) -> None:
+        """Difference, p-values, machines and counts are those of the clips; the interval is symmetric."""
+        a, b = arm(0, apart=2.0), arm(100, apart=1.0)
+        by_clips = compare_arms(a, b, "dcase2022", resamples=50)
+        numbers = [
+            {
+                run: {
+                    (one.dataset, one.machine, one.section): np.array([one.s_auc, one.t_auc, one.p_auc], dtype=float)
+                    for one in measure(table[table["seed"] == run], "dcase2022")
+                }
+                for run in range(3)
+            }
+            for table in (a, b)
+        ]
+        result = compare_numbers(*numbers, "dcase2022")
+        assert result.delta == pytest.approx(by_clips.delta, abs=1e-12)
+        assert result.p_value == pytest.approx(by_clips.p_value, abs=1e-9)
+        assert (result.pairs, result.machines_won, result.clips_vary) == (9, by_clips.machines_won, False)
+        assert result.ci_high - result.delta == pytest.approx(result.delta - result.ci_low)

@@ -1,0 +1,94 @@
+"""Mean of several scorers, each in units of how normal training clips that it has not seen score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.contract import HarnessError, Scorer, ScoreRequest
+from harness.reference_sets import check_embeddings, of_domain
+from harness.scorer_choice import load_scorer
+
+MEMBERS = "knn+mahalanobis"
+FOLDS = 5  # parts of the references; each is scored against the others
+
+
+def score(request: ScoreRequest, *, of: str = MEMBERS) -> NDArray[np.float64]:
+    """Return the mean of the members' standardised scores: (q,), about 0 for a clip like the training clips.
+
+    Each member's scores are brought to mean 0 and deviation 1 by the scores that it gives to references it has not
+    seen: these are cut into five parts, domain by domain, and each part is scored against the other four. No number
+    comes from the queries, so that a query scores alike in any company.
+
+    Args:
+        request: what is scored.
+        of: scorers by name, joined by +, each with its default options.
+
+    Raises:
+        HarnessError: a member is unknown or reads no embeddings, there are fewer than two references, or a member
+            cannot work with four fifths of them.
+    """
+    members = of.split("+")
+    check_embeddings(request)
+    total = np.zeros(len(request.queries))
+    folds = _folds(request)
+    for name in members:
+        scorer = load_scorer(name)
+        unseen = np.concatenate([scorer.score(_held_out(request, folds == fold)) for fold in np.unique(folds)])
+        deviation = float(unseen.std())
+        total += (scorer.score(request) - unseen.mean()) / (deviation if deviation > 0 else 1.0)
+    return total / len(members)
+
+
+def settle(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Sort the members, and refuse those that cannot be one.
+
+    Raises:
+        HarnessError: a member is unknown, is an ensemble, or reads no embeddings; or there are fewer than two.
+    """
+    members = sorted({name.strip() for name in options["of"].split("+")})
+    for name in members:
+        if name == SCORER.name or load_scorer(name).reads != "embedding":
+            raise HarnessError(f"ensemble:of takes scorers of embeddings joined by +, but {name} is none.")
+    if len(members) < 2:
+        raise HarnessError(f"ensemble:of must name at least two scorers joined by +, but got {options['of']!r}.")
+    return {**options, "of": "+".join(members)}
+
+
+def _folds(request: ScoreRequest) -> NDArray[np.intp]:
+    """Deal the references of each domain out to the parts, in an order that the seed decides: (r,)."""
+    if len(request.references) < 2:
+        raise HarnessError(
+            f"ensemble needs at least 2 references, to score one against the others, but got {len(request.references)}."
+        )
+    random = np.random.default_rng(request.seed)
+    folds = np.empty(len(request.references), dtype=np.intp)
+    dealt = 0
+    for domain in ("source", "target", None):
+        places = random.permutation(np.flatnonzero(of_domain(request, domain)))
+        folds[places] = (dealt + np.arange(len(places))) % FOLDS
+        dealt += len(places)  # or a domain of three would always lack in the last parts
+    return folds
+
+
+def _held_out(request: ScoreRequest, held: NDArray[np.bool_]) -> ScoreRequest:
+    return replace(
+        request,
+        references=request.references[~held],
+        reference_domains=request.reference_domains[~held],
+        queries=request.references[held],
+    )
+
+
+SCORER = Scorer(
+    name="ensemble",
+    reads="embedding",
+    score=score,
+    summary="mean of several scorers, standardised by held-out training clips",
+    options={"of": MEMBERS},
+    settle=settle,
+)

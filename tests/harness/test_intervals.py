@@ -1,0 +1,82 @@
+"""Intervals of a score: over clips, and over machines."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks.metrics import measure, official_score
+from harness.bootstrap import bootstrap_official
+from harness.intervals import ClipDraws, score_intervals
+from harness.significance import interval
+from harness.trial import scorer_intervals
+from tests.harness.conftest import RULE, make_scored
+
+RULES = {"dcase2023": RULE}
+
+
+def scored_table(**options: float) -> pd.DataFrame:
+    """Scored clips with a column `score`."""
+    scored = make_scored(**options)
+    return scored.assign(score=scored["score_knn"])
+
+
+def test_intervals_are_percentiles_of_the_bootstrap() -> None:
+    """Every interval over clips is the 95 % percentile interval of the paired bootstrap's own resamples."""
+    scored = scored_table()
+    found = score_intervals(scored, RULES)
+    drawn = bootstrap_official(scored, RULE, resamples=1000, seed=0)
+    assert found.official == interval(drawn.official)
+    for key, fields in drawn.numbers.items():
+        assert found.numbers[key] == {name: interval(values) for name, values in fields.items()}
+    assert found.h_means == {key: interval(values) for key, values in drawn.h_means.items()}
+
+
+def test_machines_widen_the_interval() -> None:
+    """Two machine types that differ leave more in doubt about other machines than about other clips of these."""
+    scored = scored_table(per_cell=40)
+    scored["score"] += 3 * ((scored["machine"] == "fan") & (scored["condition"] == "anomaly"))
+    found = score_intervals(scored, RULES)
+    assert found.official is not None and found.official_machines is not None
+    score = official_score(measure(scored, RULE), RULE)
+    assert found.official[0] < score < found.official[1]
+    assert 0 <= found.official_machines[0] < found.official[0]
+    assert found.official[1] < found.official_machines[1] <= 1
+
+
+def test_one_machine_says_nothing_about_others() -> None:
+    """A single machine type has an interval over clips and none over machines."""
+    found = score_intervals(scored_table().query("machine == 'fan'"), RULES)
+    assert found.official is not None
+    assert found.official_machines is None
+
+
+def test_what_is_undefined_has_no_interval() -> None:
+    """A domain without normal clips leaves its AUC without an interval; the other numbers keep theirs."""
+    scored = scored_table()
+    found = score_intervals(scored[(scored["domain"] == "source") | (scored["condition"] == "anomaly")], RULES)
+    fields = found.numbers["dcase2023", "fan", "00"]
+    assert fields["t_auc"] is None
+    assert fields["s_auc"] is not None and fields["p_auc"] is not None
+
+
+def test_several_years_are_joined() -> None:
+    """Two years that score alike have the interval of the harmonic mean of both, narrower than one year's."""
+    scored = scored_table()
+    other = scored.assign(dataset="dcase2024", clip_id=scored["clip_id"].str.replace("2023", "2024"))
+    one = score_intervals(scored, RULES)
+    both = score_intervals(pd.concat([scored, other], ignore_index=True), {**RULES, "dcase2024": RULE})
+    assert one.official is not None and both.official is not None
+    assert np.diff(both.official) < np.diff(one.official)
+    assert len(both.numbers) == 2 * len(one.numbers)
+
+
+def test_scorers_share_the_draws_of_clips() -> None:
+    """Two scorers of one trial are resampled alike: equal scores have equal intervals, however drawn."""
+    scored = make_scored()
+    found = scorer_intervals(scored.assign(score_other=scored["score_knn"]), ["knn", "other"])
+    assert found["knn"] == found["other"]
+    fewer = score_intervals(scored_table(), RULES, draws=ClipDraws(resamples=200, seed=1))
+    assert fewer.official != found["knn"].official
+    assert fewer.official == pytest.approx(found["knn"].official, abs=0.05)
