@@ -1,22 +1,26 @@
-"""Leaderboards: every recorded trial ranked, seeds averaged, references beside them."""
+"""Leaderboards: every recorded trial ranked, seeds averaged, rows that cannot be told apart in one tier."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from math import isnan
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from harness.contract import HarnessError
 from harness.plugins import unknown
 from harness.results import Results
+from harness.standings import Cells, Floats, Places, Standings, read_standings
+from harness.tiers import Arm, find_tiers, parts_of_score
 
 # rows of one board compare like with like: the same protocol on the same recordings
 BOARD = ["protocol", "train_data", "test_data"]
 ROW = [*BOARD, "kind", "backbone", "m", "k1", "k2", "fusion", "labels", "scorer", "recipe"]
-METRICS = ("auc", "s_auc", "t_auc", "p_auc")
-EPS = float(np.finfo(float).eps)  # the official harmonic mean is over max(x, eps)
+AVERAGED = ("classes", "singletons", "left_out", "seconds", "peak_mb")
+
+Row = dict[str, Any]
 
 
 def leaderboard(
@@ -27,8 +31,16 @@ def leaderboard(
     backbone: str | None = None,
     machine: str | None = None,
     scorer: str | None = None,
-) -> list[dict[str, Any]]:
+    top: int | None = None,
+) -> list[Row]:
     """Rank what is recorded, best first; each protocol and each set of recordings has a ranking of its own.
+
+    A row averages the seeds of one cell. `official_score` is their mean, `official_score_std` their standard deviation
+    and `ci_low` to `ci_high` the 95 % interval of the mean over seeds (Student's t), none with one seed; it says what
+    more seeds on these recordings would average, not what other recordings would (`asdbench compare` does). `auc`,
+    `s_auc`, `t_auc` and `p_auc` are harmonic means over machine types and sections, averaged over seeds. `tier` is
+    `harness.tiers.find_tiers`'s. `chosen_on_test` marks the best of a backbone's `cells` on the board: picked on the
+    very recordings that score it, it is optimistic.
 
     Args:
         results: the results tables.
@@ -37,34 +49,22 @@ def leaderboard(
         backbone: only this backbone's, and the level row.
         machine: rank by this machine type's harmonic mean instead of the official score.
         scorer: only this scorer's, and the level row.
+        top: only each board's best; ranks, tiers and marks are those of the whole board.
 
     Returns:
-        One row a (kind, backbone, M, K1, K2, fusion, scorer, recipe), fractions throughout.
+        One row a (kind, backbone, M, K1, K2, fusion, labels, scorer, recipe), fractions throughout.
 
     Raises:
         HarnessError: nothing is recorded, or nothing of that name.
     """
-    keys = study_trial_keys(results, study) if study else None
-    trials = results.trial_scores(keys)
-    if trials.empty:
-        raise HarnessError(
-            "A leaderboard needs recorded trials, but there is none yet; run `asdbench demo` or a study."
-        )
-    trials = _chosen(trials, "protocol", protocol)
-    level = trials["kind"] == "level"
-    trials = pd.concat([_chosen(trials[~level], "backbone", backbone), trials[level]])
-    trials = pd.concat(
-        [_chosen(trials[trials["kind"] != "level"], "scorer", scorer), trials[trials["kind"] == "level"]]
-    )
-    metrics = results.metrics(set(trials["key"]))
-    names = _machine_names(metrics, trials)
-    if machine is not None and machine not in set(names):
-        raise HarnessError(unknown("machine", machine, set(names)))
-    metrics = metrics.assign(name=names)
-    rows = [
-        _row(cells, trials, metrics, machine) for cells in trials.groupby(ROW, dropna=False, sort=False).groups.values()
-    ]
-    return _ranked(rows)
+    standings = read_standings(results, find_study(results, study)["key"] if study else None)
+    if not len(standings):
+        raise HarnessError(_nothing(study))
+    for column, name in (("protocol", protocol), ("backbone", backbone), ("scorer", scorer)):
+        standings = _chosen(standings, column, name)
+    if machine is not None and machine not in standings.machines:
+        raise HarnessError(unknown("machine", machine, standings.machines))
+    return [row for board in _boards(standings) for row in _ranked(standings.only(board), machine, top)]
 
 
 def study_trial_keys(results: Results, study: str) -> list[str]:
@@ -77,7 +77,11 @@ def study_trial_keys(results: Results, study: str) -> list[str]:
 
 
 def find_study(results: Results, study: str) -> dict[str, Any]:
-    """Return a recorded study by its name (the newest one) or key."""
+    """Return a recorded study by its name (the newest one) or key.
+
+    Raises:
+        HarnessError: no study of that name is recorded.
+    """
     recorded = results.studies()
     found = recorded[(recorded["name"] == study) | (recorded["key"] == study)]
     if found.empty:
@@ -85,90 +89,133 @@ def find_study(results: Results, study: str) -> dict[str, Any]:
     return {str(name): value for name, value in found.iloc[-1].to_dict().items()}
 
 
-def chance_note(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Say what a row that knows nothing would score."""
-    return "Chance is 50.00. " + (
-        "Level is the clip's loudness alone, frozen the encoder without fine-tuning: a learned row must beat both."
-        if any(row["kind"] in ("level", "frozen") for row in rows)
-        else "No level-only or frozen row is recorded here: run a study with them before believing a learned one."
+def board_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return sentences that say how to read a ranking."""
+    kinds = {row["kind"] for row in rows}
+    notes = [
+        "Chance is 50.00. "
+        + (
+            "Level is the clip's loudness alone, frozen the encoder without fine-tuning: a learned row must beat both."
+            if kinds & {"level", "frozen"}
+            else "No level-only or frozen row is recorded here: run a study with them before believing a learned one."
+        )
+    ]
+    if sum(row["tier"] is not None for row in rows) > 1:
+        once = any(row["kind"] == "trial" and len(row["seeds"]) == 1 for row in rows)
+        notes.append(
+            "Rows of one tier: the data do not show that they are worse than its first row"
+            + ("; rows of one seed know nothing of how seeds differ." if once else ".")
+        )
+    if marked := [row["cells"] for row in rows if row["chosen_on_test"]]:
+        cells = f"{min(marked)}" if min(marked) == max(marked) else f"{min(marked)} to {max(marked)}"
+        notes.append(f"* best of {cells} cells on its own test set: optimistic; see `asdbench select`.")
+    if "published" in kinds:
+        notes.append("Published rows were not run here; `asdbench reference` has their tables.")
+    return notes
+
+
+def _nothing(study: str | None) -> str:
+    if study is None:
+        return "A leaderboard needs recorded trials, but there is none yet; run `asdbench demo` or a study."
+    return (
+        f"A leaderboard needs a finished trial, but study {study} has none yet; "
+        f"see `asdbench study status {study}`, or run it to the end."
     )
 
 
-def _row(index: Any, trials: pd.DataFrame, metrics: pd.DataFrame, machine: str | None) -> dict[str, Any]:
-    cells = trials.loc[index]
-    first = cells.iloc[0]
-    own = metrics[metrics["key"].isin(set(cells["key"])) & (metrics["scorer"] == first["scorer"])]
-    machines = own.dropna(subset=["h_mean"]).groupby("name", sort=True)["h_mean"].mean()
-    if machine is None:
-        values = cells["official_score"].to_numpy(dtype=float)
-    else:
-        per_trial = own[own["name"] == machine].groupby("key")["h_mean"].first()
-        values = per_trial.to_numpy(dtype=float)
-    values = values[np.isfinite(values)]
+def _chosen(standings: Standings, column: str, name: str | None) -> Standings:
+    """Keep what has this name in a column; the level row, which has neither backbone nor embedding, stays."""
+    if name is None:
+        return standings
+    stays = [kind == "level" and column != "protocol" for kind in standings["kind"]]
+    there = {value for value, level in zip(standings[column], stays, strict=True) if value is not None and not level}
+    if name not in there:
+        raise HarnessError(unknown(f"recorded {column}", name, there))
+    kept = [value == name or level for value, level in zip(standings[column], stays, strict=True)]
+    return standings.only(np.flatnonzero(kept))
+
+
+def _boards(standings: Standings) -> list[Places]:
+    """Return the places of each board's trials, in the order in which boards were begun."""
+    boards: dict[tuple[Any, ...], list[int]] = {}
+    for place, board in enumerate(zip(*(standings[name] for name in BOARD), strict=True)):
+        boards.setdefault(board, []).append(place)
+    return [np.array(places) for places in boards.values()]
+
+
+def _ranked(board: Standings, machine: str | None, top: int | None) -> list[Row]:
+    """Return one board's best rows, best first."""
+    cells = board.cells(ROW)
+    values = board.official if machine is None else board.machine(machine)
+    score, deviation, low, high = cells.spread(values)
+    best_first = np.lexsort((np.array(cells.first("backbone"), dtype=str), -np.nan_to_num(score, nan=-np.inf)))
+    tiers = find_tiers(_arms(cells, best_first, score, values[:, None] if machine else board.h_means))
+    shown = best_first[:top]
+    numbers = {"official_score": score, "official_score_std": deviation, "ci_low": low, "ci_high": high}
+    numbers |= {name: cells.mean(column) for name, column in board.metrics.items()}
+    averaged = {name: cells.mean(board.numeric(name)) for name in AVERAGED}
+    columns = {name: _optional(column[shown]) for name, column in (numbers | averaged).items()}
+    h_means = cells.mean(board.h_means)[shown].tolist()
+    datasets = "+".join(board.datasets)
+    rows = [
+        {
+            "rank": place + 1,
+            "tier": tiers[place],
+            **_identity({name: board[name][cells.places[at][0]] for name in ROW}),
+            "trials": len(cells.places[at]),
+            **{name: columns[name][place] for name in numbers},
+            "machines": _known(board.machines, h_means[place]),
+            **{name: columns[name][place] for name in averaged},
+            "seeds": cells.values(at, "seed"),
+            "keys": cells.values(at, "key"),
+            "source": "",
+            "dataset": datasets,
+        }
+        for place, at in enumerate(shown.tolist())
+    ]
+    return _marked(rows, Counter(zip(cells.first("kind"), cells.first("backbone"), strict=True)))
+
+
+def _arms(cells: Cells, order: Places, score: Floats, h_means: Floats) -> list[Arm | None]:
+    """Return rows in their order, as tiers compare them; None for one without a score."""
+    parts = parts_of_score(h_means)
+    return [Arm(*cells.by_seed(at, parts)) if np.isfinite(score[at]) else None for at in order]
+
+
+def _identity(first: Mapping[str, Any]) -> Row:
+    trained = first["kind"] == "trial"
     return {
         "kind": first["kind"],
-        "backbone": _text(first["backbone"]),
-        **{name: _number(first[name]) for name in ("m", "k1", "k2")},
-        "fusion": first["fusion"] if first["kind"] == "trial" else None,
-        "labels": first["labels"] if first["kind"] == "trial" else None,
-        "scorer": first["scorer"],
-        "trials": len(cells),
-        "official_score": float(values.mean()) if len(values) else None,
-        "official_score_std": float(values.std(ddof=1)) if len(values) > 1 else None,
-        **{metric: _harmonic(own[metric]) for metric in METRICS},
-        "machines": {str(name): float(value) for name, value in machines.items()},
-        "classes": _mean(cells["classes"]),
-        "singletons": _mean(cells["singletons"]),
-        "left_out": _mean(cells["left_out"]),
-        "seconds": _mean(cells["seconds"]),
-        "peak_mb": _mean(cells["peak_mb"]),
-        "recipe": first["recipe"],
-        "protocol": first["protocol"],
+        **{name: first[name] for name in ("backbone", "m", "k1", "k2")},
+        **{name: first[name] if trained else None for name in ("fusion", "labels")},
+        **{name: first[name] for name in ("scorer", "recipe", "protocol")},
         "data": f"{first['train_data']}-{first['test_data']}",
     }
 
 
-def _ranked(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    boards: dict[tuple[str, str], list[dict[str, Any]]] = {}
+def _marked(rows: list[Row], cells: Mapping[tuple[str, str | None], int]) -> list[Row]:
+    """Mark the best cell of each backbone that has several: it was chosen on the test set that it reports.
+
+    Args:
+        rows: best first.
+        cells: how many there are of a kind and backbone.
+    """
+    seen: set[str] = set()
+    marked = []
     for row in rows:
-        boards.setdefault((row["protocol"], row["data"]), []).append(row)
-    ranked = []
-    for board in boards.values():
-        board.sort(
-            key=lambda row: (row["official_score"] is None, -(row["official_score"] or 0.0), str(row["backbone"]))
-        )
-        ranked += [{"rank": place, **row} for place, row in enumerate(board, start=1)]
-    return ranked
+        trained = row["kind"] == "trial"
+        several = cells[row["kind"], row["backbone"]] if trained else None
+        best = trained and row["backbone"] not in seen
+        if trained:
+            seen.add(row["backbone"])
+        marked.append({**row, "cells": several, "chosen_on_test": bool(best and several and several > 1)})
+    return marked
 
 
-def _machine_names(metrics: pd.DataFrame, trials: pd.DataFrame) -> pd.Series[str]:
-    test_data = trials.drop_duplicates("key").set_index("key")["test_data"]
-    years = metrics.groupby(metrics["key"].map(test_data))["dataset"].transform("nunique")
-    return metrics["machine"].where(years == 1, metrics["dataset"] + "/" + metrics["machine"])
+def _known(names: Sequence[str], values: Sequence[float]) -> dict[str, float]:
+    return {name: value for name, value in zip(names, values, strict=True) if not isnan(value)}
 
 
-def _chosen(trials: pd.DataFrame, column: str, name: str | None) -> pd.DataFrame:
-    if name is None:
-        return trials
-    found = trials[trials[column] == name]
-    if found.empty:
-        raise HarnessError(unknown(f"recorded {column}", name, set(trials[column].dropna())))
-    return found
-
-
-def _harmonic(values: pd.Series[Any]) -> float | None:
-    known = values.dropna().to_numpy(dtype=float)
-    return float(len(known) / np.sum(1 / np.maximum(known, EPS))) if len(known) else None
-
-
-def _mean(values: pd.Series[Any]) -> float | None:
-    known = values.dropna()
-    return float(known.mean()) if len(known) else None
-
-
-def _number(value: Any) -> int | None:
-    return None if pd.isna(value) else int(value)
-
-
-def _text(value: Any) -> str | None:
-    return None if pd.isna(value) else str(value)
+def _optional(values: Floats) -> list[float | None]:
+    """Return None for NaN, as JSON has it."""
+    return [None if isnan(value) else value for value in values.tolist()]

@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, Literal, TypeAlias
 
 from rich.table import Table
@@ -37,6 +38,11 @@ def count(name: str, heading: str | None = None) -> Column:
     return Column(heading or name, lambda row: NOTHING if row.get(name) is None else f"{row[name]:,.0f}", right=True)
 
 
+def number(name: str, heading: str | None = None) -> Column:
+    """Make a column that prints a number with two decimals."""
+    return Column(heading or name, lambda row: NOTHING if row.get(name) is None else f"{row[name]:,.2f}", right=True)
+
+
 def percent(name: str, heading: str | None = None, *, signed: bool = False) -> Column:
     """Make a column that prints a fraction in percent with two decimals."""
     return Column(heading or name, lambda row: in_percent(row.get(name), signed=signed), right=True)
@@ -59,23 +65,74 @@ def machine_columns(rows: Sequence[Row]) -> list[Column]:
     return [column(name) for name in names]
 
 
+def place_columns() -> list[Column]:
+    """Return the columns that say where a row stands and what it is."""
+    return [count("rank", "#"), count("tier"), plain("kind"), Column("backbone", _named), count("m", "M")]
+
+
 def leaderboard_columns(rows: Sequence[Row], *, machines: bool = True) -> list[Column]:
     """Return the columns of a leaderboard, with one a machine type unless these are left out."""
+    measured = [name for name in ("auc", "s_auc", "t_auc", "p_auc") if any(row.get(name) is not None for row in rows)]
+    headings = {"auc": "AUC", "s_auc": "sAUC", "t_auc": "tAUC", "p_auc": "pAUC"}
     return [
-        count("rank", "#"),
-        plain("kind"),
-        plain("backbone"),
-        count("m", "M"),
+        *place_columns(),
         Column("K1/K2", _neighbours_and_clusters),
         *([plain("fusion")] if len({row["fusion"] for row in rows if row["fusion"]}) > 1 else []),
         *([Column("labels", _label_source)] if {row.get("labels") for row in rows} - {None, "paper"} else []),
         plain("scorer"),
         count("trials"),
         Column("official %", _with_spread, right=True),
+        *(percent(name, headings[name]) for name in measured),
         *(machine_columns(rows) if machines else []),
         count("classes"),
+        count("singletons", "single"),
         Column("s/trial", lambda row: NOTHING if row["seconds"] is None else f"{row['seconds']:.1f}", right=True),
+        count("peak_mb", "MiB"),
+        *([plain("source")] if any(row.get("source") for row in rows if row["kind"] == "published") else []),
     ]
+
+
+def reference_lines(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return published numbers with the machine types side by side: a line a system, setting and metric."""
+    lines: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in rows:
+        names = ("table", "system", "backbone", "m", "dataset", "part", "metric")
+        metric = "h_mean" if row["metric"] == "official_score" else row["metric"]  # the harmonic mean over all of them
+        key = (*(row[name] for name in names[:-1]), metric)
+        line = lines.setdefault(key, {name: row[name] for name in names} | {"metric": metric, "machines": {}})
+        line["machines"][row["machine"]] = (row["published"], row["difference"])
+    return list(lines.values())
+
+
+def reference_columns(lines: Sequence[Row]) -> list[Column]:
+    """Return the columns of a published table: its machine types, the mean over all last."""
+    names = sorted({name for line in lines for name in line["machines"]} - {"all"})
+
+    def column(name: str, heading: str) -> Column:
+        return Column(heading, lambda line: _beside(line["machines"].get(name)), right=True)
+
+    return [
+        *(plain(name) for name in ("system", "dataset", "part")),
+        *([plain("backbone"), count("m", "M")] if any(line["m"] is not None for line in lines) else []),
+        plain("metric"),
+        *(column(name, name) for name in names),
+        column("all", "all"),
+    ]
+
+
+def _beside(numbers: tuple[float, float | None] | None) -> str:
+    if numbers is None:
+        return NOTHING
+    published, difference = numbers
+    if difference is None:
+        return in_percent(published)
+    shown = round(difference, 4) + 0.0  # no "-0.00"
+    return f"{in_percent(published)} ({in_percent(shown, signed=True)})"
+
+
+def _named(row: Row) -> str:
+    """Print a backbone, with a star where its cell was chosen on the test set that it reports."""
+    return (row["backbone"] or NOTHING) + ("*" if row.get("chosen_on_test") else "")
 
 
 def compare_columns(rows: Sequence[Row]) -> list[Column]:
@@ -97,7 +154,11 @@ def compare_columns(rows: Sequence[Row]) -> list[Column]:
         ),
         Column("p", lambda row: _p(row["p_value"]), right=True),
         Column("p corrected", lambda row: _p(row["p_corrected"]), right=True),
-        Column("machines won/lost", lambda row: f"{row['machines_won']}/{row['machines_lost']}", right=True),
+        Column(
+            "machines won/tied/lost",
+            lambda row: f"{row['machines_won']}/{row['machines_tied']}/{row['machines_lost']}",
+            right=True,
+        ),
     ]
 
 
@@ -125,8 +186,8 @@ def text_table(title: str, columns: Sequence[Column], rows: Sequence[Row]) -> Ta
         table.add_column(
             column.heading, justify="right" if column.right else "left", no_wrap=column.right, overflow="fold"
         )
-    for row in rows:
-        table.add_row(*(column.fill(row) for column in columns), style=_style(row))
+    for row, following in zip_longest(rows, rows[1:]):
+        table.add_row(*(column.fill(row) for column in columns), style=_style(row), end_section=_ends(row, following))
     return table
 
 
@@ -192,7 +253,15 @@ def _p(value: float | None) -> str:
 
 
 def _style(row: Row) -> str:
-    return "dim" if row.get("kind") in ("frozen", "level", "published") else ""
+    if row.get("kind") in ("frozen", "level", "chance", "published"):
+        return "dim"
+    return "green" if row.get("tier") == 1 else ""
+
+
+def _ends(row: Row, following: Row | None) -> bool:
+    """Tell whether a tier ends with this row, so that a line is drawn below it."""
+    tiers = [each.get("tier") for each in (row, following) if each is not None]
+    return len(tiers) == 2 and None not in tiers and tiers[0] != tiers[1]
 
 
 def _cell(text: str) -> str:

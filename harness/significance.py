@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -54,7 +55,7 @@ def interval(samples: ArrayLike, *, level: float = 0.95) -> tuple[float, float]:
     Raises:
         HarnessError: there is no sample, one is not finite, or the level lies outside (0, 1).
     """
-    low, high = np.quantile(_finite(samples, "samples"), _tails(level))
+    low, high = np.quantile(finite_array(samples, "samples"), _tails(level))
     return float(low), float(high)
 
 
@@ -74,7 +75,7 @@ def stretched_interval(
         spread: standard error and degrees of freedom.
         level: of the interval.
     """
-    checked = _finite(samples, "samples")
+    checked = finite_array(samples, "samples")
     half, deviation = spread.half_width(level), float(checked.std())
     if deviation <= ROUNDING:
         return around - half, around + half
@@ -95,31 +96,93 @@ def crossed_spread(differences: ArrayLike, *, clips: float = 0.0) -> Spread:
         differences: (machines, seeds).
         clips: variance over clips, counted where there is one machine alone.
     """
-    table = _finite(differences, "differences")
+    table = finite_array(differences, "differences")
     machines, seeds = table.shape
     rows, columns, mean = table.mean(axis=1), table.mean(axis=0), table.mean()
     of_machines = float(seeds * ((rows - mean) ** 2).sum() / max(machines - 1, 1))
     of_seeds = float(machines * ((columns - mean) ** 2).sum() / max(seeds - 1, 1))
+    residual = table - rows[:, None] - columns + mean
+    of_rest = float((residual**2).sum() / max((machines - 1) * (seeds - 1), 1))
+    return mean_spread(of_machines, of_seeds, of_rest, (machines, seeds), clips=clips)
+
+
+def mean_spread(
+    of_machines: float, of_seeds: float, of_rest: float, shape: tuple[int, int], *, clips: float = 0.0
+) -> Spread:
+    """Return the spread of a mean from the mean squares of its two-way table; see `crossed_spread`.
+
+    Args:
+        of_machines: mean square of machines.
+        of_seeds: mean square of seeds.
+        of_rest: mean square of what is left.
+        shape: (machines, seeds).
+        clips: as in `crossed_spread`.
+    """
+    machines, seeds = shape
     if machines == 1:
         variance = clips + of_seeds / seeds
         parts = [(of_seeds / seeds, seeds - 1)]
     elif seeds == 1:
         variance = of_machines / machines
         parts = [(variance, machines - 1)]
+    elif of_seeds <= of_rest:
+        variance = of_machines / (machines * seeds)
+        parts = [(variance, machines - 1)]
     else:
-        residual = table - rows[:, None] - columns + mean
-        rest_freedom = (machines - 1) * (seeds - 1)
-        of_rest = float((residual**2).sum() / rest_freedom)
-        cells = table.size
-        if of_seeds <= of_rest:
-            variance, parts = of_machines / cells, [(of_machines / cells, machines - 1)]
-        else:
-            variance = (of_machines + of_seeds - of_rest) / cells
-            parts = [
-                (of_machines / cells, machines - 1),
-                (of_seeds / cells, seeds - 1),
-                (of_rest / cells, rest_freedom),
-            ]
+        cells = machines * seeds
+        variance = (of_machines + of_seeds - of_rest) / cells
+        parts = [
+            (of_machines / cells, machines - 1),
+            (of_seeds / cells, seeds - 1),
+            (of_rest / cells, (machines - 1) * (seeds - 1)),
+        ]
+    return spread_of_parts(variance, parts)
+
+
+def spread_apart(arm: ArrayLike, reference: ArrayLike, *, clips: float = 0.0) -> Spread:
+    """Return the spread of the difference of two means over the same machines and over seeds that do not pair.
+
+    As `crossed_spread`, with each arm's seeds a factor of its own: the spread of the machines' differences holds
+    what a seed brings to one machine; what it brings to all of them is added where an arm shows more than that.
+
+    Args:
+        arm: (machines, seeds) values.
+        reference: (machines, other seeds) values.
+        clips: variance over clips, counted where there is one machine alone.
+    """
+    tables = [finite_array(values, "values") for values in (arm, reference)]
+    machines = tables[0].shape[0]
+    gains = tables[0].mean(axis=1) - tables[1].mean(axis=1)
+    variance, parts = (clips, []) if machines == 1 else _of_machines(gains)
+    for table in tables:
+        seeds = table.shape[1]
+        if seeds == 1:
+            continue
+        columns = table.mean(axis=0)
+        own = float(columns.var(ddof=1)) / seeds
+        if machines == 1:
+            variance, parts = variance + own, [*parts, (own, seeds - 1)]
+            continue
+        residual = table - table.mean(axis=1)[:, None] - columns + table.mean()
+        freedom = (machines - 1) * (seeds - 1)
+        rest = float((residual**2).sum()) / freedom / (machines * seeds)
+        if own > rest:
+            variance, parts = variance + own - rest, [*parts, (own, seeds - 1), (rest, freedom)]
+    return spread_of_parts(variance, parts)
+
+
+def _of_machines(gains: Floats) -> tuple[float, list[tuple[float, int]]]:
+    variance = float(gains.var(ddof=1)) / gains.size
+    return variance, [(variance, gains.size - 1)]
+
+
+def spread_of_parts(variance: float, parts: Sequence[tuple[float, int]]) -> Spread:
+    """Return the spread of a variance that is made of mean squares: Satterthwaite's degrees of freedom.
+
+    Args:
+        variance: of the mean.
+        parts: (share of a mean square in it, its degrees of freedom).
+    """
     uncertain = sum(part**2 / freedom for part, freedom in parts if freedom)
     freedom = min(variance**2 / uncertain, ENDLESS) if uncertain > 0 else ENDLESS
     least = min((freedom for _, freedom in parts if freedom), default=1)
@@ -141,7 +204,7 @@ def paired_test(differences: ArrayLike, *, draws: int = DRAWS, seed: int = 0) ->
     Raises:
         HarnessError: there is no difference, or one is not finite.
     """
-    flat = _finite(differences, "differences").ravel()
+    flat = finite_array(differences, "differences").ravel()
     seen = abs(flat.sum()) - ROUNDING * flat.size
     if flat.size <= EXACT_SIGNS:
         patterns = np.arange(2 ** (flat.size - 1))[:, None] >> np.arange(flat.size) & 1  # half: the rest mirrors it
@@ -172,7 +235,12 @@ def holm(p_values: ArrayLike) -> Floats:
     return corrected
 
 
-def _finite(values: ArrayLike, what: str) -> Floats:
+def finite_array(values: ArrayLike, what: str) -> Floats:
+    """Return numbers as an array, all of them finite.
+
+    Raises:
+        HarnessError: there is none, or one is not finite.
+    """
     checked = np.asarray(values, dtype=np.float64)
     if checked.size == 0 or not np.isfinite(checked).all():
         raise HarnessError(

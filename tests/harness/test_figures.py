@@ -1,0 +1,53 @@
+"""A notebook's figures show what the rows say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from harness.contract import HarnessError
+from harness.evidence import with_details
+from harness.figures import m_curve_figure, machine_heat_map, quality_against_score, source_against_target
+from harness.leaderboard import leaderboard
+from harness.pictures import png
+from harness.recorder import Recorder
+from tests.harness.studies import MACHINES, record_study
+
+
+@pytest.fixture
+def rows(recorder: Recorder) -> list[dict[str, Any]]:
+    """Leaderboard rows of a small study, with what its trials know of their labels."""
+    record_study(recorder, m=(1, 3))
+    return with_details(recorder.results, leaderboard(recorder.results))
+
+
+def test_figures_show_what_the_rows_say(rows: list[dict[str, Any]]) -> None:
+    """The M-curve has a line a backbone, the heat map a number a cell, the scatter plots a point a row."""
+    curve = m_curve_figure(rows).axes[0]
+    assert [line.get_label() for line in curve.get_legend().get_lines()][-1] == "chance"
+    drawn = {tuple(container[0].get_xdata()) for container in curve.containers}
+    assert drawn == {(1, 3)}
+    assert len(curve.containers) == 2
+    heat = machine_heat_map(rows).axes[0]
+    first = next(row for row in rows if row["machines"])
+    assert [label.get_text() for label in heat.get_xticklabels()] == sorted(MACHINES)
+    assert heat.texts[0].get_text() == f"{100 * first['machines'][min(MACHINES)]:.1f}"
+    points = [line for line in source_against_target(rows).axes[0].lines if line.get_marker() != "None"]
+    assert sum(len(line.get_xdata()) for line in points) == len([row for row in rows if row["s_auc"] is not None])
+    quality = quality_against_score(rows, "recall_at_m")
+    assert quality.axes[0].get_xlabel() == "recall at M of pseudo-labels, %"
+    assert png(quality).startswith(b"\x89PNG")
+
+
+def test_what_cannot_be_drawn_is_said(rows: list[dict[str, Any]]) -> None:
+    """No row of the kind needed, an unknown measure and rows of two boards are one sentence each."""
+    level = [row for row in rows if row["kind"] == "level"]
+    with pytest.raises(HarnessError, match="needs fine-tuned rows"):
+        m_curve_figure(level)
+    with pytest.raises(HarnessError, match="measure must be one of purity"):
+        quality_against_score(rows, "beauty")
+    with pytest.raises(HarnessError, match="rows with purity"):
+        quality_against_score(level)
+    with pytest.raises(HarnessError, match="one protocol"):
+        machine_heat_map([*rows, {**rows[0], "protocol": "other"}])

@@ -1,0 +1,286 @@
+"""The report page answers in words, escapes what it shows, asks no server for anything and replaces its file whole."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import re
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import charts, verbs
+from harness.contract import HarnessError
+from harness.evidence import Evidence, curve_families, gather
+from harness.page import render, report
+from harness.recorder import Recorder
+from harness.stores import Places
+from tests.harness.conftest import make_result, make_spec
+from tests.harness.studies import KEY, record_study
+
+VILLAIN = "<script>alert(1)</script>\"'&<svg onload=alert(2)>"
+WRITTEN = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
+VOID = {"meta", "link", "br"}
+
+
+class Outline(HTMLParser):
+    """Reads a page: elements in order, text by element, and whether every element is closed."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.opened: list[str] = []
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+        self.broken: list[str] = []
+        self.text = ""
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.opened.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.opened or self.opened.pop() != tag:
+            self.broken.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        if not self.opened or self.opened[-1] not in ("script", "style"):
+            self.text += data
+
+    def all(self, *tags: str) -> list[tuple[str, dict[str, str | None]]]:
+        return [(tag, attributes) for tag, attributes in self.seen if tag in tags]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path) -> tuple[Evidence, str]:
+    """A study of two backbones, and its page."""
+    import shutil
+
+    from harness.results import Results
+    from harness.tracking import Tracker
+
+    path = tmp_path_factory.mktemp("page") / "mlflow.db"
+    shutil.copy(empty_mlflow, path)
+    results = Results(f"sqlite:///{path}")
+    record_study(Recorder(Tracker(f"sqlite:///{path}", code="a" * 40), results))
+    evidence = gather(results, study="made-up", resamples=100)
+    results.close()
+    return evidence, render(evidence, tracking=f"sqlite:///{path}", written=WRITTEN)
+
+
+def test_page_answers_first(made: tuple[Evidence, str]) -> None:
+    """The comparison's sentences stand before any figure, and every listed row and run id is on the page."""
+    evidence, page = made
+    board = evidence.boards[0]
+    outline = Outline(page)
+    beats = next(row["sentence"] for row in board.compared if row["m"] == 3 and row["backbone"] == "beats-small")
+    assert " beats " in beats
+    assert 0 < page.index(html.escape(beats)) < page.index("<figure")
+    assert all(row["sentence"] in outline.text for row in board.compared)
+    assert all(row["sentence"] in outline.text for row in board.selected)
+    assert all(trial["run_id"] in outline.text for trial in board.trials)
+    assert len(board.trials) == 17
+    assert "git checkout " + "a" * 40 in outline.text
+    assert "asdbench study run made-up.toml --data ROOT" in outline.text
+
+
+def test_page_is_well_formed_and_accessible(made: tuple[Evidence, str]) -> None:
+    """Elements close, headings skip no level, ids are unique, tables have captions and scopes, charts names."""
+    outline = Outline(made[1])
+    assert (outline.broken, outline.opened) == ([], [])
+    levels = [int(tag[1]) for tag, _ in outline.all("h1", "h2", "h3", "h4")]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+    ids = [attributes["id"] for _, attributes in outline.seen if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    pointed = {name for _, a in outline.seen for name in (a.get("aria-labelledby") or "").split()}
+    pointed |= {str(a["href"])[1:] for _, a in outline.all("a") if str(a.get("href")).startswith("#")}
+    assert pointed <= set(ids)
+    tables = len(outline.all("table"))
+    assert tables == len(outline.all("caption")) == 7
+    assert all(attributes["scope"] in ("col", "row") for _, attributes in outline.all("th"))
+    drawn = [attributes for _, attributes in outline.all("svg") if attributes.get("role") == "img"]
+    assert len(drawn) == len(outline.all("figcaption")) == 4
+    assert dict(outline.all("html")[0][1]) == {"lang": "en"}
+
+
+def test_page_needs_no_network(made: tuple[Evidence, str]) -> None:
+    """Nothing on the page is loaded, and its policy allows the one script and the one style that it holds."""
+    page = made[1]
+    outline = Outline(page)
+    loading = [attributes for tag, attributes in outline.seen if tag in ("img", "iframe", "object", "audio", "source")]
+    loading += [attributes for _, attributes in outline.all("script") if "src" in attributes]
+    assert loading == []
+    assert [attributes["href"] for _, attributes in outline.all("link")] == ["data:,"]
+    assert "url(" not in page
+    assert "@import" not in page
+    policy = next(str(a["content"]) for _, a in outline.all("meta") if a.get("http-equiv"))
+    assert policy.startswith("default-src 'none'")
+    for tag in ("style", "script"):
+        (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
+        told = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{told}'" in policy
+    assert not any("style" in attributes for _, attributes in outline.seen)
+
+
+def test_same_records_same_page(made: tuple[Evidence, str]) -> None:
+    """A page is made of what is recorded and the moment that it names, and of nothing else."""
+    evidence, page = made
+    again = render(evidence, written=WRITTEN)
+    assert again == render(evidence, written=WRITTEN)
+    assert Outline(again).text != Outline(page).text  # without tracking there is no command for MLflow's pages
+
+
+def test_names_are_escaped(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names of studies, backbones and machines are text wherever they stand: tables, charts, configuration."""
+    monkeypatch.setattr(recorder.tracker, "log_result", lambda *_: None)  # MLflow takes no such name of a metric
+    record_study(recorder, name=VILLAIN, backbones=(VILLAIN,), m=(1, 3), machines=("fan", VILLAIN[:60]))
+    page = render(gather(recorder.results, study=VILLAIN, resamples=100), tracking="sqlite:///mlflow.db")
+    outline = Outline(page)
+    assert len(outline.all("script")) == 1
+    assert not any(name.startswith("on") for _, attributes in outline.seen for name in attributes)
+    assert outline.broken == []
+    assert outline.text.count(VILLAIN) > 10
+    assert "<svg onload" not in page
+
+
+def test_passwords_are_not_shown(made: tuple[Evidence, str]) -> None:
+    """Neither a database's nor a tracking server's password stands on the page."""
+
+    class Server:
+        uri = "https://me:secret@mlflow.example.org/ml"
+        experiment = "7"
+
+        from harness.tracking import Tracker
+
+        address = Tracker.address
+
+    evidence = made[0]
+    page = render(evidence, tracking="postgresql+psycopg://me:secret@db.example.org/ml")
+    assert "secret" not in page
+    assert "db.example.org" in page
+    served: Any = Server()
+    page = render(evidence, tracking=Server.uri, tracker=served)
+    assert "secret" not in page
+    links = [attributes["href"] for _, attributes in Outline(page).all("a")]
+    assert f"https://mlflow.example.org/ml/#/experiments/7/runs/{evidence.boards[0].trials[0]['run_id']}" in links
+    assert "mlflow ui" not in page
+
+
+def test_report_replaces_its_file_whole(recorder: Recorder, tmp_path: Path) -> None:
+    """The page replaces an older one in one step, stands in the study's run, and says what it found."""
+    run_id = record_study(recorder, backbones=("beats-small",), m=(1, 3))
+    out = tmp_path / "report.html"
+    out.write_text("older")
+    found = report(recorder.results, out, study=KEY, tracker=recorder.tracker, resamples=100)
+    assert out.read_text().startswith("<!doctype html>")
+    assert sorted(path.name for path in tmp_path.glob("*report*")) == ["report.html"]
+    assert found["bytes"] == out.stat().st_size
+    assert found["run_id"] == run_id
+    assert len(found["sentences"]) == 1
+    logged = recorder.tracker.client.download_artifacts(run_id, "report.html", str(tmp_path))
+    assert Path(logged).read_text() == out.read_text()
+
+
+@pytest.mark.parametrize(
+    ("out", "chosen", "said"),
+    [
+        ("report.html", {"study": "made-upp"}, "Did you mean 'made-up'"),
+        ("report.html", {"backbone": "beats"}, "recorded backbone"),
+        ("report.pdf", {}, "must end in .html"),
+        ("no/such/report.html", {}, "folder that can be written"),
+    ],
+)
+def test_refusals(recorder: Recorder, tmp_path: Path, out: str, chosen: dict[str, str], said: str) -> None:
+    """An unknown study, an unknown backbone and a file that cannot be written are one sentence, and no file is left."""
+    record_study(recorder, backbones=("beats-small",), m=(1,), seeds=(0,))
+    with pytest.raises(HarnessError, match=said):
+        report(recorder.results, tmp_path / out, **chosen)
+    assert not list(tmp_path.glob("*report*"))
+
+
+def test_nothing_recorded(places: Places, asdbench: Any) -> None:
+    """Without a recorded trial the verb says what to run, and writes no page."""
+    with pytest.raises(HarnessError, match="asdbench demo"):
+        verbs.report(Path("report.html"), places=places)
+    status, out, err = asdbench("report --out report.html")
+    assert (status, out) == (1, "")
+    assert "asdbench demo" in err
+    assert not Path("report.html").exists()
+
+
+def test_verb_writes_the_page(recorder: Recorder, places: Places, asdbench: Any, tmp_path: Path) -> None:
+    """`report` writes the page, prints the answer and where the page is."""
+    record_study(recorder, backbones=("beats-small",), m=(1, 3))
+    line = "report --out {out} --study made-up --resamples 100 --db {db}"
+    status, out, _ = asdbench(line, out=tmp_path / "page.html", db=places.results)
+    assert status == 0
+    assert "M = 3" in out
+    assert "Logged to MLflow run" in out
+    assert (tmp_path / "page.html").stat().st_size > 10_000
+
+
+def test_without_an_answer_the_page_says_why(recorder: Recorder) -> None:
+    """A study without M = 1 has a page that says that nothing could be compared, and charts of what there is."""
+    record_study(recorder, backbones=("beats-small",), m=(3, 7), judged=False)
+    evidence = gather(recorder.results)
+    text = Outline(render(evidence)).text
+    assert evidence.boards[0].compared == []
+    assert "no backbone here has both M = 1 and another M" in text
+    assert "Nobody judged these labels" in text
+    assert "in place of their quality" in text
+
+
+def test_single_level_trial(recorder: Recorder) -> None:
+    """A lone level trial has a page: no curve, no labels, and the sentence that there is no Top-M to compare."""
+    spec = make_spec(kind="level", backbone=None, m=None, k1=None, k2=None)
+    result = make_result(spec)
+    recorder.finish(recorder.begin(spec), result)
+    page = render(gather(recorder.results))
+    assert "there is no Top-M to compare with Top-1" in page
+    assert Outline(page).broken == []
+
+
+def test_many_rows_are_capped(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not listed is counted on the page; the references stay, however low they rank."""
+    monkeypatch.setattr("harness.evidence.LISTED", 2)
+    monkeypatch.setattr("harness.evidence.TRIALS", 3)
+    record_study(recorder, m=(1, 3, 7))
+    board = gather(recorder.results, comparisons=0).boards[0]
+    assert [row["kind"] for row in board.rows if row["rank"]] == ["trial", "trial", "frozen", "frozen", "level"]
+    assert board.more_rows == 4
+    assert (len(board.trials), board.more_trials) == (3, 14)
+    assert "0 of 2 were compared" in board.not_compared
+
+
+def test_curve_takes_the_family_with_most_m() -> None:
+    """An M-curve goes through one family of a backbone: the one with the most M, among equals the best."""
+
+    def row(m: int, k1: int, score: float) -> dict[str, Any]:
+        return {"kind": "trial", "backbone": "b", "m": m, "k1": k1, "k2": 15, "fusion": "composite", "labels": "paper",
+                "scorer": "knn", "recipe": "r", "official_score": score}  # fmt: skip
+
+    rows = [row(1, 5, 0.9), row(3, 15, 0.8), row(1, 15, 0.7), row(1, 25, 0.6), row(3, 25, 0.5)]
+    assert [(each["m"], each["k1"]) for each in curve_families(rows)["b"]] == [(1, 15), (3, 15)]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "told"),
+    [(50, 56, [50, 51, 52, 53, 54, 55, 56]), (0.1, 0.9, [0.2, 0.4, 0.6, 0.8]), (-3, 40, [0, 10, 20, 30, 40])],
+)
+def test_ticks_are_round(low: float, high: float, told: list[float]) -> None:
+    """Ticks are steps of 1, 2 or 5 times a power of ten within the range."""
+    assert charts.ticks(low, high) == told
+
+
+def test_svg_is_escaped() -> None:
+    """Text and attributes of an SVG element are escaped once, elements inside it not again."""
+    inner = charts.element("title", "<b>")
+    assert str(charts.element("g", inner, cls='"x"')) == '<g class="&#34;x&#34;"><title>&lt;b&gt;</title></g>'

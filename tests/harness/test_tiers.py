@@ -1,0 +1,109 @@
+"""Tiers: what they never do, whatever the numbers."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.significance import crossed_spread
+from harness.tiers import Arm, differ, find_tiers, parts_of_score
+
+shapes = st.tuples(st.integers(1, 5), st.integers(1, 7))
+
+
+def table(seed: int, shape: tuple[int, int], *, around: float = 0.6, noise: float = 0.03) -> np.ndarray:
+    """Build (seeds, machines) of drawn numbers."""
+    return np.random.default_rng(seed).normal(around, noise, size=shape)
+
+
+def arm(values: np.ndarray, first_seed: int = 0) -> Arm:
+    """Build a row whose seeds are counted from one."""
+    return Arm(tuple(range(first_seed, first_seed + len(values))), values)
+
+
+def ranked(arms: list[Arm]) -> list[Arm]:
+    """Put rows in order, best first."""
+    return sorted(arms, key=lambda each: -each.parts.mean())
+
+
+@given(seed=st.integers(0, 99), shape=shapes, copies=st.integers(2, 5))
+def test_identical_rows_share_a_tier(seed: int, shape: tuple[int, int], copies: int) -> None:
+    """Nothing tells a row from its copies."""
+    assert find_tiers([arm(table(seed, shape))] * copies) == [1] * copies
+
+
+@given(seed=st.integers(0, 99), shape=shapes, rows=st.integers(1, 8), spread=st.floats(0, 0.1))
+def test_tiers_go_with_the_rank(seed: int, shape: tuple[int, int], rows: int, spread: float) -> None:
+    """The first row is in tier 1 and no row is in a better tier than the row before, nor a tier left out."""
+    arms = ranked([arm(table(seed * 10 + row, shape, around=0.6 + spread * row)) for row in range(rows)])
+    tiers = find_tiers(arms)
+    assert tiers[0] == 1
+    assert all(after - before in (0, 1) for before, after in pairwise(tiers))
+
+
+@given(seed=st.integers(0, 99), seeds=st.sampled_from([1, 3, 4, 5]), machines=st.integers(4, 7))
+def test_a_clear_gap_separates(seed: int, seeds: int, machines: int) -> None:
+    """Two groups of rows 30 points apart, with a noise of one point, are two tiers; two seeds need not show it."""
+    high = [arm(table(seed + row, (seeds, machines), around=0.9, noise=0.01)) for row in range(2)]
+    low = [arm(table(seed + 50 + row, (seeds, machines), around=0.6, noise=0.01)) for row in range(2)]
+    tiers = find_tiers([*ranked(high), *ranked(low)])
+    assert tiers[2] == tiers[1] + 1
+
+
+@given(seed=st.integers(0, 99), shape=shapes.filter(lambda shape: shape != (1, 1)), shift=st.floats(-0.05, 0.05))
+def test_p_values_are_the_crossed_spreads(seed: int, shape: tuple[int, int], shift: float) -> None:
+    """All rows at once give what `crossed_spread` gives for each alone."""
+    differences = np.stack([table(seed + row, shape, around=shift, noise=0.02) for row in range(3)])
+    for row, p_value in zip(differences, differ(differences), strict=True):
+        assert p_value == pytest.approx(crossed_spread(row.T).p_value(float(row.mean())), abs=1e-9)
+
+
+def test_one_machine_and_one_seed_tell_nothing_apart() -> None:
+    """Two numbers alone share a tier, however far apart they are."""
+    assert find_tiers([arm(np.array([[0.9]])), arm(np.array([[0.1]]))]) == [1, 1]
+
+
+def test_rows_whose_seeds_do_not_pair_are_compared_by_their_means() -> None:
+    """Seeds 0 to 2 against 7 to 9, or against one seed: averaged, over machine types alone; a gap still shows."""
+    high, low = table(0, (3, 7), around=0.9, noise=0.01), table(1, (3, 7), around=0.6, noise=0.01)
+    assert find_tiers([arm(high), arm(low, first_seed=7)]) == [1, 2]
+    assert find_tiers([arm(high), arm(low[:1])]) == [1, 2]
+    assert find_tiers([arm(high), arm(high, first_seed=7)]) == [1, 1]
+
+
+def test_a_row_without_a_score_has_no_tier() -> None:
+    """What has no official score is in no tier, and the others are as without it."""
+    high, low = arm(table(0, (3, 7), around=0.9, noise=0.01)), arm(table(1, (3, 7), around=0.6, noise=0.01))
+    assert find_tiers([high, low, None]) == [1, 2, None]
+    assert find_tiers([]) == []
+
+
+def test_machines_that_one_row_lacks_are_left_out() -> None:
+    """A machine type that is undefined in one of two rows is compared in neither."""
+    low = table(1, (3, 7), around=0.6, noise=0.01)
+    low[:, 0] = np.nan
+    assert find_tiers([arm(table(0, (3, 7), around=0.9, noise=0.01)), arm(low)]) == [1, 2]
+
+
+@given(seed=st.integers(0, 99), machines=st.integers(2, 7))
+def test_parts_average_to_the_score(seed: int, machines: int) -> None:
+    """The parts of a harmonic mean average to it, but for a correction far below the spread over machine types."""
+    h_means = table(seed, (1, machines), noise=0.02)
+    assert parts_of_score(h_means).mean() == pytest.approx(machines / (1 / h_means).sum(), abs=0.005)
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 9))
+def test_noise_alone_makes_no_order(seed: int) -> None:
+    """Of 40 boards of ten equal systems, seven machine types and three seeds, at most a tenth show a second tier."""
+    split = 0
+    for board in range(40):
+        random = np.random.default_rng([seed, board])
+        machine = random.normal(0.6, 0.05, size=7)
+        rows = [arm(machine + random.normal(0, 0.02, size=7) + random.normal(0, 0.02, size=(3, 7))) for _ in range(10)]
+        split += find_tiers(ranked(rows))[-1] != 1
+    assert split <= 4
