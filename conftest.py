@@ -11,6 +11,10 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# workers and subprocesses import the tests' own trainables and drivers
+ROOT = str(Path(__file__).parent)
+_paths = [ROOT, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(_paths))
 
 SHARED = Path(os.environ.get("ASDBENCH_SHARED", Path(__file__).parent.parent / "shared"))
 

@@ -7,6 +7,7 @@ import os
 import pickle
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,27 @@ class Cache:
                 write_whole(path, _sealed(value))
         return value[0]
 
+    def find(self, kind: str, key: str) -> Any | None:
+        """Return the value kept under (kind, key); None where there is none, or it is not whole."""
+        value = _read(self.folder / kind / key[:2] / f"{key}.pkl")
+        return None if value is None else value[0]
+
+    def put(self, kind: str, key: str, value: Any, *, most_bytes: int | None = None) -> None:
+        """Keep a value that was made elsewhere.
+
+        Args:
+            kind: what sort of value; a folder of its own.
+            key: digest of all that the value depends on.
+            value: must be picklable.
+            most_bytes: of the kind's folder; the oldest values make room.
+        """
+        path = self.folder / kind / key[:2] / f"{key}.pkl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = _sealed((value,))
+        if most_bytes is not None:
+            _make_room(self.folder / kind, most_bytes - len(content))
+        write_whole(path, content)
+
     def memo(self, features: NDArray[np.floating[Any]], *, salt: str = "") -> Callable[[str, Callable[[], Any]], Any]:
         """Return a memo for one feature matrix, as a `RankRequest` takes it."""
         owner = hashlib.blake2b(np.ascontiguousarray(features).tobytes(), digest_size=16)
@@ -78,6 +100,21 @@ def write_whole(path: Path, content: bytes) -> None:
     except BaseException:
         Path(beside).unlink(missing_ok=True)
         raise
+
+
+def _make_room(folder: Path, most_bytes: int) -> None:
+    """Remove the oldest values of a folder until what is left takes so many bytes at most."""
+    there = []
+    for path in folder.glob("*/*.pkl"):
+        with suppress(FileNotFoundError):  # another process may make room at the same time
+            found = path.stat()
+            there.append((found.st_mtime, found.st_size, path))
+    total = sum(size for _, size, _ in there)
+    for _, size, path in sorted(there):
+        if total <= most_bytes:
+            return
+        path.unlink(missing_ok=True)
+        total -= size
 
 
 def _sealed(value: tuple[Any]) -> bytes:

@@ -9,13 +9,18 @@ from typing import Annotated
 
 import typer
 
-from harness.answers import show_compare, show_leaderboard, show_outcome
+from harness.cli_answers import compare, leaderboard, reference
+from harness.cli_check import check_backbone
 from harness.cli_data import data_app
+from harness.cli_pretrain import pretrain
+from harness.cli_regress import baseline_app, regress_app
+from harness.cli_report import report
+from harness.cli_scores import score, submit
 from harness.cli_study import study_app
+from harness.cli_sync import sync
 from harness.options import (
     K1,
     K2,
-    BackboneFilter,
     Below,
     Csv,
     Db,
@@ -28,13 +33,10 @@ from harness.options import (
     MinConfidence,
     Options,
     Optuna,
-    ProtocolFilter,
     ProtocolName,
     Root,
-    ScorerName,
     Seed,
     SkipBad,
-    StudyName,
     Truth,
     Weights,
     form_of,
@@ -55,8 +57,18 @@ app = typer.Typer(
     help="Anomalous sound detection: does Top-M pseudo-labeling beat Top-1, and by more than chance?",
     epilog="Environment: ASDBENCH_WEIGHTS, ASDBENCH_CACHE, MLFLOW_TRACKING_URI.",
 )
+app.command()(sync)
 app.add_typer(data_app, name="data")
 app.add_typer(study_app, name="study")
+app.command("check-backbone")(check_backbone)
+app.add_typer(regress_app)
+app.add_typer(baseline_app, name="baseline")
+app.command()(report)
+for verb in (leaderboard, compare, reference):
+    app.command()(verb)
+app.command()(score)
+app.command()(submit)
+app.command()(pretrain)
 
 
 @app.callback(invoke_without_command=True)
@@ -87,6 +99,7 @@ def demo(
     Example: asdbench demo
     """
     from harness import demo as demonstration
+    from harness.answers import show_outcome
     from harness.console import telling, watching
 
     places = places_of(db, optuna)
@@ -184,13 +197,19 @@ def trial(
     seed: Seed = 0,
     weights: Weights = "",
     option: Options = None,
-    scorer: Annotated[list[str] | None, typer.Option(help="May be repeated [default: knn].")] = None,
+    scorer: Annotated[
+        list[str] | None, typer.Option(help="NAME or NAME:option=value,...; may be repeated [default: knn].")
+    ] = None,
     frozen: Annotated[bool, typer.Option("--frozen", help="No labels and no fine-tuning.")] = False,
     epochs: Annotated[int, typer.Option(min=0, help="Passes over the training clips; 0 is --frozen.")] = 40,
     batch_size: Annotated[int, typer.Option(min=1, help="Clips an optimiser step sees.")] = 512,
     learning_rate: Annotated[float, typer.Option(help="Peak, after warm-up.")] = 2e-4,
     warmup_epochs: Annotated[float, typer.Option(min=0, help="Linear warm-up.")] = 4.0,
     clip_seconds: Annotated[float, typer.Option(min=0.1, help="Every clip is brought to this length.")] = 10.0,
+    recipe: Annotated[
+        list[str] | None,
+        typer.Option(help="Another choice of the recipe, NAME=VALUE, as lora_rank=8; may be repeated."),
+    ] = None,
     min_confidence: MinConfidence = 0.9,
     below: Below = "drop",
     labels: Labels = "paper",
@@ -217,7 +236,7 @@ def trial(
             fusion=fusion, seed=seed, weights=weights, options=options_of(option), scorers=scorer or ["knn"],
             recipe={
                 "epochs": max(1, epochs), "batch_size": batch_size, "learning_rate": learning_rate,
-                "warmup_epochs": warmup_epochs, "clip_seconds": clip_seconds,
+                "warmup_epochs": warmup_epochs, "clip_seconds": clip_seconds, **options_of(recipe, flag="--recipe"),
             },
             min_confidence=min_confidence, below=below, labels=labels, truth=truth, threads=threads,
             ground_truth=ground_truth, skip_bad=skip_bad, places=places_of(db, None), told=told,
@@ -229,59 +248,11 @@ def trial(
     ]
     show(form, columns, document["rows"], title=f"Trial {document['key']}", document=document)
     if form == "text":
-        say(f"Official score {in_percent(document['official_score'])}. MLflow run {document['run_id']}.")
+        ends = (document["intervals"] or {}).get("official")
+        between = f", 95 % interval over clips {in_percent(ends[0])} to {in_percent(ends[1])}" if ends else ""
+        say(f"Official score {in_percent(document['official_score'])}{between}. MLflow run {document['run_id']}.")
         for why in document["undefined"]:
             say(f"Undefined: {why}")
-
-
-@app.command()
-def leaderboard(
-    study: StudyName = None,
-    protocol: ProtocolFilter = None,
-    backbone: BackboneFilter = None,
-    machine: Annotated[str | None, typer.Option(help="Rank by this machine type.")] = None,
-    scorer: ScorerName = None,
-    db: Db = None,
-    as_json: Json = False,
-    as_csv: Csv = False,
-    as_markdown: Markdown = False,
-) -> None:
-    """Rank everything that is recorded, with level-only and frozen rows beside it.
-
-    Example: asdbench leaderboard --study demo --markdown
-    """
-    from harness import verbs
-
-    rows = verbs.leaderboard(
-        places=places_of(db, None), study=study, protocol=protocol, backbone=backbone, machine=machine, scorer=scorer
-    )
-    show_leaderboard(rows, form_of(as_json, as_csv, as_markdown))
-
-
-@app.command()
-def compare(
-    study: StudyName = None,
-    protocol: ProtocolFilter = None,
-    backbone: BackboneFilter = None,
-    scorer: ScorerName = None,
-    resamples: Annotated[int, typer.Option(min=100, help="Of the bootstrap.")] = 1000,
-    seed: Seed = 0,
-    db: Db = None,
-    as_json: Json = False,
-    as_csv: Csv = False,
-    as_markdown: Markdown = False,
-) -> None:
-    """Compare Top-M with Top-1, paired, with intervals and corrected p-values.
-
-    Example: asdbench compare --study demo
-    """
-    from harness import verbs
-
-    rows = verbs.compare(
-        places=places_of(db, None), study=study, protocol=protocol, backbone=backbone, scorer=scorer,
-        resamples=resamples, seed=seed,
-    )  # fmt: skip
-    show_compare(rows, form_of(as_json, as_csv, as_markdown))
 
 
 def main() -> None:

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from harness.answers import show_outcome
 from harness.options import Csv, Data, Db, GroundTruth, Json, Markdown, Optuna, SkipBad, form_of, places_of
 
 study_app = typer.Typer(no_args_is_help=True, help="Studies: run, watch and list them.")
@@ -31,6 +30,7 @@ def study_run(
     Example: asdbench study run real-mini --data ~/dcase
     """
     from harness import verbs
+    from harness.answers import show_outcome
     from harness.console import telling, watching
 
     places = places_of(db, optuna)
@@ -53,27 +53,22 @@ def study_run(
 @study_app.command("status")
 def study_status(
     study: Annotated[str, typer.Argument(help="A recorded study, by name or key.")],
+    trials: Annotated[bool, typer.Option("--trials", help="What each recorded trial cost, too.")] = False,
     db: Db = None,
     optuna: Optuna = None,
     as_json: Json = False,
     as_csv: Csv = False,
     as_markdown: Markdown = False,
 ) -> None:
-    """Say how far a study is: planned, finished, failed, pruned, running.
+    """Say how far a study is: planned, finished, failed, pruned, running; what runs where, and why trials failed.
 
     Example: asdbench study status demo
     """
     from harness import verbs
-    from harness.console import say, show
-    from harness.report import count, plain
+    from harness.answers import show_status
 
-    row = verbs.study_status(study, places=places_of(db, optuna))
-    form = form_of(as_json, as_csv, as_markdown)
-    columns = [plain("study"), *(count(n) for n in ("planned", "finished", "failed", "pruned", "running"))]
-    show(form, columns, [row], title="Study", document=row)
-    if form == "text":
-        for key, reason in row["reasons"].items():
-            say(f"{key} failed: {reason}")
+    row = verbs.study_status(study, trials=trials, places=places_of(db, optuna))
+    show_status(row, form_of(as_json, as_csv, as_markdown))
 
 
 @study_app.command("ls")

@@ -88,13 +88,13 @@ def watching() -> Iterator[Callable[[StudyProgress], None]]:
     """Give a function that shows how far a study is, a line a trial, with the best score and the time left."""
 
     def tell(progress: StudyProgress) -> None:
-        done = progress.finished + progress.failed
+        done = progress.finished + progress.failed + progress.pruned
         left = progress.seconds_left
         parts = [f"[{done}/{progress.planned}]", progress.last]
         if progress.best is not None:
             parts.append(f"| best {100 * progress.best[0]:.2f} {progress.best[1]}")
-        if progress.failed:
-            parts.append(f"| {progress.failed} failed")
+        counts = ("failed", "pruned", "running", "elsewhere")
+        parts += [f"| {getattr(progress, name)} {name}" for name in counts if getattr(progress, name)]
         if left:
             parts.append(f"| {clock(left)} left")
         note(" ".join(parts))

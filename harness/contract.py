@@ -6,20 +6,25 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from harness.credentials import scrubbed
 
 if TYPE_CHECKING:  # so that a listing, which needs the errors alone, waits for no framework
     import pandas as pd
 
     from backbones.contract import EpochReport, FinetuneRecipe
     from benchmarks.contract import MachineMetrics, Protocol
+    from harness.intervals import ScoreIntervals
+    from harness.thresholds import Threshold
     from labeling.contract import LabelSource
     from labeling.fusion import Fusion
 
-Kind: TypeAlias = Literal["trial", "frozen", "level"]
+Kind: TypeAlias = Literal["trial", "frozen", "level", "external"]
 ScorerInput: TypeAlias = Literal["embedding", "level"]
 
 METHOD = 1  # part of every key: raise it when a change of code changes a trial's numbers
@@ -27,7 +32,10 @@ LEVEL_SCORER = "level"
 
 
 class HarnessError(ValueError):
-    """A study, trial or question that cannot be carried out, said in one sentence."""
+    """A study, trial or question that cannot be carried out, said in one sentence, without a password in it."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(scrubbed(sentence))
 
 
 @dataclass(frozen=True)
@@ -54,14 +62,20 @@ class Scorer:
     Attributes:
         name: the file's name.
         reads: encoder embeddings, or the clip's level in dB alone.
-        score: from a request to (q,) scores; higher = more anomalous.
+        score: from a request, and the options by keyword, to (q,) scores; higher = more anomalous.
         summary: one line for listings.
+        options: name -> default of what `score` takes; a value is of its default's type, a number at least 1.
+        words: option -> the words that it may be; an option that is not here may be any.
+        settle: checks options that depend on more than their type, and returns them in their one canonical form.
     """
 
     name: str
     reads: ScorerInput
-    score: Callable[[ScoreRequest], NDArray[np.float64]]
+    score: Callable[..., NDArray[np.float64]]
     summary: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    settle: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict
 
 
 @dataclass(frozen=True)
@@ -92,7 +106,8 @@ class TrialSpec:
     """One cell of a study: the method's choices and a seed.
 
     Attributes:
-        kind: "trial", "frozen" (no fine-tuning, so no labels) or "level" (no network at all).
+        kind: "trial", "frozen" (no fine-tuning, so no labels), "level" (no network at all) or "external" (somebody
+            else's scores).
         backbone: None for the level row.
         m: attributes joined in a pseudo-label; None where it would change nothing.
         k1: nearest labeled neighbours; None where they would change nothing.
@@ -105,7 +120,7 @@ class TrialSpec:
         below: what becomes of a clip that is not retained.
         train_data: fingerprint of the training recordings with their labels.
         test_data: fingerprint of the test recordings with their labels.
-        scorers: names of the scorers; not part of the key, since scoring costs no training.
+        scorers: canonical texts of the scorers (`harness.scorer_choice`); no part of the key: scoring trains nothing.
         labels: what labels the training clips: the paper's method, or a baseline (`harness.plan.labeled_by`).
         truth_data: fingerprint of the released attributes that a trial with labels "truth" trains on, else empty;
             those that only judge are no part of a spec.
@@ -130,6 +145,14 @@ class TrialSpec:
 
     def key(self) -> str:
         """Return the trial's identity: equal content, equal key, whatever the study or its names."""
+        return self._key
+
+    def ranking_key(self) -> str:
+        """Return what ranked candidates depend on: everything before fusion, so not M."""
+        return digest(self._ranking_content())
+
+    @cached_property  # a study of 10,000 cells asks for its keys many times
+    def _key(self) -> str:
         return digest(
             {
                 **self._ranking_content(),
@@ -137,20 +160,16 @@ class TrialSpec:
                 "m": self.m,
                 "fusion": self.fusion,
                 "below": self.below,
-                "recipe": asdict(self.recipe),
+                "recipe": self.recipe.content(),
                 "test_data": self.test_data,
             }
         )
-
-    def ranking_key(self) -> str:
-        """Return what ranked candidates depend on: everything before fusion, so not M."""
-        return digest(self._ranking_content())
 
     def recipe_key(self) -> str:
         """Return what tells apart two recipes that a leaderboard must not average."""
         rest = {"below": self.below, "min_confidence": self.min_confidence} if self.kind == "trial" else {}
         content = self.backbone.content() if self.backbone else None
-        return digest({**asdict(self.recipe), **rest, "backbone": content})[:8]
+        return digest({**self.recipe.content(), **rest, "backbone": content})[:8]
 
     def label(self) -> str:
         """Return a name that tells people what the trial is."""
@@ -159,6 +178,8 @@ class TrialSpec:
         name = self.backbone.name if self.backbone else ""
         if self.kind == "frozen":
             return f"{name} frozen seed={self.seed}"
+        if self.kind == "external":
+            return f"{name} external"
         labels = "" if self.labels == "paper" else f" labels={self.labels}"
         numbers = (("M", self.m), ("K1", self.k1), ("K2", self.k2))
         chosen = "".join(f" {symbol}={value}" for symbol, value in numbers if value is not None)
@@ -198,6 +219,9 @@ class TrialResult:
         scored: test clips with a column `score_<scorer>` each.
         pseudo_labels: training clips with their class and candidates.
         pictures: file name -> PNG, drawn where the trial ran.
+        reused: stages that were taken from the cache; `seconds` says what they cost when they ran.
+        intervals: by scorer, of every number and of the official score.
+        thresholds: by scorer, above which score a section's clip is called anomalous.
     """
 
     spec: TrialSpec
@@ -211,6 +235,9 @@ class TrialResult:
     scored: pd.DataFrame
     pseudo_labels: pd.DataFrame
     pictures: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    reused: tuple[str, ...] = ()
+    intervals: Mapping[str, ScoreIntervals] = field(default_factory=dict, repr=False)
+    thresholds: Mapping[str, tuple[Threshold, ...]] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)

@@ -1,42 +1,61 @@
-"""Optuna's study: which cells were asked for, which are under way, how they ended, what comes next."""
+"""Optuna's study: what was begun, how it ended, what a sampler proposes next."""
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+import json
+import random
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import optuna
-import psutil
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.contract import HarnessError, TrialSpec
-from harness.plan import Plan, labeled_by
-from harness.results import create_schema, creation_lock, sqlite_path, without_password
+from harness.credentials import shown
+from harness.goals import MINIMISED
+from harness.plan import SEARCHES, WITHOUT_M, Plan, m_values
+from harness.results import create_schema, creation_lock, sqlite_path
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
-DUPLICATES_IN_A_ROW = 20  # a sampler that proposes nothing new for so long is given an unseen cell
+UNSIGNED_SECONDS = 120.0  # a proposal that has no owner after so long was left behind by a killed driver
+SPENT = "asdbench seconds of "
+# Optuna's own way reads every parameter of every trial: 8 s for 10,000 trials where this takes 0.03
+COMPLETE_KEYS = (
+    "select a.value_json from trial_user_attributes a join trials t on t.trial_id = a.trial_id "
+    "where t.study_id = {} and t.state = 'COMPLETE' and a.key = 'key'"
+)
+TRIALS = "select count(*) from trials where study_id = {}"
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A cell that was taken.
+class Running:
+    """A trial that Optuna holds as running.
 
     Attributes:
         number: Optuna's.
-        spec: the cell.
-        tries: how often it was begun before and lost.
+        key: the cell's; empty for a proposal whose driver was killed before it said which.
+        owner: the driver.
+        age: seconds since it was begun.
     """
 
     number: int
-    spec: TrialSpec
-    tries: int
+    key: str
+    owner: str
+    age: float
 
 
 class Journal:
-    """The truth about which cells of a study were started; whether they are finished stands in the results tables.
+    """One study in Optuna's database.
+
+    A grid's cells are written down as they begin. A search asks its sampler, and its references (frozen, level), which
+    have nothing that was searched, stay out: they would hide the space from the sampler, which looks at the parameters
+    that all trials have in common.
 
     Args:
         uri: Optuna's database.
@@ -49,148 +68,281 @@ class Journal:
     """
 
     def __init__(self, uri: str, name: str, *, plan: Plan, specs: Mapping[str, TrialSpec]) -> None:
-        self.plan, self.specs = plan, dict(specs)
-        self.study = _open_study(uri, name, plan)
-        self.enumerated = plan.file.sampler.name == "grid"
+        self.uri, self.plan = uri, plan
+        self.asks = plan.file.sampler.name in SEARCHES
+        with _errors(uri):
+            self.tables = _open_tables(uri)
+            self.storage = optuna.storages.get_storage(self.tables)  # keeps in memory what it has read
+            self.study = _open_study(uri, self.storage, name, plan)
+            self.study_id = self.storage.get_study_id_from_name(name)
+            # from where it stopped, and not the same proposals again; two that start at once are told apart by claims
+            self.study.sampler = make_sampler(plan, seed=plan.file.sampler.seed + self._count())
+        self._by_choice: dict[tuple[Any, ...], dict[int, TrialSpec]] = {}
+        for spec in specs.values():
+            if spec.kind == "trial":
+                self._by_choice.setdefault(_choice(spec), {})[spec.seed] = spec
 
-    def live_keys(self) -> set[str]:
-        """Return the keys of trials that a living driver is at."""
-        return {trial.user_attrs.get("key", "") for trial in self._trials(TrialState.RUNNING) if _owner_lives(trial)}
+    # --- beginning
 
-    def stale(self) -> list[tuple[int, str]]:
-        """Return (number, key) of trials whose driver is gone."""
-        return [
-            (trial.number, trial.user_attrs.get("key", ""))
-            for trial in self._trials(TrialState.RUNNING)
-            if not _owner_lives(trial)
-        ]
+    def begin(self, spec: TrialSpec, *, owner: str) -> int | None:
+        """Write down that a planned cell begins; return its number, or None where it stays out."""
+        if self.asks and spec.kind != "trial":
+            return None
+        with _errors(self.uri):
+            trial = self._template(spec, state=TrialState.RUNNING, attributes={"owner": owner})
+            return self.storage.get_trial_number_from_id(self.storage.create_new_trial(self.study_id, trial))
 
-    def known_keys(self) -> set[str]:
-        """Return the keys of trials that are told or wait to be taken."""
-        return {trial.user_attrs.get("key", "") for trial in self._trials(TrialState.COMPLETE, TrialState.WAITING)}
+    def ask(self, *, owner: str) -> tuple[int, Sequence[TrialSpec]]:
+        """Ask the sampler for a choice; return its number and the cells that it stands for, one a seed."""
+        with _errors(self.uri):
+            trial = self.study.ask()
+            trial.set_user_attr("owner", owner)
+            cells = self._by_choice.get(self._suggest(trial), {})
+        return trial.number, [cells[seed] for seed in self.plan.file.seeds if seed in cells]
 
-    def enqueue(self, specs: Iterable[TrialSpec], *, tries: int = 0) -> None:
-        """Let cells wait to be taken."""
-        for spec in specs:
-            self.study.enqueue_trial(_cell(spec), user_attrs={**_attributes(spec), "tries": tries})
+    def sign(self, number: int, spec: TrialSpec) -> None:
+        """Write down which cell a proposal became."""
+        with _errors(self.uri):
+            for name, value in _attributes(spec).items():
+                self._set(number, name, value)
 
-    def take(self, taken: set[str]) -> Entry | None:
-        """Take the next cell: what waits first, then what the sampler proposes; None when there is no other one.
+    # --- ending
+
+    def tell(self, number: int | None, values: Sequence[float] | None, *, back: bool = False) -> None:
+        """Say how a trial ended.
 
         Args:
-            taken: keys that are finished, failed or under way; the new one is added.
+            number: Optuna's; None where the trial stays out.
+            values: one a goal; None is what Optuna calls failed.
+            back: it was lost and will be made again.
         """
-        duplicates = 0
-        while len(taken) < len(self.specs):
-            if not self._trials(TrialState.WAITING):
-                if self.enumerated:
-                    return None
-                if duplicates >= DUPLICATES_IN_A_ROW:
-                    self.enqueue([next(spec for key, spec in self.specs.items() if key not in taken)])
-            trial = self.study.ask()
-            spec = self._spec(trial)
-            key = spec.key()
-            if key in taken or key not in self.specs:
-                duplicates += 1
-                trial.set_user_attr("duplicate", True)
-                self.study.tell(trial.number, state=TrialState.PRUNED)
-                continue
-            trial.set_user_attr("key", key)
-            trial.set_user_attr("owner", _owner())
-            taken.add(key)
-            return Entry(trial.number, self.specs[key], int(trial.user_attrs.get("tries", 0)))
-        return None
+        if number is None:
+            return
+        if back:
+            self._mark(number, "given back")
+        self._end(number, values, TrialState.FAIL if values is None else None)
 
-    def tell(self, number: int, score: float | None) -> None:
-        """Say how a trial ended: with a score, or with none, which Optuna calls failed."""
-        if score is None:
-            self.study.tell(number, state=TrialState.FAIL)
-        else:
-            self.study.tell(number, score)
+    def prune(self, number: int | None) -> None:
+        """Say that a trial was stopped early; it has no value, since its training loss is on another scale."""
+        self._end(number, None, TrialState.PRUNED)
 
-    def add_finished(self, spec: TrialSpec, score: float) -> None:
+    def drop(self, number: int) -> None:
+        """Say that a proposal was one that is there already; samplers do not look at it again."""
+        self._mark(number, "duplicate")
+        self._end(number, None, TrialState.FAIL)
+
+    def add(self, spec: TrialSpec, values: Sequence[float]) -> None:
         """Add a trial that another study recorded."""
-        cell = _cell(spec)
-        distributions: dict[str, optuna.distributions.BaseDistribution] = {
-            name: optuna.distributions.CategoricalDistribution(self._choices(name, value))
-            for name, value in cell.items()
-        }
-        self.study.add_trial(
-            optuna.trial.create_trial(
-                params=cell, distributions=distributions, value=score, user_attrs=_attributes(spec)
+        if self.asks and spec.kind != "trial":
+            return
+        with _errors(self.uri):
+            self.study.add_trial(self._template(spec, state=TrialState.COMPLETE, values=values))
+
+    # --- reading
+
+    def running(self) -> list[Running]:
+        """Return what is held as running."""
+        now = datetime.now()
+        with _errors(self.uri):
+            held = self.tables.get_all_trials(self.study_id, deepcopy=False, states=(TrialState.RUNNING,))
+        return [
+            Running(
+                number=trial.number,
+                key=str(trial.user_attrs.get("key", "")),
+                owner=str(trial.user_attrs.get("owner", "")),
+                age=(now - (trial.datetime_start or now)).total_seconds(),
             )
-        )
+            for trial in held
+        ]
+
+    def complete_keys(self) -> set[str]:
+        """Return the keys of trials that have a value."""
+        with _errors(self.uri):
+            found = self._rows(COMPLETE_KEYS)
+        return {str(json.loads(row[0])) for row in found}
+
+    def begun_keys(self) -> set[str]:
+        """Return the keys that this study has begun, whatever became of them."""
+        trials = self._trials(TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.FAIL)
+        attributes = [trial.user_attrs for trial in trials]
+        return {str(each["key"]) for each in attributes if "key" in each and "duplicate" not in each}
+
+    def front(self) -> list[dict[str, Any]]:
+        """Return the best trials: those of which no other is better in every goal, and their values."""
+        goals = self.plan.file.sampler.goals
+        with _errors(self.uri):
+            best = self.study.best_trials
+        rows = [
+            {
+                "key": trial.user_attrs.get("key"),
+                "label": trial.user_attrs.get("label"),
+                **dict(zip(goals, trial.values, strict=True)),
+            }
+            for trial in best
+        ]
+        return sorted(rows, key=lambda row: -row[goals[0]] if goals[0] not in MINIMISED else row[goals[0]])
+
+    # --- hours
+
+    def spend(self, owner: str, seconds: float) -> None:
+        """Write down how long a driver has run."""
+        with _errors(self.uri):
+            self.study.set_user_attr(f"{SPENT}{owner}", round(seconds, 3))
+
+    def spent(self, owner: str) -> float:
+        """Return the seconds of all other drivers together, those of the past included."""
+        with _errors(self.uri):
+            attributes = self.study.user_attrs
+        mine = f"{SPENT}{owner}"
+        return sum(float(v) for name, v in attributes.items() if name.startswith(SPENT) and name != mine)
+
+    def _count(self) -> int:
+        return int(self._rows(TRIALS)[0][0])
+
+    def _rows(self, query: str) -> Sequence[Any]:
+        with self.tables.engine.connect() as connection:
+            return connection.exec_driver_sql(query.format(int(self.study_id))).fetchall()
 
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:
-        return self.study.get_trials(deepcopy=False, states=states)
+        with _errors(self.uri):
+            return self.study.get_trials(deepcopy=False, states=states)
 
-    def _spec(self, trial: optuna.Trial) -> TrialSpec:
-        fixed = trial.user_attrs.get("key")
-        if fixed in self.specs:  # an enqueued cell; suggesting writes its parameters down for the dashboard
-            for name, value in _cell(self.specs[fixed]).items():
-                trial.suggest_categorical(name, self._choices(name, value))
-            return self.specs[fixed]
+    def _template(
+        self,
+        spec: TrialSpec,
+        *,
+        state: TrialState,
+        values: Sequence[float] | None = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> FrozenTrial:
+        cell = _cell(spec)
+        if self.asks:
+            cell.pop("seed", None)
+            cell = {self._name(name, spec): value for name, value in cell.items()}
+        distributions: dict[str, BaseDistribution] = {
+            name: CategoricalDistribution(self._choices(name, value)) for name, value in cell.items()
+        }
+        return optuna.trial.create_trial(
+            state=state,
+            params=cell,
+            distributions=distributions,
+            values=values,
+            user_attrs={**_attributes(spec), **(attributes or {})},
+        )
+
+    def _suggest(self, trial: optuna.Trial) -> tuple[Any, ...]:
+        """Suggest what the choice has, and nothing that it has not: a condition a line."""
         space = self.plan.file.space
-        m = trial.suggest_categorical("m", space.m)
-        k1, k2 = trial.suggest_categorical("k1", space.k1), trial.suggest_categorical("k2", space.k2)
-        fusion: Any = trial.suggest_categorical("fusion", space.fusion)
-        backbone = self.plan.backbones[trial.suggest_categorical("backbone", space.backbone)]
-        seed = trial.suggest_categorical("seed", self.plan.file.seeds)
-        labels: Any = trial.suggest_categorical("labels", space.labels)
-        like = next(spec for spec in self.specs.values() if spec.kind == "trial")
-        labeling = self.plan.file.labeling
-        cell = replace(
-            like, m=m, k1=k1, k2=k2, fusion=fusion, backbone=backbone, seed=seed, labels="paper", truth_data="",
-            min_confidence=labeling.min_confidence, below=labeling.below,
-        )  # fmt: skip
-        return labeled_by(cell, labels, truth_data=max(spec.truth_data for spec in self.specs.values()))
+        labels = trial.suggest_categorical("labels", space.labels)
+        backbone = trial.suggest_categorical("backbone", space.backbone)
+        if labels in WITHOUT_M:
+            return backbone, None, None, None, "composite", labels
+        k1 = trial.suggest_categorical("k1", space.k1) if labels == "paper" else None
+        k2 = trial.suggest_categorical("k2", space.k2)
+        fitting = m_values(space, k1=k1, k2=k2)
+        m = trial.suggest_categorical(_name_of_m(fitting, space.m), fitting) if fitting else None
+        fusion = trial.suggest_categorical("fusion", space.fusion)
+        return backbone, m, k1, k2, fusion, labels
+
+    def _name(self, name: str, spec: TrialSpec) -> str:
+        if name != "m":
+            return name
+        return _name_of_m(m_values(self.plan.file.space, k1=spec.k1, k2=spec.k2 or 0), self.plan.file.space.m)
 
     def _choices(self, name: str, value: Any) -> list[Any]:
-        choices = list(self.plan.file.seeds if name == "seed" else getattr(self.plan.file.space, name))
+        space = self.plan.file.space
+        if name.startswith("m_up_to_"):
+            return [m for m in space.m if m <= int(name.removeprefix("m_up_to_"))]
+        choices = list(self.plan.file.seeds if name == "seed" else getattr(space, name))
         return choices if value in choices else [*choices, value]
 
+    def _set(self, number: int, name: str, value: Any) -> None:
+        trial_id = self.storage.get_trial_id_from_study_id_trial_number(self.study_id, number)
+        self.storage.set_trial_user_attr(trial_id, name, value)
 
-def running_trials(uri: str, name: str) -> int:
-    """Count a study's trials that a living driver is at."""
-    path = sqlite_path(uri)
-    if path is not None and not path.is_file():
-        return 0
+    def _mark(self, number: int, name: str) -> None:
+        try:
+            with _errors(self.uri):
+                self._set(number, name, True)
+        except optuna.exceptions.UpdateFinishedTrialError:
+            return  # another driver of the study has ended it
+
+    def _end(self, number: int | None, values: Sequence[float] | None, state: TrialState | None) -> None:
+        if number is None:
+            return
+        with _errors(self.uri):
+            # another driver of the study may have ended it, taking this one for dead
+            self.study.tell(number, values, state=state, skip_if_finished=True)
+
+
+@contextmanager
+def _errors(uri: str) -> Iterator[None]:
     try:
-        with creation_lock(uri):  # the driver may be making its tables at this moment
-            journal = optuna.load_study(storage=optuna.storages.RDBStorage(uri), study_name=name)
-    except KeyError:
-        return 0
-    return sum(_owner_lives(trial) for trial in journal.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
-
-
-def _open_study(uri: str, name: str, plan: Plan) -> optuna.Study:
-    sampler: optuna.samplers.BaseSampler = (
-        optuna.samplers.TPESampler(seed=plan.file.sampler.seed)
-        if plan.file.sampler.name == "tpe"
-        else optuna.samplers.RandomSampler(seed=plan.file.sampler.seed)
-    )
-    path = sqlite_path(uri)
-    try:
-        create_schema(uri.partition("?")[0], "optuna")
-        with creation_lock(uri):
-            if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            return optuna.create_study(
-                storage=optuna.storages.RDBStorage(uri),
-                study_name=name,
-                load_if_exists=True,
-                direction="maximize",
-                sampler=sampler,
-            )
+        yield
     except (optuna.exceptions.StorageInternalError, OSError, RuntimeError, ImportError) as error:
+        if isinstance(error, optuna.exceptions.UpdateFinishedTrialError):
+            raise
         raise HarnessError(
-            f"Optuna's database must be one that can be opened and written, but {without_password(uri)} answered: "
+            f"Optuna's database must be one that can be opened and written, but {shown(uri)} answered: "
             f"{str(error).splitlines()[0]}; name another one with --optuna."
         ) from error
 
 
+def _open_tables(uri: str) -> optuna.storages.RDBStorage:
+    path = sqlite_path(uri)
+    with creation_lock(uri):
+        create_schema(uri, "optuna")
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        return optuna.storages.RDBStorage(uri)
+
+
+def _open_study(uri: str, storage: optuna.storages.BaseStorage, name: str, plan: Plan) -> optuna.Study:
+    goals = plan.file.sampler.goals
+    way = optuna.study.StudyDirection
+    directions = [way.MINIMIZE if goal in MINIMISED else way.MAXIMIZE for goal in goals]
+    with creation_lock(uri):
+        study = optuna.create_study(storage=storage, study_name=name, load_if_exists=True, directions=directions)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names(list(goals))
+    return study
+
+
+def make_sampler(plan: Plan, *, seed: int) -> optuna.samplers.BaseSampler:
+    """Make the sampler that a study names; grid and random order ask none."""
+    name, space = plan.file.sampler.name, plan.file.space
+    if name == "tpe":
+        fixed = space.labels == ["paper"] and len(m_values(space, k1=min(space.k1), k2=min(space.k2))) == len(space.m)
+        # where a parameter depends on another, trials are modelled by what they have in common, group by group
+        several = len(plan.file.sampler.goals) > 1
+        return optuna.samplers.TPESampler(seed=seed, multivariate=not fixed or not several, group=not fixed)
+    if name == "nsga2":
+        return optuna.samplers.NSGAIISampler(seed=seed, population_size=plan.file.sampler.population)
+    return optuna.samplers.RandomSampler(seed=seed)
+
+
+def order_of(keys: Sequence[str], *, seed: int) -> list[str]:
+    """Return keys in a random order: random search without repeats."""
+    return random.Random(seed).sample(list(keys), len(keys))
+
+
+def is_left_behind(running: Running) -> bool:
+    """Tell whether a proposal never said whose it is, and had time to."""
+    return not running.owner and running.age > UNSIGNED_SECONDS
+
+
+def _name_of_m(fitting: Sequence[int], every: Sequence[int]) -> str:
+    # Optuna's choices cannot change under one name
+    return "m" if len(fitting) == len(every) else f"m_up_to_{max(fitting, default=0)}"
+
+
 def _attributes(spec: TrialSpec) -> dict[str, Any]:
-    return {"key": spec.key(), "kind": spec.kind, "label": spec.label()}
+    return {"key": spec.key(), "kind": spec.kind, "label": spec.label(), "seed": spec.seed}
+
+
+def _choice(spec: TrialSpec) -> tuple[Any, ...]:
+    return spec.backbone.name if spec.backbone else None, spec.m, spec.k1, spec.k2, spec.fusion, spec.labels
 
 
 def _cell(spec: TrialSpec) -> dict[str, Any]:
@@ -204,19 +356,3 @@ def _cell(spec: TrialSpec) -> dict[str, Any]:
         "seed": spec.seed if spec.kind != "level" else None,
     }
     return {name: value for name, value in cell.items() if value is not None}
-
-
-def _owner() -> str:
-    process = psutil.Process()
-    return f"{socket.gethostname()}|{process.pid}|{process.create_time():.2f}"
-
-
-def _owner_lives(trial: FrozenTrial) -> bool:
-    host, _, rest = str(trial.user_attrs.get("owner", "")).partition("|")
-    pid, _, created = rest.partition("|")
-    if host != socket.gethostname():
-        return bool(host)  # another host's driver cannot be asked; its trials are its own
-    try:
-        return f"{psutil.Process(int(pid)).create_time():.2f}" == created
-    except (psutil.Error, ValueError):
-        return False

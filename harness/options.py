@@ -72,13 +72,13 @@ def form_of(as_json: bool, as_csv: bool, as_markdown: bool) -> Form:
     return chosen[0] if chosen else "text"
 
 
-def options_of(pairs: list[str] | None) -> dict[str, Any]:
+def options_of(pairs: list[str] | None, *, flag: str = "--option") -> dict[str, Any]:
     """Read NAME=VALUE pairs; numbers and true or false become what they look like."""
     options: dict[str, Any] = {}
     for pair in pairs or []:
         name, equals, value = pair.partition("=")
         if not equals or not name:
-            raise typer.BadParameter(f"--option must be NAME=VALUE, but got {pair!r}.")
+            raise typer.BadParameter(f"{flag} must be NAME=VALUE, but got {pair!r}.")
         options[name] = _typed(value)
     return options
 

@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from backbones import HUGGING_FACE, named_weights
 from backbones.contract import FinetuneRecipe
-from backbones.weights import find_checkpoint, sha256_of
+from backbones.weights import find_checkpoint, find_model_folder, sha256_of
 from benchmarks.contract import Protocol
 from benchmarks.protocols import find_protocol, parse_protocol
 from harness import plugins
@@ -26,11 +27,14 @@ from harness.contract import (
     digest,
     protocol_content,
 )
+from harness.goals import Goal
 from harness.plugins import unknown
+from harness.scorer_choice import canonical_scorers
 from labeling.contract import MIN_CONFIDENCE, LabelSource
 from labeling.fusion import Fusion, check_m
 
 PAPER_K = 15  # paper, section 3.2: K1 = K2 = 15 in all experiments
+SEARCHES = ("tpe", "nsga2")  # samplers that propose; the others walk through the cells
 WITHOUT_M: tuple[LabelSource, ...] = ("machine", "truth")  # one label a clip, whatever M, K1, K2 and fusion
 TRUTH_COMES_FROM = (
     "name the folder of the released attributes with --truth, in a study under [labeling] as truth, "
@@ -80,13 +84,26 @@ class RecipeTable(_Table):
     gradient_clip: float = Field(default=FinetuneRecipe.gradient_clip, gt=0)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     layer_decay: float = Field(default=FinetuneRecipe.layer_decay, gt=0, le=1)
+    gradient_decay: float = Field(default=FinetuneRecipe.gradient_decay, gt=0, le=1)
     train: Literal["all", "head"] = "all"
+    freeze_layers: int = Field(default=FinetuneRecipe.freeze_layers, ge=0)
+    lora_rank: int = Field(default=FinetuneRecipe.lora_rank, ge=0)
+    lora_alpha: float = Field(default=FinetuneRecipe.lora_alpha, gt=0)
+    lora_targets: Literal["attention", "all"] = "attention"
 
     def recipe(self) -> FinetuneRecipe:
         """Return the recipe as the backbones take it."""
         values = self.model_dump()
         values["clip_seconds"] = None if self.clip_seconds == "longest" else float(self.clip_seconds)
         return FinetuneRecipe(**values)
+
+
+LATER = ("gradient_decay", "freeze_layers", "lora_rank", "lora_alpha", "lora_targets")  # after studies were recorded
+
+
+def _unsaid_later(table: RecipeTable) -> set[str]:
+    fields = RecipeTable.model_fields
+    return {name for name in LATER if getattr(table, name) == fields[name].default}
 
 
 class LabelingTable(_Table):
@@ -102,20 +119,60 @@ class LabelingTable(_Table):
 
 
 class SamplerTable(_Table):
-    """`[sampler]`: how Optuna walks through the space."""
+    """`[sampler]`: how the space is walked through, what for, and for how long.
 
-    name: Literal["grid", "random", "tpe"] = "grid"
+    - "grid": every cell, in order. "random": every cell, in a random order.
+    - "tpe", "nsga2": Optuna proposes; a choice that it proposes again is run with the next of the study's seeds.
+
+    `trials` counts references too. `hours` are those of all runs of the study together: when they are spent no trial
+    begins, and those that run go on to their end. Raising either and running the study again goes on.
+    """
+
+    name: Literal["grid", "random", "tpe", "nsga2"] = "grid"
+    goals: list[Goal] = Field(default=["score"], min_length=1, max_length=3)
     trials: Positive | None = None
+    hours: float | None = Field(default=None, gt=0)
+    population: int = Field(default=20, ge=2)
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _distinct(self) -> SamplerTable:
+        if len(set(self.goals)) < len(self.goals):
+            raise ValueError(f"sampler.goals must differ, but are {', '.join(self.goals)}.")
+        return self
+
+
+class PruningTable(_Table):
+    """`[pruning]`: trials that learn worse than others are stopped early; without the table none is.
+
+    The signal is the training loss divided by the logarithm of the number of classes: 1 is guessing, 0 is perfect.
+    The bare loss would favour small M, which makes fewer classes. No test clip has a part in it.
+
+    - "asha": at `grace`, `grace * reduction`, ... epochs the best 1 / `reduction` of those that came so far go on.
+    - "median": a trial whose best signal is worse than the median of the others' means stops; at least `least` others.
+
+    The last epoch stops nobody. `every` says how many epochs lie between two looks.
+    """
+
+    name: Literal["asha", "median"]
+    grace: Positive = 3
+    reduction: float = Field(default=3, gt=1)
+    least: Positive = 3
+    every: Positive = 1
 
 
 class ResourcesTable(_Table):
-    """`[resources]`: what one trial gets, how many run at once, how often a lost one is tried again."""
+    """`[resources]`: what one trial gets and may take, how many run at once, how often a lost one is tried again.
+
+    A trial that runs longer than `minutes` or whose worker holds more than `memory_gb` is ended and recorded as failed.
+    """
 
     workers: Positive | None = None
     cpus: float = Field(default=1, gt=0)
-    gpus: float | Literal["auto"] = "auto"
+    gpus: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"
     retries: int = Field(default=2, ge=0)
+    minutes: float | None = Field(default=None, gt=0)
+    memory_gb: float | None = Field(default=None, gt=0)
 
 
 class StudyFile(_Table):
@@ -133,19 +190,18 @@ class StudyFile(_Table):
     recipe: RecipeTable = RecipeTable()
     labeling: LabelingTable = LabelingTable()
     sampler: SamplerTable = SamplerTable()
+    pruning: PruningTable | None = None
     resources: ResourcesTable = ResourcesTable()
 
     @model_validator(mode="after")
     def _consistent(self) -> StudyFile:
-        for name in self.scorers:
-            if name not in plugins.names("scorer"):
-                raise ValueError(unknown("scorer", name, plugins.names("scorer")))
+        self.scorers[:] = canonical_scorers(self.scorers)
         for table in self.backbones.values():
-            if table.encoder not in plugins.names("backbone"):
+            if named_weights(table.encoder)[0] not in plugins.names("backbone"):
                 raise ValueError(unknown("encoder", table.encoder, plugins.names("backbone")))
         known = {*self.backbones, *plugins.names("backbone")}
         for name in self.space.backbone:
-            if name not in known:
+            if named_weights(name)[0] not in known:
                 raise ValueError(unknown("space.backbone", name, known))
         return self
 
@@ -174,8 +230,12 @@ class Plan:
             test_data: fingerprint of the test recordings.
             truth_data: fingerprint of the released attributes; it counts where labels are made from them.
         """
-        left_out = dict.fromkeys(("resources", "summary", "protocol", "backbones", "scorers"), True)
-        file = self.file.model_dump(exclude={**left_out, "labeling": {"truth"}})
+        left_out = dict.fromkeys(("resources", "pruning", "summary", "protocol", "backbones", "scorers"), True)
+        budget = {"trials", "hours"}  # more of it goes on with the same study
+        exclude: dict[str, Any] = {
+            **left_out, "labeling": {"truth"}, "sampler": budget, "recipe": _unsaid_later(self.file.recipe)
+        }  # fmt: skip
+        file = self.file.model_dump(exclude=exclude)
         return digest(
             {
                 **file,
@@ -211,14 +271,29 @@ class Plan:
             if file.frozen:
                 specs.append(frozen_spec(replace(base, backbone=self.backbones[name], seed=seed)))
         space = file.space
+        learning = [name for name in space.backbone if _learns(self.backbones[name])]
         for seed, k1, k2, fusion, name, m, labels in itertools.product(
-            file.seeds, space.k1, space.k2, space.fusion, space.backbone, space.m, space.labels
+            file.seeds, space.k1, space.k2, space.fusion, learning, space.m, space.labels
         ):
-            widest = k2 if labels == "gmm" else max(k1, k2)
-            if m <= widest or labels in WITHOUT_M:  # more attributes than candidates would repeat the cell below
+            if labels in WITHOUT_M or m in m_values(space, k1=None if labels == "gmm" else k1, k2=k2):
                 cell = replace(base, backbone=self.backbones[name], m=m, k1=k1, k2=k2, fusion=fusion, seed=seed)
                 specs.append(labeled_by(cell, labels, truth_data=truth_data))
         return list({spec.key(): spec for spec in specs}.values())
+
+
+def m_values(space: SpaceTable, *, k1: int | None, k2: int) -> list[int]:
+    """Return the M of a space that K1 and K2 give candidates for; more would repeat the cell below.
+
+    Args:
+        space: of the study.
+        k1: nearest labeled neighbours; None where the labels know none.
+        k2: clusters.
+    """
+    return [m for m in space.m if m <= max(k1 or 0, k2)]
+
+
+def _learns(choice: BackboneChoice) -> bool:
+    return bool(plugins.load("backbone", choice.encoder).learns)
 
 
 def frozen_spec(spec: TrialSpec) -> TrialSpec:
@@ -294,11 +369,34 @@ def read_study(study: str) -> StudyFile:
             unknown("study", study, study_names()) + " A study of your own is named by the path of its .toml file."
         )
     try:
-        return StudyFile.model_validate(tomllib.loads(text))
+        table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise HarnessError(f"The study file {source} must be TOML, but: {error}.") from error
+    return checked_study(table, source)
+
+
+def checked_study(table: Mapping[str, Any], source: str) -> StudyFile:
+    """Return a study from a table of its file's keys.
+
+    Raises:
+        HarnessError: a key or value is wrong.
+    """
+    try:
+        return StudyFile.model_validate(table)
     except ValidationError as error:
         raise HarnessError(f"The study {source} has a mistake: {_sentence(error)}") from error
+
+
+def read_recipe(values: Mapping[str, Any]) -> FinetuneRecipe:
+    """Read what differs from the paper's recipe, under the names of a study's `[recipe]`.
+
+    Raises:
+        HarnessError: a name or value is wrong.
+    """
+    try:
+        return RecipeTable.model_validate(dict(values)).recipe()
+    except ValidationError as error:
+        raise HarnessError(f"The recipe has a mistake: {_sentence(error, inside=('recipe',))}") from error
 
 
 def make_plan(file: StudyFile) -> Plan:
@@ -321,6 +419,12 @@ def make_plan(file: StudyFile) -> Plan:
         name: choose_backbone(name, table.encoder, weights=table.weights, options=table.options)
         for name, table in tables.items()
     }
+    fixed = [name for name, choice in choices.items() if not _learns(choice)]
+    if fixed and not file.frozen:
+        raise HarnessError(
+            f"The backbone {fixed[0]} has no weights to learn, so frozen must be true, but it is false; "
+            "set frozen = true, or leave that backbone out."
+        )
     return Plan(file, protocol, choices, file.recipe.recipe())
 
 
@@ -328,11 +432,15 @@ def choose_backbone(
     name: str, encoder: str, *, weights: str = "", options: Mapping[str, Any] | None = None
 ) -> BackboneChoice:
     """Return a backbone choice whose checkpoint, if it names one, has been found and summed."""
+    encoder, named = named_weights(encoder)
+    weights = weights or named
     if encoder not in plugins.names("backbone"):
         raise HarnessError(unknown("backbone", encoder, plugins.names("backbone")))
-    path = find_checkpoint(weights) if weights else None
+    path = None
+    if weights:
+        path = find_model_folder(weights) if encoder == HUGGING_FACE else find_checkpoint(weights)
     return BackboneChoice(
-        name=name,
+        name=f"{HUGGING_FACE}:{Path(weights).name}" if named and name.startswith(f"{HUGGING_FACE}:") else name,
         encoder=encoder,
         options=tuple(sorted((options or {}).items())),
         weights=str(path.absolute()) if path else "",
@@ -344,11 +452,11 @@ def _shipped() -> Any:
     return files("benchmarks") / "studies"
 
 
-def _sentence(error: ValidationError) -> str:
+def _sentence(error: ValidationError, *, inside: tuple[str, ...] = ()) -> str:
     first = error.errors()[0]
-    place = ".".join(str(step) for step in first["loc"])
+    place = ".".join(str(step) for step in (*inside, *first["loc"]))
     if first["type"] == "extra_forbidden":
-        known = _keys_beside(first["loc"])
+        known = _keys_beside((*inside, *first["loc"]))
         near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         return f"the key {place} is unknown; there are {', '.join(known)}.{hint}"
@@ -364,6 +472,7 @@ def _keys_beside(place: tuple[int | str, ...]) -> list[str]:
     for step in place[:-1]:
         field = table.model_fields.get(step) if hasattr(table, "model_fields") else None
         inner = field.annotation if field is not None else None
+        inner = next((each for each in get_args(inner) if hasattr(each, "model_fields")), inner)
         table = inner if inner is not None else BackboneTable
         if not hasattr(table, "model_fields"):
             table = BackboneTable

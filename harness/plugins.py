@@ -48,16 +48,33 @@ def load(kind: PluginKind, name: str) -> Any:
     """
     package, constant, group = PLACES[kind]
     found = _entry_points(kind).get(name)
+    if name in _files(kind) and found is not None:
+        package = found.dist.name if found.dist else "another package"
+        raise HarnessError(
+            f"The {kind} {name} comes with asdbench, but {package} adds one of that name too ({group}); "
+            "rename its entry point, or uninstall it."
+        )
     if name in _files(kind):
         plugin = getattr(importlib.import_module(f"{package}.{name}"), constant, None)
         place = f"{package.replace('.', '/')}/{name}.py"
     elif found is not None:
-        plugin, place = found.load(), f"entry point {group}:{name}"
+        plugin, place = _loaded(found), f"entry point {group}:{name}"
     else:
         raise HarnessError(unknown(kind, name, names(kind)))
     if plugin is None:
         raise HarnessError(f"{place} must declare {constant}, but it does not; see another file beside it.")
     return plugin
+
+
+def _loaded(found: EntryPoint) -> Any:
+    try:
+        return found.load()
+    except (ImportError, AttributeError) as error:
+        package = found.dist.name if found.dist else "a package"
+        raise HarnessError(
+            f"The entry point {found.group}:{found.name} = {found.value} of {package} must be importable, but: "
+            f"{error}; install the package again, or remove it."
+        ) from error
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:

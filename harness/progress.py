@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 
 @dataclass
@@ -16,6 +16,9 @@ class Progress:
         planned: trials that the study plans.
         finished: of them, recorded with a result, in this run or before.
         failed: of them, recorded as failed for good.
+        pruned: of them, stopped early and recorded so.
+        running: trials that this driver has under way.
+        elsewhere: of the planned ones, those that another driver is at.
         started: trials that this run has started.
         retried: tries of this run that were lost and made again.
         best: highest official score so far and whose it is.
@@ -26,6 +29,9 @@ class Progress:
     planned: int
     finished: int = 0
     failed: int = 0
+    pruned: int = 0
+    running: int = 0
+    elsewhere: int = 0
     started: int = 0
     ended: int = 0
     retried: int = 0
@@ -38,7 +44,7 @@ class Progress:
         """Estimate the seconds left from this run's own rate; None before the first trial ended."""
         if not self.ended:
             return None
-        left = self.planned - self.finished - self.failed
+        left = self.planned - self.finished - self.failed - self.pruned
         return left * (time.monotonic() - self.began) / self.ended
 
 
@@ -51,12 +57,16 @@ class Outcome:
         run_id: its MLflow run.
         progress: the last state.
         failures: label -> reason of the trials that failed.
+        unfinished: why planned trials were not begun; empty when all of them ended.
+        front: of a search with several goals, the trials of which no other is better in every goal.
     """
 
     key: str
     run_id: str
     progress: Progress
     failures: Mapping[str, str]
+    unfinished: str = ""
+    front: Sequence[Mapping[str, Any]] = ()
 
 
 Event: TypeAlias = Callable[[Progress], None]

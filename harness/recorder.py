@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import replace
+
 from backbones.contract import EpochReport
+from harness import plugins
 from harness.contract import Failure, TrialResult, TrialSpec
+from harness.credentials import scrubbed
+from harness.records import CELLS_FILE, STUDY_FILE
 from harness.results import Results
 from harness.tracking import Tracker
 
@@ -17,6 +24,31 @@ class Recorder:
 
     def __init__(self, tracker: Tracker, results: Results) -> None:
         self.tracker, self.results = tracker, results
+
+    def put_study(
+        self, key: str, *, name: str, protocol: str, run_id: str, planned: int, content: str, trials: Sequence[str]
+    ) -> None:
+        """Record what a study is and which trials are its own, before any of them begins."""
+        cells = {"key": key, "name": name, "protocol": protocol, "planned": planned, "trials": list(trials)}
+        self.tracker.log_text(run_id, {STUDY_FILE: content, CELLS_FILE: json.dumps(cells)})
+        self.results.put_study(key, name=name, protocol=protocol, run_id=run_id, planned=planned, content=content)
+        self.results.link(key, trials)
+
+    def with_recorded_scorers(self, specs: Iterable[TrialSpec]) -> list[TrialSpec]:
+        """Return specs that also name the scorers which their trials are recorded with: a new run then has them all.
+
+        A scorer whose plugin is not installed here is left out; its rows stay.
+        """
+        specs = list(specs)
+        recorded = self.results.scorers_of([spec.key() for spec in specs])
+        there = set(plugins.names("scorer"))
+        known = {key: [each for each in names if each.partition(":")[0] in there] for key, names in recorded.items()}
+        merged = [tuple(dict.fromkeys([*spec.scorers, *known.get(spec.key(), ())])) for spec in specs]
+        # a spec as it was keeps its key, which takes a while to make again for thousands
+        return [
+            spec if spec.scorers == scorers else replace(spec, scorers=scorers)
+            for spec, scorers in zip(specs, merged, strict=True)
+        ]
 
     def begin(self, spec: TrialSpec, *, parent: str | None = None, study: str = "") -> str:
         """Open a trial's run and return its id."""
@@ -38,16 +70,23 @@ class Recorder:
 
     def fail(self, run_id: str, spec: TrialSpec, failure: Failure) -> None:
         """Record a trial that failed, with its reason and traceback."""
-        if failure.trace:
-            self.tracker.log_text(run_id, {"traceback.txt": failure.trace})
+        failure = replace(failure, reason=scrubbed(failure.reason), trace=scrubbed(failure.trace))
+        self.tracker.log_failure(run_id, spec, failure)
         self.results.put_failure(spec, failure, run_id=run_id, code=self.tracker.code)
         self.tracker.finish(run_id, "FAILED", reason=failure.reason)
+
+    def prune(self, run_id: str, spec: TrialSpec, reason: str) -> None:
+        """Record a trial that was stopped early because it learned worse than others."""
+        failure = Failure(reason)
+        self.tracker.log_failure(run_id, spec, failure)
+        self.results.put_failure(spec, failure, run_id=run_id, code=self.tracker.code, status="pruned")
+        self.tracker.finish(run_id, "KILLED", reason=reason, tags={"asd.status": "pruned"})
 
     def drop(self, run_id: str, reason: str) -> None:
         """Close the run of a try that nobody finished and that will be made again."""
         self.tracker.finish(run_id, "KILLED", reason=reason)
 
-    def settle(self, parent: str, live: set[str]) -> None:
+    def settle(self, parent: str, live: Container[str]) -> None:
         """Close what a killed driver left open: finished if the tables hold the trial, else killed.
 
         Args:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from backbones.checkpoint import TrainingCheckpoint
 from backbones.contract import Backbone, Encoder, OnEpoch, ReadClips
 from backbones.embed import embed
 from backbones.finetune import finetune
@@ -17,14 +19,24 @@ from benchmarks.audio import SAMPLE_RATE
 from harness import plugins
 from harness.contract import BackboneChoice, HarnessError, Scorer, ScoreRequest, TrialSpec
 from harness.recordings import Recordings, objects
+from harness.scorer_choice import ScorerChoice, parse_scorer
 from labeling.contract import PseudoLabels
+
+OnSection: TypeAlias = Callable[[str, ScorerChoice, ScoreRequest, tuple[str, str, str]], None]
+"""Told of a scored section: (the scorer's name in results, the scorer, what it was asked, (year, machine, section))."""
 
 
 def pretrained_encoder(choice: BackboneChoice, *, seed: int) -> Encoder:
     """Build the encoder that a backbone choice names, before any fine-tuning."""
     backbone: Backbone = plugins.load("backbone", choice.encoder)
     weights = Path(choice.weights) if choice.weights else None
-    return backbone.build(weights=weights, seed=seed, **dict(choice.options))
+    encoder = backbone.build(weights=weights, seed=seed, **dict(choice.options))
+    if encoder.sample_rate != SAMPLE_RATE:
+        raise HarnessError(
+            f"The backbone {choice.name} takes waveforms at {encoder.sample_rate} Hz, but recordings come at "
+            f"{SAMPLE_RATE} Hz; let its fbank resample them (backbones.frontend.resample)."
+        )
+    return encoder
 
 
 def reader(spec: TrialSpec, recordings: Recordings, ids: NDArray[np.str_]) -> ReadClips:
@@ -54,8 +66,9 @@ def finetune_encoder(
     labels: PseudoLabels,
     *,
     on_epoch: OnEpoch | None,
+    checkpoint: TrainingCheckpoint | None = None,
 ) -> Encoder:
-    """Fine-tune an encoder on pseudo-labels by the trial's recipe."""
+    """Fine-tune an encoder on pseudo-labels by the trial's recipe, going on where an earlier try was cut."""
     return finetune(
         encoder,
         reader(spec, recordings, labels.ids),
@@ -64,6 +77,7 @@ def finetune_encoder(
         recipe=spec.recipe,
         seed=spec.seed,
         on_epoch=on_epoch,
+        checkpoint=checkpoint,
     )
 
 
@@ -75,7 +89,11 @@ def embed_clips(spec: TrialSpec, encoder: Encoder, recordings: Recordings) -> di
 
 
 def score_machines(
-    spec: TrialSpec, vectors: Mapping[str, NDArray[np.float32]] | None, recordings: Recordings
+    spec: TrialSpec,
+    vectors: Mapping[str, NDArray[np.float32]] | None,
+    recordings: Recordings,
+    *,
+    on_section: OnSection | None = None,
 ) -> pd.DataFrame:
     """Score every test clip by every scorer, per year, machine type and section.
 
@@ -83,6 +101,7 @@ def score_machines(
         spec: names the scorers.
         vectors: clip id -> embedding; None where only levels are scored.
         recordings: the references are the training clips of the same year, machine type and section.
+        on_section: told of each section once it is scored.
 
     Returns:
         The test clips with a column `score_<scorer>` each; higher = more anomalous.
@@ -90,7 +109,8 @@ def score_machines(
     scored = recordings.test.copy()
     groups = recordings.train.groupby(["dataset", "machine", "section"])
     for name in spec.scorers:
-        scorer: Scorer = plugins.load("scorer", name)
+        choice = parse_scorer(name)
+        scorer = choice.scorer
         values = pd.Series(np.nan, index=scored.index, dtype=np.float64)
         for (dataset, machine, section), queries in recordings.test.groupby(["dataset", "machine", "section"]):
             if (dataset, machine, section) not in groups.groups:
@@ -106,9 +126,11 @@ def score_machines(
                 seed=spec.seed,
             )
             try:
-                values.loc[queries.index] = scorer.score(request)
+                values.loc[queries.index] = choice.score(request)
             except ValueError as error:
                 raise HarnessError(f"{dataset} {machine} section {section}, scorer {name}: {error}") from error
+            if on_section is not None:
+                on_section(name, choice, request, (str(dataset), str(machine), str(section)))
         scored[f"score_{name}"] = values
     return scored
 

@@ -7,9 +7,11 @@ import subprocess
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from urllib.parse import parse_qsl, quote, urlencode
 
 from harness.cache import Cache
 from harness.contract import HarnessError
+from harness.credentials import remember
 
 SQLITE = "sqlite:///"
 
@@ -19,7 +21,7 @@ class Places:
     """Addresses of the stores, absolute, since workers run elsewhere.
 
     Attributes:
-        tracking: MLflow's, a database or a tracking server.
+        tracking: MLflow's, a database or a tracking server; it may hold a password, as the others may.
         results: the database of the results tables; MLflow's own where that is a database.
         optuna: the database of Optuna's studies; it cannot share MLflow's tables.
         cache: folder of packed audio, latents and rankings.
@@ -44,6 +46,7 @@ def find_places(*, tracking: str | None = None, results: str | None = None, optu
         optuna: else optuna.db beside the results; in PostgreSQL the schema "optuna" of the same database.
     """
     tracking = _absolute(tracking or os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}mlflow.db")
+    remember(tracking, results, optuna)
     if tracking.startswith(("file:", "/")):
         raise HarnessError(
             f"MLflow must keep its runs in a database or on a server, but got {tracking!r}; "
@@ -86,5 +89,7 @@ def _absolute(uri: str) -> str:
 def _beside(results: str) -> str:
     if results.startswith(SQLITE):
         return f"{SQLITE}{Path(results[len(SQLITE) :]).with_name('optuna.db')}"
-    mark = "&" if "?" in results else "?"
-    return f"{results}{mark}options=-csearch_path%3Doptuna"
+    place, _, query = results.partition("?")
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    options["options"] = f"{options.get('options', '')} -csearch_path=optuna".strip()
+    return f"{place}?{urlencode(options, quote_via=quote)}"

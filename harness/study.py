@@ -1,15 +1,11 @@
-"""Studies: Optuna says what comes next, Ray Tune runs it, the driver records it."""
+"""Studies: Ray Tune runs what the study's cells hand out, the driver records it."""
 
 from __future__ import annotations
 
-import json
-import logging
 import os
-import time
-import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,98 +20,93 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from backbones.contract import EpochReport
-from harness.cache import Cache
-from harness.contract import LEVEL_SCORER, Failure, HarnessError, TrialResult, TrialSpec
-from harness.journal import Entry, Journal
+from harness.cells import Cells
+from harness.contract import Failure, HarnessError
+from harness.placement import (
+    check_places,
+    find_room,
+    gpu_share,
+    last_line,
+    ray_cluster,
+    reason_of_death,
+    trials_at_once,
+)
 from harness.plan import Plan
-from harness.progress import Event, Outcome, Progress
+from harness.progress import Event, Outcome
+from harness.pruning import EPOCH, SIGNAL, make_scheduler
 from harness.recorder import Recorder
-from harness.recordings import Recordings, open_recordings
+from harness.recordings import Recordings
+from harness.session import study_session
 from harness.stores import Places
-from harness.trial import run_trial
+from harness.worker import Desk, work
 
-# batched front ends and convolutions spend a third of their time giving pages back without it
-WORKER_MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "-1"}
-
-
-@dataclass
-class _Live:
-    entry: Entry
-    run_id: str
-    began: float
+RECENT = 256  # Tune's newest trials, among which are all that it has not begun yet
+WITHOUT_ANSWER = "its function ended without an answer"
 
 
 class CellSearcher(Searcher):  # type: ignore[misc]  # ray ships no types
-    """Hands a study's cells to Ray Tune and records what comes back.
+    """Ray Tune's view of a study's cells. Tune restores nothing: running a study again reads the stores."""
 
-    Optuna's study is the truth about which cells were started; the results tables about which are finished.
-    Tune restores nothing: running a study again reads both.
-    """
-
-    def __init__(
-        self,
-        journal: Journal,
-        recorder: Recorder,
-        *,
-        plan: Plan,
-        parent: str,
-        progress: Progress,
-        listen: Event,
-        retry_failed: bool = False,
-    ) -> None:
+    def __init__(self, cells: Cells) -> None:
         super().__init__()  # no metric: scores come from the recorder, and an epoch's report has none
-        self.journal, self.specs, self.recorder, self.plan = journal, journal.specs, recorder, plan
-        self.parent, self.progress, self.listen = parent, progress, listen
-        self.live: dict[str, _Live] = {}
-        self.failures: dict[str, str] = {}
-        self.taken: set[str] = set()
+        self.cells = cells
+        self.keys: dict[str, str] = {}  # Tune's trial id -> cell
+        self.answers: dict[str, Any] = {}
+        self.deaths: dict[str, str] = {}
         self.broken: Exception | None = None  # a store's error, which Tune would only quote
-        self._settle(retry_failed=retry_failed)
-
-    # --- what Ray Tune calls
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: Any, **spec: Any) -> bool:
         """Accept Tune's properties; the plan has its own."""
         return True
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """Return the next cell that is not recorded yet; None while the last ones run."""
+        """Return the next cell; None while others run."""
         with self._keeping_errors():
-            entry = self.journal.take(self.taken) if len(self.taken) < self.progress.planned else None
-            if entry is None:
-                return None if self.live else Searcher.FINISHED
-            run_id = self.recorder.begin(entry.spec, parent=self.parent, study=self.plan.file.name)
-        self.live[trial_id] = _Live(entry, run_id, time.monotonic())
-        self.progress.started += 1
-        return {"key": entry.spec.key()}
+            spec = self.cells.next()
+            if spec is None:
+                return Searcher.FINISHED if self.cells.over else None
+        self.keys[trial_id] = spec.key()
+        return {"key": spec.key()}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Record an epoch as it ends."""
-        live, report = self.live.get(trial_id), result.get("epoch_report")
-        if live is not None and isinstance(report, EpochReport):
+        """Record an epoch as it ends; keep an answer, since the worker may die before its function ends."""
+        key, report = self.keys.get(trial_id), result.get("epoch_report")
+        if "answer" in result:
+            self.answers[trial_id] = result["answer"]
+        if key is not None and isinstance(report, EpochReport):
             with self._keeping_errors():
-                self.recorder.epoch(live.run_id, report)
+                self.cells.epoch(key, report)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Record a result or a failure, in every store."""
-        live = self.live.pop(trial_id, None)
-        if live is None:
+        """Record how a trial ended."""
+        key = self.keys.pop(trial_id, None)
+        answer, death = self.answers.pop(trial_id, None), self.deaths.pop(trial_id, "")
+        if key is None:
             return
-        answer = (result or {}).pop("answer", None)
         with self._keeping_errors():
-            if isinstance(answer, TrialResult) and not error:
-                self._finish(live, answer)
-            elif isinstance(answer, Failure) and not error:
-                self._fail(live, answer)
+            if answer is not None:
+                self.cells.end(key, answer)
+            elif error:
+                self.cells.end(key, Failure(reason_of_death(death), again=True))
+            elif result is not None and SIGNAL in result:
+                self.cells.prune(key, f"after epoch {result[EPOCH]} at {result[SIGNAL]:.3f} of guessing's loss")
             else:
-                self._fail(live, Failure("its worker process died; the system may have run out of memory", again=True))
+                self.cells.end(key, Failure(WITHOUT_ANSWER, again=True))
+
+    def on_death(self, trial_id: str, error: str) -> None:
+        """Keep why a worker died."""
+        self.deaths[trial_id] = error
 
     def save(self, checkpoint_path: str) -> None:
-        """Save nothing: Optuna's study and the results tables are all there is to know."""
+        """Save nothing: the stores hold all there is to know."""
         Path(checkpoint_path).write_text("{}")
 
     def restore(self, checkpoint_path: str) -> None:
         """Restore nothing."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave nothing in the snapshot that Tune makes of itself and nobody restores: open databases do not pickle."""
+        return {}
 
     @contextmanager
     def _keeping_errors(self) -> Iterator[None]:
@@ -125,91 +116,30 @@ class CellSearcher(Searcher):  # type: ignore[misc]  # ray ships no types
             self.broken = error
             raise
 
+
+class _Following(tune.Callback):  # type: ignore[misc]  # ray ships no types
+    """Keeps Tune's own memory small, and tells the searcher of trials that Tune gave up without saying so."""
+
+    def __init__(self, searcher: CellSearcher) -> None:
+        self.searcher, self.trials = searcher, dict[str, Any]()
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Forget an answer, which the searcher has: Tune keeps every trial's last result to the end."""
+        if "answer" in result:
+            result["answer"] = "recorded"  # an empty result would make Tune print a line a trial
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """End what Tune ended: it does not tell the searcher when a worker could not be used again."""
+        self.trials |= {each.trial_id: each for each in trials[-RECENT:] if each.trial_id in self.searcher.keys}
+        for trial_id in [name for name, trial in self.trials.items() if trial.status in {"ERROR", "TERMINATED"}]:
+            del self.trials[trial_id]
+            self.searcher.on_trial_complete(trial_id, error=True)
+
     def __getstate__(self) -> dict[str, Any]:
-        """Leave nothing in the snapshot that Tune makes of itself and nobody restores: open databases do not pickle."""
+        """Leave nothing in a snapshot that nobody restores."""
         return {}
-
-    # --- ends
-
-    def abandon(self, reason: str) -> None:
-        """Give back what is under way, so that the next run takes it up at once."""
-        for live in self.live.values():
-            self._give_back(live, reason, tries=live.entry.tries)
-        self.live.clear()
-
-    def _finish(self, live: _Live, result: TrialResult) -> None:
-        spec = live.entry.spec
-        self.recorder.finish(live.run_id, result)
-        score = result.official[self._scorer(spec)]
-        self.journal.tell(live.entry.number, score)
-        self.progress.finished += 1
-        self.progress.ended += 1
-        self._note(score, spec)
-        shown = "undefined" if score is None else f"{100 * score:.2f}"
-        self._say(f"{spec.label()}: {shown} ({time.monotonic() - live.began:.1f} s)")
-
-    def _fail(self, live: _Live, failure: Failure) -> None:
-        spec, tries = live.entry.spec, live.entry.tries
-        if failure.again and tries < self.plan.file.resources.retries:
-            self._give_back(live, failure.reason, tries=tries + 1)
-            self.progress.retried += 1
-            self._say(f"{spec.label()}: {failure.reason}; trying again ({tries + 1})")
-            return
-        self.recorder.fail(live.run_id, spec, failure)
-        self.journal.tell(live.entry.number, None)
-        self.failures[spec.label()] = failure.reason
-        self.progress.failed += 1
-        self.progress.ended += 1
-        self._say(f"{spec.label()}: failed: {failure.reason}")
-
-    def _give_back(self, live: _Live, reason: str, *, tries: int) -> None:
-        self.recorder.drop(live.run_id, reason)
-        self.journal.tell(live.entry.number, None)
-        self.journal.enqueue([live.entry.spec], tries=tries)
-        self.taken.discard(live.entry.spec.key())
-
-    def _note(self, score: float | None, spec: TrialSpec) -> None:
-        best = self.progress.best
-        if score is not None and (best is None or score > best[0]):
-            self.progress.best = (score, spec.label())
-
-    def _say(self, text: str) -> None:
-        self.progress.last = text
-        self.listen(self.progress)
-
-    def _settle(self, *, retry_failed: bool) -> None:
-        """Bring Optuna, MLflow and the tables to one state after whatever happened before."""
-        results, live = self.recorder.results, self.journal.live_keys()
-        self.recorder.settle(self.parent, live)
-        by_scorers: dict[tuple[str, ...], list[str]] = {}
-        for key, spec in self.specs.items():
-            by_scorers.setdefault(spec.scorers, []).append(key)
-        done = {key for scorers, keys in by_scorers.items() for key in results.finished(keys, scorers=scorers)}
-        failed = {} if retry_failed else results.failed(self.specs)
-        scores = {key: results.official(key, self._scorer(self.specs[key])) for key in done}
-        for number, key in self.journal.stale():
-            self.journal.tell(number, scores.get(key))
-        known = self.journal.known_keys()
-        for key, spec in self.specs.items():
-            if key in done:
-                self._settle_done(spec, scores[key], known=key in known)
-            elif key in failed:
-                self.progress.failed += 1
-                self.failures[spec.label()] = failed[key]
-            elif key not in live:
-                if key not in known and (self.journal.enumerated or spec.kind != "trial"):
-                    self.journal.enqueue([spec])
-                continue
-            self.taken.add(key)
-
-    def _settle_done(self, spec: TrialSpec, score: float | None, *, known: bool) -> None:
-        self.progress.finished += 1
-        self._note(score, spec)
-        if not known and score is not None:
-            self.journal.add_finished(spec, score)
-
-    def _scorer(self, spec: TrialSpec) -> str:
-        return LEVEL_SCORER if spec.kind == "level" else self.plan.file.scorers[0]
 
 
 def run_study(
@@ -229,7 +159,7 @@ def run_study(
     Args:
         plan: what to run.
         recordings: prepared for the plan's protocol.
-        recorder: where results go; this process alone writes.
+        recorder: where results go; drivers alone write.
         places: of Optuna's study and the cache.
         workers: trials at once; None is the study's, else what the machine has room for.
         address: of a Ray cluster to join; None starts Ray on this machine for as long as the study runs.
@@ -240,75 +170,20 @@ def run_study(
     Raises:
         HarnessError: the cluster cannot run a trial, or a store does not answer.
     """
-    data = {"train_data": recordings.train_data, "test_data": recordings.test_data}
-    specs = {spec.key(): spec for spec in plan.specs(**data, truth_data=recordings.truth_data)}
-    study_key = plan.key(**data, truth_data=recordings.truth_data)
-    run_id = recorder.tracker.start_study(
-        study_key,
-        plan.file.name,
-        tags={"asd.study": plan.file.name, **{f"asd.{name}": value for name, value in data.items()}},
-        params={"protocol": plan.protocol.name, "sampler": plan.file.sampler.name, "seeds": plan.file.seeds},
-    )
-    content = json.dumps(
-        {**_resolved(plan), **data, "skipped_files": recordings.skipped}, indent=1, sort_keys=True, default=str
-    )
-    planned = min(plan.file.sampler.trials or len(specs), len(specs))
-    recorder.results.put_study(
-        study_key,
-        name=plan.file.name,
-        protocol=plan.protocol.name,
-        run_id=run_id,
-        planned=planned,
-        content=content,
-    )
-    recorder.results.link(study_key, specs)
-    progress = Progress(planned=planned)
-    journal = Journal(places.optuna, f"{plan.file.name}-{study_key}", plan=plan, specs=specs)
-    searcher = CellSearcher(
-        journal, recorder, plan=plan, parent=run_id, progress=progress, listen=listen, retry_failed=retry_failed
-    )
-    status = "FINISHED"
-    try:
-        if len(searcher.taken) < planned:
-            _run(searcher, plan, recordings, places, workers=workers, address=address, trainable=trainable)
-    except BaseException:
-        status = "KILLED"
-        raise
-    finally:
-        with suppress(HarnessError):
-            searcher.abandon("the study was stopped")
-            recorder.tracker.log_study(run_id, _study_numbers(progress))
-            recorder.tracker.log_text(run_id, {"study.json": content})
-            recorder.tracker.finish(run_id, status)
-    return Outcome(study_key, run_id, progress, dict(searcher.failures))
+    opened = study_session(plan, recordings, recorder, places, listen=listen, retry_failed=retry_failed)
+    with opened as session:
+        if not session.cells.over:
+            _run(session.cells, plan, recordings, places, workers=workers, address=address, trainable=trainable)
+    return session.outcome()
 
 
-def worker_trial(config: dict[str, Any], specs: Mapping[str, TrialSpec], place: Path, cache: Path, cpus: int) -> None:
-    """Run one trial in a worker and report epochs and the answer; a worker writes into no store."""
-    import torch  # noqa: PLC0415 - workers need it, the driver's start does not
-
-    torch.set_num_threads(cpus)
-    logging.disable(logging.INFO)
-    tune.report({"answer": answer_trial(specs[config["key"]], place, cache)})
-
-
-def answer_trial(spec: TrialSpec, place: Path, cache: Path) -> TrialResult | Failure:
-    """Run one trial; whatever goes wrong inside is an answer too, with its reason."""
-
-    def on_epoch(report: EpochReport) -> None:
-        tune.report({"epoch_report": report})
-
-    try:
-        return run_trial(spec, open_recordings(place), Cache(cache), on_epoch=on_epoch)
-    except Exception as error:  # noqa: BLE001 - one trial's failure is recorded and never ends the study
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        if not isinstance(error, ValueError):
-            reason = f"{type(error).__name__}: {reason}"
-        return Failure(reason=reason, trace=traceback.format_exc())
+def worker_trial(config: dict[str, Any], desk: Desk) -> None:
+    """Run one trial as Ray Tune calls it."""
+    work(config["key"], desk, tune.report)
 
 
 def _run(
-    searcher: CellSearcher,
+    cells: Cells,
     plan: Plan,
     recordings: Recordings,
     places: Places,
@@ -318,31 +193,33 @@ def _run(
     trainable: Callable[[dict[str, Any]], None] | None,
 ) -> None:
     asked = plan.file.resources
-    with _ray(address) as cluster:
-        gpus = _gpu_share(asked.gpus, cluster)
-        _check_room(cluster, cpus=asked.cpus, gpus=gpus)
-        room = int(cluster.get("CPU", 1) // asked.cpus)
-        at_once = workers or asked.workers or max(1, room)
-        function = trainable or tune.with_parameters(
-            worker_trial,
-            specs=searcher.specs,
-            place=recordings.place,
-            cache=places.cache,
-            cpus=max(1, int(asked.cpus)),
-        )
+    searcher = CellSearcher(cells)
+    with ray_cluster(address) as nodes:
+        gpus = gpu_share(asked.gpus, nodes)
+        room = find_room(nodes, cpus=asked.cpus, gpus=gpus)
+        folder = places.cache / "tune" / f"{os.getpid()}"
+        if trainable is None:
+            check_places([recordings.place, places.cache])
+            desk = Desk(
+                cells.specs, recordings.place, places.cache, threads=max(1, int(asked.cpus)),
+                pruning=plan.file.pruning, minutes=asked.minutes, memory_gb=asked.memory_gb,
+            )  # fmt: skip
+            trainable = tune.with_parameters(worker_trial, desk=desk)
         tuner = tune.Tuner(
-            tune.with_resources(function, {"CPU": asked.cpus, "GPU": gpus}),
+            tune.with_resources(trainable, {"CPU": asked.cpus, "GPU": gpus}),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
+                scheduler=make_scheduler(plan.file.pruning, epochs=plan.recipe.epochs, on_death=searcher.on_death),
                 num_samples=-1,
                 reuse_actors=True,
-                max_concurrent_trials=max(1, min(at_once, room)),
+                max_concurrent_trials=trials_at_once(asked, workers, room=room),
                 trial_dirname_creator=_trial_folder,
             ),
             run_config=tune.RunConfig(
                 name="study",
-                storage_path=str(places.cache / "tune" / f"{os.getpid()}"),
+                storage_path=str(folder),
                 verbose=0,
+                callbacks=[_Following(searcher)],
                 failure_config=tune.FailureConfig(max_failures=0),
             ),
         )
@@ -352,75 +229,14 @@ def _run(
             if searcher.broken is not None:
                 raise searcher.broken from None
             raise HarnessError(
-                f"Ray must keep running while a study does, but it stopped: {str(error).strip().splitlines()[-1]}; "
+                f"Ray must keep running while a study does, but it stopped: {last_line(str(error))}; "
                 "run the same command again to go on."
             ) from error
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)  # Tune's snapshots, which nobody restores
         if searcher.broken is not None:
             raise searcher.broken
 
 
 def _trial_folder(trial: Any) -> str:
     return str(trial.trial_id)
-
-
-@contextmanager
-def _ray(address: str | None) -> Iterator[dict[str, float]]:
-    mine = not ray.is_initialized()
-    if mine:
-        for name, value in WORKER_MALLOC.items():
-            os.environ.setdefault(name, value)
-        try:
-            if address:
-                ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
-            else:
-                ray.init(
-                    num_cpus=os.cpu_count(),
-                    include_dashboard=False,
-                    logging_level=logging.ERROR,
-                    log_to_driver=False,
-                )
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise HarnessError(
-                f"A Ray cluster must answer at {address or 'this machine'}, but it did not: "
-                f"{str(error).splitlines()[0]}; start it with `ray start --head`, or leave --address out."
-            ) from error
-    try:
-        yield {name: float(value) for name, value in ray.cluster_resources().items()}
-    finally:
-        if mine:
-            ray.shutdown()
-
-
-def _gpu_share(asked: float | str, cluster: Mapping[str, float]) -> float:
-    if asked != "auto":
-        return float(asked)
-    return 1.0 if cluster.get("GPU", 0) >= 1 else 0.0
-
-
-def _check_room(cluster: Mapping[str, float], *, cpus: float, gpus: float) -> None:
-    for name, wanted in (("CPU", cpus), ("GPU", gpus)):
-        there = cluster.get(name, 0.0)
-        if wanted > there:
-            raise HarnessError(
-                f"A trial asks for {wanted:g} {name}, but the cluster has {there:g} "
-                f"(CPU {cluster.get('CPU', 0):g}, GPU {cluster.get('GPU', 0):g}); "
-                f"lower resources.{name.lower()}s in the study."
-            )
-
-
-def _resolved(plan: Plan) -> dict[str, Any]:
-    return {
-        **plan.file.model_dump(),
-        "protocol": asdict(plan.protocol),
-        "backbones": {name: asdict(choice) for name, choice in plan.backbones.items()},
-        "recipe": asdict(plan.recipe),
-    }
-
-
-def _study_numbers(progress: Progress) -> dict[str, float]:
-    numbers = {
-        "trials/finished": float(progress.finished),
-        "trials/failed": float(progress.failed),
-        "trials/planned": float(progress.planned),
-    }
-    return numbers if progress.best is None else {**numbers, "best_official_score": progress.best[0]}

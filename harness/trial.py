@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from backbones.contract import EpochReport, OnEpoch
-from benchmarks.contract import RuleName
 from benchmarks.metrics import machine_h_means, measure, official_score
-from harness import plugins
 from harness.cache import Cache
 from harness.candidates import RankedMachine, rank_machines
+from harness.checkpoints import training_checkpoint
 from harness.contract import TrialResult, TrialSpec
 from harness.cost import Costs
-from harness.pictures import candidate_planes, confidence_by_rank, png, score_histograms
+from harness.embedded import Embedded, Training, find_embedded, keep_embedded
+from harness.intervals import ClipDraws, ScoreIntervals, score_intervals
+from harness.pictures import candidate_planes, confidence_by_rank, png
 from harness.recordings import Recordings
 from harness.results import machine_name
+from harness.rules import rule_of
+from harness.score_pictures import score_pictures
+from harness.scorer_choice import plain_name
 from harness.stages import embed_clips, finetune_encoder, pretrained_encoder, score_machines
+from harness.thresholds import SectionThresholds
 from labeling.contract import PseudoLabels
 from labeling.fusion import fuse_top_m, label_statistics
 from labeling.quality import label_quality
@@ -36,7 +42,8 @@ def run_trial(spec: TrialSpec, recordings: Recordings, cache: Cache, *, on_epoch
     Args:
         spec: what to do.
         recordings: prepared for the spec's protocol.
-        cache: of latents, features and ranked candidates.
+        cache: of latents, features and ranked candidates, of the state of a fine-tuning that was cut, and of the
+            embeddings of trials that were run: one that is scored by other scorers is not trained again.
         on_epoch: told what each epoch did, as it ends.
 
     Raises:
@@ -51,27 +58,47 @@ def run_trial(spec: TrialSpec, recordings: Recordings, cache: Cache, *, on_epoch
 
     statistics: tuple[dict[str, Any], ...] = ()
     pseudo_labels = pd.DataFrame()
-    vectors = None
+    vectors: Mapping[str, NDArray[np.float32]] | None = None
     ranked: dict[str, RankedMachine] = {}
+    kept = None
     if spec.kind != "level" and spec.backbone is not None:
-        encoder = pretrained_encoder(spec.backbone, seed=spec.seed)
+        kept = find_embedded(spec, cache)  # made when the trial was scored by other scorers
+        encoder = None if kept else pretrained_encoder(spec.backbone, seed=spec.seed)
         if spec.kind == "trial":
             with costs.stage("rank"):
                 ranked = rank_machines(spec, recordings, cache)  # no M in here
             with costs.stage("fuse"):
                 labels, statistics, pseudo_labels = fuse_labels(spec, ranked, truth=recordings.truth)
-            with costs.stage("finetune"):
-                encoder = finetune_encoder(spec, encoder, recordings, labels, on_epoch=listen)
-        with costs.stage("embed"):
-            vectors = embed_clips(spec, encoder, recordings)
+            if encoder is not None:
+                with costs.stage("finetune"):
+                    cut = training_checkpoint(cache.folder, spec.key())
+                    encoder = finetune_encoder(spec, encoder, recordings, labels, on_epoch=listen, checkpoint=cut)
+        if encoder is not None:
+            with costs.stage("embed"):
+                vectors = embed_clips(spec, encoder, recordings)
+            training = Training(tuple(epochs), dict(costs.seconds), dict(costs.peak_mb))
+            keep_embedded(spec, cache, Embedded(vectors, training))
+        elif kept is not None:
+            vectors = kept.vectors
+            for report in kept.training.epochs:
+                listen(report)
+            costs.seconds |= kept.training.seconds
+            costs.peak_mb |= kept.training.peak_mb
+    thresholds = SectionThresholds()
     with costs.stage("score"):
-        scored = score_machines(spec, vectors, recordings)
+        scored = score_machines(spec, vectors, recordings, on_section=thresholds.add)
     with costs.stage("measure"):
         metrics = {scorer: measure_years(scored, scorer) for scorer in spec.scorers}
         official = {scorer: joined_official_score(rows) for scorer, rows in metrics.items()}
         machines = {scorer: _h_means(spec, rows) for scorer, rows in metrics.items()}
+    with costs.stage("intervals"):
+        intervals = scorer_intervals(scored, spec.scorers)
     with costs.stage("draw"):
-        pictures = {f"scores_{scorer}.png": png(score_histograms(scored, scorer)) for scorer in spec.scorers}
+        pictures = {
+            f"{name}_{plain_name(scorer)}.png": png(figure)
+            for scorer in spec.scorers
+            for name, figure in score_pictures(scored, metrics[scorer], scorer).items()
+        }
         if ranked:
             pictures["candidates.png"] = png(candidate_planes(ranked))
             pictures["confidence.png"] = png(confidence_by_rank(ranked))
@@ -87,7 +114,19 @@ def run_trial(spec: TrialSpec, recordings: Recordings, cache: Cache, *, on_epoch
         scored=scored.drop(columns=["path"]),
         pseudo_labels=pseudo_labels,
         pictures=pictures,
+        reused=tuple(kept.training.seconds) if kept else (),
+        intervals=intervals,
+        thresholds=thresholds.by_scorer,
     )
+
+
+def scorer_intervals(scored: pd.DataFrame, scorers: Sequence[str]) -> dict[str, ScoreIntervals]:
+    """Return the intervals of each scorer's column, all of them on the same resamples of the clips."""
+    rules, draws = {str(name): rule_of(str(name)) for name in scored["dataset"].unique()}, ClipDraws()
+    return {
+        scorer: score_intervals(scored.assign(score=scored[f"score_{scorer}"]), rules, draws=draws)
+        for scorer in scorers
+    }
 
 
 def measure_years(scored: pd.DataFrame, scorer: str) -> tuple[Any, ...]:
@@ -107,12 +146,6 @@ def joined_official_score(rows: tuple[Any, ...]) -> float | None:
             return None
         scores.append(max(score, float(np.finfo(float).eps)))
     return float(len(scores) / sum(1 / score for score in scores))
-
-
-def rule_of(dataset: str) -> RuleName:
-    """Return whose metric definition holds for a year."""
-    rule: RuleName = plugins.load("dataset", dataset).rule
-    return rule
 
 
 def fuse_labels(

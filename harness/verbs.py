@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness import data, plugins
+from harness import conformance, data, gate, plugins, regression_study
 from harness.contract import HarnessError
+from harness.pretraining import pretrain as pretrain  # noqa: PLC0414 - re-exported
 from harness.stores import Places, code_revision, find_places
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from backbones.contract import EpochReport
     from harness.contract import TrialSpec
+    from harness.plan import StudyFile
     from harness.progress import Event, Outcome
     from harness.recorder import Recorder
     from harness.results import Results
@@ -29,6 +31,16 @@ Told = Callable[[str, int, int], None]
 data_index, data_doctor, data_download, data_generate = (
     data.data_index, data.data_doctor, data.data_download, data.data_generate,
 )  # fmt: skip
+check_backbone = conformance.check_backbone
+select, regress, baseline_export = gate.select, gate.regress, gate.baseline_export
+bench_backbone = regression_study.bench_backbone
+
+
+def sync(source: str | None = None, **chosen: Any) -> dict[str, Any]:
+    """Write the results tables from MLflow's runs; see `harness.synchronise.sync`."""
+    from harness.synchronise import sync as synchronise
+
+    return synchronise(source, **chosen)
 
 
 def silent(_what: str, _done: int, _all: int) -> None:
@@ -151,7 +163,8 @@ def trial(
         seed: of everything that draws.
         weights: a checkpoint; empty is random weights from the seed.
         options: of the backbone.
-        scorers: by name.
+        scorers: by name, with options as in `knn:k=5,metric=euclidean`. One that is named for a trial that is
+            recorded already scores what that trial kept, without training it again.
         recipe: what differs from the paper's recipe.
         min_confidence: under which a sample-wise pseudo-label is not retained.
         below: what becomes of a clip that is not retained.
@@ -166,6 +179,7 @@ def trial(
     """
     import torch
 
+    from harness.checkpoints import forget_training
     from harness.contract import Failure
     from harness.trial import run_trial
 
@@ -180,6 +194,7 @@ def trial(
         key = spec.key()
         done = recorder.results.finished([key], scorers=spec.scorers)
         if key not in done:
+            spec = recorder.with_recorded_scorers([spec])[0]
             run_id = recorder.begin(spec)
 
             def on_epoch(report: EpochReport) -> None:
@@ -195,6 +210,7 @@ def trial(
                 recorder.drop(run_id, "it was interrupted")
                 raise
             recorder.finish(run_id, result)
+            forget_training(places.cache, key)
         return recorded_trial(recorder.results, key, scorer=spec.scorers[0])
 
 
@@ -215,15 +231,17 @@ def recorded_trial(results: Results, key: str, *, scorer: str) -> dict[str, Any]
         "scorer": scorer,
         "official_score": row["official_score"],
         "rows": metrics[names].to_dict("records"),
+        "intervals": detail.get("intervals", {}).get(scorer),
         "labels": detail["labels"],
         "undefined": detail["undefined"],
         "seconds": detail["seconds"],
         "peak_mb": detail["peak_mb"],
+        "reused": detail.get("reused", []),
     }
 
 
 def study_run(
-    study: str,
+    study: str | StudyFile,
     *,
     data: Path,
     workers: int | None = None,
@@ -238,7 +256,7 @@ def study_run(
     """Run a study to the end, from wherever it stopped.
 
     Args:
-        study: the name of one that ships, or the path of a TOML file.
+        study: the name of one that ships, the path of a TOML file, or what one would hold.
         data: folder with recordings in the official layout.
         workers: trials at once; None is the study's, else what the machine has room for.
         address: of a Ray cluster to join.
@@ -258,7 +276,7 @@ def study_run(
     from harness.truth import with_released
 
     places = places or find_places()
-    plan = make_plan(read_study(study))
+    plan = make_plan(read_study(study) if isinstance(study, str) else study)
     cache = places.open_cache()
     recordings = prepare_recordings(
         data, plan.protocol, cache, workers=workers or os.cpu_count() or 1, ground_truth=ground_truth,
@@ -287,8 +305,9 @@ def study_run(
 
 
 def log_study_pictures(recorder: Recorder, outcome: Outcome) -> None:
-    """Log the M-curve and the leaderboard of a study to its run."""
+    """Log the M-curve, the leaderboard and the report page of a study to its run."""
     from harness.leaderboard import leaderboard
+    from harness.page import report
     from harness.pictures import m_curve, png
     from harness.report import csv_table
 
@@ -297,29 +316,16 @@ def log_study_pictures(recorder: Recorder, outcome: Outcome) -> None:
         recorder.tracker.log_text(
             outcome.run_id, {"m_curve.png": png(m_curve(rows)), "leaderboard.csv": csv_table(rows)}
         )
+        tracker = recorder.tracker
+        report(recorder.results, study=outcome.key, tracking=tracker.uri, tracker=tracker)
 
 
-def study_status(study: str, *, places: Places | None = None) -> dict[str, Any]:
-    """Say how far a recorded study is: trials planned, finished, failed, pruned, running."""
-    from harness.journal import running_trials
-    from harness.leaderboard import find_study
+def study_status(study: str, *, trials: bool = False, places: Places | None = None) -> dict[str, Any]:
+    """Say how far a recorded study is, and what runs; see `harness.status.study_status`."""
+    from harness.status import study_status as status
 
-    places = places or find_places()
-    with open_results(places) as results:
-        recorded = find_study(results, study)
-        keys = results.study_keys(recorded["key"])
-        finished, failed = results.finished(keys), results.failed(keys)
-        return {
-            "study": recorded["name"],
-            "key": recorded["key"],
-            "protocol": recorded["protocol"],
-            "planned": int(recorded["planned"]),
-            "finished": len(finished),
-            "failed": len(failed),
-            "pruned": 0,
-            "running": running_trials(places.optuna, f"{recorded['name']}-{recorded['key']}"),
-            "reasons": failed,
-        }
+    with open_results(places or find_places()) as results:
+        return status(results, study, trials=trials)
 
 
 def study_ls(*, places: Places | None = None) -> list[dict[str, Any]]:
@@ -334,12 +340,35 @@ def study_ls(*, places: Places | None = None) -> list[dict[str, Any]]:
         ]
 
 
-def leaderboard(*, places: Places | None = None, **chosen: str | None) -> list[dict[str, Any]]:
-    """Rank everything that is recorded; see `harness.leaderboard.leaderboard`."""
+def leaderboard(*, places: Places | None = None, references: bool = True, **chosen: Any) -> list[dict[str, Any]]:
+    """Rank everything that is recorded; see `harness.leaderboard.leaderboard`.
+
+    Args:
+        places: of the stores.
+        references: add chance and published results; see `harness.references.with_references`.
+        chosen: study, protocol, backbone, machine, scorer, top.
+    """
     from harness.leaderboard import leaderboard as rank
+    from harness.references import with_references
 
     with open_results(places or find_places()) as results:
-        return rank(results, **chosen)
+        rows = rank(results, **_with_canonical_scorer(chosen))
+        if not references:
+            return rows
+        return with_references(rows, results, backbone=chosen.get("backbone"), machine=chosen.get("machine"))
+
+
+def reference(name: str | None = None, *, places: Places | None = None) -> list[dict[str, Any]]:
+    """Return published numbers beside the same cells recorded here; see `harness.published.reference`."""
+    from harness.published import reference as beside
+    from harness.results import sqlite_path
+
+    places = places or find_places()
+    path = sqlite_path(places.results)
+    if path is not None and not path.is_file():  # the published numbers need no database
+        return beside(None, name)
+    with open_results(places) as results:
+        return beside(results, name)
 
 
 def compare(*, places: Places | None = None, **chosen: Any) -> list[dict[str, Any]]:
@@ -347,7 +376,77 @@ def compare(*, places: Places | None = None, **chosen: Any) -> list[dict[str, An
     from harness.compare import compare as paired
 
     with open_results(places or find_places()) as results:
-        return paired(results, **chosen)
+        return paired(results, **_with_canonical_scorer(chosen))
+
+
+def _with_canonical_scorer(chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a question whose scorer is written as results carry it; a bare name may be one without a plugin here."""
+    from harness.scorer_choice import parse_scorer
+
+    scorer = chosen.get("scorer")
+    return {**chosen, "scorer": str(parse_scorer(scorer))} if scorer and ":" in scorer else dict(chosen)
+
+
+def score(
+    folder: Path | str,
+    *,
+    dataset: str,
+    explain: bool = False,
+    record: str | None = None,
+    places: Places | None = None,
+    **chosen: Any,
+) -> dict[str, Any]:
+    """Measure a folder of anybody's score files by a year's official rule.
+
+    Args:
+        folder: with `anomaly_score_*.csv`.
+        dataset: the year.
+        explain: name the clips that enter each number.
+        record: the name under which the scores are recorded as an external system; None records nothing.
+        places: of the stores.
+        chosen: see `harness.scoring.measure_folder`.
+
+    Returns:
+        See `harness.scoring.MeasuredFolder.document`; where recorded also `key` and `run_id`.
+    """
+    from harness.scoring import measure_folder
+
+    measured = measure_folder(folder, dataset=dataset, **chosen)
+    document = measured.document(explain=explain)
+    if record is not None:
+        from harness.external import record_external
+
+        document |= record_external(record, measured, places=places or find_places())
+    return document
+
+
+def submit(key: str, *, out: Path, scorer: str | None = None, places: Places | None = None) -> dict[str, Any]:
+    """Write a recorded trial's official score and decision files; see `harness.submission.submit`."""
+    from harness.submission import submit as written
+
+    with open_results(places or find_places()) as results:
+        return written(results, key, out=out, scorer=scorer)
+
+
+def report(out: Path, *, log: bool = True, places: Places | None = None, **chosen: Any) -> dict[str, Any]:
+    """Write one self-contained page of what is recorded; see `harness.page.report`.
+
+    Args:
+        out: the page's file.
+        log: add the page to the study's MLflow run, where a study is named.
+        places: of the stores.
+        chosen: study, protocol, backbone, scorer, comparisons, resamples, seed.
+    """
+    from harness.page import report as write
+
+    places = places or find_places()
+    with open_results(places) as results:
+        tracker = None
+        if log and (chosen.get("study") or places.tracking.startswith("http")):
+            from harness.tracking import Tracker
+
+            tracker = Tracker(places.tracking, code=code_revision())
+        return write(results, out, tracking=places.tracking, tracker=tracker, **chosen)
 
 
 @contextmanager
@@ -410,14 +509,13 @@ def _one_trial(
     from benchmarks.protocols import find_protocol
     from harness.candidates import check_candidates
     from harness.contract import TrialSpec
-    from harness.plan import RecipeTable, choose_backbone, frozen_spec, labeled_by
+    from harness.plan import choose_backbone, frozen_spec, labeled_by, read_recipe
     from harness.recordings import prepare_recordings
+    from harness.scorer_choice import canonical_scorers
     from harness.truth import with_released
     from labeling.fusion import check_m
 
-    for name in scorers:
-        if name not in plugins.names("scorer"):
-            raise HarnessError(plugins.unknown("scorer", name, plugins.names("scorer")))
+    scorers = canonical_scorers(scorers)
     found = find_protocol(protocol)
     choice = choose_backbone(backbone, backbone, weights=weights, options=options)
     if m is not None:
@@ -431,7 +529,7 @@ def _one_trial(
         recordings = with_released(recordings, truth)
     spec = TrialSpec(
         kind="trial", backbone=choice, m=m, k1=k1, k2=k2, protocol=found,
-        recipe=RecipeTable(**(recipe or {})).recipe(), train_data=recordings.train_data,
+        recipe=read_recipe(recipe or {}), train_data=recordings.train_data,
         test_data=recordings.test_data, scorers=tuple(scorers), **rest,
     )  # fmt: skip
     if m is None:
@@ -444,6 +542,12 @@ def _one_trial(
 
 def _list_plugins(kind: plugins.PluginKind) -> Callable[[], list[dict[str, Any]]]:
     return lambda: [{"kind": kind, "name": name, "summary": said} for name, said in plugins.summaries(kind).items()]
+
+
+def _list_scorers() -> list[dict[str, Any]]:
+    from harness.scorer_choice import list_scorers
+
+    return list_scorers(plugins.summaries("scorer"))
 
 
 def _list_protocols() -> list[dict[str, Any]]:
@@ -462,7 +566,7 @@ LISTS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "backbones": _list_plugins("backbone"),
     "strategies": _list_plugins("strategy"),
     "datasets": _list_plugins("dataset"),
-    "scorers": _list_plugins("scorer"),
+    "scorers": _list_scorers,
     "protocols": _list_protocols,
     "studies": _list_studies,
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +16,11 @@ from benchmarks.protocols import parse_protocol
 from benchmarks.synthetic import generate
 from harness.cache import Cache
 from harness.candidates import rank_machines
-from harness.contract import BackboneChoice, TrialSpec
+from harness.contract import BackboneChoice, ScoreRequest, TrialSpec
 from harness.recordings import Recordings, prepare_recordings
+from harness.scorers import knn
 from harness.stages import finetune_encoder, pretrained_encoder
+from harness.thresholds import FOLDS
 from harness.trial import fuse_labels, run_trial
 from labeling.fusion import BELOWS, FUSIONS
 
@@ -64,7 +66,7 @@ def spec(recordings: Recordings) -> TrialSpec:
         below="drop",
         train_data=recordings.train_data,
         test_data=recordings.test_data,
-        scorers=("knn", "mahalanobis", "level"),
+        scorers=("knn", "mahalanobis", "level", "ensemble", "smote_knn", "kmeans:clusters=4"),
     )
 
 
@@ -84,6 +86,26 @@ def test_truth_of_test_clips_changes_no_score(recordings: Recordings, spec: Tria
         assert (told.scored[f"score_{scorer}"] == lied.scored[f"score_{scorer}"]).all()
         assert told.official[scorer] != lied.official[scorer]
     pd.testing.assert_frame_equal(told.pseudo_labels, lied.pseudo_labels)
+
+
+def test_a_scorer_is_asked_with_arrays_alone(recordings: Recordings, spec: TrialSpec, cache: Cache) -> None:
+    """What scorers are asked holds vectors, the references' domains and a seed: nothing about a query."""
+    seen: list[ScoreRequest] = []
+
+    def score(request: ScoreRequest) -> np.ndarray:
+        seen.append(request)
+        return np.zeros(len(request.queries))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(knn, "SCORER", replace(knn.SCORER, score=score))
+        run_trial(replace(spec, scorers=("knn",)), with_lies(recordings), cache)
+    assert {field.name for field in fields(ScoreRequest)} == {"references", "reference_domains", "queries", "seed"}
+    asked = [request for request in seen if len(request.references) == 8]
+    assert len(asked) == 2
+    assert len(seen) == 2 + 2 * FOLDS  # the rest sets the thresholds: training clips against one another
+    for request in seen:
+        assert len(request.reference_domains) == len(request.references) <= 8
+        assert request.queries.dtype == np.float32
 
 
 def test_labels_and_weights_need_no_test_clip(
@@ -135,10 +157,11 @@ def test_truth_to_judge_by_reaches_nothing_but_the_judgement(
             {
                 str(path.relative_to(tmp_path / name)): path.read_bytes()
                 for path in sorted((tmp_path / name).rglob("*.pkl"))
+                if "training" not in path.parts  # how long each epoch took differs from run to run
             }
         )
     told, lied, blinded = found
-    assert {path.split("/")[0] for path in kept[0]} == {"labeling", "latent", "mfcc", "ranking"}
+    assert {path.split("/")[0] for path in kept[0]} == {"embedding", "labeling", "latent", "mfcc", "ranking"}
     assert kept[0] == kept[1] == kept[2]
     for other in (lied, blinded):
         pd.testing.assert_frame_equal(told.pseudo_labels, other.pseudo_labels)

@@ -98,7 +98,10 @@ def test_failure_keeps_its_reason(recorder: Recorder) -> None:
     recorder.fail(run_id, spec, Failure("loss became nan in epoch 3.", "Traceback ..."))
     run = recorder.tracker.client.get_run(run_id)
     assert (run.info.status, run.data.tags["asd.reason"]) == ("FAILED", "loss became nan in epoch 3.")
-    assert [each.path for each in recorder.tracker.client.list_artifacts(run_id)] == ["traceback.txt"]
+    assert [each.path for each in recorder.tracker.client.list_artifacts(run_id)] == [
+        "traceback.txt",
+        "trial.json",
+    ]
     assert recorder.results.failed([spec.key()]) == {spec.key(): "loss became nan in epoch 3."}
 
 

@@ -1,0 +1,74 @@
+"""Passwords in addresses: they open a store and are shown nowhere."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+import traceback
+from types import TracebackType
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+HIDDEN = "***"
+NAMES = "password|passwd|pwd|sslpassword|token|secret|api_key|access_key"
+SHORTEST_BARE = 4  # a shorter password would blank half of any text; inside an address it is masked all the same
+
+# the password may hold "@": the last one before the next slash, quote or space ends it
+_IN_ADDRESS = re.compile(r"(?P<front>[A-Za-z][\w+.-]*://[^\s:/@'\"]*):[^\s/'\"]*@")
+_IN_OPTION = re.compile(rf"(?P<front>\b(?:\w*_)?(?:{NAMES})(?:=|%3D))[^\s&;'\",)]+", re.IGNORECASE)
+_SECRET_NAME = re.compile(rf"(?:\w*_)?(?:{NAMES})", re.IGNORECASE)
+
+_met: set[str] = set()
+
+
+def remember(*uris: str | None) -> None:
+    """Take note of the passwords in addresses, so that no log line, error or traceback of this process shows them."""
+    new = {secret for uri in uris if uri for secret in _secrets(uri)}
+    if new and not _met:
+        _guard_process()
+    _met.update(new)
+
+
+def shown(uri: str) -> str:
+    """Return an address that may be shown: passwords in it are masked."""
+    return scrubbed(uri)
+
+
+def scrubbed(text: str) -> str:
+    """Return a text without the passwords of addresses, whether they stand in an address or alone."""
+    text = _IN_ADDRESS.sub(rf"\g<front>:{HIDDEN}@", text)
+    text = _IN_OPTION.sub(rf"\g<front>{HIDDEN}", text)
+    for secret in sorted(_met, key=len, reverse=True):
+        text = text.replace(secret, HIDDEN)
+    return text
+
+
+def _secrets(uri: str) -> set[str]:
+    """Return the passwords of an address, as written there and decoded."""
+    place, _, query = uri.partition("://")[2].partition("?")
+    people, at, _ = place.rpartition("@")
+    found = {people.partition(":")[2]} if at else set[str]()
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        if _SECRET_NAME.fullmatch(name):
+            found |= {value}
+        found |= {match.group().rpartition("=")[2] for match in _IN_OPTION.finditer(value)}
+    return {each for secret in found for each in (secret, unquote(secret)) if len(each) >= SHORTEST_BARE}
+
+
+def _guard_process() -> None:
+    """Scrub what is logged and the traceback of an error that nobody caught."""
+    make = logging.getLogRecordFactory()
+
+    def record(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        made = make(*args, **kwargs)
+        made.msg, made.args = scrubbed(made.getMessage()), None
+        if made.exc_info and made.exc_info[0] is not None:
+            made.exc_text = scrubbed("".join(traceback.format_exception(*made.exc_info)))
+        return made
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        sys.stderr.write(scrubbed("".join(traceback.format_exception(kind, error, trace))))
+
+    logging.setLogRecordFactory(record)
+    sys.excepthook = hook

@@ -1,0 +1,80 @@
+"""What one trial may take: minutes and memory, watched from inside its worker."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import psutil
+
+LOOK_SECONDS = 0.25
+TELL_SECONDS = 10.0  # that the driver has to hear the reason before the worker ends all the same
+GIB = 2**30
+EXIT_STATUS = 71
+
+
+@contextmanager
+def limited(
+    tell: Callable[[str], None],
+    *,
+    minutes: float | None = None,
+    memory_gb: float | None = None,
+    leave: Callable[[int], None] = os._exit,
+) -> Iterator[None]:
+    """End this process when what happens inside takes more than it may.
+
+    Python cannot stop a thread that computes, so the process goes with it; Ray starts another for the next trial.
+
+    Args:
+        tell: is given the reason, in words, before the end.
+        minutes: of wall time; None is no limit.
+        memory_gb: GiB of resident memory of this process; None is no limit.
+        leave: ends the process.
+    """
+    if minutes is None and memory_gb is None:
+        yield
+        return
+    done = threading.Event()
+
+    def watch() -> None:
+        process, began = psutil.Process(), time.monotonic()
+        while not done.wait(LOOK_SECONDS):
+            reason = excess(time.monotonic() - began, process.memory_info().rss, minutes=minutes, memory_gb=memory_gb)
+            if reason and not done.is_set():
+                teller = threading.Thread(target=tell, args=(reason,), name="limit reached", daemon=True)
+                teller.start()
+                teller.join(TELL_SECONDS)
+                leave(EXIT_STATUS)
+                return
+
+    watcher = threading.Thread(target=watch, name="limits", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+
+
+def excess(seconds: float, rss: float, *, minutes: float | None, memory_gb: float | None) -> str:
+    """Say which limit is passed and what helps; empty where none is.
+
+    Args:
+        seconds: since the trial began.
+        rss: resident memory, bytes.
+        minutes: limit.
+        memory_gb: limit, GiB.
+    """
+    if minutes is not None and seconds > 60 * minutes:
+        return (
+            f"it ran longer than the {minutes:g} minutes that a trial may take; "
+            "raise resources.minutes, or take fewer epochs"
+        )
+    if memory_gb is not None and rss > memory_gb * GIB:
+        return (
+            f"its worker held {rss / GIB:.2f} GiB, more than the {memory_gb:g} that a trial may take; "
+            "raise resources.memory_gb, or lower recipe.micro_batch"
+        )
+    return ""

@@ -1,0 +1,210 @@
+"""Under Ray Tune: stopping early, limits, and workers that die."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backbones.contract import EpochReport
+from harness.limits import GIB, excess, limited
+from harness.placement import find_room, gpu_share, reason_of_death
+from harness.plan import PruningTable, make_plan
+from harness.progress import Outcome
+from harness.pruning import SIGNAL, epoch_result
+from harness.pruning import signal as training_signal
+from harness.recorder import Recorder
+from harness.stores import Places
+from harness.worker import reason_of
+from tests.harness.conftest import make_result
+from tests.harness.test_cells import RECORDINGS, runs, states, study
+
+EPOCHS = 9
+
+
+@pytest.fixture(scope="module")
+def ray_here() -> Iterator[None]:
+    """One Ray for the module; studies join what runs."""
+    import ray
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+def learn(config: dict[str, Any], specs: dict[str, Any], pruning: Any, shift: float, log: Path) -> None:
+    """A trial whose loss is the better the smaller M is; its classes grow with M, its test scores with the shift."""
+    from ray import tune
+
+    spec = specs[config["key"]]
+    quality = 0.2 + spec.m / 20
+    with log.open("a") as lines:
+        lines.write(f"{spec.m} {os.getpid()}\n")
+    for epoch in range(1, EPOCHS + 1):
+        import math
+
+        loss = math.log(10 * spec.m) * quality ** (epoch / EPOCHS)
+        report = EpochReport(epoch, loss, 0.5, 1e-3, 0.1, classes=10 * spec.m)
+        tune.report(epoch_result(report, pruning=pruning, last=EPOCHS))
+    tune.report({"answer": make_result(spec, shift=shift)})
+
+
+def misbehave(config: dict[str, Any], specs: dict[str, Any]) -> None:
+    """A trial that takes too long at M = 3, too much at M = 5, and dies at M = 7."""
+    from ray import tune
+
+    spec = specs[config["key"]]
+
+    def tell(reason: str) -> None:
+        from harness.contract import Failure
+
+        tune.report({"answer": Failure(reason)})
+
+    minutes, memory = (0.005, None) if spec.m == 3 else (None, 0.01 if spec.m == 5 else None)
+    with limited(tell, minutes=minutes, memory_gb=memory):
+        if spec.m in {3, 5}:
+            time.sleep(60)
+        if spec.m == 7:
+            os.kill(os.getpid(), signal.SIGKILL)
+    tune.report({"answer": make_result(spec)})
+
+
+def run(places: Places, recorder: Recorder, file: Any, function: Any, **parameters: Any) -> Outcome:
+    """Run a study with a made-up trial, one at a time, so that the order is the plan's."""
+    from ray import tune
+
+    from harness.study import run_study
+
+    plan = make_plan(file)
+    specs = {spec.key(): spec for spec in plan.specs(train_data="aaaa", test_data="bbbb")}
+    trainable = tune.with_parameters(function, specs=specs, **parameters)
+    return run_study(plan, RECORDINGS, recorder, places, workers=1, trainable=trainable)
+
+
+def pruned_labels(places: Places) -> set[str]:
+    """Labels of the trials that a study's runs in MLflow call pruned."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=places.tracking)
+    (experiment,) = [each for each in client.search_experiments() if each.name == "asdbench"]
+    found = client.search_runs([experiment.experiment_id], "tags.`asd.status` = 'pruned'")
+    return {str(each.info.run_name) for each in found}
+
+
+@pytest.mark.parametrize("name", ["asha", pytest.param("median", marks=pytest.mark.slow)])
+def test_the_test_set_prunes_nothing(
+    ray_here: None, places: Places, recorder: Recorder, tmp_path: Path, name: str
+) -> None:
+    """The trials that learn worst are stopped, the same ones whatever the test clips' scores are.
+
+    Their worker goes on with the next trial, and none is left waiting.
+    """
+    pruning = PruningTable(name=name, grace=2, reduction=2)
+    stopped = []
+    for shift in (0.0, 3.0):
+        file = study(
+            name=f"s{shift:g}", seeds=[int(shift)], level=False, pruning=pruning.model_dump(),
+            space={"backbone": ["tiny"], "m": [2, 3, 4, 10, 1, 12]}, recipe={"epochs": EPOCHS},
+        )  # fmt: skip
+        log = tmp_path / f"{shift}.txt"
+        outcome = run(places, recorder, file, learn, pruning=pruning, shift=shift, log=log)
+        assert outcome.progress.finished + outcome.progress.pruned == 6
+        began = [line.split() for line in log.read_text().splitlines()]
+        assert [int(m) for m, _ in began] == [2, 3, 4, 10, 1, 12]
+        assert len({pid for _, pid in began}) == 1, "a stopped trial cost its worker"
+        stopped.append({label.rsplit(" ", 1)[0] for label in pruned_labels(places) if label.endswith(f"{shift:g}")})
+    assert stopped[0] == stopped[1]
+    assert {"tiny M=10 K1=15 K2=15", "tiny M=12 K1=15 K2=15"} <= stopped[0]
+    assert not {"tiny M=1 K1=15 K2=15", "tiny M=2 K1=15 K2=15"} & stopped[0]
+    assert states(places)["s0"]["PRUNED"] == len(stopped[0])
+
+
+@pytest.mark.slow
+def test_a_trial_that_takes_too_much_is_one_trials_failure(ray_here: None, places: Places, recorder: Recorder) -> None:
+    """Too long, too large and killed: each is recorded with its own reason, and the others finish."""
+    file = study(level=False, seeds=[0], space={"backbone": ["tiny"], "m": [1, 3, 5, 7, 10]}, resources={"retries": 1})
+    outcome = run(places, recorder, file, misbehave)
+    assert (outcome.progress.finished, outcome.progress.failed, outcome.progress.retried) == (2, 3, 1)
+    reasons = {label.split()[1]: reason for label, reason in outcome.failures.items()}
+    assert "longer than the 0.005 minutes" in reasons["M=3"]
+    assert "more than the 0.01 that a trial may take" in reasons["M=5"]
+    assert "its worker process died" in reasons["M=7"]
+    assert runs(places) == {"FINISHED": 2, "FAILED": 3, "KILLED": 1}
+
+
+def test_signal_is_a_share_of_guessing() -> None:
+    """Guessing among any number of classes is 1, and one class, in which there is nothing to learn, is 0."""
+    import math
+
+    for classes in (2, 30, 500):
+        assert training_signal(EpochReport(1, math.log(classes), 0.0, 0.0, 0.0, classes)) == pytest.approx(1)
+    assert training_signal(EpochReport(1, 0.0, 1.0, 0.0, 0.0, 1)) == 0
+
+
+def test_last_epoch_and_those_between_show_no_signal() -> None:
+    """Every second epoch is compared where the study says so, and the last one never."""
+    pruning = PruningTable(name="asha", every=2)
+    shown = [
+        epoch
+        for epoch in range(1, 9)
+        if SIGNAL in epoch_result(EpochReport(epoch, 1.0, 0.5, 1e-3, 0.1, 4), pruning=pruning, last=8)
+    ]
+    assert shown == [2, 4, 6]
+    assert SIGNAL not in epoch_result(EpochReport(2, 1.0, 0.5, 1e-3, 0.1, 4))
+
+
+def test_limits_leave_the_process(tmp_path: Path) -> None:
+    """Past its limit the process is told to leave, after the reason was told; within it nothing happens."""
+    told: list[str] = []
+    left: list[int] = []
+    with limited(told.append, minutes=0.002, leave=left.append):
+        deadline = time.monotonic() + 20
+        while not left and time.monotonic() < deadline:
+            time.sleep(0.02)
+    assert left == [71]
+    assert "raise resources.minutes" in told[0]
+    with limited(told.append, minutes=5, memory_gb=500, leave=left.append):
+        time.sleep(0.6)
+    assert len(told) == len(left) == 1
+    assert "2.00 GiB, more than the 1" in excess(1, 2 * GIB, minutes=None, memory_gb=1)
+
+
+def test_memory_that_does_not_suffice_names_the_remedy() -> None:
+    """Out of memory, on a GPU or not, is a failure whose reason says what to change."""
+    import torch
+
+    for error in (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), MemoryError()):
+        assert "smaller recipe.micro_batch" in reason_of(error)
+    assert reason_of(ValueError("m must be 1.")) == "m must be 1."
+    assert "smaller recipe.micro_batch" in reason_of_death("Task was killed due to the node running low on memory.")
+    assert "worker process died" in reason_of_death("")
+    assert "went away" in reason_of_death("The actor is dead because its node has died.")
+
+
+@pytest.mark.parametrize(
+    ("nodes", "cpus", "gpus", "room"),
+    [
+        ([{"CPU": 2}], 1, 0, 2),
+        ([{"CPU": 2}, {"CPU": 3}], 2, 0, 2),
+        ([{"CPU": 8, "GPU": 1}], 1, 0.25, 4),
+        ([{"CPU": 8, "GPU": 1}, {"CPU": 64}], 1, 0.5, 2),
+        ([{"CPU": 1}], 0.1, 0, 10),
+    ],
+)
+def test_room_is_counted_node_by_node(nodes: list[dict[str, float]], cpus: float, gpus: float, room: int) -> None:
+    """A trial runs on one node: cores left over on two of them hold none."""
+    assert find_room(nodes, cpus=cpus, gpus=gpus) == room
+
+
+def test_what_no_node_has_fails_in_words() -> None:
+    """Two nodes of two cores cannot run a trial of four, though they have four together."""
+    with pytest.raises(ValueError, match=r"asks for 4 CPU, but no node .*lower resources\.cpus"):
+        find_room([{"CPU": 2}, {"CPU": 2}], cpus=4, gpus=0)
+    with pytest.raises(ValueError, match=r"asks for 1 CPU and 1 GPU, but no node"):
+        find_room([{"CPU": 2}], cpus=1, gpus=1)
+    assert (gpu_share("auto", [{"CPU": 2}]), gpu_share("auto", [{"GPU": 2}]), gpu_share(0.5, [])) == (0, 1, 0.5)
