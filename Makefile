@@ -4,7 +4,7 @@ BIN := .venv/bin
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
-.PHONY: setup demo test test-slow check bench clean help
+.PHONY: setup demo test test-slow test-long check bench browser picture clean help
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -14,7 +14,7 @@ setup: .venv/.installed  ## the environment, from pinned constraints; a second c
 .venv/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "asdbench needs Python 3.11 or newer, but $(PYTHON) is " + sys.version.split()[0] + "; name another one: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,postgres]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,postgres,hf]'
 	@touch $@
 
 demo: setup  ## generated recordings, two small backbones, Top-M against Top-1, the leaderboard
@@ -25,6 +25,15 @@ test: setup  ## the default tests
 
 test-slow: setup  ## the slow tests alone
 	$(BIN)/python -m pytest -m slow
+
+test-long: setup  ## the fault suites that take too long for CI: twenty kills, eight drivers, full disks
+	$(BIN)/python -m pytest -m long
+
+browser:  ## Chromium for the tests of pages, on Debian or Ubuntu as root; without it they are skipped
+	@command -v chromedriver >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver; }
+
+picture: setup  ## the README's picture of the report, from the database of the demonstration
+	$(BIN)/python docs/report_picture.py --study demo
 
 check: setup  ## lint, formatting, types, import rules
 	$(BIN)/ruff check .

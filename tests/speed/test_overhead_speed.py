@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param
 
-from harness.plan import StudyFile, make_plan
+from harness import study
+from harness.contract import TrialResult
+from harness.plan import Plan, StudyFile, make_plan
 from harness.recorder import Recorder
+from harness.records import write_result
 from harness.results import Results
-from harness.stores import find_places
+from harness.stores import Places, find_places
+from harness.tracking import Tracker, result_metrics, spec_params
 from tests.harness.conftest import make_result
+from tests.speed.many_trials import copy_trial, plan_of_many
 
-TRIALS = 50
-MOST_SECONDS = 0.5  # a trial
+TRIALS = 200
+MOST_SECONDS = 0.1  # a trial, beyond what MLflow's own client takes to record it
+RESUME_SECONDS = 5.0
+MOST_GROWTH = 1.5  # of one more trial, between a hundred recorded ones and ten thousand; noise included
+DATA = {"train_data": "aaaa", "test_data": "bbbb"}
 
 
 def answer_at_once(config: dict[str, Any], specs: dict[str, Any]) -> None:
@@ -26,34 +38,121 @@ def answer_at_once(config: dict[str, Any], specs: dict[str, Any]) -> None:
     tune.report({"answer": make_result(specs[config["key"]])})
 
 
+def places_in(folder: Path) -> Places:
+    """Stores in a folder."""
+    return find_places(tracking=f"sqlite:///{folder / 'mlflow.db'}")
+
+
+def run(plan: Plan, places: Places, **options: Any) -> Any:
+    """Run a study of trials that need no recordings."""
+    recordings: Any = SimpleNamespace(**DATA, truth_data="", place=places.cache, skipped=0)
+    results = Results(places.results)
+    try:
+        return study.run_study(
+            plan, recordings, Recorder(Tracker(places.tracking, code="test"), results), places, workers=2, **options
+        )
+    finally:
+        results.close()
+
+
+def log_by_hand(client: MlflowClient, experiment: str, results: Iterable[TrialResult]) -> None:
+    """Record trials as a script without a harness does: a run, parameters, metrics, tables, pictures."""
+    for result in results:
+        run_id = client.create_run(experiment, tags={"key": result.spec.key()}).info.run_id
+        params = [Param(name, str(value)) for name, value in spec_params(result.spec).items()]
+        client.log_batch(run_id, params=params)
+        now = int(time.time() * 1000)
+        client.log_batch(run_id, metrics=[Metric(n, v, now, 0) for n, v in result_metrics(result).items()])
+        with tempfile.TemporaryDirectory() as folder:
+            write_result(Path(folder), result)
+            result.pseudo_labels.to_parquet(Path(folder) / "pseudo_labels.parquet")
+            for name, content in result.pictures.items():
+                (Path(folder) / name).write_bytes(content)
+            client.log_artifacts(run_id, folder)
+        client.set_terminated(run_id)
+
+
 @pytest.mark.speed
 def test_overhead_of_a_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bench: Any) -> None:
-    """Scheduling and recording 50 trials that do nothing stay under half a second each, Ray's start included."""
+    """200 trials that do nothing cost 0.1 s each beyond MLflow's own recording of them, Ray's start included."""
     from ray import tune
 
-    from harness.study import run_study
-    from harness.tracking import Tracker
-
     monkeypatch.setenv("ASDBENCH_CACHE", str(tmp_path / "cache"))
-    places = find_places(tracking=f"sqlite:///{tmp_path / 'mlflow.db'}")
-    file = StudyFile.model_validate(
-        {
-            "name": "nothing",
-            "protocol": "dcase2023",
-            "seeds": list(range(TRIALS)),
-            "frozen": False,
-            "level": False,
-            "space": {"backbone": ["tiny"], "m": [1]},
-        }
+    table = {"name": "nothing", "protocol": "dcase2023", "seeds": list(range(TRIALS // 10)), "frozen": False}
+    plan = make_plan(
+        StudyFile.model_validate({**table, "level": False, "space": {"backbone": ["tiny"], "m": list(range(1, 11))}})
     )
-    plan = make_plan(file)
-    recordings: Any = SimpleNamespace(train_data="aaaa", test_data="bbbb", truth_data="", place=tmp_path, skipped=0)
-    specs = {spec.key(): spec for spec in plan.specs(train_data="aaaa", test_data="bbbb")}
-    recorder = Recorder(Tracker(places.tracking, code="test"), Results(places.results))
+    specs = {spec.key(): spec for spec in plan.specs(**DATA)}
     began = time.perf_counter()
-    outcome = run_study(
-        plan, recordings, recorder, places, workers=2, trainable=tune.with_parameters(answer_at_once, specs=specs)
-    )
-    seconds = time.perf_counter() - began
+    outcome = run(plan, places_in(tmp_path), trainable=tune.with_parameters(answer_at_once, specs=specs))
+    seconds = (time.perf_counter() - began) / TRIALS
     assert outcome.progress.finished == TRIALS
-    bench.limit("scheduling and recording a trial that does nothing", seconds / TRIALS, MOST_SECONDS, "s")
+    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'by_hand.db'}")
+    experiment = client.create_experiment("by hand", artifact_location=(tmp_path / "artifacts").as_uri())
+    results = [make_result(spec) for spec in specs.values()]
+    began = time.perf_counter()
+    log_by_hand(client, experiment, results)
+    by_hand = (time.perf_counter() - began) / TRIALS
+    what = f"scheduling and recording a trial that does nothing ({seconds:.3f} s), less MLflow's own ({by_hand:.3f} s)"
+    bench.limit(what, seconds - by_hand, MOST_SECONDS, "s")
+
+
+class Clocked:
+    """Runs what a study hands out in this process and keeps the time.
+
+    Attributes:
+        begun: when the study was ready to run its first trial.
+        trials: seconds of each trial, from asking for it to its being recorded.
+    """
+
+    def __init__(self, specs: dict[str, Any], *, most: int) -> None:
+        self.specs, self.most, self.begun, self.trials = specs, most, 0.0, list[float]()
+        self.keys: list[str] = []
+
+    def __call__(self, first: Any, *_: object, **__: object) -> None:
+        """Stand in for Ray."""
+        self.begun = time.perf_counter()
+        searcher = first if isinstance(first, study.CellSearcher) else study.CellSearcher(first)
+        while len(self.trials) < self.most:
+            began, name = time.perf_counter(), f"trial-{len(self.trials)}"
+            cell = searcher.suggest(name)
+            if not isinstance(cell, dict):
+                return
+            answer = {"answer": make_result(self.specs[cell["key"]])}
+            searcher.on_trial_result(name, answer)
+            searcher.on_trial_complete(name, answer)
+            self.trials.append(time.perf_counter() - began)
+            self.keys.append(cell["key"])
+
+
+def resume(folder: Path, monkeypatch: pytest.MonkeyPatch, *, recorded: int) -> tuple[float, float]:
+    """Seconds until a study with so many recorded trials begins its next one, and seconds of that one."""
+    folder.mkdir()
+    monkeypatch.setenv("ASDBENCH_CACHE", str(folder / "cache"))
+    plan, places = plan_of_many(-(-(recorded + 10) // 1000)), places_in(folder)
+    specs = {spec.key(): spec for spec in plan.specs(**DATA)}
+    with monkeypatch.context() as patch:
+        patch.setattr(study, "_run", first := Clocked(specs, most=1))
+        run(plan, places)
+    (key,) = first.keys
+    results = Results(places.results)
+    run_id = results.run_of(key) or ""
+    results.close()
+    others = [each for each in specs if each != key][: recorded - 1]
+    copy_trial(folder, key=key, run_id=run_id, number=0, keys=others)
+    with monkeypatch.context() as patch:
+        patch.setattr(study, "_run", clock := Clocked(specs, most=8))
+        began = time.perf_counter()
+        outcome = run(plan, places)
+    assert outcome.progress.finished == recorded + len(clock.trials)
+    return clock.begun - began, min(clock.trials)
+
+
+@pytest.mark.speed
+def test_resume_with_ten_thousand_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bench: Any) -> None:
+    """With 10,000 recorded trials a study goes on within 5 s, and one more costs what it cost at 100."""
+    _, at_hundred = resume(tmp_path / "hundred", monkeypatch, recorded=100)
+    seconds, at_many = resume(tmp_path / "many", monkeypatch, recorded=10_000)
+    bench.limit("going on with a study of 10,000 recorded trials", seconds, RESUME_SECONDS, "s")
+    what = f"one more trial at 10,000 ({at_many:.3f} s) against one more at 100 ({at_hundred:.3f} s)"
+    bench.limit(what, at_many / at_hundred, MOST_GROWTH, "times")

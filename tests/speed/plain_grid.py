@@ -1,0 +1,102 @@
+"""The grid as a plain script has it: fourteen cells one after the other, scikit-learn, the same training loop.
+
+Every cell reads the recordings, clusters the pre-trained encoder's latents, fine-tunes, scores and measures; nothing is
+kept between cells, as a script has it that takes a backbone and M. Prints one JSON object: cell -> official score.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+from scipy.stats import hmean
+from sklearn.cluster import KMeans
+from sklearn.metrics import roc_auc_score
+from sklearn.neighbors import NearestNeighbors
+
+from backbones import load_encoder
+from backbones.contract import FinetuneRecipe
+from backbones.embed import embed
+from backbones.finetune import finetune
+
+MACHINES = ("ToyCar", "fan")
+SECONDS = 3.0
+K2 = 7
+BACKBONES: dict[str, tuple[str, dict[str, Any]]] = {
+    "beats-small": ("beats", {
+        "embed_dim": 64, "encoder_embed_dim": 64, "encoder_ffn_embed_dim": 256, "encoder_layers": 2,
+        "encoder_attention_heads": 4, "conv_pos": 32,
+    }),
+    "audiomae-small": ("audiomae", {"embed_dim": 64, "layers": 3, "heads": 4, "frames": 304}),
+}  # fmt: skip
+RECIPE: dict[str, Any] = {
+    "epochs": 6, "batch_size": 16, "learning_rate": 2e-3, "warmup_epochs": 1, "clip_seconds": SECONDS,
+    "time_mask": 10, "mel_mask": 4,
+}  # fmt: skip
+
+
+def read(paths: list[Path]) -> torch.Tensor:
+    """Read clips: (n, samples) in -1..1."""
+    return torch.from_numpy(np.stack([soundfile.read(path, dtype="float32")[0] for path in paths]))
+
+
+def pseudo_labels(latents: np.ndarray, machine: str, m: int) -> list[str]:
+    """Name each clip of a machine type by its M nearest clusters, clusters numbered by their first clip."""
+    centred = latents - latents.mean(axis=0, dtype=np.float64).astype(latents.dtype)
+    found = KMeans(K2, n_init=10, random_state=0).fit(centred).labels_
+    order = list(dict.fromkeys(found.tolist()))
+    members = np.array([order.index(label) for label in found])
+    centroids = np.stack([centred[members == label].mean(axis=0, dtype=np.float64) for label in range(len(order))])
+    distances = np.linalg.norm(centred.astype(np.float64)[:, None] - centroids, axis=2)  # (n, k2)
+    nearest = np.argsort(distances, axis=1, kind="stable")[:, :m]
+    return [f"{machine}|" + "_".join(f"cluster_{label:02d}" for label in row) for row in nearest.tolist()]
+
+
+def cell(root: Path, name: str, m: int) -> float:
+    """Run one cell and return its official score, a fraction."""
+    encoder_name, options = BACKBONES[name]
+    encoder = load_encoder(encoder_name, seed=0, **options)
+    train = {machine: sorted(root.rglob(f"{machine}/train/*.wav")) for machine in MACHINES}
+    clips = read([path for paths in train.values() for path in paths])
+    latents = embed(encoder, lambda at: clips[at], len(clips))
+    names: list[str] = []
+    for machine, paths in train.items():
+        names += pseudo_labels(latents[len(names) : len(names) + len(paths)], machine, m)
+    classes, targets = np.unique(names, return_inverse=True)
+    tuned = finetune(
+        encoder, lambda at: clips[at], targets, n_classes=len(classes), recipe=FinetuneRecipe(**RECIPE), seed=0
+    )
+    references, values = embed(tuned, lambda at: clips[at], len(clips)), []
+    for place, (machine, paths) in enumerate(train.items()):
+        first = sum(len(train[other]) for other in MACHINES[:place])
+        test = sorted(root.rglob(f"{machine}/test/*.wav"))
+        heard = read(test)
+        queries = embed(tuned, lambda at, heard=heard: heard[at], len(heard))
+        near = NearestNeighbors(n_neighbors=1, metric="cosine").fit(
+            references[first : first + len(paths)].astype(float)
+        )
+        values += measure(near.kneighbors(queries.astype(float))[0][:, 0], [path.name for path in test])
+    return float(hmean(values))
+
+
+def measure(scores: np.ndarray, files: list[str]) -> list[float]:
+    """Return the source's and the target's AUC and the pAUC, as the official evaluator of 2023 has them."""
+    anomaly = np.array(["_anomaly_" in name for name in files])
+    source = np.array(["_source_" in name for name in files])
+    areas = [float(roc_auc_score(anomaly[kept], scores[kept])) for kept in (anomaly | source, anomaly | ~source)]
+    return [*areas, float(roc_auc_score(anomaly, scores, max_fpr=0.1))]
+
+
+def main(root: Path) -> None:
+    """Run the grid."""
+    found = {f"{name} M={m}": cell(root, name, m) for name in BACKBONES for m in range(1, K2 + 1)}
+    sys.stdout.write(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
