@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Ray reads this once a process: a test that set it for itself would lock every later one out of its own cluster
+os.environ.setdefault("RAY_AUTH_MODE", "token")
+os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 # workers and subprocesses import the tests' own trainables and drivers
 ROOT = str(Path(__file__).parent)
 _paths = [ROOT, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]

@@ -26,6 +26,7 @@ WORKER_MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "-1"}
 STOP_SECONDS = "30"  # that a pruned trial has to leave its worker before that is given up
 KNOCK_SECONDS = 10  # a head that has not taken a connection by then is not there; Ray itself waits for minutes
 ANSWER_SECONDS = 60  # a node that has not answered by then cannot run a trial
+PLACELESS = {"auto", "local"}  # Ray's words for a cluster of this machine
 SIGNS_OF_MEMORY = ("low on memory", "out of memory", "outofmemory", "memory pressure")
 SIGNS_OF_A_NODE = ("node was terminated", "node has died", "node died", "owner's node has crashed")
 
@@ -138,28 +139,30 @@ def last_line(text: str) -> str:
 
 def _start(address: str | None) -> None:
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
+    remedy = "start it with `ray start --head`, or leave --address out"
     try:
         if address:
-            _knock(address)
+            if address not in PLACELESS:
+                _knock(address)  # so somebody listens there
+                remedy = "a cluster takes only drivers with its own RAY_AUTH_MODE, RAY_AUTH_TOKEN and version of Ray"
             ray.init(address=address, **quiet)
         else:  # "local": without it Ray joins whatever cluster runs on this machine
+            remedy = "Ray's log, session_latest/logs in /tmp/ray or RAY_TMPDIR, says more"
             ray.init(address="local", num_cpus=os.cpu_count(), include_dashboard=False, **quiet)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise HarnessError(
             f"A Ray cluster must answer at {address or 'this machine'}, but it did not: "
-            f"{last_line(str(error))}; start it with `ray start --head`, or leave --address out."
+            f"{last_line(str(error)).rstrip('.')}; {remedy}."
         ) from error
 
 
 def _knock(address: str) -> None:
-    """Demand that somebody listens at HOST:PORT or ray://HOST:PORT; "auto" and "local" name no place.
+    """Demand that somebody listens at HOST:PORT or ray://HOST:PORT.
 
     Raises:
         OSError: nobody does.
         ValueError: it is no such address.
     """
-    if address in {"auto", "local"}:
-        return
     place = urlsplit(address if "://" in address else f"//{address}")
     if place.hostname is None or place.port is None:
         raise ValueError("an address is HOST:PORT, ray://HOST:PORT or auto")

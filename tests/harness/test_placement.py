@@ -50,7 +50,6 @@ def test_own_ray_beside_another_cluster(monkeypatch: pytest.MonkeyPatch) -> None
     import ray
     from ray.cluster_utils import Cluster
 
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # on this machine alone
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 7, "include_dashboard": False})
     try:
         monkeypatch.setenv("RAY_ADDRESS", cluster.address)

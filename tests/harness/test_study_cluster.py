@@ -35,9 +35,7 @@ def answer_slowly(config: dict[str, Any], specs: dict[str, Any]) -> None:
     tune.report({"answer": make_result(specs[config["key"]])})
 
 
-def test_a_node_that_goes_away(
-    places: Places, recorder: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_node_that_goes_away(places: Places, recorder: Recorder, tmp_path: Path) -> None:
     """Of two nodes one is killed in the middle of a study: its trial is made again on the other, and all cells finish.
 
     A folder that a node lacks is named before anything runs.
@@ -47,7 +45,6 @@ def test_a_node_that_goes_away(
 
     from harness.study import run_study
 
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # on this machine alone
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:
         second = cluster.add_node(num_cpus=1)
