@@ -1,10 +1,13 @@
 # make demo: the main job, end to end.  make test: the tests.  Both set everything up on a fresh machine.
 PYTHON ?= python3
 BIN := .venv/bin
+# tests at a time: half of them wait for other processes
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
-.PHONY: setup demo test test-slow test-long check bench browser picture clean help
+.PHONY: setup demo test test-slow check bench browser picture clean help
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -21,13 +24,10 @@ demo: setup  ## generated recordings, two small backbones, Top-M against Top-1, 
 	$(BIN)/asdbench demo
 
 test: setup  ## the default tests
-	$(BIN)/python -m pytest
+	$(PYTEST) -n $(WORKERS)
 
-test-slow: setup  ## the slow tests alone
-	$(BIN)/python -m pytest -m slow
-
-test-long: setup  ## the fault suites that take too long for CI: twenty kills, eight drivers, full disks
-	$(BIN)/python -m pytest -m long
+test-slow: setup  ## the slow tests alone: real studies, twenty kills, eight drivers, full disks, two hosts
+	$(PYTEST) -n $(WORKERS) -m slow
 
 browser:  ## Chromium for the tests of pages, on Debian or Ubuntu as root; without it they are skipped
 	@command -v chromedriver >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver; }
@@ -42,7 +42,7 @@ check: setup  ## lint, formatting, types, import rules
 	$(BIN)/lint-imports
 
 bench: setup  ## the speed table: ratios against named references, measured in one run
-	$(BIN)/python -m pytest -m speed tests/speed -s
+	$(PYTEST) -m speed tests/speed -s
 
 clean:  ## remove what runs left behind; recordings and weights of yours are elsewhere
 	rm -rf .asdbench mlflow.db* optuna.db* mlartifacts

@@ -15,6 +15,8 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 # Ray reads this once a process: a test that set it for itself would lock every later one out of its own cluster
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+if "PYTEST_XDIST_WORKER" in os.environ:  # one test a core: threads of two tests on the same cores wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 # workers and subprocesses import the tests' own trainables and drivers
 ROOT = str(Path(__file__).parent)
 _paths = [ROOT, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]

@@ -24,7 +24,7 @@ from harness import verbs
 from harness.stores import Places, find_places
 from tests.harness.quick_driver import POINTS, drive, quick_result, quick_specs
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.slow
 
 log = logging.getLogger(__name__)  # shown when a test fails
 
