@@ -31,7 +31,7 @@ def leaderboard(
     scorer: ScorerName = None,
     top: Annotated[
         int | None,
-        typer.Option(min=1, help=f"Only each board's best [default: {TOP} in a table, all in JSON and CSV]."),
+        typer.Option(min=1, help=f"Only each board's best, and its frozen and level row [default: {TOP} in a table]."),
     ] = None,
     references: Annotated[bool, typer.Option(help="Show chance and published results beside what was run.")] = True,
     db: Db = None,

@@ -8,6 +8,7 @@ from math import isnan
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.contract import HarnessError
 from harness.plugins import unknown
@@ -18,6 +19,7 @@ from harness.tiers import Arm, find_tiers, parts_of_score
 # rows of one board compare like with like: the same protocol on the same recordings
 BOARD = ["protocol", "train_data", "test_data"]
 ROW = [*BOARD, "kind", "backbone", "m", "k1", "k2", "fusion", "labels", "scorer", "recipe"]
+MUST_BEAT = ("frozen", "level")  # by any row that learned
 AVERAGED = ("classes", "singletons", "left_out", "seconds", "peak_mb")
 
 Row = dict[str, Any]
@@ -47,9 +49,11 @@ def leaderboard(
         study: only this study's trials, by name or key; the newest of that name.
         protocol: only this protocol's.
         backbone: only this backbone's, and the level row.
-        machine: rank by this machine type's harmonic mean instead of the official score.
+        machine: rank by this machine type's harmonic mean instead of the official score; rows then hold it as
+            `machine_score` with `machine_score_std`, and `machine` names it.
         scorer: only this scorer's, and the level row.
-        top: only each board's best; ranks, tiers and marks are those of the whole board.
+        top: only each board's best, and its best frozen and level row, which these must beat; ranks, tiers and marks
+            are those of the whole board.
 
     Returns:
         One row a (kind, backbone, M, K1, K2, fusion, labels, scorer, recipe), fractions throughout.
@@ -92,14 +96,7 @@ def find_study(results: Results, study: str) -> dict[str, Any]:
 def board_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return sentences that say how to read a ranking."""
     kinds = {row["kind"] for row in rows}
-    notes = [
-        "Chance is 50.00. "
-        + (
-            "Level is the clip's loudness alone, frozen the encoder without fine-tuning: a learned row must beat both."
-            if kinds & {"level", "frozen"}
-            else "No level-only or frozen row is recorded here: run a study with them before believing a learned one."
-        )
-    ]
+    notes = [f"Chance is 50.00. {_what_to_beat(kinds)}"]
     if sum(row["tier"] is not None for row in rows) > 1:
         once = any(row["kind"] == "trial" and len(row["seeds"]) == 1 for row in rows)
         notes.append(
@@ -112,6 +109,17 @@ def board_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     if "published" in kinds:
         notes.append("Published rows were not run here; `asdbench reference` has their tables.")
     return notes
+
+
+def _what_to_beat(kinds: set[str]) -> str:
+    level, frozen = "the clip's loudness alone", "the encoder without fine-tuning"
+    if {"level", "frozen"} <= kinds:
+        return f"Level is {level}, frozen {frozen}: a learned row must beat both."
+    if "level" in kinds:
+        return f"Level is {level}: a learned row must beat it. No frozen row, {frozen}, is shown here."
+    if "frozen" in kinds:
+        return f"Frozen is {frozen}: a learned row must beat it. No level row, {level}, is shown here."
+    return "No level-only or frozen row is shown here: run a study with them before believing a learned one."
 
 
 def _nothing(study: str | None) -> str:
@@ -146,21 +154,26 @@ def _boards(standings: Standings) -> list[Places]:
 def _ranked(board: Standings, machine: str | None, top: int | None) -> list[Row]:
     """Return one board's best rows, best first."""
     cells = board.cells(ROW)
-    values = board.official if machine is None else board.machine(machine)
-    score, deviation, low, high = cells.spread(values)
-    best_first = np.lexsort((np.array(cells.first("backbone"), dtype=str), -np.nan_to_num(score, nan=-np.inf)))
-    tiers = find_tiers(_arms(cells, best_first, score, values[:, None] if machine else board.h_means))
-    shown = best_first[:top]
+    score, deviation, low, high = cells.spread(board.official)
     numbers = {"official_score": score, "official_score_std": deviation, "ci_low": low, "ci_high": high}
     numbers |= {name: cells.mean(column) for name, column in board.metrics.items()}
+    parts = board.h_means
+    if machine is not None:
+        parts = board.machine(machine)[:, None]
+        score, deviation, _, _ = cells.spread(parts[:, 0])
+        numbers |= {"machine_score": score, "machine_score_std": deviation}
+    best_first = np.lexsort((np.array(cells.first("backbone"), dtype=str), -np.nan_to_num(score, nan=-np.inf)))
+    tiers = find_tiers(_arms(cells, best_first, score, parts))
+    places = _top(np.array(cells.first("kind"), dtype=str)[best_first], top)
+    shown = best_first[places]
     averaged = {name: cells.mean(board.numeric(name)) for name in AVERAGED}
     columns = {name: _optional(column[shown]) for name, column in (numbers | averaged).items()}
     h_means = cells.mean(board.h_means)[shown].tolist()
     datasets = "+".join(board.datasets)
     rows = [
         {
-            "rank": place + 1,
-            "tier": tiers[place],
+            "rank": rank + 1,
+            "tier": tiers[rank],
             **_identity({name: board[name][cells.places[at][0]] for name in ROW}),
             "trials": len(cells.places[at]),
             **{name: columns[name][place] for name in numbers},
@@ -170,10 +183,24 @@ def _ranked(board: Standings, machine: str | None, top: int | None) -> list[Row]
             "keys": cells.values(at, "key"),
             "source": "",
             "dataset": datasets,
+            **({} if machine is None else {"machine": machine}),
         }
-        for place, at in enumerate(shown.tolist())
+        for place, (rank, at) in enumerate(zip(places.tolist(), shown.tolist(), strict=True))
     ]
     return _marked(rows, Counter(zip(cells.first("kind"), cells.first("backbone"), strict=True)))
+
+
+def _top(kinds: NDArray[np.str_], top: int | None) -> Places:
+    """Return the places that are shown: the best, and the first frozen and level row, which these must beat.
+
+    Args:
+        kinds: (c,) of all rows, best first.
+        top: how many; None is all.
+    """
+    if top is None:
+        return np.arange(len(kinds))
+    beaten = [int(np.argmax(kinds == kind)) for kind in MUST_BEAT if (kinds == kind).any()]
+    return np.array([*range(min(top, len(kinds))), *sorted(place for place in beaten if place >= top)], dtype=np.intp)
 
 
 def _arms(cells: Cells, order: Places, score: Floats, h_means: Floats) -> list[Arm | None]:

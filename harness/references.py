@@ -54,8 +54,9 @@ def with_references(
         if backbone is not None:
             added = [row for row in added if row["backbone"] in (None, backbone.lower())]
         if machine is not None:
-            added = [row | {"official_score": row["machines"].get(machine)} for row in added]
-            added = [row for row in added if row["official_score"] is not None]
+            own = {"machine": machine, "machine_score_std": None}
+            added = [row | own | {"machine_score": row["machines"].get(machine)} for row in added]
+            added = [row for row in added if row["machine_score"] is not None]
         merged += sorted([*board, *added], key=_best_first)
     return merged
 
@@ -158,5 +159,5 @@ def _smallest(clips: pd.DataFrame) -> int:
 
 
 def _best_first(row: Row) -> tuple[bool, float, bool]:
-    score = row["official_score"]
+    score = row["official_score"] if "machine" not in row else row["machine_score"]
     return (score is None, -(score or 0.0), row["kind"] in REFERENCES)

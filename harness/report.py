@@ -6,17 +6,20 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any, Literal, TypeAlias
 
 from rich.table import Table
+from rich.text import Text
 
 Form: TypeAlias = Literal["text", "json", "csv", "markdown"]
 Row: TypeAlias = Mapping[str, Any]
 
 NOTHING = "–"
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,8 @@ def in_percent(value: float | None, *, signed: bool = False) -> str:
     """Print a fraction in percent."""
     if value is None or not math.isfinite(value):
         return NOTHING
-    return f"{100 * value:+.2f}" if signed else f"{100 * value:.2f}"
+    shown = round(100 * value, 2) + 0.0  # no "-0.00"
+    return f"{shown:+.2f}" if signed else f"{shown:.2f}"
 
 
 def machine_columns(rows: Sequence[Row]) -> list[Column]:
@@ -74,6 +78,7 @@ def leaderboard_columns(rows: Sequence[Row], *, machines: bool = True) -> list[C
     """Return the columns of a leaderboard, with one a machine type unless these are left out."""
     measured = [name for name in ("auc", "s_auc", "t_auc", "p_auc") if any(row.get(name) is not None for row in rows)]
     headings = {"auc": "AUC", "s_auc": "sAUC", "t_auc": "tAUC", "p_auc": "pAUC"}
+    ranked_by = next((row["machine"] for row in rows if "machine" in row), None)
     return [
         *place_columns(),
         Column("K1/K2", _neighbours_and_clusters),
@@ -81,6 +86,7 @@ def leaderboard_columns(rows: Sequence[Row], *, machines: bool = True) -> list[C
         *([Column("labels", _label_source)] if {row.get("labels") for row in rows} - {None, "paper"} else []),
         plain("scorer"),
         count("trials"),
+        *([Column(f"{ranked_by} %", _machine_with_spread, right=True)] if ranked_by is not None else []),
         Column("official %", _with_spread, right=True),
         *(percent(name, headings[name]) for name in measured),
         *(machine_columns(rows) if machines else []),
@@ -126,8 +132,7 @@ def _beside(numbers: tuple[float, float | None] | None) -> str:
     published, difference = numbers
     if difference is None:
         return in_percent(published)
-    shown = round(difference, 4) + 0.0  # no "-0.00"
-    return f"{in_percent(published)} ({in_percent(shown, signed=True)})"
+    return f"{in_percent(published)} ({in_percent(difference, signed=True)})"
 
 
 def _named(row: Row) -> str:
@@ -181,14 +186,20 @@ def quality_columns() -> list[Column]:
 
 def text_table(title: str, columns: Sequence[Column], rows: Sequence[Row]) -> Table:
     """Return a table for a terminal."""
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    table = Table(title=_literal(title), title_justify="left", title_style="bold", header_style="bold")
     for column in columns:
         table.add_column(
-            column.heading, justify="right" if column.right else "left", no_wrap=column.right, overflow="fold"
+            _literal(column.heading), justify="right" if column.right else "left", no_wrap=column.right, overflow="fold"
         )
     for row, following in zip_longest(rows, rows[1:]):
-        table.add_row(*(column.fill(row) for column in columns), style=_style(row), end_section=_ends(row, following))
+        cells = (_literal(column.fill(row)) for column in columns)
+        table.add_row(*cells, style=_style(row), end_section=_ends(row, following))
     return table
+
+
+def _literal(text: str) -> Text:
+    """Return text that a terminal shows as it is: names are neither markup nor control sequences."""
+    return Text(CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text.replace("\n", " ")))
 
 
 def written(form: Form, columns: Sequence[Column], rows: Sequence[Row], document: Mapping[str, Any]) -> str:
@@ -241,9 +252,15 @@ def _label_source(row: Row) -> str:
 
 
 def _with_spread(row: Row) -> str:
-    spread = row["official_score_std"]
-    score = in_percent(row["official_score"])
-    return f"{score} ± {100 * spread:.2f}" if spread is not None else score
+    return _spread(row["official_score"], row["official_score_std"])
+
+
+def _machine_with_spread(row: Row) -> str:
+    return _spread(row["machine_score"], row["machine_score_std"])
+
+
+def _spread(mean: float | None, deviation: float | None) -> str:
+    return f"{in_percent(mean)} ± {100 * deviation:.2f}" if deviation is not None else in_percent(mean)
 
 
 def _p(value: float | None) -> str:
@@ -265,7 +282,7 @@ def _ends(row: Row, following: Row | None) -> bool:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
 
 
 def _flat(row: Row) -> dict[str, Any]:
@@ -273,8 +290,15 @@ def _flat(row: Row) -> dict[str, Any]:
     for name, value in row.items():
         if isinstance(value, Mapping):
             flat |= {f"{name}.{inner}": each for inner, each in value.items()}
+        elif isinstance(value, list | tuple) and value and all(_of_machine(each) for each in value):
+            for each in value:
+                flat |= {f"{name}.{each['machine']}.{inner}": one for inner, one in each.items() if inner != "machine"}
         elif isinstance(value, list | tuple):
             flat[name] = "; ".join(map(str, value))
         else:
             flat[name] = value
     return finite(flat)  # type: ignore[no-any-return]  # a mapping stays a mapping
+
+
+def _of_machine(value: object) -> bool:
+    return isinstance(value, Mapping) and "machine" in value

@@ -21,7 +21,7 @@ from harness.frames import leaderboard_frame, reference_frame
 from harness.leaderboard import board_notes, leaderboard
 from harness.published import reference
 from harness.references import with_references
-from harness.report import csv_table
+from harness.report import csv_table, leaderboard_columns, written
 from harness.results import Results
 from tests.harness.conftest import make_result, make_scored, make_spec
 
@@ -178,13 +178,17 @@ def test_seeds_are_averaged_with_their_spread(results: Results) -> None:
 
 
 def test_ranking_by_one_machine(results: Results) -> None:
-    """`machine` ranks by that machine type alone; a name that nobody scored is answered with the nearest."""
+    """`machine` ranks by that machine type, and the official score stays what it is; a wrong name gets the nearest."""
     put(results, make_spec(m=1), {"fan": (0.9,) * 3, "ToyCar": (0.5,) * 3})
     put(results, make_spec(m=3), {"fan": (0.6,) * 3, "ToyCar": (0.8,) * 3})
     assert [row["m"] for row in leaderboard(results)] == [3, 1]
-    assert [(row["m"], row["official_score"]) for row in leaderboard(results, machine="fan")] == [
-        (1, pytest.approx(0.9)), (3, pytest.approx(0.6)),
-    ]  # fmt: skip
+    official = {row["m"]: row["official_score"] for row in leaderboard(results)}
+    rows = leaderboard(results, machine="fan")
+    assert [(row["m"], row["machine_score"]) for row in rows] == [(1, pytest.approx(0.9)), (3, pytest.approx(0.6))]
+    assert {row["m"]: row["official_score"] for row in rows} == official
+    shown = with_references(rows, results, machine="fan")
+    assert [(row["kind"], row["machine_score"]) for row in shown][-1] == ("chance", 0.5)
+    assert "fan %" in written("markdown", leaderboard_columns(shown), shown, {}).splitlines()[0]
     with pytest.raises(HarnessError, match="Did you mean 'fan'"):
         leaderboard(results, machine="fam")
 
@@ -196,6 +200,20 @@ def test_top_keeps_the_boards_ranks_and_marks(results: Results) -> None:
     assert leaderboard(results, top=2) == leaderboard(results)[:2]
 
 
+def test_top_keeps_what_a_learned_row_must_beat(results: Results) -> None:
+    """However low they rank, the best frozen and the level row are shown, and the note does not deny them."""
+    for m in (1, 3, 5):
+        put(results, make_spec(m=m), flat(0.5 + 0.01 * m))
+    put(results, make_spec(kind="frozen", m=None, k1=None, k2=None), flat(0.49))
+    rows = leaderboard(results, top=1)
+    assert [(row["kind"], row["rank"]) for row in rows] == [("trial", 1), ("frozen", 4)]
+    assert "a learned row must beat it. No level row" in board_notes(rows)[0]
+    put(results, make_spec(kind="level", backbone=None, m=None, k1=None, k2=None), flat(0.48))
+    rows = leaderboard(results, top=1)
+    assert [row["rank"] for row in rows] == [1, 4, 5]
+    assert "must beat both" in board_notes(rows)[0]
+
+
 def test_the_level_row_passes_filters(results: Results) -> None:
     """Level, which has no backbone and a scorer of its own, stands on a board of one backbone or scorer."""
     put(results, make_spec(), flat(0.6))
@@ -203,7 +221,7 @@ def test_the_level_row_passes_filters(results: Results) -> None:
     put(results, make_spec(kind="level", backbone=None, m=None, k1=None, k2=None), flat(0.52))
     rows = leaderboard(results, backbone="small")
     assert [(row["kind"], row["backbone"]) for row in rows] == [("trial", "small"), ("level", None)]
-    assert "a learned row must beat both" in board_notes(rows)[0]
+    assert "Level is the clip's loudness alone: a learned row must beat it" in board_notes(rows)[0]
     with pytest.raises(HarnessError, match="Did you mean 'small'"):
         leaderboard(results, backbone="smal")
 
