@@ -12,7 +12,7 @@ import pandas as pd
 from harness.contract import HarnessError
 from harness.leaderboard import BOARD, study_trial_keys
 from harness.plugins import unknown
-from harness.power import seeds_needed
+from harness.power import seeds_needed, seeds_to_reject
 from harness.recorded import recorded_numbers
 from harness.report import in_percent
 from harness.results import Results
@@ -287,7 +287,9 @@ def _row(first: Any, m: int, found: Comparison, *, dataset: str, seeds_left_out:
 def _judged(row: Mapping[str, Any], found: Comparison, *, p_corrected: float, tried: int) -> dict[str, Any]:
     """Add the corrected p-value, the verdict, the seeds that would show a difference, and the sentence."""
     sure = p_corrected < SURE and row["ci_low"] * row["ci_high"] > 0
-    needed = None if sure else seeds_needed(abs(row["delta"]), found.vary, level=1 - SURE / tried)
+    level = 1 - SURE / tried
+    least = seeds_to_reject(len(found.machines), level=level)
+    needed = None if sure else seeds_needed(abs(row["delta"]), found.vary, level=level, least=least)
     judged = {
         **row,
         "p_corrected": p_corrected,
@@ -297,7 +299,7 @@ def _judged(row: Mapping[str, Any], found: Comparison, *, p_corrected: float, tr
     }
     size = f"a difference of {in_percent(abs(row['delta']))} points"
     more = needed.sentence(size) if needed and in_percent(abs(row["delta"])) != "0.00" else ""
-    return {**judged, "sentence": _sentence(judged, more)}
+    return {**judged, "sentence": _sentence(judged, more, tried)}
 
 
 def _arm(keys: Mapping[int, str], clips: Mapping[str, pd.DataFrame], dataset: str) -> pd.DataFrame:
@@ -307,7 +309,7 @@ def _arm(keys: Mapping[int, str], clips: Mapping[str, pd.DataFrame], dataset: st
     )
 
 
-def _sentence(row: Mapping[str, Any], more: str) -> str:
+def _sentence(row: Mapping[str, Any], more: str, tried: int) -> str:
     points = f"{in_percent(abs(row['delta']))} points"
     span = f"95 % CI {in_percent(row['ci_low'], signed=True)} to {in_percent(row['ci_high'], signed=True)}"
     machines = row["machines_won"] + row["machines_lost"] + row["machines_tied"]
@@ -320,7 +322,16 @@ def _sentence(row: Mapping[str, Any], more: str) -> str:
             f"{who.format('against')}: no difference that these data can show "
             f"({in_percent(row['delta'], signed=True)} points, {span}, corrected p = {row['p_corrected']:.2f})"
         )
+        if row["ci_low"] * row["ci_high"] > 0:
+            found += f": the interval leaves out zero, but {_why_not(row, tried)}"
     return f"{'; '.join([found, *([more] if more else []), *_caveats(row)])}."
+
+
+def _why_not(row: Mapping[str, Any], tried: int) -> str:
+    """Say why a difference whose interval leaves out zero does not count as shown."""
+    if row["p_value"] < SURE:
+        return f"it is for one M alone and {tried} were tried"
+    return f"the paired test does not (p = {row['p_value']:.2f})"
 
 
 def _caveats(row: Mapping[str, Any]) -> list[str]:

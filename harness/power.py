@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -121,7 +122,9 @@ class SeedsNeeded:
         return f"no number of seeds would show {what}, because it takes more machines and clips"
 
 
-def seeds_needed(distance: float, vary: Variation, *, level: float = 0.95, power: float = POWER) -> SeedsNeeded:
+def seeds_needed(
+    distance: float, vary: Variation, *, level: float = 0.95, power: float = POWER, least: int = 2
+) -> SeedsNeeded:
     """Estimate how many seeds show a true difference of this size with this power.
 
     The smallest number n for which distance >= (t(1 - alpha / 2) + t(power)) * error(n), with the standard error and
@@ -133,14 +136,27 @@ def seeds_needed(distance: float, vary: Variation, *, level: float = 0.95, power
         vary: the variance components.
         level: 1 - alpha of the two-sided test or interval.
         power: share of such studies that would show it.
+        least: seeds without which the test cannot reject, however large the difference.
     """
     if not vary.known:
         return SeedsNeeded(None, possible=False, known=False)
-    for seeds in range(2, MOST_SEEDS + 1):
+    for seeds in range(max(2, least), MOST_SEEDS + 1):
         if _shows(distance, vary.spread(seeds), level=level, power=power):
             return SeedsNeeded(seeds, possible=True, known=True)
     possible = _shows(distance, vary.spread(ENDLESS_SEEDS), level=level, power=power)
     return SeedsNeeded(None, possible=possible, known=True)
+
+
+def seeds_to_reject(machines: int, *, level: float = 0.95) -> int:
+    """Return how many seeds flipping the signs of machine-seed pairs needs, to reject at all.
+
+    With n pairs its smallest two-sided p-value is 2 / 2^n; see `harness.significance.paired_test`.
+
+    Args:
+        machines: how many.
+        level: 1 - alpha of the test.
+    """
+    return math.ceil((1 - math.log2(1 - level)) / machines + ROUNDING)
 
 
 def _shows(distance: float, spread: Spread, *, level: float, power: float) -> bool:

@@ -80,6 +80,8 @@ def stretched_interval(
     if deviation <= ROUNDING:
         return around - half, around + half
     shape = (np.quantile(checked, _tails(level)) - checked.mean()) / (deviation * float(ndtri(0.5 + level / 2)))
+    if not shape[0] <= 0 <= shape[1]:  # nearly all samples are one value, and the few others have no shape
+        return around - half, around + half
     return around + half * float(shape[0]), around + half * float(shape[1])
 
 

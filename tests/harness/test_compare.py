@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from benchmarks.contract import DatasetPart, Protocol
 from harness.compare import compare, comparisons
 from harness.contract import HarnessError
+from harness.report import compare_columns, csv_table, text_table, written
 from harness.results import Results
 from tests.harness.recording import MACHINES, clips_of, open_tables, record
 
@@ -162,3 +165,36 @@ def test_one_machine_without_clips_is_refused(results: Results) -> None:
         record(results, m=m, clips=clips_of(["fan"]), with_clip_scores=False)
     with pytest.raises(HarnessError, match="without clip scores needs two machines with metrics, but has 1"):
         compare(results)
+
+
+def test_an_interval_without_zero_that_shows_nothing_says_why(results: Results) -> None:
+    """Five pairs cannot reject: the sentence names the test beside an interval that leaves out zero."""
+    record(results, m=1, seeds=[0], apart=0.5)
+    record(results, m=3, seeds=[0], apart=1.5, luck=50)
+    record(results, m=7, seeds=[0], apart=1.4, luck=80)
+    first = compare(results, resamples=100)[0]
+    assert (first["ci_low"] > 0, first["differs"]) == (True, False)
+    assert "the interval leaves out zero, but the paired test does not (p = 0.06)" in first["sentence"]
+
+
+def test_csv_has_a_column_a_machine_and_number(results: Results) -> None:
+    """What a comparison says of each machine stands in columns of its own, not as text of a structure."""
+    for m in (1, 3):
+        record(results, m=m, apart=m / 2)
+    rows = compare(results, resamples=100)
+    frame = pd.read_csv(io.StringIO(csv_table(rows)))
+    assert frame["machines.fan.delta"].tolist() == [rows[0]["machines"][1]["delta"]]
+    assert "{" not in csv_table(rows)
+
+
+def test_names_are_shown_as_they_are(results: Results) -> None:
+    """Brackets in names are no markup of the terminal, angle brackets no markup of a markdown viewer."""
+    name = "[/red]<b>x|y"
+    for m in (1, 3):
+        record(results, backbone=name, m=m)
+    rows = compare(results, resamples=100)
+    console = Console(file=io.StringIO(), width=200)
+    console.print(text_table("[/title]", compare_columns(rows), rows))
+    assert name in console.file.getvalue()
+    assert "[/title]" in console.file.getvalue()
+    assert "| [/red]&lt;b>x\\|y |" in written("markdown", compare_columns(rows), rows, {})

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.power import MOST_SEEDS, Variation, seeds_needed, variation, variation_apart
-from harness.significance import crossed_spread, spread_apart
+from harness.power import MOST_SEEDS, Variation, seeds_needed, seeds_to_reject, variation, variation_apart
+from harness.significance import crossed_spread, paired_test, spread_apart
 
 FINE = {"allow_nan": False, "allow_infinity": False}
 
@@ -22,6 +22,16 @@ def layout(*, machines: float, seeds: float, rest: float, shape: tuple[int, int]
         + random.normal(size=(1, columns)) * seeds**0.5
         + random.normal(size=shape) * rest**0.5
     )
+
+
+@pytest.mark.parametrize(("machines", "level"), [(1, 0.95), (2, 0.95), (7, 0.95), (1, 0.975), (5, 0.9875)])
+def test_no_fewer_seeds_are_named_than_the_sign_test_needs(machines: int, level: float) -> None:
+    """With as many seeds as named, flipping signs can reject; with one fewer it cannot, however large the gain."""
+    seeds = seeds_to_reject(machines, level=level)
+    assert paired_test(np.ones(machines * seeds)) < 1 - level
+    assert seeds == 1 or paired_test(np.ones(machines * (seeds - 1))) >= 1 - level
+    vary = Variation(machines, 0.0, 1e-9, 1e-9, known=True)
+    assert seeds_needed(0.5, vary, level=level, least=seeds).count == max(2, seeds)
 
 
 def test_components_are_found_again() -> None:

@@ -159,6 +159,13 @@ class TestIntervals:
         with pytest.raises(HarnessError, match="1 of 2 are not"):
             interval([0.0, np.nan])
 
+    def test_a_stretched_interval_holds_its_difference_whatever_the_samples(self) -> None:
+        """Samples that are nearly all one value have no shape: the interval is symmetric about the difference."""
+        samples = np.r_[np.zeros(990), np.full(10, 0.02)]
+        low, high = stretched_interval(samples, around=0.0, spread=Spread(0.001, 6))
+        assert low < 0 < high
+        assert -low == pytest.approx(high)
+
     def test_a_stretched_interval_keeps_shape_and_takes_width(self) -> None:
         """Skewed samples give a skewed interval of the width that the spread says for normal ones."""
         skewed = np.random.default_rng(0).exponential(size=20_000)
