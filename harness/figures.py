@@ -131,6 +131,55 @@ def quality_against_score(rows: Rows, measure: str = "purity") -> Figure:
     return figure
 
 
+def cost_against_score(rows: Rows) -> Figure:
+    """Draw the official score in percent over the seconds of a trial, on a logarithmic axis.
+
+    Args:
+        rows: of one board of the leaderboard.
+
+    Raises:
+        HarnessError: no row has both, or the rows are of several boards.
+    """
+    shown = [row for row in _one_board(rows) if row.get("seconds") and row["official_score"] is not None]
+    if not shown:
+        raise HarnessError("Cost against score needs rows with seconds and an official score, but there is none.")
+    figure, axes = _axes("seconds a trial", "official score, %")
+    axes.set_xscale("log")
+    _scatter(axes, shown, lambda row: row["seconds"] / 100, lambda row: row["official_score"])
+    axes.legend(fontsize=8)
+    return figure
+
+
+def compare_figure(rows: Rows) -> Figure:
+    """Draw what each M gains over M = 1 in points, with its 95 % interval around zero.
+
+    Args:
+        rows: of `harness.verbs.compare`.
+
+    Raises:
+        HarnessError: there is none.
+    """
+    if not rows:
+        raise HarnessError("A figure of comparisons needs one, but there is none.")
+    figure = Figure(figsize=(SIZE[0], 1.2 + 0.3 * len(rows)), layout="constrained")
+    axes = figure.add_subplot()
+    delta = 100 * np.array([row["delta"] for row in rows])
+    ends = 100 * np.array([[row["ci_low"], row["ci_high"]] for row in rows])  # (n, 2)
+    places = np.arange(len(rows))
+    axes.errorbar(delta, places, xerr=np.abs(ends - delta[:, None]).T, fmt="o", color=_colour(0), capsize=3)
+    axes.axvline(0, color=CHANCE, linestyle="--")
+    axes.set_yticks(places, [_compared_name(row) for row in rows], fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel("official score of M minus that of M = 1, points")
+    return figure
+
+
+def _compared_name(row: Mapping[str, Any]) -> str:
+    labels = "" if row["labels"] == "paper" else f", {row['labels']} labels"
+    numbers = "".join(f", K{n} = {row[f'k{n}']}" for n in (1, 2) if row[f"k{n}"] is not None)
+    return f"{row['backbone']}, M = {row['m']}{numbers}{labels}, {row['scorer']}, {row['dataset']}"
+
+
 def _one_board(rows: Rows) -> Rows:
     boards = sorted({f"{row['protocol']} ({row['data']})" for row in rows})
     if len(boards) > 1:

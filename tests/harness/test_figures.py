@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
+import pandas as pd
 import pytest
 
+from harness.compare import compare
 from harness.contract import HarnessError
 from harness.evidence import with_details
-from harness.figures import m_curve_figure, machine_heat_map, quality_against_score, source_against_target
+from harness.figures import (
+    compare_figure,
+    cost_against_score,
+    m_curve_figure,
+    machine_heat_map,
+    quality_against_score,
+    source_against_target,
+)
+from harness.frames import answer_frame, machines_frame
 from harness.leaderboard import leaderboard
 from harness.pictures import png
 from harness.recorder import Recorder
+from harness.selection import select
 from tests.harness.studies import MACHINES, record_study
 
 
@@ -38,6 +49,33 @@ def test_figures_show_what_the_rows_say(rows: list[dict[str, Any]]) -> None:
     quality = quality_against_score(rows, "recall_at_m")
     assert quality.axes[0].get_xlabel() == "recall at M of pseudo-labels, %"
     assert png(quality).startswith(b"\x89PNG")
+
+
+def test_comparisons_are_drawn_and_framed(recorder: Recorder) -> None:
+    """Comparisons and selections become frames and a figure with a point and an interval a comparison."""
+    record_study(recorder, m=(1, 3))
+    compared, selected = compare(recorder.results, resamples=100), select(recorder.results, resamples=100)
+    frame = answer_frame(compared)
+    assert (len(frame), frame["m"].dtype, "machines" in frame) == (len(compared), pd.Int64Dtype(), False)
+    assert frame["delta"].tolist() == [row["delta"] for row in compared]
+    by_machine = machines_frame(compared)
+    assert len(by_machine) == sum(len(row["machines"]) for row in compared)
+    assert {"backbone", "m", "machine", "delta", "ci_low"} <= set(by_machine.columns)
+    assert answer_frame(selected)["best.m"].tolist() == [row["best"]["m"] for row in selected]
+    assert machines_frame(selected)["m"].dtype == pd.Int64Dtype()
+    axes = compare_figure(compared).axes[0]
+    assert list(axes.containers[0][0].get_xdata()) == [100 * row["delta"] for row in compared]
+    assert "beats-small, M = 3, K1 = 15" in axes.get_yticklabels()[0].get_text()
+    with pytest.raises(HarnessError, match="needs one"):
+        compare_figure([])
+
+
+def test_cost_is_drawn(rows: list[dict[str, Any]]) -> None:
+    """The score is drawn over a trial's seconds, as they are, on a logarithmic axis."""
+    axes = cost_against_score(rows).axes[0]
+    drawn = sorted(float(x) for line in axes.lines for x in line.get_xdata())
+    assert drawn == pytest.approx(sorted(row["seconds"] for row in rows if row["seconds"]))
+    assert axes.get_xscale() == "log"
 
 
 def test_what_cannot_be_drawn_is_said(rows: list[dict[str, Any]]) -> None:
