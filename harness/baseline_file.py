@@ -81,7 +81,9 @@ def write_baseline(arm: RecordedArm, path: Path, *, code: str) -> None:
         beside.write_bytes(written)
         beside.replace(path)
     except OSError as error:
-        raise HarnessError(f"A baseline must be written to a place that takes it, but {path}: {error}.") from error
+        raise HarnessError(
+            f"A baseline must be written to a place that takes it, but {path}: {error.strerror}."
+        ) from error
 
 
 def read_baseline(path: Path) -> RecordedArm:
@@ -117,7 +119,11 @@ def _loaded(path: Path) -> Any:
         return json.loads(gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw)
     except FileNotFoundError as error:
         raise HarnessError(f"A baseline must be a file that exists, but there is no {path}.") from error
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except gzip.BadGzipFile as error:
+        raise HarnessError(f"{path} must be a whole baseline, but its compression is damaged: {error}.") from error
+    except OSError as error:
+        raise HarnessError(f"{path} must be a file that can be read, but it cannot: {error.strerror}.") from error
+    except (EOFError, zlib.error, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise HarnessError(
             f"{path} must be a whole baseline written by `asdbench baseline export`, but it cannot be read: {error}."
         ) from error

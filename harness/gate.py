@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 def select(*, places: Places | None = None, **chosen: Any) -> list[dict[str, Any]]:
     """Choose M, K1 and K2 on some machines and report on the others; see `harness.selection.select`."""
     from harness.selection import select as chosen_elsewhere
-    from harness.verbs import open_results
+    from harness.verbs import open_results, with_canonical_scorer
 
     with open_results(places or find_places()) as results:
-        return chosen_elsewhere(results, **chosen)
+        return chosen_elsewhere(results, **with_canonical_scorer(chosen))
 
 
 def regress(
@@ -50,8 +50,10 @@ def regress(
     """
     from harness.junit import error_case, verdict_cases, write_junit
     from harness.regression import regress as judged
+    from harness.verbs import with_canonical_scorer
 
     try:
+        scorer = with_canonical_scorer({"scorer": scorer})["scorer"]
         before, now = _arms(baseline, candidate, scorer=scorer, places=places or find_places())
         document = judged(before, now, margin=margin, resamples=resamples, seed=seed)
     except ValueError as error:
@@ -79,10 +81,10 @@ def baseline_export(
     """
     from harness.baseline_file import write_baseline
     from harness.baselines import find_arm
-    from harness.verbs import open_results
+    from harness.verbs import open_results, with_canonical_scorer
 
     with open_results(places or find_places()) as results:
-        arm = find_arm(results, reference, scorer=scorer)
+        arm = find_arm(results, reference, **with_canonical_scorer({"scorer": scorer}))
     write_baseline(arm, out, code=code_revision())
     return {
         "file": str(out),

@@ -62,7 +62,9 @@ def write_junit(suite: Xml.Element, path: Path) -> None:
         beside.write_bytes(Xml.tostring(suite, encoding="utf-8", xml_declaration=True))
         beside.replace(path)
     except OSError as error:
-        raise HarnessError(f"A JUnit file must be written to a place that takes it, but {path}: {error}.") from error
+        raise HarnessError(
+            f"A JUnit file must be written to a place that takes it, but {path}: {error.strerror}."
+        ) from error
 
 
 def _suite(cases: Sequence[Xml.Element]) -> Xml.Element:

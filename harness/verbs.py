@@ -352,7 +352,7 @@ def leaderboard(*, places: Places | None = None, references: bool = True, **chos
     from harness.references import with_references
 
     with open_results(places or find_places()) as results:
-        rows = rank(results, **_with_canonical_scorer(chosen))
+        rows = rank(results, **with_canonical_scorer(chosen))
         if not references:
             return rows
         return with_references(rows, results, backbone=chosen.get("backbone"), machine=chosen.get("machine"))
@@ -376,10 +376,10 @@ def compare(*, places: Places | None = None, **chosen: Any) -> list[dict[str, An
     from harness.compare import compare as paired
 
     with open_results(places or find_places()) as results:
-        return paired(results, **_with_canonical_scorer(chosen))
+        return paired(results, **with_canonical_scorer(chosen))
 
 
-def _with_canonical_scorer(chosen: Mapping[str, Any]) -> dict[str, Any]:
+def with_canonical_scorer(chosen: Mapping[str, Any]) -> dict[str, Any]:
     """Return a question whose scorer is written as results carry it; a bare name may be one without a plugin here."""
     from harness.scorer_choice import parse_scorer
 
@@ -446,7 +446,7 @@ def report(out: Path, *, log: bool = True, places: Places | None = None, **chose
             from harness.tracking import Tracker
 
             tracker = Tracker(places.tracking, code=code_revision())
-        return write(results, out, tracking=places.tracking, tracker=tracker, **chosen)
+        return write(results, out, tracking=places.tracking, tracker=tracker, **with_canonical_scorer(chosen))
 
 
 @contextmanager
