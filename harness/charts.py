@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 
 # small, so that letters stay legible where a phone shows the whole width in 330 px
 WIDTH, HEIGHT = 420, 300
-LEFT, RIGHT, TOP, BOTTOM = 50, 14, 14, 44
+LEFT, RIGHT, TOP, BOTTOM = 56, 14, 14, 44
 TICKS = 6
 SERIES = 6  # colours and shapes that stay apart
 DODGE = 3.5  # between series at the same place
@@ -106,13 +106,19 @@ def line_chart(
     y = Scale(*_padded(min(values), max(values)), HEIGHT - BOTTOM, TOP)
     labels = {"x_label": x_label, "y_label": y_label}
     drawn = [*_frame(x, y, x_ticks=_apart(xs, x), y_ticks=ticks(y.low, y.high), **labels)]
-    for level, text, series in levels:
-        drawn += _level(y.at(level), text, series)
+    drawn += [_level(y.at(level), series) for level, _, series in levels]
     for place, line in enumerate(lines):
         shift = DODGE * (place - (len(lines) - 1) / 2)
         path = " ".join(f"{x.at(p.x) + shift:.1f},{y.at(p.y):.1f}" for p in line)
         drawn.append(element("polyline", points=path, cls=f"line s{line[0].series}"))
         drawn += [_mark(p, x.at(p.x) + shift, y) for p in line]
+    # above all lines, between the first two places of the axis, where no whisker stands
+    middle = (x.at(xs[0]) + x.at(xs[1])) / 2 if len(xs) > 1 else x.end - TEXT_WIDTH
+    drawn += [
+        element("text", text, x=middle, y=y.at(level) - 4, cls="note", text_anchor="middle")
+        for level, text, _ in levels
+        if text
+    ]
     return _chart(drawn, name=name, title=title, description=description)
 
 
@@ -229,12 +235,9 @@ def _frame(
     return drawn
 
 
-def _level(at: float, text: str, series: int | None) -> list[Markup]:
+def _level(at: float, series: int | None) -> Markup:
     colour = "" if series is None else f" s{series}"
-    line = element("line", x1=LEFT, x2=WIDTH - RIGHT, y1=at, y2=at, cls=f"level{colour}")
-    if not text:
-        return [line]
-    return [line, element("text", text, x=WIDTH - RIGHT, y=at - 4, cls="note", text_anchor="end")]
+    return element("line", x1=LEFT, x2=WIDTH - RIGHT, y1=at, y2=at, cls=f"level{colour}")
 
 
 def _mark(point: Point, x: float, y: Scale) -> Markup:

@@ -76,7 +76,8 @@ def m_curve(rows: Rows, *, place: int) -> Drawn | None:
     more = f" {len(families) - len(shown)} more backbones are in the table alone." if len(families) > LINES else ""
     return Drawn(
         "Official score over M",
-        f"Points are means over seeds, bars {'95 % intervals' if own else 'a standard deviation over seeds'}.{more}",
+        f"Points are means over seeds, bars {'their 95 % intervals' if own else 'a standard deviation over seeds'}; "
+        f"whether two M differ is for the table of differences, which pairs them.{more}",
         charts.line_chart(
             lines, name=f"curve{place}", title="Official score over M",
             x_label="M, attributes joined in a pseudo-label", y_label="official score, %", levels=levels,

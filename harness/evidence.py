@@ -68,6 +68,7 @@ class Evidence:
         more_boards: how many are not shown.
         study: the recorded study's name, key, run, date and resolved configuration; None without --study.
         resamples: of the comparisons' bootstrap.
+        experiment: MLflow's, that holds the runs; None where its tables are not beside the results.
     """
 
     chosen: Mapping[str, str | None]
@@ -75,6 +76,7 @@ class Evidence:
     more_boards: int
     study: dict[str, Any] | None
     resamples: int
+    experiment: str | None = None
 
 
 def gather(
@@ -115,12 +117,14 @@ def gather(
         )
         for name in names[:BOARDS]
     ]  # fmt: skip
+    runs = [trial["run_id"] for board in boards for trial in board.trials[:1]]
     return Evidence(
         chosen=chosen,
         boards=boards,
         more_boards=max(0, len(names) - BOARDS),
         study=_study(find_study(results, study)) if study else None,
         resamples=resamples,
+        experiment=results.experiment_of(runs[0]) if runs else None,
     )
 
 

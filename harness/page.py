@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from harness import drawings, sheets
+from harness.compare import called
 from harness.contract import HarnessError
 from harness.credentials import shown
 from harness.evidence import Board, Evidence, gather
@@ -29,6 +31,10 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).parent / "templates"
 ARTIFACT = "report.html"
+LOCAL = "http://127.0.0.1:5000"  # where `mlflow ui` serves unless it is told otherwise
+TICKED = re.compile(r"`([^`]+)`")
+DEMO = "demo"
+NAMED = 3  # comparisons that the answer names
 VERSIONS = ("asdbench", "torch", "numpy", "scikit-learn", "ray", "optuna", "mlflow")
 COMMIT = re.compile(r"[0-9a-f]{40}(\+changes)?")
 
@@ -106,6 +112,7 @@ def render(
     """
     templates = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
     style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
+    templates.filters["code"] = _with_code
     boards = [_board(board, place, evidence) for place, board in enumerate(evidence.boards, start=1)]
     title = "Does Top-M pseudo-labeling beat Top-1?"
     return templates.get_template("report.html.j2").render(
@@ -134,6 +141,7 @@ def _board(board: Board, place: int, evidence: Evidence) -> dict[str, Any]:
         "place": f"board{place}",
         "heading": f"Protocol {board.protocol}" if len(_protocols(evidence)) > 1 else "What is behind it",
         "data": board.data,
+        "headline": _headline(board.compared),
         "lead": _lead(rows),
         "answers": [answer for answer, first in answers if first],
         "more_answers": [answer for answer, first in answers if not first],
@@ -169,6 +177,32 @@ def _answers(compared: Sequence[Mapping[str, Any]]) -> list[tuple[dict[str, str]
 
 def _family(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(row[name] for name in ("backbone", "k1", "k2", "fusion", "labels", "scorer", "dataset"))
+
+
+def _headline(compared: Sequence[Mapping[str, Any]]) -> str:
+    """Answer the page's question in one sentence; empty where nothing could be compared."""
+    if not compared:
+        return ""
+    found: dict[str, list[str]] = {}
+    for row in compared:
+        found.setdefault(sheets.verdict(row)[0], []).append(f"M = {row['m']} for {called(row)} on {row['dataset']}")
+    still = len(found.pop("open", ()))
+    if not found and still == 1:
+        return "Not that these data can show: the one comparison of Top-M with Top-1 shows no difference."
+    if not found:
+        return f"Not that these data can show: none of {still} comparisons of Top-M with Top-1 shows a difference."
+    said = [
+        f"Top-M {verb} Top-1 in {len(found[cls])} of {len(compared)} comparisons ({_few(found[cls])})"
+        for cls, verb in (("better", "beats"), ("worse", "loses to"))
+        if cls in found
+    ]
+    rest = ["the other shows no difference" if still == 1 else f"the other {still} show no difference"] if still else []
+    return "; ".join([*said, *rest]) + "."
+
+
+def _few(names: Sequence[str]) -> str:
+    once = list(dict.fromkeys(names))
+    return ", ".join(once[:NAMED]) + (f" and {len(once) - NAMED} more" if len(once) > NAMED else "")
 
 
 def _lead(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -212,14 +246,24 @@ def _contents(boards: Sequence[Mapping[str, Any]], evidence: Evidence) -> list[t
 
 
 def _runs(evidence: Evidence, tracking: str, tracker: Tracker | None) -> dict[str, Any]:
-    def address(run_id: str | None) -> str | None:
-        return tracker.address(run_id) if tracker is not None and run_id else None
-
     server = tracking.startswith(("http://", "https://"))
+
+    def address(run_id: str | None) -> str | None:
+        if not run_id:
+            return None
+        if tracking and not server and evidence.experiment is not None:
+            return f"{LOCAL}/#/experiments/{evidence.experiment}/runs/{run_id}"
+        return tracker.address(run_id) if tracker is not None else None
+
     more = sum(board.more_trials for board in evidence.boards)
     said = (
         "Each run holds a trial's curves, clip scores, pseudo-labels and pictures."
-        + ("" if server or not tracking else " This database is shown by MLflow's own pages, with the run ids below:")
+        + (
+            ""
+            if server or not tracking
+            else " This database is shown by MLflow's own pages: while this command runs, "
+            f"on the machine that holds it, the links below lead there ({LOCAL})."
+        )
         + (f" {more:,} more trials are recorded than are listed here." if more else "")
     )
     study_run = evidence.study["run_id"] if evidence.study else None
@@ -280,7 +324,8 @@ def _commands(evidence: Evidence) -> str:
         ships = (files("benchmarks") / "studies" / f"{name}.toml").is_file()
         file = name if ships else shlex.quote(f"{name}.toml")
         lines += [] if ships else [f"# {file}: a study file with the configuration above"]
-        lines.append(f"asdbench study run {file} --data ROOT")
+        # the demonstration's recordings are generated; whatever others ran on has to be there
+        lines.append("asdbench demo" if name == DEMO else f"asdbench study run {file} --data ROOT")
     chosen = " ".join(f"--{what} {shlex.quote(name)}" for what, name in evidence.chosen.items() if name)
     chosen = f" {chosen}" if chosen else ""
     lines += [
@@ -289,6 +334,14 @@ def _commands(evidence: Evidence) -> str:
         f"asdbench report --out report.html{chosen}",
     ]
     return "\n".join(lines)
+
+
+def _with_code(text: str) -> Markup:
+    """Escape a sentence, and set what stands between backticks as code."""
+    parts = TICKED.split(text)  # what stands between backticks has the odd places
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if place % 2 else escape(part) for place, part in enumerate(parts)
+    )
 
 
 def _edited(code: str) -> str:

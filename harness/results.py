@@ -461,6 +461,14 @@ class Results:
             query = query.join(trials).where(trials.c.key.in_(_keys_of(study_key)))
         return self._tuples(query)
 
+    def experiment_of(self, run_id: str) -> str | None:
+        """Return MLflow's experiment that holds a run; None where MLflow's tables are elsewhere."""
+        runs = sa.table("runs", sa.column("run_uuid"), sa.column("experiment_id"))
+        if not sa.inspect(self.engine).has_table(runs.name):
+            return None
+        found = self._rows(sa.select(runs.c.experiment_id).where(runs.c.run_uuid == run_id))
+        return str(found[0][0]) if found else None
+
     def test_set(self, test_data: str) -> pd.DataFrame | None:
         """Return the clips of a fingerprint of test recordings, with TEST_COLUMNS; None where none are recorded."""
         query = sa.select(test_clips.c.content).where(test_clips.c.test_data == test_data)

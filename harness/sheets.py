@@ -25,8 +25,11 @@ from harness.verdicts import select_columns
 
 LEVELS = 9  # shades of the heat map
 CHANCE = 0.5
+PAPER = {"fusion": "composite", "labels": "paper"}  # what a comparison need not say
 # headings of which less is better, or first
-RISING = ("#", "tier", "p", "p corrected", "s/trial", "peak MB", "seconds")
+RISING = ("#", "tier", "p", "p corrected", "s/trial", "MiB", "peak MiB", "seconds")
+DRAWN = "around zero"
+STAGE = " s"  # ends the heading of a stage's seconds
 
 
 @dataclass(frozen=True)
@@ -105,11 +108,11 @@ def compared(board: Board, *, place: int, resamples: int) -> list[Sheet]:
     if not rows:
         return []
     span = max(abs(value) for row in rows for value in (row["ci_low"], row["ci_high"], row["delta"])) or 1.0
-    drawn: tuple[Heading, Filled] = (
-        Heading("interval around zero", right=False, rising=False),
-        lambda row: Cell(charts.interval(row["delta"], row["ci_low"], row["ci_high"], span=span)),
-    )
-    columns = compare_columns(rows)
+
+    def drawn(row: Mapping[str, Any]) -> Cell:
+        return Cell(charts.interval(row["delta"], row["ci_low"], row["ci_high"], span=span))
+
+    columns = [column for column in compare_columns(rows) if not _same_as_paper(column, rows)]
     return [
         _sheet(
             f"compared{place}", columns, rows, heading="Top-M against Top-1",
@@ -117,7 +120,7 @@ def compared(board: Board, *, place: int, resamples: int) -> list[Sheet]:
             said=f"Points of percent. 95 % intervals from {resamples:,} resamples of clips, machines and seeds; "
             f"p-values corrected for the number of M tried (Holm). The drawn axis reaches "
             f"{in_percent(span)} points to either side of zero.",
-            extra=[drawn],
+            extra=[(Heading(DRAWN, right=False, rising=False), drawn)], extra_after="95 % interval",
         )
     ]  # fmt: skip
 
@@ -224,19 +227,19 @@ def cost(board: Board, *, place: int) -> list[Sheet]:
     stages = list(dict.fromkeys(stage for row in rows for stage in row["stages"]))
 
     def seconds(stage: str) -> Column:
-        return Column(f"{stage} s", lambda row: _seconds(row["stages"].get(stage)), right=True)
+        return Column(f"{stage}{STAGE}", lambda row: _seconds(row["stages"].get(stage)), right=True)
 
     columns = [
         Column("row", row_name),
         Column("seconds", lambda row: _seconds(row["seconds"]), right=True),
         *(seconds(stage) for stage in stages),
-        count("peak_mb", "peak MB"),
+        count("peak_mb", "peak MiB"),
         percent("official_score", "official %"),
     ]
     return [
         _sheet(
             f"cost{place}", columns, rows, heading="Cost", title="Seconds and memory of a trial.",
-            said="Means over seeds; peak MB is the highest resident memory of any stage. Times are those of the "
+            said="Means over seeds; peak MiB is the highest resident memory of any stage. Times are those of the "
             "machine that ran a trial: with several trials at once they include what the others took.",
             named="row",
         )
@@ -272,7 +275,7 @@ def runs(board: Board, *, place: int, address: Callable[[str | None], str | None
     return _sheet(
         f"runs{place}", columns, board.trials, heading="Trials", title=f"Trials of {board.protocol} and their runs.",
         said=f"In the leaderboard's order; times are UTC.{more}", named="trial",
-        extra=[(Heading("MLflow run", right=False, rising=False), linked)],
+        extra=[(Heading("MLflow run", right=False, rising=False), linked)], extra_after="seed",
     )  # fmt: skip
 
 
@@ -288,12 +291,15 @@ def _sheet(
     note: str = "",
     special: Mapping[str, Filled] | None = None,
     extra: Sequence[tuple[Heading, Filled]] = (),
+    extra_after: str = "",
 ) -> Sheet:
     special = special or {}
+    names = [column.heading for column in columns]
+    at = names.index(extra_after) + 1 if extra_after else len(columns)
     fills: list[Filled] = [special.get(column.heading, _filled(column)) for column in columns]
-    fills += [fill for _, fill in extra]
-    headings = [Heading(column.heading, column.right, column.heading in RISING) for column in columns]
-    headings += [each for each, _ in extra]
+    fills[at:at] = [fill for _, fill in extra]
+    headings = [Heading(column.heading, column.right, _rises(column.heading)) for column in columns]
+    headings[at:at] = [each for each, _ in extra]
     return Sheet(
         name=name,
         heading=heading,
@@ -304,9 +310,18 @@ def _sheet(
             Line([fill(row) for fill in fills], reference=row.get("kind", "trial") not in ("trial", "external"))
             for row in rows
         ],
-        named=next((at for at, column in enumerate(columns) if column.heading == named), 0),
+        named=names.index(named) if named in names else 0,
         note=note,
     )
+
+
+def _rises(heading: str) -> bool:
+    return heading in RISING or heading.endswith(STAGE)
+
+
+def _same_as_paper(column: Column, rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Tell whether a column says in every row what goes without saying."""
+    return column.heading in PAPER and all(row[column.heading] == PAPER[column.heading] for row in rows)
 
 
 def _filled(column: Column) -> Filled:

@@ -17,7 +17,7 @@ import pytest
 from harness import charts, verbs
 from harness.contract import HarnessError
 from harness.evidence import Evidence, curve_families, gather
-from harness.page import render, report
+from harness.page import _headline, _with_code, render, report
 from harness.recorder import Recorder
 from harness.stores import Places
 from tests.harness.conftest import make_result, make_spec
@@ -88,6 +88,40 @@ def test_page_answers_first(made: tuple[Evidence, str]) -> None:
     assert len(board.trials) == 17
     assert "git checkout " + "a" * 40 in outline.text
     assert "asdbench study run made-up.toml --data ROOT" in outline.text
+
+
+def test_the_question_is_answered_in_the_first_sentence(made: tuple[Evidence, str]) -> None:
+    """Before all else stands how many comparisons Top-M won and lost, and of which backbone, or that none shows."""
+    board = made[0].boards[0]
+    outline = Outline(made[1])
+    better = [row for row in board.compared if row["differs"] and row["delta"] > 0]
+    assert f"Top-M beats Top-1 in {len(better)} of 4 comparisons (M = 3 for beats-small on dcase2023" in outline.text
+    open_ones = [row for row in board.compared if not row["differs"]]
+    assert _headline(open_ones[:2]) == (
+        "Not that these data can show: none of 2 comparisons of Top-M with Top-1 shows a difference."
+    )
+    assert _headline(open_ones[:1]).startswith("Not that these data can show: the one comparison")
+    worse = [{**better[0], "delta": -0.1, "ci_low": -0.2, "ci_high": -0.05, "m": m} for m in (3, 5, 7, 9)]
+    assert _headline([*worse, open_ones[0]]) == (
+        "Top-M loses to Top-1 in 4 of 5 comparisons (M = 3 for beats-small on dcase2023, M = 5 for beats-small on "
+        "dcase2023, M = 7 for beats-small on dcase2023 and 1 more); the other shows no difference."
+    )
+
+
+def test_commands_in_sentences_are_code(made: tuple[Evidence, str]) -> None:
+    """What a note puts between backticks is set as code, and a name between them is still escaped."""
+    assert "<code>asdbench select</code>" in made[1]
+    assert "`" not in Outline(made[1]).text
+    assert _with_code("<b> `<i>` c") == "&lt;b&gt; <code>&lt;i&gt;</code> c"
+
+
+def test_runs_of_a_local_database_are_linked_to_its_pages(made: tuple[Evidence, str]) -> None:
+    """Every run leads to where the command beside it serves MLflow's pages."""
+    evidence, page = made
+    links = {attributes["href"] for _, attributes in Outline(page).all("a")}
+    start = f"http://127.0.0.1:5000/#/experiments/{evidence.experiment}/runs"
+    assert {f"{start}/{trial['run_id']}" for trial in evidence.boards[0].trials} <= links
+    assert "mlflow ui --backend-store-uri sqlite:///" in Outline(page).text
 
 
 def test_page_is_well_formed_and_accessible(made: tuple[Evidence, str]) -> None:

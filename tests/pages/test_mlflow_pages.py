@@ -97,6 +97,7 @@ def test_tracking_address_opens_the_run(browser: Browser, server: str, recorded:
     from harness.tracking import Tracker
 
     run_id = recorded.results.trial_scores()["run_id"].iloc[0]
+    assert recorded.results.experiment_of(run_id) == recorded.tracker.experiment  # what the report of a database links
     address = Tracker(server, code="test").address(run_id)
     assert address is not None
     browser.open(address, width=1600)
