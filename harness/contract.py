@@ -247,7 +247,7 @@ class Failure:
     Attributes:
         reason: one sentence.
         trace: the traceback, for the run's artifact.
-        again: whether another try may help; a trial's own error does not go away by itself.
+        again: whether another try may help; what was refused in a sentence of ours is refused again.
     """
 
     reason: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule
@@ -64,7 +65,8 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]  # ray ships no types
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Say why the worker died."""
-        self.on_death(trial.trial_id, str(trial.get_error() or ""))
+        said = Path(trial.error_file or "")  # trial.get_error() reads where Tune copies it to, later
+        self.on_death(trial.trial_id, said.read_text(errors="replace") if said.is_file() else "")
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave nothing in a snapshot that nobody restores."""

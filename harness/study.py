@@ -87,7 +87,7 @@ class CellSearcher(Searcher):  # type: ignore[misc]  # ray ships no types
             if answer is not None:
                 self.cells.end(key, answer)
             elif error:
-                self.cells.end(key, Failure(reason_of_death(death), again=True))
+                self.cells.end(key, Failure(reason_of_death(death), trace=death, again=True))
             elif result is not None and SIGNAL in result:
                 self.cells.prune(key, f"after epoch {result[EPOCH]} at {result[SIGNAL]:.3f} of guessing's loss")
             else:

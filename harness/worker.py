@@ -79,7 +79,12 @@ def answer_trial(spec: TrialSpec, desk: Desk, report: Report) -> TrialResult | F
         check_place(desk.place)
         return run_trial(spec, open_recordings(desk.place), Cache(desk.cache), on_epoch=on_epoch)
     except Exception as error:  # noqa: BLE001 - one trial's failure is recorded and never ends the study
-        return Failure(reason=reason_of(error), trace=traceback.format_exc())
+        return Failure(reason=reason_of(error), trace=traceback.format_exc(), again=may_go_away(error))
+
+
+def may_go_away(error: Exception) -> bool:
+    """Tell whether another try may help: neither where a sentence refused it, nor where one clip is too much."""
+    return not isinstance(error, ValueError) and not _of_memory(error)
 
 
 def check_place(place: Path) -> None:
@@ -99,6 +104,10 @@ def reason_of(error: Exception) -> str:
     """Say in one line why a trial failed, and what helps where memory did not suffice."""
     said = str(error).strip().splitlines()
     reason = said[0] if said else type(error).__name__
-    if isinstance(error, (RuntimeError, MemoryError)) and ran_out_of_memory(error):
+    if _of_memory(error):
         return f"Memory did not suffice ({type(error).__name__}: {reason.rstrip('.')}); {MEMORY_REMEDY}."
     return reason if isinstance(error, ValueError) else f"{type(error).__name__}: {reason}"
+
+
+def _of_memory(error: Exception) -> bool:
+    return isinstance(error, (RuntimeError, MemoryError)) and ran_out_of_memory(error)

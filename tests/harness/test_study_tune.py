@@ -20,7 +20,7 @@ from harness.pruning import SIGNAL, epoch_result
 from harness.pruning import signal as training_signal
 from harness.recorder import Recorder
 from harness.stores import Places
-from harness.worker import reason_of
+from harness.worker import may_go_away, reason_of
 from tests.harness.conftest import make_result
 from tests.harness.test_cells import RECORDINGS, runs, states, study
 
@@ -96,6 +96,12 @@ def pruned_labels(places: Places) -> set[str]:
     return {str(each.info.run_name) for each in found}
 
 
+def failed_runs(recorder: Recorder) -> list[Any]:
+    """The runs that ended as failed."""
+    tracker = recorder.tracker
+    return list(tracker.client.search_runs([tracker.experiment], "attributes.status = 'FAILED'"))
+
+
 @pytest.mark.parametrize("name", ["asha", pytest.param("median", marks=pytest.mark.slow)])
 def test_the_test_set_prunes_nothing(
     ray_here: None, places: Places, recorder: Recorder, tmp_path: Path, name: str
@@ -125,7 +131,9 @@ def test_the_test_set_prunes_nothing(
 
 
 @pytest.mark.slow
-def test_a_trial_that_takes_too_much_is_one_trials_failure(ray_here: None, places: Places, recorder: Recorder) -> None:
+def test_a_trial_that_takes_too_much_is_one_trials_failure(
+    ray_here: None, places: Places, recorder: Recorder, tmp_path: Path
+) -> None:
     """Too long, too large and killed: each is recorded with its own reason, and the others finish."""
     file = study(level=False, seeds=[0], space={"backbone": ["tiny"], "m": [1, 3, 5, 7, 10]}, resources={"retries": 1})
     outcome = run(places, recorder, file, misbehave)
@@ -135,6 +143,9 @@ def test_a_trial_that_takes_too_much_is_one_trials_failure(ray_here: None, place
     assert "more than the 0.01 that a trial may take" in reasons["M=5"]
     assert "its worker process died" in reasons["M=7"]
     assert runs(places) == {"FINISHED": 2, "FAILED": 3, "KILLED": 1}
+    client = recorder.tracker.client
+    (dead,) = [run for run in failed_runs(recorder) if "M=7" in run.info.run_name]
+    assert "actor died" in Path(client.download_artifacts(dead.info.run_id, "traceback.txt", tmp_path)).read_text()
 
 
 def test_signal_is_a_share_of_guessing() -> None:
@@ -208,3 +219,18 @@ def test_what_no_node_has_fails_in_words() -> None:
     with pytest.raises(ValueError, match=r"asks for 1 CPU and 1 GPU, but no node"):
         find_room([{"CPU": 2}], cpus=1, gpus=1)
     assert (gpu_share("auto", [{"CPU": 2}]), gpu_share("auto", [{"GPU": 2}]), gpu_share(0.5, [])) == (0, 1, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        (ValueError("m must be 1."), False),
+        (MemoryError(), False),
+        (RuntimeError("CUDA out of memory"), False),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), True),
+        (OSError("Stale file handle"), True),
+    ],
+)
+def test_what_is_tried_again(error: Exception, again: bool) -> None:
+    """An unexpected error is worth another try; a refusal in a sentence and a want of memory are not."""
+    assert may_go_away(error) is again
