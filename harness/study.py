@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from typing import Any
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")  # a lost trial is a line of ours, its traceback an artifact
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C is the driver's to answer
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "86400")  # nothing is ever restored from Tune's own snapshots
 
@@ -39,6 +41,8 @@ from harness.recordings import Recordings
 from harness.session import study_session
 from harness.stores import Places
 from harness.worker import Desk, work
+
+logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # at the end it names lost trials by its own ids
 
 RECENT = 256  # Tune's newest trials, among which are all that it has not begun yet
 WITHOUT_ANSWER = "its function ended without an answer"

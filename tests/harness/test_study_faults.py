@@ -95,7 +95,10 @@ def test_worker_killed(root: Path, tmp_path: Path, undisturbed: dict[str, float]
     workers[0].kill()
     assert process.wait(MOST_SECONDS) == 0, (tmp_path / "log.txt").read_text()
     assert_whole(tmp_path, undisturbed)
-    assert "trying again" in (tmp_path / "log.txt").read_text()
+    said = (tmp_path / "log.txt").read_text()
+    assert "its worker process died" in said
+    assert "trying again" in said
+    assert "Traceback" not in said
 
 
 def test_interrupted(root: Path, tmp_path: Path, undisturbed: dict[str, float]) -> None:
