@@ -206,7 +206,8 @@ def _top(kinds: NDArray[np.str_], top: int | None) -> Places:
 def _arms(cells: Cells, order: Places, score: Floats, h_means: Floats) -> list[Arm | None]:
     """Return rows in their order, as tiers compare them; None for one without a score."""
     parts = parts_of_score(h_means)
-    return [Arm(*cells.by_seed(at, parts)) if np.isfinite(score[at]) else None for at in order]
+    by_seed = cells.by_seed(parts)
+    return [Arm(*by_seed[at]) if np.isfinite(score[at]) else None for at in order.tolist()]
 
 
 def _identity(first: Mapping[str, Any]) -> Row:
