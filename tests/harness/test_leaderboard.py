@@ -177,6 +177,14 @@ def test_seeds_are_averaged_with_their_spread(results: Results) -> None:
     assert not one["chosen_on_test"]
 
 
+def test_an_interval_stays_where_a_score_can_be(results: Results) -> None:
+    """Two seeds far apart leave everything open, from 0 to 1 and no further."""
+    for seed, value in enumerate((0.3, 0.9)):
+        put(results, make_spec(seed=seed), flat(value))
+    (row,) = leaderboard(results)
+    assert (row["ci_low"], row["ci_high"]) == (0.0, 1.0)
+
+
 def test_ranking_by_one_machine(results: Results) -> None:
     """`machine` ranks by that machine type, and the official score stays what it is; a wrong name gets the nearest."""
     put(results, make_spec(m=1), {"fan": (0.9,) * 3, "ToyCar": (0.5,) * 3})
