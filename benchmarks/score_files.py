@@ -15,6 +15,7 @@ import pandas as pd
 from benchmarks.clips import COLUMNS, did_you_mean, make_clips
 from benchmarks.contract import BenchmarkError, Dataset, Domain, Part
 from benchmarks.names import DOMAINS, ClipName, parse_name
+from benchmarks.official_counts import other_counts, other_years_attributes
 from benchmarks.truth import add_ground_truth, delivered_names, listed_clips
 
 # The challenge's names, and the baseline's long ones: anomaly_score_DCASE2023T2fan_section_00_test_seed13711_id(0_).csv
@@ -56,11 +57,13 @@ class ScoredFolder:
         clips: a clip table with a column `score`, sorted by id; `path` is that of the score file.
         part: of the year that all of them are of.
         absent: (machine type, section) of that part that no file scores.
+        notes: what looks odd but may be meant, a sentence each.
     """
 
     clips: pd.DataFrame
     part: Part
     absent: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...] = ()
 
 
 def read_scores(
@@ -98,7 +101,8 @@ def read_scores(
     scored = {(file.machine, file.section) for file in files}
     units = dataset.sections[files[0].part].items()
     absent = tuple((machine, one) for machine, sections in units for one in sections if (machine, one) not in scored)
-    return ScoredFolder(table, files[0].part, absent)
+    notes = _development_notes(table, dataset, ground_truth) if files[0].part == "dev" else ()
+    return ScoredFolder(table, files[0].part, absent, notes)
 
 
 def _score_files(folder: Path, dataset: Dataset) -> list[ScoreFile]:
@@ -132,6 +136,12 @@ def _read_file_name(path: Path, dataset: Dataset) -> ScoreFile:
         raise BenchmarkError(
             f"score files of {dataset.name} hold both domains, but {path.name} is of the {domain} domain, as those of "
             "dcase2021 are; name the right year."
+        )
+    # the baseline, which says its year, writes both domains of 2021 into one file
+    if domain is None and not match["year"] and len(dataset.test_folders) > 1:
+        raise BenchmarkError(
+            f"score files of {dataset.name} are of one domain each, {machine}_section_{section}_source_test and "
+            f"_target_test, but {path.name} names none, as those of later years; name the right year."
         )
     for part in SCORED_PARTS:
         if section in dataset.sections[part].get(machine, ()):
@@ -203,16 +213,16 @@ def _is_heading(cells: Sequence[str], dataset: Dataset) -> bool:
         float(cells[1])
     except ValueError:
         stem, _ = _stem_and_folders(cells[0])
-        return not cells[0].lower().endswith(".wav") and not _follows_rule(stem, dataset)
+        return not cells[0].lower().endswith(".wav") and _name(stem, dataset) is None
     return False
 
 
-def _follows_rule(stem: str, dataset: Dataset) -> bool:
+def _name(stem: str, dataset: Dataset) -> ClipName | None:
+    """Return what a name says; None where it is no clip's."""
     try:
-        parse_name(stem, with_ids=not dataset.has_domains)
+        return parse_name(stem, with_ids=not dataset.has_domains)
     except BenchmarkError:
-        return False
-    return True
+        return None
 
 
 def _clip_name(cell: str, file: ScoreFile, dataset: Dataset) -> tuple[str, ClipName]:
@@ -246,7 +256,7 @@ def _stem_and_folders(cell: str) -> tuple[str, list[str]]:
 def _number(text: str) -> float:
     """Return the number that a cell holds, NaN where it holds none."""
     try:
-        return float(text)
+        return math.nan if "_" in text else float(text)  # Python alone reads 1_0 as ten
     except ValueError:
         return math.nan
 
@@ -296,6 +306,13 @@ def _with_truth(clips: pd.DataFrame, folder: Path, dataset: Dataset, files: Sequ
             f"{folder} must tell the conditions of every machine type that is scored, but says nothing of "
             f"{', '.join(unheard)} of {dataset.name}; give that year's official files."
         )
+    full = sorted(key for key in scored - set(listed) if (name := _name(key[1], dataset)) and name.condition)
+    if full and not delivered:
+        raise BenchmarkError(
+            f"names of evaluation clips must be those delivered, or be paired with them by a list, but {full[0][0]} "
+            f"{full[0][1]} tells its condition; give the baseline's eval_data_list_{dataset.name.removeprefix('dcase')}"
+            ".csv beside the evaluator's files, or leave out --ground-truth to go by the names."
+        )
     units = {(file.machine, file.section, domain) for file in files for domain in _domains_of(file)}
     wanted = {key for key in listed if _unit_of(key, dataset) & units}
     for names, rule in (
@@ -315,10 +332,23 @@ def _domains_of(file: ScoreFile) -> tuple[Domain | None, ...]:
 def _unit_of(key: tuple[str, str], dataset: Dataset) -> set[tuple[str, str, Domain | None]]:
     """Return the (machine type, section, domain) of a listed clip; of no section where its name tells none."""
     machine, stem = key
-    if not _follows_rule(stem, dataset):
-        return set()
-    name = parse_name(stem, with_ids=not dataset.has_domains)
-    return {(machine, name.section, name.domain)}
+    name = _name(stem, dataset)
+    return set() if name is None else {(machine, name.section, name.domain)}
+
+
+def _development_notes(clips: pd.DataFrame, dataset: Dataset, ground_truth: Path | str | None) -> tuple[str, ...]:
+    """Return what looks odd about a development set's clips, whose names no official file lists."""
+    stems = clips["clip_id"].str.rsplit("/", n=1).str[-1].tolist()
+    machines, sections = clips["machine"].tolist(), clips["section"].tolist()
+    kinds = clips[["domain", "condition"]].astype(object).where(clips[["domain", "condition"]].notna(), None)
+    notes = (
+        other_years_attributes(dataset, zip(machines, stems, strict=True)),
+        other_counts(dataset, zip(machines, sections, map(tuple, kinds.to_numpy().tolist()), stems, strict=True)),
+        "--ground-truth was not read: it is about evaluation clips, and the names of these tell their condition."
+        if ground_truth is not None
+        else None,
+    )
+    return tuple(note for note in notes if note)
 
 
 def _refuse_unlabeled(clips: pd.DataFrame, dataset: Dataset, ground_truth: Path | str | None) -> None:

@@ -183,7 +183,8 @@ def _read_list(path: Path, dataset: Dataset, official: _Official) -> None:
             except BenchmarkError as error:
                 raise BenchmarkError(f"{path} cannot be read: {error}") from None
             delivered = _stem(cells[0])
-            official.listed[machine, delivered] = name
+            if official.listed.setdefault((machine, delivered), name) != name:
+                raise _told_twice(path, machine, delivered)
             official.delivered[machine, _stem(cells[1])] = delivered
 
 
@@ -196,9 +197,17 @@ def _read_evaluator(path: Path, machine: str, official: _Official) -> None:
             raise BenchmarkError(f"rows of {path} must be <name>,<0 or 1>, but one is {','.join(row)}.")
         key, positive = (machine, _stem(row[0])), row[1].strip() == "1"
         if path.parent.name == "ground_truth_data":
-            official.conditions[key] = "anomaly" if positive else "normal"
+            condition: Condition = "anomaly" if positive else "normal"
+            differs = official.conditions.setdefault(key, condition) != condition
         else:
-            official.domains[key] = "target" if positive else "source"
+            domain: Domain = "target" if positive else "source"
+            differs = official.domains.setdefault(key, domain) != domain
+        if differs:
+            raise _told_twice(path, *key)
+
+
+def _told_twice(path: Path, machine: str, stem: str) -> BenchmarkError:
+    return BenchmarkError(f"{path} must say one thing of each clip, but {machine} {stem} stands twice with two truths.")
 
 
 def _warn_of_contradictions(name: str, official: _Official) -> None:

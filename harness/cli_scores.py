@@ -60,6 +60,8 @@ def score(
             say(f"Undefined: {why}")
         if "key" in document:
             say(f"Recorded as trial {document['key']}, MLflow run {document['run_id']}.")
+    for each in document["notes"]:
+        note(each)
     if document["absent"]:
         absent = [f"{each['machine']} {each['section']}" for each in document["absent"]]
         more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""

@@ -45,9 +45,10 @@ class MeasuredFolder:
 
         Returns:
             `dataset part clips official_score ci_low ci_high machines_ci_low machines_ci_high level rows machines
-            undefined absent`, fractions throughout, None where undefined. `rows` has `machine section domain metric
-            value ci_low ci_high` a number; with `explain` also `normal` and `anomalous`, how many clips enter, the
-            domain that these are from, and their names. `absent` are sections of the part without a file.
+            undefined absent notes`, fractions throughout, None where undefined. `rows` has `machine section domain
+            metric value ci_low ci_high` a number; with `explain` also `normal` and `anomalous`, how many clips enter,
+            the domain that these are from, and their names. `absent` are sections of the part without a file, `notes`
+            what looks odd about the clips.
         """
         rows = _rows(self)
         if explain:
@@ -65,6 +66,7 @@ class MeasuredFolder:
             "machines": _machines(self),
             "undefined": [why for each in self.metrics for why in each.undefined],
             "absent": [{"machine": machine, "section": section} for machine, section in self.found.absent],
+            "notes": list(self.found.notes),
         }
 
 

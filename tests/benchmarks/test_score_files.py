@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from benchmarks.contract import BenchmarkError, Dataset
 from benchmarks.datasets import dcase2023
 from benchmarks.metrics import measure, metric_rows
+from benchmarks.official_counts import official_counts
 from benchmarks.score_files import read_scores
 from benchmarks.synthetic_plan import plan_clips
 from benchmarks.synthetic_tables import write_tables
@@ -147,6 +148,7 @@ NORMAL = "section_00_source_test_normal_0000_m-n_W.wav"
         ({FAN: f"{NORMAL},-inf\n"}, "are not: .*-inf"),
         ({FAN: f"{NORMAL},\n"}, "are not: .*nothing"),
         ({FAN: f"{NORMAL},high\n"}, "are not: .*high"),
+        ({FAN: f"{NORMAL},1_0\n"}, "are not: .*1_0"),
         ({FAN: f"{NORMAL},1\nsektion_00_source_test_normal_0001.wav,2\n"}, "but got sektion_00_source_test_normal"),
         ({FAN: "normal_id_00_00000000.wav,1\n"}, "no clip of dcase2023: names must follow section_NN"),
         ({FAN: f"{NORMAL},1\n{NORMAL},2\n"}, "1 have several scores: fan section_00_source_test_normal_0000"),
@@ -227,3 +229,80 @@ def test_a_part_can_be_chosen(load_dataset: Load, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "eval")
     with pytest.raises(BenchmarkError, match="score files of the eval part"):
         read_scores(tmp_path, dataset, part="eval")
+
+
+def test_a_lost_development_clip_is_named(load_dataset: Load, tmp_path: Path) -> None:
+    """No official file lists a development set, but how many clips of each kind it has is known."""
+    kinds = [(domain, condition) for domain in ("source", "target") for condition in ("normal", "anomaly")]
+    names = [f"section_00_{d}_test_{c}_{at:04d}_x_1.wav" for d, c in kinds for at in range(1, 51)]
+    whole = {FAN: [(name, 1.0) for name in names]}
+    dataset = load_dataset("dcase2024")
+    assert read_scores(write_files(tmp_path / "whole", whole), dataset).notes == ()
+    lost = {FAN: [(name, 1.0) for name in names if "target_test_normal_0007" not in name]}
+    (note,) = read_scores(write_files(tmp_path / "lost", lost), dataset).notes
+    assert "fan 00 has 49 of 50 target normal clips (there is no section_00_target_test_normal_0007)" in note
+    known = load_dataset("dcase2021"), load_dataset("dcase2020")
+    assert official_counts(known[0], "gearbox", "00")["source", "normal"] == 195
+    assert all(official_counts(known[1], *unit) for unit in units(known[1]))
+
+
+def units(dataset: Dataset) -> list[tuple[str, str]]:
+    """Return the (machine type, section) of a development set."""
+    return [(machine, section) for machine, sections in dataset.sections["dev"].items() for section in sections]
+
+
+@pytest.mark.parametrize(
+    ("year", "attribute", "said"),
+    [
+        ("dcase2025", "vel_8", "dcase2025 withholds the attributes of bearing"),
+        ("dcase2025", "noAttribute", ""),
+        ("dcase2023", "noAttribute", "dcase2023 gives the attributes of bearing"),
+        ("dcase2024", "vel_8", ""),
+    ],
+)
+def test_names_of_another_year_are_noticed(
+    year: str, attribute: str, said: str, load_dataset: Load, tmp_path: Path
+) -> None:
+    """What a year withholds tells the development sets of 2022 to 2025 apart, which else have the same names."""
+    rows = [(f"section_00_source_test_{c}_0000_{attribute}.wav", 1.0) for c in ("normal", "anomaly")]
+    scores = write_files(tmp_path, {"anomaly_score_bearing_section_00_test.csv": rows})
+    notes = [note for note in read_scores(scores, load_dataset(year)).notes if "attributes" in note]
+    assert (said in notes[0]) if said else not notes
+
+
+def test_the_files_of_2021_are_of_one_domain(load_dataset: Load, tmp_path: Path) -> None:
+    """2021: a file of both domains is another year's, unless the baseline wrote it, whose files say their year."""
+    dataset, rows = load_dataset("dcase2021"), [(f"section_00_{d}_test_normal_0000.wav", 1.0) for d in COUNTS]
+    scores = write_files(tmp_path / "short", {FAN: rows[:2]})
+    with pytest.raises(BenchmarkError, match=f"of one domain each, .* but {FAN} names none"):
+        read_scores(scores, dataset)
+    long = {"anomaly_score_DCASE2021T2fan_section_00_test_seed13711_id(0_).csv": rows[:2]}
+    assert len(read_scores(write_files(tmp_path / "long", long), dataset).clips) == 2
+
+
+def test_full_names_need_a_list_that_pairs_them(load_dataset: Load, tmp_path: Path) -> None:
+    """Evaluation clips under their full names are found in the baseline's list alone, and the error says so."""
+    dataset = load_dataset("dcase2023")
+    truth = write_truth(tmp_path, dataset, ("bandsaw",))
+    pairs = [line.split(",") for line in next(truth.rglob("eval_data_list_2023.csv")).read_text().split()[1:]]
+    rows = {"anomaly_score_bandsaw_section_00_test.csv": [(full, float(at)) for at, (_, full) in enumerate(pairs)]}
+    scores = write_files(tmp_path / "scores", rows)
+    assert read_scores(scores, dataset, ground_truth=truth).clips["condition"].notna().all()
+    next(truth.rglob("eval_data_list_2023.csv")).unlink()
+    with pytest.raises(BenchmarkError, match=r"tells its condition; give the baseline's eval_data_list_2023\.csv"):
+        read_scores(scores, dataset, ground_truth=truth)
+
+
+@pytest.mark.parametrize("kind", ["ground_truth_data", "ground_truth_domain", "eval_data_list"])
+def test_a_truth_that_contradicts_itself_is_refused(kind: str, load_dataset: Load, tmp_path: Path) -> None:
+    """A clip that stands twice with two truths in the official files is an error that names it."""
+    dataset = load_dataset("dcase2023")
+    truth = write_truth(tmp_path, dataset, ("bandsaw",))
+    scores = write_files(tmp_path / "scores", planned_rows(dataset, "eval", ("bandsaw",)))
+    path = next(each for each in truth.rglob("*.csv") if kind in str(each))
+    lines = path.read_text().split()
+    name, told = lines[1].split(",")
+    turned = str(1 - int(told)) if told in "01" else lines[-1].split(",")[1]
+    path.write_text("\n".join([*lines, f"{name},{turned}"]))
+    with pytest.raises(BenchmarkError, match=r"bandsaw section_00_.* stands twice with two truths"):
+        read_scores(scores, dataset, ground_truth=truth)
