@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from harness.contract import HarnessError, ScoreRequest
 
+SMALLEST, LARGEST = 1e-15, 1e15  # far outside, squares in float32 are 0 or infinite, and neighbours are chance
+
 
 def check_request(request: ScoreRequest) -> None:
     """Refuse vectors that no scorer can work with.
@@ -31,7 +33,9 @@ def check_request(request: ScoreRequest) -> None:
     for name, vectors in (("reference", references), ("query", queries)):
         # a sum of squares is finite only if every number is, and takes no second copy; one that overflows is looked at
         flat = np.ravel(vectors)
-        if not np.isfinite(np.dot(flat, flat)):
+        with np.errstate(over="ignore", invalid="ignore"):
+            squares = float(np.dot(flat, flat))
+        if not np.isfinite(squares):
             bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
             if bad.size:
                 raise HarnessError(
@@ -44,10 +48,18 @@ def check_embeddings(request: ScoreRequest) -> None:
     """Refuse vectors that no scorer of embeddings can work with: also those that say nothing about a clip.
 
     Raises:
-        HarnessError: as `check_request`; or several references are all equal, so that the encoder has collapsed.
+        HarnessError: as `check_request`; several references are all equal, so that the encoder has collapsed; or
+            vectors are so large or small that float32 does not hold their squares.
     """
     check_request(request)
     references = request.references
+    for name, vectors, least in (("reference", references, SMALLEST), ("query", request.queries, 0.0)):
+        largest = max(float(vectors.max(initial=0.0)), -float(vectors.min(initial=0.0)))
+        if largest > LARGEST or 0 < largest < least:
+            raise HarnessError(
+                f"Embeddings must be numbers whose squares float32 can hold, {SMALLEST:g} to {LARGEST:g}, but the "
+                f"largest of the {name} vectors is {largest:.3g}; the encoder that made them has diverged or collapsed."
+            )
     if len(references) > 1 and (references[1:2] == references[:1]).all() and (references == references[0]).all():
         raise HarnessError(
             f"Embeddings must differ between clips, but all {len(references)} reference vectors are equal; the encoder "

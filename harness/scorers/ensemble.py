@@ -14,6 +14,7 @@ from harness.reference_sets import check_embeddings, of_domain
 from harness.scorer_choice import load_scorer
 
 MEMBERS = "knn+mahalanobis"
+ROUNDING = 1e-12  # deviation of scores that are equal but for rounding: where references are copies of one another
 FOLDS = 5  # parts of the references; each is scored against the others
 
 
@@ -40,7 +41,7 @@ def score(request: ScoreRequest, *, of: str = MEMBERS) -> NDArray[np.float64]:
         scorer = load_scorer(name)
         unseen = np.concatenate([scorer.score(_held_out(request, folds == fold)) for fold in np.unique(folds)])
         deviation = float(unseen.std())
-        total += (scorer.score(request) - unseen.mean()) / (deviation if deviation > 0 else 1.0)
+        total += (scorer.score(request) - unseen.mean()) / (deviation if deviation > ROUNDING else 1.0)
     return total / len(members)
 
 

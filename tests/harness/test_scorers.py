@@ -153,6 +153,17 @@ class TestContract:
         with pytest.raises(HarnessError, match=rf"1 of {len(broken)} \w+ vectors are not, first number 3"):
             scorer.score(replace(asked, **{which: broken}))
 
+    @pytest.mark.parametrize("scale", [1e19, 1e-25])
+    def test_vectors_that_float32_cannot_square_are_refused(self, scorer: ScorerChoice, scale: float) -> None:
+        """Their products would overflow or vanish, and neighbours be chance; levels are compared as they are."""
+        asked = request(scorer)
+        scaled = replace(asked, references=asked.references * np.float32(scale))
+        if scorer.name == "level":
+            assert np.isfinite(scorer.score(scaled)).all()
+            return
+        with pytest.raises(HarnessError, match="whose squares float32 can hold"):
+            scorer.score(scaled)
+
     def test_no_reference_is_refused(self, scorer: ScorerChoice) -> None:
         """Without any normal training clip there is nothing to compare with."""
         asked = request(scorer)
@@ -411,6 +422,17 @@ def test_an_ensemble_is_the_mean_of_standardised_scores() -> None:
         unseen = np.concatenate([member.score(ensemble._held_out(asked, folds == fold)) for fold in range(5)])
         expected.append((member.score(asked) - unseen.mean()) / unseen.std())
     np.testing.assert_allclose(ensemble.score(asked), np.mean(expected, axis=0), rtol=1e-12)
+
+
+def test_copies_among_references_blow_up_no_member() -> None:
+    """Where held-out references are copies of others, a member's scores differ by rounding, which is no unit."""
+    asked = request()
+    copies = replace(
+        asked,
+        references=np.repeat(asked.references[:4], 9, axis=0),
+        reference_domains=np.full(36, "source", dtype=object),
+    )
+    assert np.abs(ensemble.score(copies, of="gmm+kmeans")).max() < 1e6
 
 
 def test_an_ensemble_of_one_reference_is_refused() -> None:
