@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from backbones.attention import PositionBias, spread_offsets
 from backbones.contract import BackboneError
+from backbones.convolution import convolve
 from backbones.noise import Dropout, drops_layer
 from backbones.transformer import ACTIVATIONS, attend, join_heads, split_heads
 
@@ -88,15 +90,16 @@ def relative_buckets(length: int, *, buckets: int, max_distance: int, device: to
     return torch.where(distance < exact, distance, far) + (offsets > 0) * a_side
 
 
-def relative_bias(table: Tensor, length: int, *, max_distance: int) -> Tensor:
-    """Spread a table of biases over all pairs of tokens: (buckets, h) -> (h, n, n), [query, key].
-
-    One value an offset is looked up and the n windows of n values are taken from it, which in the backward pass adds
-    up along diagonals instead of scattering n * n numbers.
-    """
+def relative_bias(table: Tensor, length: int, *, max_distance: int) -> PositionBias:
+    """Look a table of biases up for all offsets between so many tokens: (buckets, h) -> (h, n, n), [query, key]."""
     numbers = relative_buckets(length, buckets=len(table), max_distance=max_distance, device=table.device)
-    values = functional.embedding(numbers, table).t()  # (h, 2n - 1)
-    return values.unfold(1, length, 1).flip(1)
+    return spread_offsets(functional.embedding(numbers, table).t(), dtype=product_type(table))
+
+
+def product_type(values: Tensor) -> torch.dtype:
+    """Return the type in which autocast, where it is on, would multiply these values."""
+    device = values.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else values.dtype
 
 
 class SelfAttention(nn.Module):
@@ -124,8 +127,9 @@ class SelfAttention(nn.Module):
             self.grep_linear = nn.Linear(dim // heads, 8)
             self.grep_a = nn.Parameter(torch.empty(1, heads, 1, 1))
 
-    def forward(self, x: Tensor, *, bias: Tensor | None, hidden: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, *, bias: PositionBias | None, hidden: Tensor | None) -> Tensor:
         """Attend among tokens: x (b, n, d), bias (h, n, n), hidden (b, n) True = no key -> (b, n, d)."""
+        x = x.to(product_type(x))  # once; autocast would do it for each of the three, and back in the backward pass
         query, key, value = (split_heads(map_(x), self.heads) for map_ in (self.q_proj, self.k_proj, self.v_proj))
         gate = self.gate(query) if bias is not None and self.gated else None
         attended = attend(query, key, value, bias=bias, gate=gate, hidden=hidden, dropout=self.dropout)
@@ -168,10 +172,9 @@ class PositionConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve, same length: (b, n, d) -> (b, n, d)."""
-        width = self.weight_v.shape[-1]
-        weight = self.weight_v * (self.weight_g / self.weight_v.norm(dim=(0, 1), keepdim=True))
-        spread = functional.conv1d(x.transpose(1, 2), weight, self.bias, padding=width // 2, groups=self.groups)
-        return spread[:, :, : x.shape[1]].transpose(1, 2)
+        norms = self.weight_v.square().sum(dim=(0, 1), keepdim=True).sqrt()  # torch.norm takes five times as long
+        weight = self.weight_v * (self.weight_g / norms)
+        return convolve(x, weight, self.bias, groups=self.groups)
 
 
 class BeatsLayer(nn.Module):
@@ -197,13 +200,14 @@ class BeatsLayer(nn.Module):
         self.dropout = Dropout(config.dropout)
         self.activation_dropout = Dropout(config.activation_dropout)
 
-    def forward(self, x: Tensor, *, bias: Tensor | None, hidden: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, *, bias: PositionBias | None, hidden: Tensor | None) -> Tensor:
         """Map tokens: x (b, n, d), bias (h, n, n), hidden (b, n) True = padding -> (b, n, d)."""
         if self.norm_first:
             x = x + self.dropout(self.self_attn(self.self_attn_layer_norm(x), bias=bias, hidden=hidden))
             return x + self.feed_forward(self.final_layer_norm(x))
-        x = self.self_attn_layer_norm(x * self.alpha + self.dropout(self.self_attn(x, bias=bias, hidden=hidden)))
-        mapped: Tensor = self.final_layer_norm(x * self.alpha + self.feed_forward(x))
+        attended = self.dropout(self.self_attn(x, bias=bias, hidden=hidden))
+        x = self.self_attn_layer_norm(torch.add(attended, x, alpha=self.alpha))
+        mapped: Tensor = self.final_layer_norm(torch.add(self.feed_forward(x), x, alpha=self.alpha))
         return mapped
 
     def feed_forward(self, x: Tensor) -> Tensor:
@@ -267,7 +271,7 @@ class BeatsTransformer(nn.Module):
                 x = layer(x, bias=bias, hidden=hidden)
         return self.layer_norm(x) if self.norm_first else x
 
-    def position_bias(self, length: int) -> Tensor | None:
+    def position_bias(self, length: int) -> PositionBias | None:
         """Return the biases of all pairs of tokens, the same for every layer: (h, n, n)."""
         attention = self.layers[0].self_attn
         assert isinstance(attention, SelfAttention)

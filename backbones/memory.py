@@ -76,15 +76,17 @@ class MicroBatch:
 def arithmetic(precision: str, device: torch.device) -> torch.dtype:
     """Return the type in which a recipe's precision multiplies on a device: float32 or bfloat16.
 
-    "auto" takes bfloat16 where matrix units compute in it. Processors that only emulate it are slower with it, and
-    those whose vector units know it (AVX-512 BF16) give other digits than their neighbours for a small gain.
+    "auto" takes bfloat16 where matrix units compute in it. Processors that only emulate it are slower with it; those
+    whose vector units know it (AVX-512 BF16) gain less than twofold and give other digits than their neighbours, so
+    there it must be asked for.
     """
     if precision == "auto":
-        return torch.bfloat16 if _has_bfloat16_units(device) else torch.float32
+        return torch.bfloat16 if has_matrix_units(device) else torch.float32
     return torch.bfloat16 if precision == "bfloat16" else torch.float32
 
 
-def _has_bfloat16_units(device: torch.device) -> bool:
+def has_matrix_units(device: torch.device) -> bool:
+    """Tell whether a device multiplies matrices of bfloat16 in units of their own."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= AMPERE
     return device.type == "cpu" and torch.cpu._is_amx_tile_supported()  # torch has no public name for it

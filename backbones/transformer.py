@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from backbones.attention import gated_attention
+from backbones.attention import PositionBias, piecewise_attention
 from backbones.contract import BackboneError
+from backbones.memory import has_matrix_units
 from backbones.noise import Dropout
 
 Activation = Callable[[Tensor], Tensor]
@@ -49,7 +50,7 @@ def attend(
     value: Tensor,
     *,
     dropout: Dropout,
-    bias: Tensor | None = None,
+    bias: PositionBias | None = None,
     gate: Tensor | None = None,
     hidden: Tensor | None = None,
 ) -> Tensor:
@@ -69,32 +70,42 @@ def attend(
     """
     keys = None if hidden is None else hidden[:, None, None, :]  # (b, 1, 1, n)
     dropping = dropout.training and dropout.probability > 0.0
-    if not dropping and bias is not None and _learns(bias, gate) and query.device.type == "cpu":
-        # On a CPU, torch's fused kernel has no gradient of the bias and its fallback is half as fast.
-        return gated_attention(query, key, value, bias=bias, gate=gate, hidden=hidden)
+    if not dropping and _is_piecewise(query, bias, gate):
+        return piecewise_attention(query, key, value, bias=bias, gate=gate, hidden=hidden)
+    pairs = None if bias is None else bias.pairs
     if not dropping:
-        mask = _additive_mask(bias, gate, keys, dtype=query.dtype)
+        mask = _additive_mask(pairs, gate, keys, dtype=query.dtype)
         return functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     scores = torch.matmul(query * query.shape[-1] ** -0.5, key.transpose(-2, -1))
-    if bias is not None:
-        bias = bias.to(scores.dtype)
-        scores = scores + bias if gate is None else torch.addcmul(scores, gate.to(scores.dtype), bias)
+    if pairs is not None:
+        pairs = pairs.to(scores.dtype)
+        scores = scores + pairs if gate is None else torch.addcmul(scores, gate.to(scores.dtype), pairs)
     if keys is not None:
         scores = scores.masked_fill(keys, -math.inf)
     weights = torch.softmax(scores, dim=-1)
     return torch.matmul(dropout(weights).to(value.dtype), value)
 
 
-def _learns(bias: Tensor, gate: Tensor | None) -> bool:
-    return torch.is_grad_enabled() and (bias.requires_grad or (gate is not None and gate.requires_grad))
+def _is_piecewise(query: Tensor, bias: PositionBias | None, gate: Tensor | None) -> bool:
+    """Tell whether attention that is written out beats torch's fused kernel, which on GPUs it never does.
+
+    On a CPU, the fused kernel has no gradient of the bias, and its fallback is half as fast. In bfloat16 without matrix
+    units it computes in float32 and takes twice as long.
+    """
+    if query.device.type != "cpu":
+        return False
+    if query.dtype == torch.bfloat16 and not has_matrix_units(query.device):
+        return True
+    learning = [] if bias is None else [bias.offsets, *([] if gate is None else [gate])]
+    return torch.is_grad_enabled() and any(each.requires_grad for each in learning)
 
 
 def _additive_mask(
-    bias: Tensor | None, gate: Tensor | None, keys: Tensor | None, *, dtype: torch.dtype
+    pairs: Tensor | None, gate: Tensor | None, keys: Tensor | None, *, dtype: torch.dtype
 ) -> Tensor | None:
-    if bias is None:
+    if pairs is None:
         return None if keys is None else ~keys
-    mask = (bias if gate is None else gate * bias).to(dtype)
+    mask = (pairs if gate is None else gate * pairs).to(dtype)
     return mask if keys is None else mask.masked_fill(keys, -math.inf)
 
 

@@ -1,4 +1,4 @@
-"""Attention with a gated bias: the piecewise one against the one written out."""
+"""Attention with a gated bias: the piecewise one against all scores at once."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backbones import attention
-from backbones.attention import gated_attention
+from backbones import attention, transformer
+from backbones.attention import piecewise_attention, spread_offsets
 from backbones.noise import Dropout
 from backbones.transformer import attend
 
@@ -16,25 +16,28 @@ from backbones.transformer import attend
 def written_out(query, key, value, *, bias, gate, hidden):
     """Attention as its definition says, all scores at once."""
     scores = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5
-    scores = scores + (bias if gate is None else gate * bias)
+    if bias is not None:
+        scores = scores + (bias.pairs if gate is None else gate * bias.pairs)
     if hidden is not None:
         scores = scores.masked_fill(hidden[:, None, None, :], -torch.inf)
     return scores.softmax(dim=-1) @ value
 
 
 def inputs(b, h, n, e, *, gated, hides, seed=0):
-    """Leaves of a graph: query, key, value, bias and gate; and what is hidden."""
+    """Leaves of a graph: query, key, value, biases by offset and gate; and what is hidden."""
     chance = torch.Generator().manual_seed(seed)
     query, key, value = (torch.randn(b, n, h, e, generator=chance).transpose(1, 2) for _ in range(3))
-    bias, gate = torch.randn(h, n, n, generator=chance), torch.rand(b, h, n, 1, generator=chance) if gated else None
+    offsets = torch.randn(h, 2 * n - 1, generator=chance)
+    gate = torch.rand(b, h, n, 1, generator=chance) if gated else None
     hidden = torch.arange(n)[None] >= torch.randint(1, n + 1, (b, 1), generator=chance) if hides else None
-    leaves = [None if t is None else t.requires_grad_() for t in (query, key, value, bias, gate)]
+    leaves = [None if t is None else t.requires_grad_() for t in (query, key, value, offsets, gate)]
     return leaves, hidden
 
 
 def gradients(function, leaves, hidden):
     """Return output and gradients of all leaves that are there."""
-    query, key, value, bias, gate = leaves
+    query, key, value, offsets, gate = leaves
+    bias = None if offsets is None else spread_offsets(offsets)
     out = function(query, key, value, bias=bias, gate=gate, hidden=hidden)
     weights = torch.linspace(0.0, 1.0, out.numel()).view(out.shape)
     return [out, *torch.autograd.grad((out.square() * weights).sum(), [leaf for leaf in leaves if leaf is not None])]
@@ -43,17 +46,28 @@ def gradients(function, leaves, hidden):
 @settings(max_examples=25, deadline=None)
 @given(
     b=st.integers(1, 3), h=st.integers(1, 4), n=st.integers(2, 17), e=st.integers(1, 8), gated=st.booleans(),
-    hides=st.booleans(), pieces=st.sampled_from([1, 200, 2**20]),
+    hides=st.booleans(), pieces=st.sampled_from([1, 800, 2**20]),
 )  # fmt: skip
 def test_equals_what_is_written_out(*, b, h, n, e, gated, hides, pieces):
     """Output and every gradient equal those of all scores at once, however many heads a piece has."""
     leaves, hidden = inputs(b, h, n, e, gated=gated, hides=hides)
-    before, attention.SCORES_AT_ONCE = attention.SCORES_AT_ONCE, pieces
+    before, attention.PIECE_BYTES = attention.PIECE_BYTES, pieces
     try:
-        found = gradients(gated_attention, leaves, hidden)
+        found = gradients(piecewise_attention, leaves, hidden)
     finally:
-        attention.SCORES_AT_ONCE = before
+        attention.PIECE_BYTES = before
     for ours, expected in zip(found, gradients(written_out, leaves, hidden), strict=True):
+        torch.testing.assert_close(ours, expected, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("hides", [True, False])
+def test_without_a_bias(hides):
+    """Without a bias, output and gradients equal those of all scores at once too."""
+    leaves, hidden = inputs(2, 3, 9, 4, gated=False, hides=hides)
+    leaves[3] = None
+    for ours, expected in zip(
+        gradients(piecewise_attention, leaves, hidden), gradients(written_out, leaves, hidden), strict=True
+    ):
         torch.testing.assert_close(ours, expected, atol=2e-5, rtol=1e-4)
 
 
@@ -61,24 +75,40 @@ def test_equals_what_is_written_out(*, b, h, n, e, gated, hides, pieces):
 def test_whatever_is_frozen(frozen):
     """The same comes out whichever of bias and gate learns, and what is frozen gets no gradient."""
     leaves, hidden = inputs(2, 2, 9, 4, gated=True, hides=True)
-    query, key, value, bias, gate = leaves
-    bias.requires_grad_(frozen in ("gate", "neither"))
+    query, key, value, offsets, gate = leaves
+    offsets.requires_grad_(frozen in ("gate", "neither"))
     gate.requires_grad_(frozen in ("bias", "neither"))
+    bias = spread_offsets(offsets)
     out = attend(query, key, value, bias=bias, gate=gate, hidden=hidden, dropout=Dropout(0.0))
     out.square().sum().backward()
     expected = written_out(query, key, value, bias=bias, gate=gate, hidden=hidden)
     torch.testing.assert_close(out, expected, atol=2e-5, rtol=1e-4)
-    assert (bias.grad is None) != bias.requires_grad and (gate.grad is None) != gate.requires_grad
+    assert (offsets.grad is None) != offsets.requires_grad and (gate.grad is None) != gate.requires_grad
     assert torch.isfinite(query.grad).all()
+
+
+@pytest.mark.parametrize("units", [True, False], ids=["matrix units", "none"])
+@pytest.mark.parametrize("biased", [True, False], ids=["biased", "plain"])
+def test_either_way_in_bfloat16(monkeypatch, units, biased):
+    """Whatever the processor has, attention that only reads its bias comes within 2 % of float32's, in bfloat16."""
+    monkeypatch.setattr(transformer, "has_matrix_units", lambda _device: units)
+    (query, key, value, offsets, gate), hidden = inputs(2, 3, 33, 16, gated=True, hides=True)
+    with torch.no_grad():
+        bias = spread_offsets(offsets) if biased else None
+        exact = written_out(query, key, value, bias=bias, gate=gate, hidden=hidden)
+        query, key, value = (each.to(torch.bfloat16) for each in (query, key, value))
+        found = attend(query, key, value, bias=bias, gate=gate, hidden=hidden, dropout=Dropout(0.0))
+    assert found.dtype == torch.bfloat16
+    assert (found.float() - exact).norm() < 0.02 * exact.norm()
 
 
 def test_bfloat16():
     """In bfloat16 output and gradients keep their types and come within 2 % of float32's."""
     leaves, hidden = inputs(2, 3, 33, 16, gated=True, hides=False)
-    exact = gradients(gated_attention, leaves, hidden)
+    exact = gradients(piecewise_attention, leaves, hidden)
     rough = [leaf.detach().to(torch.bfloat16).requires_grad_() for leaf in leaves[:3]]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = gradients(gated_attention, [*rough, *leaves[3:]], hidden)
+        found = gradients(piecewise_attention, [*rough, *leaves[3:]], hidden)
     assert [each.dtype for each in found] == [torch.bfloat16] * 4 + [torch.float32] * 2
     for ours, expected in zip(found, exact, strict=True):
         assert (ours.float() - expected).norm() < 0.02 * expected.norm()

@@ -163,7 +163,7 @@ def test_relative_bias_is_a_lookup_per_pair():
     numbers = relative_buckets(50, buckets=32, max_distance=40, device=table.device)
     place = torch.arange(50)
     pairs = table[numbers[place[None] - place[:, None] + 49]].permute(2, 0, 1)
-    windows = relative_bias(table, 50, max_distance=40)
+    windows = relative_bias(table, 50, max_distance=40).pairs
     assert torch.equal(windows, pairs)
     weight = torch.randn(3, 50, 50)
     (wanted,) = torch.autograd.grad((pairs * weight).sum(), table)
