@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]  # it ships no types
 
 from harness.contract import HarnessError
 
@@ -130,9 +132,11 @@ class _Bounds:
     def of(queries: Vectors, references: Vectors) -> _Bounds | None:
         """Take the main directions of a sample of the references; None where these hold too little of the queries."""
         sample = references[np.linspace(0, len(references) - 1, SAMPLE).astype(np.intp)].astype(np.float64)
-        values, vectors = np.linalg.eigh(sample @ sample.T)
-        kept = np.flatnonzero(values > 1e-9 * max(values[-1], 1e-300))[-DIRECTIONS:]
-        directions = np.linalg.qr(sample.T @ vectors[:, kept])[0].astype(np.float32)
+        with _blas().limit(limits=1, user_api="blas"):
+            # matrices this small gain nothing by threads, and on a busy machine wait long for one another's
+            values, vectors = np.linalg.eigh(sample @ sample.T)
+            kept = np.flatnonzero(values > 1e-9 * max(values[-1], 1e-300))[-DIRECTIONS:]
+            directions = np.linalg.qr(sample.T @ vectors[:, kept])[0].astype(np.float32)
         side = _side(queries, directions)
         outside = np.median(side.extended[:, -1] ** 2 / np.maximum((side.extended**2).sum(axis=1), 1e-30))
         return _Bounds(directions, side) if outside < OUTSIDE else None
@@ -181,6 +185,12 @@ class _Bounds:
             or [np.empty(0, dtype=np.float32)]
         )
         return _grouped(row, place, products, len(block), k)
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """Return the libraries that numpy multiplies with; looking for them takes longer than the small products do."""
+    return ThreadpoolController()
 
 
 def _side(vectors: Vectors, directions: Vectors) -> _Side:

@@ -12,8 +12,11 @@ from harness.contract import HarnessError, ScoreRequest
 SMALLEST, LARGEST = 1e-15, 1e15  # far outside, squares in float32 are 0 or infinite, and neighbours are chance
 
 
-def check_request(request: ScoreRequest) -> None:
+def check_request(request: ScoreRequest) -> tuple[float, float]:
     """Refuse vectors that no scorer can work with.
+
+    Returns:
+        The sums of the squares of all references and of all queries, infinite where float32 does not hold them.
 
     Raises:
         HarnessError: there is no reference, shapes do not fit, or a vector is not finite.
@@ -30,18 +33,20 @@ def check_request(request: ScoreRequest) -> None:
             f"Each of the {len(references)} references needs its domain or None, but got "
             f"{len(request.reference_domains)} of them."
         )
+    sums = []
     for name, vectors in (("reference", references), ("query", queries)):
         # a sum of squares is finite only if every number is, and takes no second copy; one that overflows is looked at
         flat = np.ravel(vectors)
         with np.errstate(over="ignore", invalid="ignore"):
-            squares = float(np.dot(flat, flat))
-        if not np.isfinite(squares):
+            sums.append(float(np.dot(flat, flat)))
+        if not np.isfinite(sums[-1]):
             bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
             if bad.size:
                 raise HarnessError(
                     f"Embeddings must be finite, but {bad.size} of {len(vectors)} {name} vectors are not, first number "
                     f"{bad[0]}; the encoder that made them has diverged."
                 )
+    return sums[0], sums[1]
 
 
 def check_embeddings(request: ScoreRequest) -> None:
@@ -51,9 +56,13 @@ def check_embeddings(request: ScoreRequest) -> None:
         HarnessError: as `check_request`; several references are all equal, so that the encoder has collapsed; or
             vectors are so large or small that float32 does not hold their squares.
     """
-    check_request(request)
+    sums = check_request(request)
     references = request.references
-    for name, vectors, least in (("reference", references, SMALLEST), ("query", request.queries, 0.0)):
+    for name, vectors, least, squares in zip(
+        ("reference", "query"), (references, request.queries), (SMALLEST, 0.0), sums, strict=True
+    ):
+        if least**2 * vectors.size < squares < LARGEST**2:
+            continue  # so is every number; the search below costs as much as a part of the scoring
         largest = max(float(vectors.max(initial=0.0)), -float(vectors.min(initial=0.0)))
         if largest > LARGEST or 0 < largest < least:
             raise HarnessError(

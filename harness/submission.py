@@ -14,6 +14,7 @@ from harness import plugins
 from harness.cache import write_whole
 from harness.contract import HarnessError
 from harness.results import Results
+from harness.scorer_choice import parse_scorer
 from harness.thresholds import QUANTILE, Threshold, decisions, threshold_of
 
 FRONTS = ("anomaly_score", "decision_result")
@@ -77,10 +78,18 @@ def find_trial(results: Results, key: str, *, scorer: str | None = None) -> dict
         raise HarnessError(
             f"Trial {keys[0]} has the scorers {', '.join(scorers)}, but a submission is of one; choose with --scorer."
         )
-    chosen = scorers[0] if scorer is None else scorer
+    chosen = scorers[0] if scorer is None else _canonical(scorer)
     if chosen not in scorers:
         raise HarnessError(plugins.unknown(f"scorer of trial {keys[0]}", chosen, scorers))
     return {str(name): value for name, value in found[found["scorer"] == chosen].iloc[0].to_dict().items()}
+
+
+def _canonical(scorer: str) -> str:
+    """Return a scorer's text with its options in the order that results have; as it is where it is no plugin's."""
+    try:
+        return str(parse_scorer(scorer))
+    except HarnessError:
+        return scorer
 
 
 def _files(

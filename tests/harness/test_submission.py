@@ -179,6 +179,12 @@ def test_an_external_system_has_no_decisions(places: Places, tmp_path: Path) -> 
     assert again["official_score"] == pytest.approx(found["official_score"], abs=1e-12)
 
 
+def test_a_scorer_is_named_as_studies_name_it(trial: tuple[dict[str, Any], Places], tmp_path: Path) -> None:
+    """Options may be said in any order, and those that are the default besides."""
+    written = verbs.submit(trial[0]["key"], out=tmp_path, scorer="mahalanobis:covariance=shared", places=trial[1])
+    assert written["scorer"] == "mahalanobis"
+
+
 def test_what_cannot_be_submitted_is_said(recorder: Recorder, tmp_path: Path) -> None:
     """An unknown key, an ambiguous one, a folder with other files, and a file for a folder are one sentence each."""
     key = recorded(recorder, "dcase2023")
