@@ -19,7 +19,7 @@ from harness.contract import HarnessError, TrialSpec
 from harness.credentials import shown
 from harness.goals import MINIMISED
 from harness.plan import SEARCHES, WITHOUT_M, Plan, m_values
-from harness.results import create_schema, creation_lock, sqlite_path
+from harness.results import create_schema, creation_lock, sqlite_path, write_ahead
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -294,7 +294,11 @@ def _open_tables(uri: str) -> optuna.storages.RDBStorage:
         create_schema(uri, "optuna")
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-        return optuna.storages.RDBStorage(uri)
+        storage = optuna.storages.RDBStorage(uri)
+        if path is not None:
+            write_ahead(storage.engine)
+            storage.engine.dispose()  # what it has opened so far does not
+        return storage
 
 
 def _open_study(uri: str, storage: optuna.storages.BaseStorage, name: str, plan: Plan) -> optuna.Study:
