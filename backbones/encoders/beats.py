@@ -108,13 +108,19 @@ class Beats(Encoder):
         """Bring a padding mask from frames to tokens, the official way: (b, frames) -> (b, n) True = padding.
 
         The official code cuts the mask to a multiple of n and calls token k padding where all of the k-th stretch is
-        (microsoft/unilm:beats/BEATs.py, forward_padding_mask), although tokens k // 8 share their time.
+        (microsoft/unilm:beats/BEATs.py, forward_padding_mask), although tokens k // 8 share their time. With patches so
+        small that there are more tokens than frames it stops; then a token is padding where all of its frames are.
 
         Raises:
             BackboneError: when a clip is all padding.
         """
         clips, frames = padding_mask.shape
-        hidden = padding_mask[:, : frames - frames % length].reshape(clips, length, -1).all(dim=-1)
+        if frames >= length:
+            hidden = padding_mask[:, : frames - frames % length].reshape(clips, length, -1).all(dim=-1)
+        else:
+            size = self.config.input_patch_size
+            times = padding_mask[:, : frames - frames % size].reshape(clips, -1, size).all(dim=-1)
+            hidden = times.repeat_interleave(length // times.shape[1], dim=1)
         if bool(hidden.all(dim=1).any()):
             raise BackboneError("Each clip must have at least one token that is not padding; leave empty clips out.")
         return hidden
@@ -191,7 +197,8 @@ def _empty(config: BeatsConfig, *, what: str) -> Beats:
             f"encoder_embed_dim must be a multiple of conv_pos_groups, but {what} has {config.encoder_embed_dim} and "
             f"{config.conv_pos_groups}."
         )
-    if config.num_buckets < 4 or config.max_distance <= config.num_buckets // 4:
+    narrow = config.num_buckets < 4 or config.max_distance <= config.num_buckets // 4
+    if config.relative_position_embedding and narrow:
         raise BackboneError(
             f"num_buckets must be at least 4 and max_distance above a quarter of it, but {what} has "
             f"{config.num_buckets} and {config.max_distance}."

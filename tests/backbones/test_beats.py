@@ -216,6 +216,23 @@ def test_padding_changes_nothing():
         torch.testing.assert_close(encoder.tokens(padded, mask)[:, :64], encoder.tokens(fbank), atol=1e-5, rtol=0)
 
 
+def test_padding_of_small_patches():
+    """Where patches are so small that there are more tokens than frames, padding changes nothing either."""
+    encoder = shaken(load_encoder("beats", **{**SMALL["beats"], "input_patch_size": 8}))
+    fbank = 15 + 6 * torch.randn(1, 40, 128)
+    padded = torch.cat([fbank, torch.full((1, 24, 128), 7.0)], dim=1)
+    mask = torch.zeros(1, 64, dtype=torch.bool)
+    mask[:, 40:] = True
+    with torch.no_grad():
+        torch.testing.assert_close(encoder.tokens(padded, mask)[:, :80], encoder.tokens(fbank), atol=1e-5, rtol=0)
+
+
+def test_buckets_that_are_not_used_may_be_anything():
+    """A file without relative positions loads whatever it says about their buckets."""
+    options = {"relative_position_embedding": False, "num_buckets": 320, "max_distance": 40}
+    assert load_encoder("beats", **{**SMALL["beats"], **options}).config.max_distance == 40
+
+
 def test_clip_of_padding_alone():
     """A clip that is all padding is refused instead of becoming NaN."""
     encoder = load_encoder("beats", **SMALL["beats"])
