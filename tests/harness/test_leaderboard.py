@@ -21,7 +21,7 @@ from harness.frames import leaderboard_frame, reference_frame
 from harness.leaderboard import board_notes, leaderboard
 from harness.published import reference
 from harness.references import with_references
-from harness.report import csv_table, leaderboard_columns, written
+from harness.report import csv_table, leaderboard_columns, reference_lines, written
 from harness.results import Results
 from tests.harness.conftest import make_result, make_scored, make_spec
 
@@ -220,6 +220,14 @@ def test_top_keeps_what_a_learned_row_must_beat(results: Results) -> None:
     rows = leaderboard(results, top=1)
     assert [row["rank"] for row in rows] == [1, 4, 5]
     assert "must beat both" in board_notes(rows)[0]
+
+
+def test_a_lone_official_score_is_not_called_a_harmonic_mean() -> None:
+    """A system without numbers of each machine type has its official score under that name; the paper's is a mean."""
+    lone = {line["metric"] for line in reference_lines(reference(None, "asdkit")) if line["dataset"] == "dcase2020"}
+    assert lone == {"official_score"}
+    paper = {line["metric"] for line in reference_lines(reference(None, "paper"))}
+    assert paper == {"s_auc", "t_auc", "mean_auc", "p_auc", "h_mean"}
 
 
 def test_the_level_row_passes_filters(results: Results) -> None:
