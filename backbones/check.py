@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Generator, Tensor
 
-from backbones.contract import Encoder
+from backbones.contract import BackboneError, Encoder
 from backbones.frontend import SAMPLE_RATE
 
 Build: TypeAlias = Callable[[int], Encoder]
@@ -375,6 +375,8 @@ def _some(names: list[str]) -> str:
 
 
 def _said(error: Exception) -> str:
+    if isinstance(error, BackboneError):
+        return str(error)
     lines = str(error).strip().splitlines()
     where = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__} in {where.name}: {lines[0] if lines else 'no message'}"

@@ -7,7 +7,9 @@ import hashlib
 import logging
 import os
 import pickle
+import pickletools
 import re
+import warnings
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -126,14 +128,18 @@ def read_checkpoint(weights: str | Path) -> Checkpoint:
     try:
         _check_start(path)
         sha256 = sha256_of(path)
-        with torch.serialization.safe_globals(list(ALLOWED_CLASSES)):
+        with torch.serialization.safe_globals(list(ALLOWED_CLASSES)), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch about what is refused below
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise _refusal(path, error) from error
     except (OSError, RuntimeError, EOFError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
         if isinstance(error, BackboneError):
             raise
-        raise BackboneError(f"{path} could not be read as a checkpoint; it may be cut off: {_first(error)}.") from error
+        raise BackboneError(
+            f"{path} could not be read as a checkpoint, a file that torch.save writes; it may be cut off or damaged: "
+            f"{_first(error)}."
+        ) from error
     return Checkpoint(path=path, sha256=sha256, content=_check_content(path, content))
 
 
@@ -145,6 +151,9 @@ def _check_start(path: Path) -> None:
     if start.startswith(ZIP_START):
         if not zipfile.is_zipfile(path):
             raise BackboneError(f"{path} is cut off: its end is missing; download it again.")
+        about = path.stat()
+        if (broken := _broken_part(path.resolve(), about.st_size, about.st_mtime_ns)) is not None:
+            raise BackboneError(f"{path} is damaged: the sum of {broken} does not fit; download it again.")
         return
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n")
     if text[:1] in (b"<", b"{", b"[") or text.startswith(b"version https://git-lfs"):
@@ -155,19 +164,50 @@ def _check_start(path: Path) -> None:
         )
 
 
+@lru_cache(maxsize=64)
+def _broken_part(path: Path, _size: int, _changed: int) -> str | None:
+    """Return the first part of a zip file whose checksum does not fit, which torch itself does not compare."""
+    with zipfile.ZipFile(path) as file:
+        return file.testzip()
+
+
 def _refusal(path: Path, error: Exception) -> BackboneError:
     found = _FORBIDDEN.search(str(error))
-    if found is None:
-        return BackboneError(f"{path} is no checkpoint that can be read safely, or is cut off: {_first(error)}.")
+    called = found.group(1) if found else _called_by(path)
+    if called is None:
+        return BackboneError(
+            f"{path} is no checkpoint, a file that torch.save writes, or it is cut off or damaged; download it again."
+        )
     allowed = ", ".join(f"{cls.__module__}.{cls.__qualname__}" for cls in ALLOWED_CLASSES)
     return BackboneError(
-        f"{path} is refused, since loading it would call {found.group(1)}; beside tensors and plain containers only "
+        f"{path} is refused, since loading it would call {called}; beside tensors and plain containers only "
         f"{allowed} is let in. Get the file from its official source."
     )
 
 
+def _called_by(path: Path) -> str | None:
+    """Name the first thing that a bare pickle would look up outside what is let in; nothing is executed."""
+    allowed = {f"{cls.__module__} {cls.__qualname__}" for cls in ALLOWED_CLASSES}
+    strings: list[str] = []
+    try:
+        with path.open("rb") as file:
+            for opcode, argument, _ in pickletools.genops(file):
+                called = argument if opcode.name in ("GLOBAL", "INST") else None
+                if opcode.name == "STACK_GLOBAL":
+                    called = " ".join(strings[-2:])
+                if called is not None and called not in allowed:
+                    return str(called).replace(" ", ".")
+                if called is None and isinstance(argument, str):
+                    strings.append(argument)
+    except Exception:  # noqa: BLE001 - what is no pickle raises anything
+        return None
+    return None
+
+
 def _first(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
+    if isinstance(error, KeyError):  # its text is the key alone
+        return "it begins like no checkpoint"
+    lines = re.sub(r"^\[enforce fail at [^\]]*\] *\. *", "", str(error).strip()).splitlines()
     return (lines[0] if lines else type(error).__name__).rstrip(".")
 
 
@@ -175,12 +215,20 @@ def _check_content(path: Path, content: object) -> Mapping[str, Any]:
     if not isinstance(content, Mapping):
         raise BackboneError(f'{path} must hold a mapping with the key "model", but holds a {type(content).__name__}.')
     model = content.get("model")
-    if not isinstance(model, Mapping) or not model:
+    if "model" not in content:
         raise BackboneError(f'{path} must hold a mapping under the key "model", but its keys are {_some(content)}.')
+    if not isinstance(model, Mapping) or not model:
+        kind = "an empty one" if isinstance(model, Mapping) else f"a {type(model).__name__}"
+        raise BackboneError(f'{path} must hold a mapping of tensors under the key "model", but holds {kind} there.')
     for name, value in model.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise BackboneError(
                 f'In {path}, "model" must map names to tensors, but {name!r} is a {type(value).__name__}.'
+            )
+        if value.layout != torch.strided or value.is_meta or value.is_quantized:
+            raise BackboneError(
+                f'In {path}, "model" must hold plain tensors with their numbers, but {name} is sparse, quantised or '
+                "without data."
             )
     return content
 
@@ -202,6 +250,9 @@ def require(checkpoint: Checkpoint, names: Sequence[str], *, backbone: str, top:
 
 def fill(model: nn.Module, tensors: Mapping[str, Tensor], *, path: Path) -> None:
     """Fill a model with a checkpoint's tensors, all of them and no others, as float32.
+
+    A model on torch's device without data moves to the CPU once names and shapes fit, so that a file that speaks of a
+    huge model is refused by its tensors and not by the memory.
 
     Raises:
         BackboneError: when tensors are missing, left over, of another shape or type, or not finite; the message names
@@ -225,6 +276,8 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], *, path: Path) -> None
             f"{path} does not fit the {type(model).__name__} it describes: it {'; it '.join(problems)}."
         )
     check_values(tensors, path=path)
+    if any(parameter.is_meta for parameter in model.parameters()):
+        model.to_empty(device="cpu")
     model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
 
 
@@ -236,7 +289,7 @@ def check_values(tensors: Mapping[str, Tensor], *, path: Path) -> None:
     """
     if other := [f"{name} {tensor.dtype}" for name, tensor in tensors.items() if not tensor.is_floating_point()]:
         raise BackboneError(f"The weights in {path} must be floating-point numbers, but are not in {_some(other)}.")
-    if broken := [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
+    if broken := [name for name, tensor in tensors.items() if not torch.isfinite(tensor.float()).all()]:
         raise BackboneError(
             f"The weights in {path} must be finite, but there are NaN or infinite ones in {_some(broken)}."
         )

@@ -40,7 +40,7 @@ def check_backbone(
 
     Raises:
         HarnessError: there is no such backbone, or no clip can have that length.
-        BackboneError: the weights are not there.
+        BackboneError: the weights are not there, or cannot be used; or an option is wrong.
     """
     import torch  # noqa: PLC0415 - `--help` waits for no framework
 
@@ -56,6 +56,8 @@ def check_backbone(
     def build(seed: int) -> Encoder:
         return pretrained_encoder(choice, seed=seed)
 
+    if choice.weights:
+        build(0)  # a file that cannot be used says nothing about the backbone: one sentence, and no report
     rows = []
     for line in check_encoder(build, seconds=seconds):
         listen(line)

@@ -40,7 +40,7 @@ def build(*, weights: Path | None = None, seed: int = 0, **options: Any) -> Enco
     """
     asked = updated(AudioMaeConfig(), options, what=WHAT)
     if weights is None:
-        model = _empty(asked)
+        model = _shape(asked).to_empty(device="cpu")
         initialise(model, Generator().manual_seed(seed))
         return model
     checkpoint = read_checkpoint(weights)
@@ -48,7 +48,7 @@ def build(*, weights: Path | None = None, seed: int = 0, **options: Any) -> Enco
     must_agree(options, found, path=checkpoint.path)
     if "fc_norm.weight" in checkpoint.tensors:  # a fine-tuned file, which has no final norm
         found["pooling"] = "fc_norm"
-    model = _empty(updated(AudioMaeConfig(), {**found, **options}, what=WHAT))
+    model = _shape(updated(AudioMaeConfig(), {**found, **options}, what=WHAT))
     fill(model, _used(checkpoint, model), path=checkpoint.path)
     model.weights_sha256 = checkpoint.sha256
     return model
@@ -99,7 +99,8 @@ def _with_decoder(weights: Path, seed: int, options: dict[str, Any]) -> Encoder:
     return made
 
 
-def _empty(config: AudioMaeConfig) -> AudioMae:
+def _shape(config: AudioMaeConfig) -> AudioMae:
+    """Build a model without data, on torch's meta device."""
     must_be_positive(config, SIZES + (DECODER_SIZES if config.decoder else ()), what=WHAT)
     if MEL_BINS % config.patch or config.frames % config.patch:
         raise BackboneError(
@@ -117,8 +118,7 @@ def _empty(config: AudioMaeConfig) -> AudioMae:
         if dim % 4:
             raise BackboneError(f"{name} must be a multiple of 4, sines and cosines of two places, but got {dim}.")
     with torch.device("meta"):
-        model = MaskedAudioMae(config) if config.decoder else AudioMae(config)
-    return model.to_empty(device="cpu")
+        return MaskedAudioMae(config) if config.decoder else AudioMae(config)
 
 
 def _read_shapes(checkpoint: Checkpoint, *, decoder: bool) -> dict[str, Any]:
@@ -127,11 +127,12 @@ def _read_shapes(checkpoint: Checkpoint, *, decoder: bool) -> dict[str, Any]:
     require(checkpoint, first, backbone="audiomae")
     tensors = checkpoint.tensors
     kernel, places = tensors["patch_embed.proj.weight"], tensors["pos_embed"]
+    _must_have_sides(checkpoint, {"patch_embed.proj.weight": 4, "pos_embed": 3, "blocks.0.mlp.fc1.weight": 2})
     patch = kernel.shape[-1]
-    if kernel.ndim != 4 or places.ndim != 3 or not 0 < patch <= MEL_BINS:
+    if not 0 < patch <= MEL_BINS:
         raise BackboneError(
-            f"{checkpoint.path} does not fit audiomae: patch_embed.proj.weight has shape {tuple(kernel.shape)} "
-            f"and pos_embed {tuple(places.shape)}, where four and three sides are expected."
+            f"{checkpoint.path} does not fit audiomae: the patches of patch_embed.proj.weight, "
+            f"{tuple(kernel.shape)}, must be 1 to {MEL_BINS} mel bins wide."
         )
     found: dict[str, Any] = {
         "patch": patch,
@@ -168,6 +169,16 @@ def _refuse_other_decoders(checkpoint: Checkpoint) -> None:
         )
     parts = ("decoder_embed.weight", "decoder_blocks.0.mlp.fc1.weight")
     require(checkpoint, parts, backbone="audiomae with a decoder")
+    _must_have_sides(checkpoint, dict.fromkeys(parts, 2))
+
+
+def _must_have_sides(checkpoint: Checkpoint, sides: Mapping[str, int]) -> None:
+    for name, wanted in sides.items():
+        shape = tuple(checkpoint.tensors[name].shape)
+        if len(shape) != wanted:
+            raise BackboneError(
+                f"{checkpoint.path} does not fit audiomae: {name} has shape {shape}, where {wanted} sides are expected."
+            )
 
 
 def _count(tensors: Mapping[str, Tensor], start: str) -> int:

@@ -168,7 +168,7 @@ def build(*, weights: Path | None = None, seed: int = 0, **options: Any) -> Enco
     """
     if weights is None:
         config = updated(BeatsConfig(**RELEASED), options, what="backbone beats")  # type: ignore[arg-type]  # checked
-        model = _empty(config, what="backbone beats")
+        model = _shape(config, what="backbone beats").to_empty(device="cpu")
         initialise(model, Generator().manual_seed(seed))
         return model
     checkpoint = read_checkpoint(weights)
@@ -177,13 +177,14 @@ def build(*, weights: Path | None = None, seed: int = 0, **options: Any) -> Enco
     updated(config, shaping, what="backbone beats")
     must_agree(shaping, asdict(config), path=checkpoint.path)
     training = {name: value for name, value in options.items() if name in TRAINING_ONLY}
-    model = _empty(updated(config, training, what="backbone beats"), what=str(checkpoint.path))
+    model = _shape(updated(config, training, what="backbone beats"), what=str(checkpoint.path))
     fill(model, _official_names(checkpoint), path=checkpoint.path)
     model.weights_sha256 = checkpoint.sha256
     return model
 
 
-def _empty(config: BeatsConfig, *, what: str) -> Beats:
+def _shape(config: BeatsConfig, *, what: str) -> Beats:
+    """Build a model without data, on torch's meta device."""
     must_be_positive(config, SIZES, what=what)
     if config.activation_fn not in ACTIVATIONS:
         hint = did_you_mean(config.activation_fn, list(ACTIVATIONS))
@@ -203,9 +204,12 @@ def _empty(config: BeatsConfig, *, what: str) -> Beats:
             f"num_buckets must be at least 4 and max_distance above a quarter of it, but {what} has "
             f"{config.num_buckets} and {config.max_distance}."
         )
+    if not 0.0 <= config.encoder_layerdrop < 1.0:
+        raise BackboneError(
+            f"encoder_layerdrop must be at least 0 and below 1, but {what} has {config.encoder_layerdrop}."
+        )
     with torch.device("meta"):
-        model = Beats(config)
-    return model.to_empty(device="cpu")
+        return Beats(config)
 
 
 def _read_config(checkpoint: Checkpoint) -> BeatsConfig:
@@ -219,8 +223,15 @@ def _read_config(checkpoint: Checkpoint) -> BeatsConfig:
     if unknown := sorted(str(key) for key in cfg if key not in known):
         logger.warning("%s: these keys of its cfg say nothing to this encoder: %s", checkpoint.path, ", ".join(unknown))
     values = {key: value for key, value in cfg.items() if key in known}
+    there = len({name.split(".")[2] for name in checkpoint.tensors if name.startswith("encoder.layers.")})
+    said = values.get("encoder_layers")
+    if isinstance(said, int) and said > there:  # a million layers would take an hour to say so
+        raise BackboneError(
+            f"{checkpoint.path} does not fit the Beats it describes: it lacks encoder.layers.{there} of the {said} "
+            "layers of its cfg."
+        )
     head = checkpoint.tensors.get("predictor.weight")
-    if head is not None:
+    if head is not None and head.ndim == 2:
         values |= {"finetuned_model": True, "predictor_class": len(head)}
     return updated(BeatsConfig(), values, what=f"the cfg of {checkpoint.path}")
 

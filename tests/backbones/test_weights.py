@@ -70,10 +70,24 @@ def test_sha256(tmp_path):
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "text file"),
         (BEATS.read_bytes()[:1_000], "cut off"),
         (BEATS.read_bytes()[:-1_000], "cut off"),
+        (BEATS.read_bytes()[:60_000] + bytes(64) + BEATS.read_bytes()[60_064:], "damaged: the sum of"),
         (b"RIFF\x24\x00\x00\x00WAVEfmt ", "cut off"),
+        (b"hello, this is no file\n", "cut off or damaged: it begins like no checkpoint"),
         (pickle.dumps([1, 2, 3]), "cut off|mapping"),
     ],
-    ids=["empty", "html", "html after blanks", "json", "lfs", "beginning", "end missing", "wav", "pickle"],
+    ids=[
+        "empty",
+        "html",
+        "html after blanks",
+        "json",
+        "lfs",
+        "beginning",
+        "end missing",
+        "overwritten",
+        "wav",
+        "text",
+        "pickle",
+    ],
 )
 def test_no_checkpoint(tmp_path, content, message):
     """What is no whole checkpoint is said to be so, by path, in one sentence."""
@@ -96,11 +110,12 @@ def test_code_is_refused(tmp_path, monkeypatch, zipped):
 
 
 def test_bare_pickle_of_code(tmp_path, monkeypatch):
-    """A bare pickle that would run a command is refused likewise."""
+    """A bare pickle that would run a command is refused by its name likewise, in every protocol of pickle."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "trap.pt").write_bytes(pickle.dumps({"model": Trap()}, protocol=2))
-    with pytest.raises(BackboneError, match=r"trap\.pt"):
-        load_encoder("beats", "trap.pt")
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        (tmp_path / "trap.pt").write_bytes(pickle.dumps({"model": Trap()}, protocol=protocol))
+        with pytest.raises(BackboneError, match=r"refused.*(posix|os)\.system"):
+            load_encoder("beats", "trap.pt")
     assert not (tmp_path / "trapped").exists()
 
 
@@ -132,7 +147,16 @@ def test_another_model(backbone, file):
         (lambda c: c["cfg"].update(encoder_layers="three"), "encoder_layers .* must be of type int"),
         (lambda c: c["cfg"].update(deep_norm=True, layer_norm_first=True), "exclude each other"),
         (lambda c: c.update(cfg=7), '"cfg" must be a mapping'),
-        (lambda c: c.update(model=[1]), '"model"'),
+        (lambda c: c.update(model=[1]), '"model", but holds a list'),
+        (lambda c: c.update(model={}), '"model", but holds an empty one'),
+        (lambda c: c["cfg"].update(encoder_layers=10**6), "lacks encoder.layers.3 of the 1000000"),
+        (lambda c: c["cfg"].update(encoder_layerdrop=2.0), "encoder_layerdrop must be"),
+        (lambda c: c["model"].update({"layer_norm.bias": torch.zeros(32).to_sparse()}), "layer_norm.bias is sparse"),
+        (
+            lambda c: c["model"].update({"layer_norm.bias": torch.full((32,), 1e300, dtype=torch.float64)}),
+            "infinite ones in layer_norm.bias",
+        ),
+        (lambda c: c["model"].update({"layer_norm.bias": torch.zeros(32, device="meta")}), "without data"),
         (lambda c: c["model"].update(word="text"), "must map names to tensors"),
         (lambda c: c["model"]["encoder.layer_norm.bias"].fill_(torch.nan), "NaN .* in encoder.layer_norm.bias"),
         (lambda c: c["model"]["post_extract_proj.weight"][0].fill_(torch.inf), "infinite .* in post_extract_proj"),
@@ -161,6 +185,8 @@ def test_tensors_that_do_not_fit(tmp_path, change, message):
         (lambda c: c["model"].pop("blocks.2.mlp.fc2.bias"), "lacks blocks.2.mlp.fc2.bias"),
         (lambda c: c["model"].update({"pos_embed": torch.zeros(1, 512, 96)}), r"pos_embed \(1, 512, 96\) instead"),
         (lambda c: c["model"].pop("pos_embed"), "lacks pos_embed"),
+        (lambda c: c["model"].update({"pos_embed": torch.zeros(3)}), r"pos_embed has shape \(3,\), where 3 sides"),
+        (lambda c: c["model"].update({"blocks.0.mlp.fc1.weight": torch.zeros(())}), r"fc1.weight has shape \(\)"),
         (lambda c: c["model"]["cls_token"].fill_(torch.nan), "NaN .* in cls_token"),
     ],
 )

@@ -64,6 +64,12 @@ def test_a_failed_line_is_exit_status_1(installed, tmp_path):
     assert "depth" in row["found"]
 
 
+def test_weights_that_cannot_be_used_are_no_report(installed, tmp_path):
+    """A file that is no checkpoint says nothing about the backbone: exit status 1, a sentence, and no table."""
+    (tmp_path / "empty.pt").touch()
+    assert asdbench(["check-backbone", "beats", "--weights", "empty.pt"], installed, tmp_path, status=1) == ""
+
+
 @pytest.mark.slow
 def test_it_runs_in_a_study(installed, tmp_path):
     """A study names it like any other; its trial is recorded and on the leaderboard."""
