@@ -66,12 +66,15 @@ def load_encoder(name: str, weights: str | Path | None = None, seed: int = 0, **
         options: of the backbone; shapes come from the checkpoint where it has them and from here where it has not.
 
     Raises:
-        BackboneError: when the name, an option or the checkpoint is wrong.
+        BackboneError: when the name, an option or the checkpoint is wrong, or memory does not suffice.
     """
+    from backbones.memory import enough_memory  # noqa: PLC0415  # brings torch
+
     name, named = named_weights(name)
     backbone = find_backbone(name)
     path = Path(weights) if weights is not None else Path(named) if named else None
-    return backbone.build(weights=path, seed=seed, **options).eval()
+    with enough_memory(f"to build the backbone {name}", way_out="take a smaller one"):
+        return backbone.build(weights=path, seed=seed, **options).eval()
 
 
 def _file_names() -> list[str]:

@@ -29,7 +29,7 @@ from backbones.contract import (
 )
 from backbones.features import Features, prepare_features
 from backbones.frontend import apply_masks, draw_masks
-from backbones.memory import MicroBatch, arithmetic
+from backbones.memory import MicroBatch, arithmetic, enough_memory
 from backbones.noise import Noise, drawing_from
 from backbones.optimiser import Schedule, check_recipe, make_optimiser, set_learning_rate
 
@@ -133,6 +133,7 @@ class _NotFiniteError(ArithmeticError):
         super().__init__(f"{what} became {value}")
 
 
+@enough_memory("to fine-tune", way_out=WAY_OUT)
 def finetune(
     encoder: Encoder,
     read: ReadClips,

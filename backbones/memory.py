@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -24,6 +25,25 @@ def ran_out_of_memory(error: RuntimeError | MemoryError) -> bool:
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     return any(sign in str(error).lower() for sign in SIGNS)
+
+
+@contextmanager
+def enough_memory(what: str, *, way_out: str) -> Iterator[None]:
+    """Say in one sentence that the memory does not suffice for what happens within.
+
+    Args:
+        what: is done, for example "to build the backbone beats".
+        way_out: what somebody can do.
+
+    Raises:
+        BackboneError: it does not.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not ran_out_of_memory(error):
+            raise
+        raise BackboneError(f"The memory does not suffice {what}; {way_out}.") from error
 
 
 def free_cached_memory(device: torch.device) -> None:

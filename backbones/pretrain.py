@@ -20,7 +20,7 @@ from backbones.checkpoint import TrainingCheckpoint, digest_of
 from backbones.contract import BackboneError, MaskedEncoder, MaskedPass, ReadClips, pick_device
 from backbones.features import Features, prepare_features
 from backbones.frontend import FRAME, HOP, frame_count
-from backbones.memory import MicroBatch, arithmetic
+from backbones.memory import MicroBatch, arithmetic, enough_memory
 from backbones.noise import Noise, drawing_from
 from backbones.optimiser import Schedule, make_pretraining_optimiser, set_learning_rate
 
@@ -117,7 +117,8 @@ def load_masked_encoder(name: str, *, weights: Any = None, seed: int = 0, **opti
             f"backbone must be one that masked reconstruction can pre-train ({able}), but got {name}, "
             "which has no decoder."
         )
-    model = build(weights=weights, seed=seed, **options)
+    with enough_memory(f"to build the backbone {name}", way_out=WAY_OUT):
+        model = build(weights=weights, seed=seed, **options)
     assert isinstance(model, MaskedEncoder)
     return model
 
@@ -133,6 +134,7 @@ def whole_seconds(model: MaskedEncoder) -> float:
     return ((model.n_frames - 1) * HOP + FRAME) / model.sample_rate
 
 
+@enough_memory("to pre-train", way_out=WAY_OUT)
 def pretrain(
     model: MaskedEncoder,
     read: ReadClips,

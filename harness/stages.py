@@ -15,6 +15,7 @@ from backbones.checkpoint import TrainingCheckpoint
 from backbones.contract import Backbone, Encoder, OnEpoch, ReadClips
 from backbones.embed import embed
 from backbones.finetune import finetune
+from backbones.memory import enough_memory
 from benchmarks.audio import SAMPLE_RATE
 from harness import plugins
 from harness.contract import BackboneChoice, HarnessError, Scorer, ScoreRequest, TrialSpec
@@ -30,7 +31,8 @@ def pretrained_encoder(choice: BackboneChoice, *, seed: int) -> Encoder:
     """Build the encoder that a backbone choice names, before any fine-tuning."""
     backbone: Backbone = plugins.load("backbone", choice.encoder)
     weights = Path(choice.weights) if choice.weights else None
-    encoder = backbone.build(weights=weights, seed=seed, **dict(choice.options))
+    with enough_memory(f"to build the backbone {choice.name}", way_out="take a smaller one"):
+        encoder = backbone.build(weights=weights, seed=seed, **dict(choice.options))
     if encoder.sample_rate != SAMPLE_RATE:
         raise HarnessError(
             f"The backbone {choice.name} takes waveforms at {encoder.sample_rate} Hz, but recordings come at "

@@ -12,7 +12,7 @@ import torch
 
 import backbones
 from backbones import backbone_names, find_backbone, load_encoder
-from backbones.contract import BackboneError
+from backbones.contract import Backbone, BackboneError
 from backbones.embed import embed
 from backbones.noise import Dropout, Noise, drawing_from
 from tests.backbones.conftest import ALL, SMALL, reader, tones
@@ -163,6 +163,20 @@ def test_backbone_from_outside(monkeypatch):
     assert load_encoder("outside", dim=8).dim == 8
     with pytest.raises(BackboneError, match="must be declared as a Backbone"):
         load_encoder("broken")
+
+
+def test_memory_that_does_not_suffice_for_the_weights(monkeypatch):
+    """An encoder that does not fit into the memory is refused in one sentence."""
+
+    def build(**_options):
+        raise RuntimeError(
+            "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1e12 bytes"
+        )
+
+    huge = Backbone(name="huge", build=build, summary="does not fit")
+    monkeypatch.setattr(backbones, "find_backbone", lambda _name: huge)
+    with pytest.raises(BackboneError, match="memory does not suffice to build the backbone huge"):
+        load_encoder("huge")
 
 
 def test_listing_imports_no_torch():

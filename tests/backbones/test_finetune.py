@@ -178,6 +178,8 @@ def test_out_of_memory_halves_the_micro_batch():
     assert farthest(found, given) == 0
     with pytest.raises(BackboneError, match="does not suffice to train on one clip"):
         run(Hungry(room=0), waveforms, targets, changed(QUICK, micro_batch=None))
+    with pytest.raises(BackboneError, match="does not suffice to fine-tune"):
+        run(Hungry(room=3), waveforms, targets, changed(QUICK, micro_batch=4))
 
 
 def test_bfloat16():
