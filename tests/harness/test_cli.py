@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,30 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_help_is_quick() -> None:
-    """The best of three `asdbench --help` takes under half a second: no framework is imported for it."""
-    timings = []
-    for _ in range(3):
-        began = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "harness.cli", "--help"], check=True, capture_output=True)
-        timings.append(time.perf_counter() - began)
-    assert min(timings) < MOST_SECONDS
+    """The best of three `asdbench --help` takes under half a second of a processor: no framework is imported for it."""
+    seconds = []
+    for _ in range(3):  # processor time, as other tests may keep the processors busy
+        asked = subprocess.Popen([sys.executable, "-m", "harness.cli", "--help"], stdout=subprocess.DEVNULL)
+        _, status, used = os.wait4(asked.pid, 0)
+        assert status == 0
+        seconds.append(used.ru_utime + used.ru_stime)
+    assert min(seconds) < MOST_SECONDS
+
+
+def test_help_imports_no_framework() -> None:
+    """`asdbench --help` is answered without any of the heavy packages."""
+    heavy = {"torch", "torchaudio", "ray", "mlflow", "optuna", "sqlalchemy", "pandas", "sklearn", "librosa"}
+    ask = "\n".join(
+        (
+            "import sys, harness.cli",
+            "sys.argv = ['asdbench', '--help']",
+            "try: harness.cli.main()",
+            "except SystemExit: print(*sys.modules, file=sys.stderr)",
+        )
+    )
+    asked = subprocess.run([sys.executable, "-c", ask], check=True, capture_output=True, text=True)
+    assert "harness.cli" in asked.stderr.split()
+    assert heavy.isdisjoint(asked.stderr.split())
 
 
 def test_every_verb_says_what_it_does() -> None:
