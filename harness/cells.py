@@ -5,15 +5,15 @@ from __future__ import annotations
 import random
 import time
 from collections import deque
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from backbones.contract import EpochReport
 from harness.claims import Claims, Lost
 from harness.contract import LEVEL_SCORER, Failure, TrialResult, TrialSpec
 from harness.goals import goal_values, measured
-from harness.journal import Journal, is_left_behind, order_of
-from harness.plan import SEARCHES, Plan
+from harness.journal import Journal, is_left_behind
+from harness.plan import Plan, planned_keys
 from harness.progress import Event, Progress
 from harness.recorder import Recorder
 from harness.results import End
@@ -196,11 +196,11 @@ class Cells:
 
     # --- under way and ending
 
-    def epoch(self, key: str, report: EpochReport) -> None:
-        """Record an epoch as it ends."""
+    def epochs(self, key: str, reports: Sequence[EpochReport]) -> None:
+        """Record epochs as they end."""
         live = self.live.get(key)
         if live is not None:
-            self.recorder.epoch(live.run_id, report)
+            self.recorder.epochs(live.run_id, reports)
 
     def end(self, key: str, answer: TrialResult | Failure) -> None:
         """Record a result or a failure, in every store."""
@@ -398,20 +398,3 @@ class _Living(Container[str]):
         if self._found is None:
             self._found = self.claims.living(self.keys)
         return key in self._found
-
-
-def planned_keys(plan: Plan, specs: Mapping[str, TrialSpec]) -> list[str]:
-    """Return the cells that are known before a study begins, in order: of a search, its references."""
-    sampler, keys = plan.file.sampler, list(specs)
-    references = [key for key in keys if specs[key].kind != "trial"]
-    cells = [key for key in keys if specs[key].kind == "trial"]
-    if sampler.name in SEARCHES:
-        return references[: planned_trials(plan, specs)]
-    if sampler.name == "random":
-        cells = order_of(cells, seed=sampler.seed)
-    return [*references, *cells][: planned_trials(plan, specs)]
-
-
-def planned_trials(plan: Plan, specs: Mapping[str, TrialSpec]) -> int:
-    """Return how many trials a study plans, references included."""
-    return min(plan.file.sampler.trials or len(specs), len(specs))

@@ -255,6 +255,12 @@ class Failure:
     again: bool = False
 
 
+def machine_name(spec: TrialSpec, dataset: str, machine: str) -> str:
+    """Return how a machine type is called in a trial's results: with its year where several are scored."""
+    years = {part.dataset for part in spec.protocol.score}
+    return machine if len(years) == 1 else f"{dataset}/{machine}"
+
+
 def protocol_content(protocol: Protocol) -> dict[str, Any]:
     """Return what of a protocol decides about numbers: not its name."""
     return {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,6 +30,7 @@ COMPLETE_KEYS = (
     "where t.study_id = {} and t.state = 'COMPLETE' and a.key = 'key'"
 )
 TRIALS = "select count(*) from trials where study_id = {}"
+NUMBER = "select number from trials where study_id = {} and trial_id = {}"  # Optuna reads the whole trial
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Journal:
             return None
         with _errors(self.uri):
             trial = self._template(spec, state=TrialState.RUNNING, attributes={"owner": owner})
-            return self.storage.get_trial_number_from_id(self.storage.create_new_trial(self.study_id, trial))
+            return int(self._rows(NUMBER, trial=self.storage.create_new_trial(self.study_id, trial))[0][0])
 
     def ask(self, *, owner: str) -> tuple[int, Sequence[TrialSpec]]:
         """Ask the sampler for a choice; return its number and the cells that it stands for, one a seed."""
@@ -199,9 +199,9 @@ class Journal:
     def _count(self) -> int:
         return int(self._rows(TRIALS)[0][0])
 
-    def _rows(self, query: str) -> Sequence[Any]:
+    def _rows(self, query: str, *, trial: int = 0) -> Sequence[Any]:
         with self.tables.engine.connect() as connection:
-            return connection.exec_driver_sql(query.format(int(self.study_id))).fetchall()
+            return connection.exec_driver_sql(query.format(int(self.study_id), int(trial))).fetchall()
 
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:
         with _errors(self.uri):
@@ -326,11 +326,6 @@ def make_sampler(plan: Plan, *, seed: int) -> optuna.samplers.BaseSampler:
     return optuna.samplers.RandomSampler(seed=seed)
 
 
-def order_of(keys: Sequence[str], *, seed: int) -> list[str]:
-    """Return keys in a random order: random search without repeats."""
-    return random.Random(seed).sample(list(keys), len(keys))
-
-
 def is_left_behind(running: Running) -> bool:
     """Tell whether a proposal never said whose it is, and had time to."""
     return not running.owner and running.age > UNSIGNED_SECONDS
@@ -342,7 +337,7 @@ def _name_of_m(fitting: Sequence[int], every: Sequence[int]) -> str:
 
 
 def _attributes(spec: TrialSpec) -> dict[str, Any]:
-    return {"key": spec.key(), "kind": spec.kind, "label": spec.label(), "seed": spec.seed}
+    return {"key": spec.key(), "label": spec.label()}  # each costs a millisecond; MLflow has the rest
 
 
 def _choice(spec: TrialSpec) -> tuple[Any, ...]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # batched front ends and convolutions spend a third of their time giving pages back without it
 WORKER_MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "-1"}
-STOP_SECONDS = "30"  # that a pruned trial has to leave its worker before that is given up
+PRELOADED = {"preload_python_modules": ["harness.actor"]}  # workers import while the driver opens its stores
 KNOCK_SECONDS = 10  # a head that has not taken a connection by then is not there; Ray itself waits for minutes
 ANSWER_SECONDS = 60  # a node that has not answered by then cannot run a trial
 PLACELESS = {"auto", "local"}  # Ray's words for a cluster of this machine
@@ -38,7 +38,7 @@ def ray_cluster(address: str | None) -> Iterator[list[Node]]:
     """Start Ray here or join a cluster, and say what each node has; what was started is stopped at the end."""
     mine = not ray.is_initialized()
     if mine:
-        for name, value in {**WORKER_MALLOC, "TUNE_FUNCTION_THREAD_TIMEOUT_S": STOP_SECONDS}.items():
+        for name, value in WORKER_MALLOC.items():
             os.environ.setdefault(name, value)
         _start(address)
     try:
@@ -148,7 +148,9 @@ def _start(address: str | None) -> None:
             ray.init(address=address, **quiet)
         else:  # "local": without it Ray joins whatever cluster runs on this machine
             remedy = "Ray's log, session_latest/logs in /tmp/ray or RAY_TMPDIR, says more"
-            ray.init(address="local", num_cpus=os.cpu_count(), include_dashboard=False, **quiet)
+            ray.init(
+                address="local", num_cpus=os.cpu_count(), include_dashboard=False, _system_config=PRELOADED, **quiet
+            )  # fmt: skip
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise HarnessError(
             f"A Ray cluster must answer at {address or 'this machine'}, but it did not: "

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import random
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -477,3 +478,25 @@ def _keys_beside(place: tuple[int | str, ...]) -> list[str]:
         if not hasattr(table, "model_fields"):
             table = BackboneTable
     return sorted(table.model_fields)
+
+
+def planned_keys(plan: Plan, specs: Mapping[str, TrialSpec]) -> list[str]:
+    """Return the cells that are known before a study begins, in order: of a search, its references."""
+    sampler, keys = plan.file.sampler, list(specs)
+    references = [key for key in keys if specs[key].kind != "trial"]
+    cells = [key for key in keys if specs[key].kind == "trial"]
+    if sampler.name in SEARCHES:
+        return references[: planned_trials(plan, specs)]
+    if sampler.name == "random":
+        cells = order_of(cells, seed=sampler.seed)
+    return [*references, *cells][: planned_trials(plan, specs)]
+
+
+def planned_trials(plan: Plan, specs: Mapping[str, TrialSpec]) -> int:
+    """Return how many trials a study plans, references included."""
+    return min(plan.file.sampler.trials or len(specs), len(specs))
+
+
+def order_of(keys: Sequence[str], *, seed: int) -> list[str]:
+    """Return keys in a random order: random search without repeats."""
+    return random.Random(seed).sample(list(keys), len(keys))

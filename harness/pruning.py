@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule
 
 from backbones.contract import EpochReport
+from harness.worker import EPOCHS
 
 if TYPE_CHECKING:
     from harness.plan import PruningTable
@@ -34,7 +35,7 @@ def epoch_result(report: EpochReport, *, pruning: PruningTable | None = None, la
         pruning: of the study.
         last: epochs of the recipe; the last one's signal would stop a trial that has paid for everything.
     """
-    result: dict[str, Any] = {"epoch_report": report}
+    result: dict[str, Any] = {EPOCHS: [report]}
     if pruning is None or report.epoch % pruning.every or report.epoch >= last:
         return result
     return {**result, EPOCH: report.epoch, SIGNAL: signal(report)}

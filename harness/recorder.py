@@ -54,9 +54,9 @@ class Recorder:
         """Open a trial's run and return its id."""
         return self.tracker.start_trial(spec, parent=parent, study=study)
 
-    def epoch(self, run_id: str, report: EpochReport) -> None:
-        """Record one epoch, live."""
-        self.tracker.log_epoch(run_id, report)
+    def epochs(self, run_id: str, reports: Sequence[EpochReport]) -> None:
+        """Record epochs, live."""
+        self.tracker.log_epochs(run_id, reports)
 
     def finish(self, run_id: str, result: TrialResult) -> None:
         """Record a finished trial."""

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from filelock import FileLock
 from sqlalchemy.engine import make_url
 
-from harness.contract import Failure, HarnessError, TrialResult, TrialSpec
+from harness.contract import Failure, HarnessError, TrialResult, TrialSpec, machine_name
 from harness.credentials import shown
 from harness.goals import Measured
 
@@ -524,12 +524,6 @@ def result_detail(result: TrialResult) -> dict[str, Any]:
         "thresholds": {scorer: [asdict(each) for each in found] for scorer, found in result.thresholds.items()},
         "undefined": sorted({why for rows in result.metrics.values() for each in rows for why in each.undefined}),
     }
-
-
-def machine_name(spec: TrialSpec, dataset: str, machine: str) -> str:
-    """Return how a machine type is called in a trial's results: with its year where several are scored."""
-    years = {part.dataset for part in spec.protocol.score}
-    return machine if len(years) == 1 else f"{dataset}/{machine}"
 
 
 def create_schema(uri: str, schema: str) -> None:

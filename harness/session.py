@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-from harness.cells import Cells, planned_keys, planned_trials
+from harness.cells import Cells
 from harness.claims import Claims
 from harness.contract import HarnessError
 from harness.journal import Journal
-from harness.plan import Plan
+from harness.plan import Plan, planned_keys, planned_trials
 from harness.progress import Event, Outcome, Progress
 from harness.recorder import Recorder
 from harness.recordings import Recordings

@@ -6,7 +6,8 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ import ray
 from ray import tune
 from ray.tune.search import Searcher
 
-from backbones.contract import EpochReport
+from harness.actor import TrialActor, Work
 from harness.cells import Cells
 from harness.contract import Failure, HarnessError
+from harness.local import on_one_machine
 from harness.placement import (
     check_places,
     find_room,
@@ -40,7 +42,7 @@ from harness.recorder import Recorder
 from harness.recordings import Recordings
 from harness.session import study_session
 from harness.stores import Places
-from harness.worker import Desk, work
+from harness.worker import ANSWER, EPOCHS, Desk, work
 
 logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # at the end it names lost trials by its own ids
 
@@ -49,11 +51,17 @@ WITHOUT_ANSWER = "its function ended without an answer"
 
 
 class CellSearcher(Searcher):  # type: ignore[misc]  # ray ships no types
-    """Ray Tune's view of a study's cells. Tune restores nothing: running a study again reads the stores."""
+    """Ray Tune's view of a study's cells. Tune restores nothing: running a study again reads the stores.
 
-    def __init__(self, cells: Cells) -> None:
+    Args:
+        cells: of the study.
+        patient: a trial that ended is recorded once its worker has been given the next one, by `record`.
+    """
+
+    def __init__(self, cells: Cells, *, patient: bool = False) -> None:
         super().__init__()  # no metric: scores come from the recorder, and an epoch's report has none
-        self.cells = cells
+        self.cells, self.patient = cells, patient
+        self.fresh, self.due = list[Callable[[], None]](), list[Callable[[], None]]()
         self.keys: dict[str, str] = {}  # Tune's trial id -> cell
         self.answers: dict[str, Any] = {}
         self.deaths: dict[str, str] = {}
@@ -67,19 +75,27 @@ class CellSearcher(Searcher):  # type: ignore[misc]  # ray ships no types
         """Return the next cell; None while others run."""
         with self._keeping_errors():
             spec = self.cells.next()
+        if spec is None and (self.due or self.fresh):
+            self.record()  # Tune asks here until it gets an answer, and what is recorded may be the last or try again
+            with self._keeping_errors():
+                spec = self.cells.next()
+        with self._keeping_errors():
             if spec is None:
                 return Searcher.FINISHED if self.cells.over else None
         self.keys[trial_id] = spec.key()
         return {"key": spec.key()}
 
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Record an epoch as it ends; keep an answer, since the worker may die before its function ends."""
-        key, report = self.keys.get(trial_id), result.get("epoch_report")
-        if "answer" in result:
-            self.answers[trial_id] = result["answer"]
-        if key is not None and isinstance(report, EpochReport):
+    def hear(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Record epochs as they end; keep an answer: Tune says that a trial is complete when its worker has left it."""
+        key = self.keys.get(trial_id)
+        if ANSWER in result:
+            self.answers[trial_id] = result[ANSWER]
+        if key is not None and result.get(EPOCHS):
             with self._keeping_errors():
-                self.cells.epoch(key, report)
+                self.cells.epochs(key, result[EPOCHS])
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Do nothing: Tune does not pass on a trial's last result here, so `hear` has them all."""
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Record how a trial ended."""
@@ -87,15 +103,26 @@ class CellSearcher(Searcher):  # type: ignore[misc]  # ray ships no types
         answer, death = self.answers.pop(trial_id, None), self.deaths.pop(trial_id, "")
         if key is None:
             return
-        with self._keeping_errors():
-            if answer is not None:
-                self.cells.end(key, answer)
-            elif error:
-                self.cells.end(key, Failure(reason_of_death(death), trace=death, again=True))
-            elif result is not None and SIGNAL in result:
-                self.cells.prune(key, f"after epoch {result[EPOCH]} at {result[SIGNAL]:.3f} of guessing's loss")
-            else:
-                self.cells.end(key, Failure(WITHOUT_ANSWER, again=True))
+        if answer is not None:
+            self.fresh.append(partial(self.cells.end, key, answer))
+        elif error:
+            self.fresh.append(partial(self.cells.end, key, Failure(reason_of_death(death), trace=death, again=True)))
+        elif result is not None and SIGNAL in result:
+            reason = f"after epoch {result[EPOCH]} at {result[SIGNAL]:.3f} of guessing's loss"
+            self.fresh.append(partial(self.cells.prune, key, reason))
+        else:
+            self.fresh.append(partial(self.cells.end, key, Failure(WITHOUT_ANSWER, again=True)))
+        if not self.patient:
+            self.record()
+
+    def record(self, *, all_of_them: bool = True) -> None:
+        """Record trials that ended: all of them, or those that had ended at the last call."""
+        if all_of_them:
+            self.due, self.fresh = [*self.due, *self.fresh], []
+        while self.due:
+            with self._keeping_errors():
+                self.due.pop(0)()
+        self.due, self.fresh = self.fresh, []
 
     def on_death(self, trial_id: str, error: str) -> None:
         """Keep why a worker died."""
@@ -122,7 +149,7 @@ class CellSearcher(Searcher):  # type: ignore[misc]  # ray ships no types
 
 
 class _Following(tune.Callback):  # type: ignore[misc]  # ray ships no types
-    """Keeps Tune's own memory small, and tells the searcher of trials that Tune gave up without saying so."""
+    """Tells the searcher what trials report, and of those that Tune gave up without saying so."""
 
     def __init__(self, searcher: CellSearcher) -> None:
         self.searcher, self.trials = searcher, dict[str, Any]()
@@ -130,9 +157,11 @@ class _Following(tune.Callback):  # type: ignore[misc]  # ray ships no types
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """Forget an answer, which the searcher has: Tune keeps every trial's last result to the end."""
-        if "answer" in result:
-            result["answer"] = "recorded"  # an empty result would make Tune print a line a trial
+        """Pass a result on and forget it: Tune keeps every trial's last one to the end."""
+        self.searcher.hear(trial.trial_id, result)
+        result.pop(EPOCHS, None)
+        if ANSWER in result:
+            result[ANSWER] = "recorded"  # an empty result would make Tune print a line a trial
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """End what Tune ended: it does not tell the searcher when a worker could not be used again."""
@@ -140,6 +169,7 @@ class _Following(tune.Callback):  # type: ignore[misc]  # ray ships no types
         for trial_id in [name for name, trial in self.trials.items() if trial.status in {"ERROR", "TERMINATED"}]:
             del self.trials[trial_id]
             self.searcher.on_trial_complete(trial_id, error=True)
+        self.searcher.record(all_of_them=False)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave nothing in a snapshot that nobody restores."""
@@ -156,7 +186,7 @@ def run_study(
     address: str | None = None,
     retry_failed: bool = False,
     listen: Event = lambda _progress: None,
-    trainable: Callable[[dict[str, Any]], None] | None = None,
+    trial: Work | None = None,
 ) -> Outcome:
     """Run a study to the end, from wherever it stopped.
 
@@ -169,7 +199,7 @@ def run_study(
         address: of a Ray cluster to join; None starts Ray on this machine for as long as the study runs.
         retry_failed: take up again what is recorded as failed.
         listen: told after each trial.
-        trainable: what runs a trial; tests and benchmarks give another one.
+        trial: what runs a trial in a worker; tests and benchmarks give another one, which needs no recordings.
 
     Raises:
         HarnessError: the cluster cannot run a trial, or a store does not answer.
@@ -177,13 +207,8 @@ def run_study(
     opened = study_session(plan, recordings, recorder, places, listen=listen, retry_failed=retry_failed)
     with opened as session:
         if not session.cells.over:
-            _run(session.cells, plan, recordings, places, workers=workers, address=address, trainable=trainable)
+            _run(session.cells, plan, recordings, places, workers=workers, address=address, trial=trial)
     return session.outcome()
-
-
-def worker_trial(config: dict[str, Any], desk: Desk) -> None:
-    """Run one trial as Ray Tune calls it."""
-    work(config["key"], desk, tune.report)
 
 
 def _run(
@@ -194,21 +219,21 @@ def _run(
     *,
     workers: int | None,
     address: str | None,
-    trainable: Callable[[dict[str, Any]], None] | None,
+    trial: Work | None,
 ) -> None:
     asked = plan.file.resources
-    searcher = CellSearcher(cells)
+    searcher = CellSearcher(cells, patient=not cells.journal.asks)  # a sampler is told before it is asked again
     with ray_cluster(address) as nodes:
         gpus = gpu_share(asked.gpus, nodes)
         room = find_room(nodes, cpus=asked.cpus, gpus=gpus)
         folder = places.cache / "tune" / f"{os.getpid()}"
-        if trainable is None:
+        if trial is None:
             check_places([recordings.place, places.cache])
-            desk = Desk(
-                cells.specs, recordings.place, places.cache, threads=max(1, int(asked.cpus)),
-                pruning=plan.file.pruning, minutes=asked.minutes, memory_gb=asked.memory_gb,
-            )  # fmt: skip
-            trainable = tune.with_parameters(worker_trial, desk=desk)
+        desk = Desk(
+            cells.specs, recordings.place, places.cache, threads=max(1, int(asked.cpus)),
+            pruning=plan.file.pruning, minutes=asked.minutes, memory_gb=asked.memory_gb,
+        )  # fmt: skip
+        trainable = tune.with_parameters(TrialActor, desk=desk, run=trial or work)
         tuner = tune.Tuner(
             tune.with_resources(trainable, {"CPU": asked.cpus, "GPU": gpus}),
             tune_config=tune.TuneConfig(
@@ -225,10 +250,12 @@ def _run(
                 verbose=0,
                 callbacks=[_Following(searcher)],
                 failure_config=tune.FailureConfig(max_failures=0),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )
         try:
-            tuner.fit()
+            with on_one_machine() if address is None else nullcontext():
+                tuner.fit()
         except (tune.TuneError, ray.exceptions.RayError) as error:
             if searcher.broken is not None:
                 raise searcher.broken from None
@@ -237,6 +264,8 @@ def _run(
                 "run the same command again to go on."
             ) from error
         finally:
+            if searcher.broken is None:
+                searcher.record()
             shutil.rmtree(folder, ignore_errors=True)  # Tune's snapshots, which nobody restores
         if searcher.broken is not None:
             raise searcher.broken

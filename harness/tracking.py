@@ -102,10 +102,19 @@ class Tracker:
             self.client.log_inputs(run_id, datasets=_inputs(spec))
             return run_id
 
-    def log_epoch(self, run_id: str, report: EpochReport) -> None:
-        """Add one epoch to the curves."""
-        values = {"loss": report.loss, "accuracy": report.accuracy, "learning_rate": report.learning_rate}
-        self.log_step(run_id, {f"train/{name}": value for name, value in values.items()}, step=report.epoch)
+    def log_epochs(self, run_id: str, reports: Sequence[EpochReport]) -> None:
+        """Add epochs to the curves."""
+        now = _milliseconds()
+        points = [
+            Metric(f"train/{name}", value, now, report.epoch)
+            for report in reports
+            for name, value in (
+                ("loss", report.loss), ("accuracy", report.accuracy), ("learning_rate", report.learning_rate),
+            )
+        ]  # fmt: skip
+        with _errors(self.uri):
+            for start in range(0, len(points), BATCH):
+                self.client.log_batch(run_id, metrics=points[start : start + BATCH])
 
     def log_step(self, run_id: str, values: Mapping[str, float], *, step: int) -> None:
         """Add a point to each of several curves."""

@@ -16,13 +16,12 @@ from benchmarks.metrics import machine_h_means, measure, official_score
 from harness.cache import Cache
 from harness.candidates import RankedMachine, rank_machines
 from harness.checkpoints import training_checkpoint
-from harness.contract import TrialResult, TrialSpec
+from harness.contract import TrialResult, TrialSpec, machine_name
 from harness.cost import Costs
 from harness.embedded import Embedded, Training, find_embedded, keep_embedded
 from harness.intervals import ClipDraws, ScoreIntervals, score_intervals
 from harness.pictures import candidate_planes, confidence_by_rank, png
 from harness.recordings import Recordings
-from harness.results import machine_name
 from harness.rules import rule_of
 from harness.score_pictures import score_pictures
 from harness.scorer_choice import plain_name

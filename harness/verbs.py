@@ -198,7 +198,7 @@ def trial(
             run_id = recorder.begin(spec)
 
             def on_epoch(report: EpochReport) -> None:
-                recorder.epoch(run_id, report)
+                recorder.epochs(run_id, [report])
                 told("epochs", report.epoch, spec.recipe.epochs)
 
             try:
@@ -270,9 +270,9 @@ def study_run(
     import os
 
     from harness.candidates import check_candidates
+    from harness.opening import opened
     from harness.plan import make_plan, read_study
     from harness.recordings import prepare_recordings
-    from harness.study import run_study
     from harness.truth import with_released
 
     places = places or find_places()
@@ -289,7 +289,9 @@ def study_run(
         train_data=recordings.train_data, test_data=recordings.test_data, truth_data=recordings.truth_data
     )
     check_candidates(specs, recordings, cache, workers=workers or os.cpu_count() or 1)
-    with _recorder(places) as recorder:
+    with opened(plan, recordings, places, code=code_revision(), address=address) as recorder:
+        from harness.study import run_study
+
         outcome = run_study(
             plan,
             recordings,

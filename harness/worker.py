@@ -27,6 +27,8 @@ MEMORY_REMEDY = (
 )
 
 Report = Callable[[dict[str, Any]], None]
+EPOCHS, ANSWER = "epochs", "answer"  # what a worker reports
+LEAVING = "leaving"  # with an answer: its process ends as soon as that is heard
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,13 @@ def work(key: str, desk: Desk, report: Report) -> None:
     logging.disable(logging.INFO)
 
     def tell(reason: str) -> None:
-        report({"answer": Failure(reason)})
+        report({ANSWER: Failure(reason), LEAVING: True})
 
     with limited(tell, minutes=desk.minutes, memory_gb=desk.memory_gb):
         answer = answer_trial(desk.specs[key], desk, report)
-    report({"answer": answer})
-    forget_training(desk.cache, key)
+    if isinstance(answer, TrialResult) or not answer.again:  # another try goes on from there
+        forget_training(desk.cache, key)
+    report({ANSWER: answer})
 
 
 def answer_trial(spec: TrialSpec, desk: Desk, report: Report) -> TrialResult | Failure:

@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
 
 from labeling.contract import LabelingError
 from labeling.distances import single_thread, squared_distances
@@ -84,6 +82,10 @@ def cluster_names(count: int) -> NDArray[np.str_]:
 
 def _partition(features: NDArray[np.floating[Any]], *, k: int, seed: int) -> NDArray[np.int64]:
     """Run K-means: (n, d) -> (n,) clusters."""
+    # importing scikit-learn takes a second, and most processes find the clusters in the cache
+    from sklearn.cluster import KMeans  # noqa: PLC0415
+    from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415
+
     size = max(START_CLIPS, START_CLIPS_PER_CLUSTER * k)
     whole = KMeans(k, n_init=STARTS, max_iter=MAX_ITERATIONS, random_state=seed)
     with warnings.catch_warnings():

@@ -8,7 +8,6 @@ from functools import lru_cache
 
 import librosa
 import numpy as np
-from librosa.filters import mel
 from numpy.typing import NDArray
 
 from labeling.contract import LabelingError
@@ -113,4 +112,6 @@ def _coefficients(waveform: NDArray[np.float32], sample_rate: int) -> NDArray[np
 @lru_cache(maxsize=8)
 def _mel_bank(sample_rate: int) -> NDArray[np.float32]:
     """Make the mel filters (128, 1025) once; librosa makes them anew for every clip."""
+    from librosa.filters import mel  # noqa: PLC0415 - importing them takes half a second, and few processes need them
+
     return np.asarray(mel(sr=sample_rate, n_fft=FFT_SAMPLES, n_mels=MEL_BINS), dtype=np.float32)

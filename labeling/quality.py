@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from labeling.contract import RankedCandidates
 from labeling.fusion import Fusion, check_m, fused_names
@@ -120,4 +119,7 @@ def _entropy(labels: NDArray[np.int64]) -> float:
 
 
 def _agreement(labels: NDArray[np.int64], truths: NDArray[np.int64]) -> tuple[float, float]:
+    # importing scikit-learn takes a second, and few know the truth
+    from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score  # noqa: PLC0415
+
     return float(normalized_mutual_info_score(truths, labels)), float(adjusted_rand_score(truths, labels))

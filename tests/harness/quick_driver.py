@@ -6,8 +6,8 @@ import os
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from functools import wraps
+from collections.abc import Callable
+from functools import partial, wraps
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +20,7 @@ from harness.recorder import Recorder
 from harness.results import Results
 from harness.stores import find_places
 from harness.tracking import Tracker
+from harness.worker import ANSWER, Desk, Report
 from tests.harness.conftest import make_result
 
 DATA = {"train_data": "aaaa", "test_data": "bbbb"}
@@ -54,14 +55,12 @@ def quick_result(spec: TrialSpec) -> TrialResult:
     return make_result(spec, shift=float(spec.m or 1))
 
 
-def quick_trial(config: dict[str, Any], specs: Mapping[str, TrialSpec], seconds: float, begun: Path) -> None:
-    """A trial as Ray Tune calls it; it leaves a sign that it began."""
-    from ray import tune
-
+def quick_trial(key: str, desk: Desk, report: Report, *, seconds: float, begun: Path) -> None:
+    """A trial of a worker; it leaves a sign that it began."""
     with begun.open("a") as file:
         file.write(f"{os.getpid()}\n")
     time.sleep(seconds)
-    tune.report({"answer": quick_result(specs[config["key"]])})
+    report({ANSWER: quick_result(desk.specs[key])})
 
 
 def in_this_process(first: Any, *_: object, **__: object) -> None:
@@ -70,8 +69,8 @@ def in_this_process(first: Any, *_: object, **__: object) -> None:
     specs, number = quick_specs(), 0
     while (cell := searcher.suggest(f"trial-{number}")) != study.Searcher.FINISHED:
         if isinstance(cell, dict):
-            answer = {"answer": quick_result(specs[cell["key"]])}
-            searcher.on_trial_result(f"trial-{number}", answer)
+            answer = {ANSWER: quick_result(specs[cell["key"]])}
+            searcher.hear(f"trial-{number}", answer)
             searcher.on_trial_complete(f"trial-{number}", answer)
             number += 1
         else:
@@ -117,18 +116,15 @@ def drive(tracking: str, folder: Path, log: Path, *, alone: bool, seconds: float
     os.environ |= {"ASDBENCH_CACHE": str(log.parent / "cache")}
     tempfile.tempdir = str(folder)
     places = find_places(tracking=tracking)
-    trainable = None
+    trial = None
     if alone:
         study._run = in_this_process
     else:
-        from ray import tune
-
-        begun = folder / "begun.txt"
-        trainable = tune.with_parameters(quick_trial, specs=quick_specs(), seconds=seconds, begun=begun)
+        trial = partial(quick_trial, seconds=seconds, begun=folder / "begun.txt")
     if die:
         die_at(die)
     recordings: Any = SimpleNamespace(**DATA, truth_data="", place=places.cache, skipped=0)
     results = Results(places.results)
     recorder = Recorder(Tracker(places.tracking, code="test"), results)
-    study.run_study(quick_plan(), recordings, recorder, places, workers=2, trainable=trainable)
+    study.run_study(quick_plan(), recordings, recorder, places, workers=2, trial=trial)
     results.close()

@@ -57,8 +57,7 @@ def record_study(
     recorder.results.link(KEY, [result.spec.key() for result in results])
     for result in results:
         run_id = recorder.begin(result.spec, parent=parent, study=name)
-        for report in result.epochs:
-            recorder.epoch(run_id, report)
+        recorder.epochs(run_id, result.epochs)
         recorder.finish(run_id, result)
     recorder.tracker.finish(parent)
     return parent

@@ -24,6 +24,7 @@ from harness.recorder import Recorder
 from harness.results import Results
 from harness.stores import Places, find_places
 from harness.tracking import Tracker
+from harness.worker import ANSWER, Desk, Report
 from tests.harness.conftest import make_result, make_spec
 from tests.servers import SECRET, Postgres, free_port
 
@@ -158,33 +159,29 @@ def test_refused_password_is_not_quoted(guarded: Places, postgres: Postgres, tmp
     assert files_with(tmp_path, SECRET) == []
 
 
-def fail_or_answer(config: dict[str, Any], specs: dict[str, Any]) -> None:
+def fail_or_answer(key: str, desk: Desk, report: Report) -> None:
     """A trial whose numbers are made up, or which fails."""
-    from ray import tune
-
-    spec = specs[config["key"]]
-    tune.report({"answer": make_result(spec) if spec.m == 1 else Failure("it broke.", "Traceback ...")})
+    spec = desk.specs[key]
+    report({ANSWER: make_result(spec) if spec.m == 1 else Failure("it broke.", "Traceback ...")})
 
 
 @pytest.mark.slow
 def test_study_keeps_the_password_to_itself(guarded: Places, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """A whole study leaves no password in MLflow's, Optuna's or our tables, nor in Ray's files."""
     import ray
-    from ray import tune
 
     from harness.study import run_study
 
     table = {"name": "toy", "protocol": "dcase2023", "space": {"backbone": ["tiny"], "m": [1, 3]}, "frozen": False}
     plan = make_plan(StudyFile.model_validate({**table, "level": False}))
     recordings: Any = SimpleNamespace(train_data="a", test_data="b", truth_data="", place=guarded.cache, skipped=0)
-    specs = {spec.key(): spec for spec in plan.specs(train_data="a", test_data="b")}
     results = Results(guarded.results)
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     session = Path(ray.worker._global_node.get_session_dir_path())
     try:
         outcome = run_study(
             plan, recordings, Recorder(Tracker(guarded.tracking, code="test"), results), guarded, workers=1,
-            trainable=tune.with_parameters(fail_or_answer, specs=specs),
+            trial=fail_or_answer,
         )  # fmt: skip
         verbs.study_status("toy", places=guarded)
         written = [path for path in files_with(session, SECRET) if not path.is_socket()]

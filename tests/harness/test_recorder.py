@@ -25,8 +25,7 @@ def test_finished_trial_stands_in_both_stores(recorder: Recorder) -> None:
     spec = make_spec()
     run_id = recorder.begin(spec)
     result = make_result(spec)
-    for report in result.epochs:
-        recorder.epoch(run_id, report)
+    recorder.epochs(run_id, result.epochs)
     recorder.finish(run_id, result)
     run = recorder.tracker.client.get_run(run_id)
     assert run.info.status == "FINISHED"

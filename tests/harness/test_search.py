@@ -39,7 +39,7 @@ class Nowhere:
     def forget(self, *_: Any, **__: Any) -> None:
         """Keep nothing."""
 
-    log_result = log_text = log_study = log_failure = log_epoch = finish = retire = forget
+    log_result = log_text = log_study = log_failure = log_epochs = finish = retire = forget
 
 
 def driver(places: Places, file: Any, **options: Any) -> AbstractContextManager[Cells]:

@@ -17,6 +17,7 @@ from harness.plan import StudyFile, make_plan
 from harness.recorder import Recorder
 from harness.results import Results
 from harness.stores import Places, find_places
+from harness.worker import ANSWER, Desk, Report
 from tests.harness.conftest import make_result, make_spec
 
 STORES = ("sqlite", "postgres", pytest.param("server", marks=pytest.mark.slow))
@@ -64,8 +65,7 @@ def test_trial_is_recorded_and_read_back(recorder: Recorder, data: dict[str, str
     spec = make_spec(**data)
     run_id = recorder.begin(spec)
     result = make_result(spec)
-    for report in result.epochs:
-        recorder.epoch(run_id, report)
+    recorder.epochs(run_id, result.epochs)
     recorder.finish(run_id, result)
     run = recorder.tracker.client.get_run(run_id)
     assert (run.info.status, run.data.metrics["official_score"]) == ("FINISHED", result.official["knn"])
@@ -134,18 +134,14 @@ def record_study(recorder: Recorder, specs: list[TrialSpec]) -> str:
     return run_id
 
 
-def answer_at_once(config: dict[str, Any], specs: dict[str, Any]) -> None:
+def answer_at_once(key: str, desk: Desk, report: Report) -> None:
     """A trial that makes its numbers up, the same whenever it is asked."""
-    from ray import tune
-
-    tune.report({"answer": make_result(specs[config["key"]], shift=float(specs[config["key"]].m or 1))})
+    report({ANSWER: make_result(desk.specs[key], shift=float(desk.specs[key].m or 1))})
 
 
 @pytest.mark.slow
 def test_study_runs_and_goes_on(places: Places, data: dict[str, str]) -> None:
     """A study runs to its end; a larger one on the same cells takes over what is there and runs the rest."""
-    from ray import tune
-
     from harness.study import run_study
     from harness.tracking import Tracker
 
@@ -156,12 +152,11 @@ def test_study_runs_and_goes_on(places: Places, data: dict[str, str]) -> None:
         }  # fmt: skip
         plan = make_plan(StudyFile.model_validate(table))
         recordings: Any = SimpleNamespace(**data, truth_data="", place=places.cache, skipped=0)
-        specs = {spec.key(): spec for spec in plan.specs(**data)}
         results = Results(places.results)
         try:
             return run_study(
                 plan, recordings, Recorder(Tracker(places.tracking, code="test"), results), places, workers=2,
-                trainable=tune.with_parameters(answer_at_once, specs=specs),
+                trial=answer_at_once,
             )  # fmt: skip
         finally:
             results.close()

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,6 +17,7 @@ from harness.plan import make_plan
 from harness.progress import Progress
 from harness.recorder import Recorder
 from harness.stores import Places
+from harness.worker import ANSWER, Desk, Report
 from tests.harness.conftest import make_result
 from tests.harness.test_cells import RECORDINGS, runs, states, study
 from tests.harness.test_study import STUDY, counts, make_recordings, official, places_in
@@ -27,12 +27,10 @@ pytestmark = pytest.mark.slow
 MOST_SECONDS = 400
 
 
-def answer_slowly(config: dict[str, Any], specs: dict[str, Any]) -> None:
+def answer_slowly(key: str, desk: Desk, report: Report) -> None:
     """A trial that takes a moment."""
-    from ray import tune
-
     time.sleep(0.3)
-    tune.report({"answer": make_result(specs[config["key"]])})
+    report({ANSWER: make_result(desk.specs[key])})
 
 
 def test_a_node_that_goes_away(places: Places, recorder: Recorder, tmp_path: Path) -> None:
@@ -40,7 +38,6 @@ def test_a_node_that_goes_away(places: Places, recorder: Recorder, tmp_path: Pat
 
     A folder that a node lacks is named before anything runs.
     """
-    from ray import tune
     from ray.cluster_utils import Cluster
 
     from harness.study import run_study
@@ -51,7 +48,6 @@ def test_a_node_that_goes_away(places: Places, recorder: Recorder, tmp_path: Pat
         cluster.wait_for_nodes()
         file = study(level=False, seeds=[0, 1, 2, 3], resources={"retries": 5})
         plan = make_plan(file)
-        specs = {spec.key(): spec for spec in plan.specs(train_data="aaaa", test_data="bbbb")}
         nodes = [second]
 
         def listen(progress: Progress) -> None:
@@ -62,7 +58,7 @@ def test_a_node_that_goes_away(places: Places, recorder: Recorder, tmp_path: Pat
 
         outcome = run_study(
             plan, RECORDINGS, recorder, places, address=cluster.address, listen=listen,
-            trainable=tune.with_parameters(answer_slowly, specs=specs),
+            trial=answer_slowly,
         )  # fmt: skip
     finally:
         cluster.shutdown()

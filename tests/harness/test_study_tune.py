@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from backbones.contract import EpochReport
+from harness.contract import Failure
 from harness.limits import GIB, excess, limited
 from harness.placement import find_room, gpu_share, reason_of_death
 from harness.plan import PruningTable, make_plan
@@ -20,7 +23,7 @@ from harness.pruning import SIGNAL, epoch_result
 from harness.pruning import signal as training_signal
 from harness.recorder import Recorder
 from harness.stores import Places
-from harness.worker import may_go_away, reason_of
+from harness.worker import ANSWER, LEAVING, Desk, Report, may_go_away, reason_of
 from tests.harness.conftest import make_result
 from tests.harness.test_cells import RECORDINGS, runs, states, study
 
@@ -37,33 +40,25 @@ def ray_here() -> Iterator[None]:
     ray.shutdown()
 
 
-def learn(config: dict[str, Any], specs: dict[str, Any], pruning: Any, shift: float, log: Path) -> None:
+def learn(key: str, desk: Desk, report: Report, *, shift: float, log: Path) -> None:
     """A trial whose loss is the better the smaller M is; its classes grow with M, its test scores with the shift."""
-    from ray import tune
-
-    spec = specs[config["key"]]
-    quality = 0.2 + spec.m / 20
+    spec = desk.specs[key]
+    quality = 0.2 + (spec.m or 0) / 20
     with log.open("a") as lines:
         lines.write(f"{spec.m} {os.getpid()}\n")
     for epoch in range(1, EPOCHS + 1):
-        import math
-
-        loss = math.log(10 * spec.m) * quality ** (epoch / EPOCHS)
-        report = EpochReport(epoch, loss, 0.5, 1e-3, 0.1, classes=10 * spec.m)
-        tune.report(epoch_result(report, pruning=pruning, last=EPOCHS))
-    tune.report({"answer": make_result(spec, shift=shift)})
+        loss = math.log(10 * (spec.m or 0)) * quality ** (epoch / EPOCHS)
+        done = EpochReport(epoch, loss, 0.5, 1e-3, 0.1, classes=10 * (spec.m or 0))
+        report(epoch_result(done, pruning=desk.pruning, last=EPOCHS))
+    report({ANSWER: make_result(spec, shift=shift)})
 
 
-def misbehave(config: dict[str, Any], specs: dict[str, Any]) -> None:
+def misbehave(key: str, desk: Desk, report: Report) -> None:
     """A trial that takes too long at M = 3, too much at M = 5, and dies at M = 7."""
-    from ray import tune
-
-    spec = specs[config["key"]]
+    spec = desk.specs[key]
 
     def tell(reason: str) -> None:
-        from harness.contract import Failure
-
-        tune.report({"answer": Failure(reason)})
+        report({ANSWER: Failure(reason), LEAVING: True})
 
     minutes, memory = (0.005, None) if spec.m == 3 else (None, 0.01 if spec.m == 5 else None)
     with limited(tell, minutes=minutes, memory_gb=memory):
@@ -71,19 +66,14 @@ def misbehave(config: dict[str, Any], specs: dict[str, Any]) -> None:
             time.sleep(60)
         if spec.m == 7:
             os.kill(os.getpid(), signal.SIGKILL)
-    tune.report({"answer": make_result(spec)})
+    report({ANSWER: make_result(spec)})
 
 
-def run(places: Places, recorder: Recorder, file: Any, function: Any, **parameters: Any) -> Outcome:
+def run(places: Places, recorder: Recorder, file: Any, trial: Any) -> Outcome:
     """Run a study with a made-up trial, one at a time, so that the order is the plan's."""
-    from ray import tune
-
     from harness.study import run_study
 
-    plan = make_plan(file)
-    specs = {spec.key(): spec for spec in plan.specs(train_data="aaaa", test_data="bbbb")}
-    trainable = tune.with_parameters(function, specs=specs, **parameters)
-    return run_study(plan, RECORDINGS, recorder, places, workers=1, trainable=trainable)
+    return run_study(make_plan(file), RECORDINGS, recorder, places, workers=1, trial=trial)
 
 
 def pruned_labels(places: Places) -> set[str]:
@@ -118,7 +108,7 @@ def test_the_test_set_prunes_nothing(
             space={"backbone": ["tiny"], "m": [2, 3, 4, 10, 1, 12]}, recipe={"epochs": EPOCHS},
         )  # fmt: skip
         log = tmp_path / f"{shift}.txt"
-        outcome = run(places, recorder, file, learn, pruning=pruning, shift=shift, log=log)
+        outcome = run(places, recorder, file, partial(learn, shift=shift, log=log))
         assert outcome.progress.finished + outcome.progress.pruned == 6
         began = [line.split() for line in log.read_text().splitlines()]
         assert [int(m) for m, _ in began] == [2, 3, 4, 10, 1, 12]
@@ -150,8 +140,6 @@ def test_a_trial_that_takes_too_much_is_one_trials_failure(
 
 def test_signal_is_a_share_of_guessing() -> None:
     """Guessing among any number of classes is 1, and one class, in which there is nothing to learn, is 0."""
-    import math
-
     for classes in (2, 30, 500):
         assert training_signal(EpochReport(1, math.log(classes), 0.0, 0.0, 0.0, classes)) == pytest.approx(1)
     assert training_signal(EpochReport(1, 0.0, 1.0, 0.0, 0.0, 1)) == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,27 +16,23 @@ from mlflow.entities import Metric, Param
 
 from harness import study
 from harness.contract import TrialResult
+from harness.opening import opened
 from harness.plan import Plan, StudyFile, make_plan
 from harness.recorder import Recorder
 from harness.records import write_result
 from harness.results import Results
 from harness.stores import Places, find_places
 from harness.tracking import Tracker, result_metrics, spec_params
+from harness.worker import ANSWER
 from tests.harness.conftest import make_result
 from tests.speed.many_trials import copy_trial, plan_of_many
+from tests.speed.nothing import answer_at_once
 
 TRIALS = 200
 MOST_SECONDS = 0.1  # a trial, beyond what MLflow's own client takes to record it
 RESUME_SECONDS = 5.0
 MOST_GROWTH = 1.5  # of one more trial, between a hundred recorded ones and ten thousand; noise included
 DATA = {"train_data": "aaaa", "test_data": "bbbb"}
-
-
-def answer_at_once(config: dict[str, Any], specs: dict[str, Any]) -> None:
-    """A trial that does nothing."""
-    from ray import tune
-
-    tune.report({"answer": make_result(specs[config["key"]])})
 
 
 def places_in(folder: Path) -> Places:
@@ -46,11 +43,16 @@ def places_in(folder: Path) -> Places:
 def run(plan: Plan, places: Places, **options: Any) -> Any:
     """Run a study of trials that need no recordings."""
     recordings: Any = SimpleNamespace(**DATA, truth_data="", place=places.cache, skipped=0)
+    with opened(plan, recordings, places, code="test") as recorder:
+        return study.run_study(plan, recordings, recorder, places, workers=2, **options)
+
+
+def run_without_ray(plan: Plan, places: Places) -> Any:
+    """Run a study whose `_run` is patched, from opening its stores on."""
+    recordings: Any = SimpleNamespace(**DATA, truth_data="", place=places.cache, skipped=0)
     results = Results(places.results)
     try:
-        return study.run_study(
-            plan, recordings, Recorder(Tracker(places.tracking, code="test"), results), places, workers=2, **options
-        )
+        return study.run_study(plan, recordings, Recorder(Tracker(places.tracking, code="test"), results), places)
     finally:
         results.close()
 
@@ -75,21 +77,19 @@ def log_by_hand(client: MlflowClient, experiment: str, results: Iterable[TrialRe
 @pytest.mark.speed
 def test_overhead_of_a_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bench: Any) -> None:
     """200 trials that do nothing cost 0.1 s each beyond MLflow's own recording of them, Ray's start included."""
-    from ray import tune
-
     monkeypatch.setenv("ASDBENCH_CACHE", str(tmp_path / "cache"))
     table = {"name": "nothing", "protocol": "dcase2023", "seeds": list(range(TRIALS // 10)), "frozen": False}
     plan = make_plan(
         StudyFile.model_validate({**table, "level": False, "space": {"backbone": ["tiny"], "m": list(range(1, 11))}})
     )
     specs = {spec.key(): spec for spec in plan.specs(**DATA)}
+    results = [make_result(spec) for spec in specs.values()]
     began = time.perf_counter()
-    outcome = run(plan, places_in(tmp_path), trainable=tune.with_parameters(answer_at_once, specs=specs))
+    outcome = run(plan, places_in(tmp_path), trial=partial(answer_at_once, result=results[0]))
     seconds = (time.perf_counter() - began) / TRIALS
     assert outcome.progress.finished == TRIALS
     client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'by_hand.db'}")
     experiment = client.create_experiment("by hand", artifact_location=(tmp_path / "artifacts").as_uri())
-    results = [make_result(spec) for spec in specs.values()]
     began = time.perf_counter()
     log_by_hand(client, experiment, results)
     by_hand = (time.perf_counter() - began) / TRIALS
@@ -118,8 +118,8 @@ class Clocked:
             cell = searcher.suggest(name)
             if not isinstance(cell, dict):
                 return
-            answer = {"answer": make_result(self.specs[cell["key"]])}
-            searcher.on_trial_result(name, answer)
+            answer = {ANSWER: make_result(self.specs[cell["key"]])}
+            searcher.hear(name, answer)
             searcher.on_trial_complete(name, answer)
             self.trials.append(time.perf_counter() - began)
             self.keys.append(cell["key"])
@@ -133,7 +133,7 @@ def resume(folder: Path, monkeypatch: pytest.MonkeyPatch, *, recorded: int) -> t
     specs = {spec.key(): spec for spec in plan.specs(**DATA)}
     with monkeypatch.context() as patch:
         patch.setattr(study, "_run", first := Clocked(specs, most=1))
-        run(plan, places)
+        run_without_ray(plan, places)
     (key,) = first.keys
     results = Results(places.results)
     run_id = results.run_of(key) or ""
@@ -143,7 +143,7 @@ def resume(folder: Path, monkeypatch: pytest.MonkeyPatch, *, recorded: int) -> t
     with monkeypatch.context() as patch:
         patch.setattr(study, "_run", clock := Clocked(specs, most=8))
         began = time.perf_counter()
-        outcome = run(plan, places)
+        outcome = run_without_ray(plan, places)
     assert outcome.progress.finished == recorded + len(clock.trials)
     return clock.begun - began, min(clock.trials)
 

@@ -1,0 +1,13 @@
+"""A trial that does nothing, in a module of its own: workers import it, and should not import the bench with it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from harness.contract import TrialResult
+from harness.worker import ANSWER, Desk, Report
+
+
+def answer_at_once(key: str, desk: Desk, report: Report, *, result: TrialResult) -> None:
+    """Report a result that was made beforehand."""
+    report({ANSWER: replace(result, spec=desk.specs[key])})
