@@ -6,8 +6,8 @@ import hashlib
 import os
 import pickle
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +48,20 @@ class Cache:
         value = _read(path)
         if value is not None:
             return value[0]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock"):
+        with self.alone(kind, key):
             value = _read(path)
             if value is None:
                 value = (make(),)
                 write_whole(path, _sealed(value))
         return value[0]
+
+    @contextmanager
+    def alone(self, kind: str, key: str) -> Iterator[None]:
+        """Hold a value's place: whoever wants to make the same value waits until this one is there, or given up."""
+        path = self.folder / kind / key[:2] / f"{key}.pkl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock"):
+            yield
 
     def find(self, kind: str, key: str) -> Any | None:
         """Return the value kept under (kind, key); None where there is none, or it is not whole."""

@@ -232,8 +232,8 @@ class TrialResult:
     epochs: tuple[EpochReport, ...]
     seconds: Mapping[str, float]
     peak_mb: Mapping[str, float]
-    scored: pd.DataFrame
-    pseudo_labels: pd.DataFrame
+    scored: pd.DataFrame = field(repr=False)  # tables take milliseconds to show, and Tune shows every result it gets
+    pseudo_labels: pd.DataFrame = field(repr=False)
     pictures: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     reused: tuple[str, ...] = ()
     intervals: Mapping[str, ScoreIntervals] = field(default_factory=dict, repr=False)

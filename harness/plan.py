@@ -273,8 +273,9 @@ class Plan:
                 specs.append(frozen_spec(replace(base, backbone=self.backbones[name], seed=seed)))
         space = file.space
         learning = [name for name in space.backbone if _learns(self.backbones[name])]
-        for seed, k1, k2, fusion, name, m, labels in itertools.product(
-            file.seeds, space.k1, space.k2, space.fusion, learning, space.m, space.labels
+        # backbone by backbone innermost: trials side by side then seldom wait for the same latents
+        for seed, k1, k2, fusion, m, name, labels in itertools.product(
+            file.seeds, space.k1, space.k2, space.fusion, space.m, learning, space.labels
         ):
             if labels in WITHOUT_M or m in m_values(space, k1=None if labels == "gmm" else k1, k2=k2):
                 cell = replace(base, backbone=self.backbones[name], m=m, k1=k1, k2=k2, fusion=fusion, seed=seed)

@@ -85,9 +85,14 @@ def finetune_encoder(
 
 def embed_clips(spec: TrialSpec, encoder: Encoder, recordings: Recordings) -> dict[str, NDArray[np.float32]]:
     """Embed every clip that scoring needs: clip id -> (d,)."""
-    ids = np.concatenate([clip_ids(_references(recordings)), clip_ids(recordings.test)])
+    ids = embedded_ids(recordings)
     vectors = embed(encoder, reader(spec, recordings, ids), len(ids))  # (n, d)
     return dict(zip(ids.tolist(), vectors, strict=True))
+
+
+def embedded_ids(recordings: Recordings) -> NDArray[np.str_]:
+    """Return the clips that scoring needs, references first: (n,)."""
+    return np.concatenate([clip_ids(_references(recordings)), clip_ids(recordings.test)])
 
 
 def score_machines(

@@ -16,9 +16,9 @@ from benchmarks.metrics import machine_h_means, measure, official_score
 from harness.cache import Cache
 from harness.candidates import RankedMachine, rank_machines
 from harness.checkpoints import training_checkpoint
-from harness.contract import TrialResult, TrialSpec, machine_name
+from harness.contract import HarnessError, TrialResult, TrialSpec, machine_name
 from harness.cost import Costs
-from harness.embedded import Embedded, Training, find_embedded, keep_embedded
+from harness.embedded import VECTORS, Embedded, Training, embedded_key, find_embedded, keep_embedded
 from harness.intervals import ClipDraws, ScoreIntervals, score_intervals
 from harness.pictures import candidate_planes, confidence_by_rank, png
 from harness.recordings import Recordings
@@ -33,6 +33,7 @@ from labeling.quality import label_quality
 
 # What the counts of a row of label statistics call otherwise, or not at all.
 JUDGED = {"clips": "judged", "left_out": "judged_left_out", "classes": "judged_classes"}
+LEARNING = ("finetune", "embed")  # stages whose result is kept
 
 
 def run_trial(spec: TrialSpec, recordings: Recordings, cache: Cache, *, on_epoch: OnEpoch | None = None) -> TrialResult:
@@ -59,26 +60,24 @@ def run_trial(spec: TrialSpec, recordings: Recordings, cache: Cache, *, on_epoch
     pseudo_labels = pd.DataFrame()
     vectors: Mapping[str, NDArray[np.float32]] | None = None
     ranked: dict[str, RankedMachine] = {}
-    kept = None
+    reused: tuple[str, ...] = ()
     if spec.kind != "level" and spec.backbone is not None:
-        kept = find_embedded(spec, cache)  # made when the trial was scored by other scorers
-        encoder = None if kept else pretrained_encoder(spec.backbone, seed=spec.seed)
+        labels = None
         if spec.kind == "trial":
             with costs.stage("rank"):
                 ranked = rank_machines(spec, recordings, cache)  # no M in here
             with costs.stage("fuse"):
                 labels, statistics, pseudo_labels = fuse_labels(spec, ranked, truth=recordings.truth)
-            if encoder is not None:
-                with costs.stage("finetune"):
-                    cut = training_checkpoint(cache.folder, spec.key())
-                    encoder = finetune_encoder(spec, encoder, recordings, labels, on_epoch=listen, checkpoint=cut)
-        if encoder is not None:
-            with costs.stage("embed"):
-                vectors = embed_clips(spec, encoder, recordings)
-            training = Training(tuple(epochs), dict(costs.seconds), dict(costs.peak_mb))
-            keep_embedded(spec, cache, Embedded(vectors, training))
-        elif kept is not None:
-            vectors = kept.vectors
+        key = embedded_key(spec, recordings, labels)
+        with cache.alone(VECTORS, key):  # of two trials that would train the same, one waits for the other
+            kept = find_embedded(key, cache)
+            if kept is None:
+                vectors = _train_and_embed(spec, recordings, cache, labels, costs=costs, listen=listen)
+                made = {stage: costs.seconds[stage] for stage in LEARNING if stage in costs.seconds}
+                peaks = {stage: costs.peak_mb[stage] for stage in made}
+                keep_embedded(key, cache, Embedded(vectors, Training(tuple(epochs), made, peaks)))
+        if kept is not None:  # made when the trial was scored by other scorers, or by another M
+            vectors, reused = kept.vectors, tuple(kept.training.seconds)
             for report in kept.training.epochs:
                 listen(report)
             costs.seconds |= kept.training.seconds
@@ -113,10 +112,24 @@ def run_trial(spec: TrialSpec, recordings: Recordings, cache: Cache, *, on_epoch
         scored=scored.drop(columns=["path"]),
         pseudo_labels=pseudo_labels,
         pictures=pictures,
-        reused=tuple(kept.training.seconds) if kept else (),
+        reused=reused,
         intervals=intervals,
         thresholds=thresholds.by_scorer,
     )
+
+
+def _train_and_embed(
+    spec: TrialSpec, recordings: Recordings, cache: Cache, labels: PseudoLabels | None, *, costs: Costs, listen: OnEpoch
+) -> Mapping[str, NDArray[np.float32]]:
+    if spec.backbone is None:
+        raise HarnessError("A trial without a backbone makes no embeddings; name one with --backbone.")
+    encoder = pretrained_encoder(spec.backbone, seed=spec.seed)
+    if labels is not None:
+        with costs.stage("finetune"):
+            cut = training_checkpoint(cache.folder, spec.key())
+            encoder = finetune_encoder(spec, encoder, recordings, labels, on_epoch=listen, checkpoint=cut)
+    with costs.stage("embed"):
+        return embed_clips(spec, encoder, recordings)
 
 
 def scorer_intervals(scored: pd.DataFrame, scorers: Sequence[str]) -> dict[str, ScoreIntervals]:

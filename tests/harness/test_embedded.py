@@ -87,7 +87,7 @@ def test_seconds_are_those_of_the_training(made: Any) -> None:
     first = run_trial(spec, recordings, cache)
     again = run_trial(replace(spec, scorers=("gmm",)), recordings, cache)
     assert first.reused == ()
-    assert set(again.reused) == {"rank", "fuse", "finetune", "embed"}
+    assert set(again.reused) == {"finetune", "embed"}
     assert all(again.seconds[stage] == first.seconds[stage] for stage in again.reused)
     assert {"score", "measure", "draw"} <= set(again.seconds)
 
@@ -107,11 +107,46 @@ def test_what_is_not_whole_is_made_again(made: Any, harm: str) -> None:
 
 
 def test_another_trial_takes_nothing(made: Any) -> None:
-    """Embeddings are kept under the trial's key, so another M is trained."""
+    """Another M that makes other classes is trained."""
     spec, recordings, folder = made
     cache = Cache(folder / "other")
     run_trial(spec, recordings, cache)
     assert run_trial(replace(spec, m=1), recordings, cache).reused == ()
+
+
+def test_the_same_classes_train_once(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last of K2 clusters tells no clips apart: M = K2 takes the training of M = K2 - 1, with its own numbers."""
+    spec, recordings, folder = made
+    most = replace(spec, m=3)
+    alone = run_trial(most, recordings, Cache(folder / "alone"))
+    cache = Cache(folder / "shared")
+    run_trial(spec, recordings, cache)
+    monkeypatch.setattr(trial, "finetune_encoder", refuse)
+    told = list[EpochReport]()
+    shared = run_trial(most, recordings, cache, on_epoch=told.append)
+    assert (alone.reused, shared.reused) == ((), ("finetune", "embed"))
+    np.testing.assert_array_equal(shared.scored["score_knn"], alone.scored["score_knn"])
+    assert shared.pseudo_labels.equals(alone.pseudo_labels)
+    assert [report.loss for report in told] == [report.loss for report in alone.epochs]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"recipe": FinetuneRecipe(epochs=3, batch_size=8, clip_seconds=1.0, learning_rate=1e-3)},
+        {"backbone": BackboneChoice("tiny", "tiny", options=(("depth", 1),))},
+    ],
+)
+def test_what_else_changes_the_weights_trains_again(made: Any, change: dict[str, Any]) -> None:
+    """Another seed, recipe or backbone takes nothing from a training with the same labels."""
+    spec, recordings, _ = made
+    labels = trial.fuse_labels(spec, trial.rank_machines(spec, recordings, Cache(made[2] / "keys")))[0]
+    key = embedded.embedded_key(spec, recordings, labels)
+    assert embedded.embedded_key(replace(spec, **change), recordings, labels) != key
+    assert embedded.embedded_key(replace(spec, m=1), recordings, labels) == key
+    moved = replace(labels, targets=np.roll(labels.targets, 1))
+    assert embedded.embedded_key(spec, recordings, moved) != key
 
 
 def test_what_is_too_large_is_not_kept(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +155,7 @@ def test_what_is_too_large_is_not_kept(made: Any, monkeypatch: pytest.MonkeyPatc
     cache = Cache(folder / "large")
     monkeypatch.setattr(embedded, "MOST_BYTES", 100)
     run_trial(spec, recordings, cache)
-    assert embedded.find_embedded(spec, cache) is None
+    assert not list((cache.folder / embedded.VECTORS).rglob("*.pkl"))
 
 
 def test_the_oldest_make_room(tmp_path: Path) -> None:

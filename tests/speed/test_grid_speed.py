@@ -26,9 +26,9 @@ frozen = false
 level = false
 [space]
 backbone = [%(backbones)s]
-m = [1, 2, 3, 4, 5, 6, 7]
-k1 = [7]
-k2 = [7]
+m = %(m)s
+k1 = [%(k2)d]
+k2 = [%(k2)d]
 %(tables)s
 [recipe]
 %(recipe)s
@@ -46,6 +46,8 @@ def study_file() -> str:
     return STUDY % {
         "cases": ", ".join(f'{machine} = "unlabeled"' for machine in plain_grid.MACHINES),
         "backbones": ", ".join(f'"{name}"' for name in plain_grid.BACKBONES),
+        "m": list(plain_grid.M),
+        "k2": plain_grid.K2,
         "tables": tables,
         "recipe": "".join(f"{name} = {value}\n" for name, value in plain_grid.RECIPE.items()),
     }
