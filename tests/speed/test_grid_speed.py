@@ -21,15 +21,22 @@ from tests.speed import plain_grid
 
 STUDY = """
 name = "grid"
-protocol = { name = "grid", train = ["dcase2023/dev"], score = ["dcase2023/dev"], cases = { %(cases)s } }
 frozen = false
 level = false
+[protocol]
+name = "grid"
+train = ["dcase2023/dev"]
+score = ["dcase2023/dev"]
+cases = { %(cases)s }
+withhold = [%(withhold)s]
 [space]
 backbone = [%(backbones)s]
 m = %(m)s
-k1 = [%(k2)d]
+k1 = [%(k1)d]
 k2 = [%(k2)d]
 %(tables)s
+[labeling]
+min_confidence = %(sure)g
 [recipe]
 %(recipe)s
 """
@@ -44,9 +51,16 @@ def study_file() -> str:
         for name, (encoder, options) in plain_grid.BACKBONES.items()
     )
     return STUDY % {
-        "cases": ", ".join(f'{machine} = "unlabeled"' for machine in plain_grid.MACHINES),
+        "cases": ", ".join(f'{machine} = "{case}"' for machine, case in plain_grid.CASES.items()),
+        "withhold": ", ".join(
+            f'{{ machine = "{machine}", domain = "target" }}'
+            for machine, case in plain_grid.CASES.items()
+            if case == "sample-wise"
+        ),
+        "sure": plain_grid.MIN_CONFIDENCE,
         "backbones": ", ".join(f'"{name}"' for name in plain_grid.BACKBONES),
         "m": list(plain_grid.M),
+        "k1": plain_grid.K1,
         "k2": plain_grid.K2,
         "tables": tables,
         "recipe": "".join(f"{name} = {value}\n" for name, value in plain_grid.RECIPE.items()),
@@ -69,7 +83,7 @@ def test_grid_against_a_plain_script(tmp_path: Path, bench: Any) -> None:
     """Fourteen cells, all recorded, take at most 0.6 of the plain script's time on two cores, and have its numbers."""
     root = tmp_path / "recordings"
     generate(
-        root, DATASET, machines=plain_grid.MACHINES, train_source=40, train_target=8, test_per_cell=10,
+        root, DATASET, machines=plain_grid.MACHINES, train_source=60, train_target=12, test_per_cell=10,
         seconds=plain_grid.SECONDS,
     )  # fmt: skip
     (tmp_path / "grid.toml").write_text(study_file())
