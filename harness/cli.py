@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import sys
@@ -258,6 +259,7 @@ def trial(
 
 def main() -> None:
     """Run the command line; a known error is one sentence and exit status 1."""
+    atexit.register(gc.freeze)  # Python would look through the frameworks' million objects once more, for two seconds
     try:
         app()
     except SystemExit as end:
@@ -269,8 +271,6 @@ def main() -> None:
             raise
         _complain(str(error))
         sys.exit(1)
-    finally:
-        gc.freeze()  # Python would look through the frameworks' million objects once more, two seconds, to free them
 
 
 def _is_known(error: Exception) -> bool:

@@ -33,10 +33,10 @@ def with_references(
 ) -> list[dict[str, Any]]:
     """Put chance and published results at their place among a leaderboard's rows, without rank or tier.
 
-    Published results stand on a board that scores exactly the recordings they were measured on: all machine types of
+    Published results stand on a board that scores recordings like those they were measured on: all machine types of
     the same part of the same year, a full test set. On a subset, on generated recordings that are fewer, or on other
     machine types they would mislead, and are left out; `asdbench reference` shows them wherever there is something
-    of the same name.
+    of the same name. Clips are counted, not compared: nobody but the organisers' archives has the official sums.
 
     Args:
         rows: of `harness.leaderboard.leaderboard`.

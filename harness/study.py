@@ -254,7 +254,7 @@ def _run(
             ),
         )
         try:
-            with on_one_machine() if address is None else nullcontext():
+            with on_one_machine() if address is None and len(nodes) == 1 else nullcontext():
                 tuner.fit()
         except (tune.TuneError, ray.exceptions.RayError) as error:
             if searcher.broken is not None:

@@ -57,8 +57,10 @@ class Desk:
 def work(key: str, desk: Desk, report: Report) -> None:
     """Run one trial and report its epochs and its answer; a worker writes into no store."""
     import torch  # noqa: PLC0415 - workers need it, the driver's start does not
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # noqa: PLC0415 - it ships no types
 
     torch.set_num_threads(desk.threads)
+    threadpool_limits(limits=desk.threads)  # for good: NumPy was imported before Ray said how many cores a trial has
     logging.disable(logging.INFO)
 
     def tell(reason: str) -> None:
