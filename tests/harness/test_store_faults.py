@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 log = logging.getLogger(__name__)  # shown when a test fails
 
 MOST_SECONDS = 300
-KILLS = 20
+KILLS = ["driver"] * 13 + ["worker"] * 7  # while one worker starts anew the other ends trials, and there are 21
 DRIVERS = 8
 SEED = int(os.environ.get("ASD_TEST_SEED", "20"))  # of the moments; printed, so that a failure can be repeated
 TRIAL_SECONDS = 1.0
@@ -110,8 +110,9 @@ def test_killed_at_twenty_random_moments(disk: Disk) -> None:
     """Driver or worker killed with SIGKILL at 20 random moments, the driver started again each time."""
     moments, driver, kills = random.Random(SEED), disk.start(alone=False), Counter[str]()
     log.warning("moments of seed %d", SEED)
-    while sum(kills.values()) < KILLS:
-        whom = moments.choice(["driver", "worker"])
+    planned = moments.sample(KILLS, len(KILLS))
+    while planned:
+        whom = planned[-1]
         early = whom == "driver" and moments.random() < 0.3  # it dies while it starts, too
         wait = moments.uniform(0.2, 4.0) if early else moments.uniform(0.0, 1.2 * TRIAL_SECONDS)
         if not early:
@@ -128,10 +129,9 @@ def test_killed_at_twenty_random_moments(disk: Disk) -> None:
             os.killpg(driver.pid or 0, signal.SIGKILL)
             driver.join()
             driver = disk.start(alone=False)
-        kills[whom] += 1
+        kills[planned.pop()] += 1
     driver.join(MOST_SECONDS)
     assert driver.exitcode == 0, disk.said()
-    assert min(kills["driver"], kills["worker"]) >= 5, kills
     assert_whole(disk.places)
 
 
@@ -147,7 +147,7 @@ def wait_for_trial(sign: Path, driver: BaseProcess) -> None:
 def is_worker(process: psutil.Process) -> bool:
     """Whether a process is a Ray worker that runs trials."""
     try:
-        return process.name().startswith("ray::ImplicitF")  # Tune's trials run in actors of this class
+        return process.name().startswith("ray::ResourceT")  # what Tune makes of a trial's class
     except psutil.Error:
         return False
 

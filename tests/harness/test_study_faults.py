@@ -117,6 +117,6 @@ def test_interrupted(root: Path, tmp_path: Path, undisturbed: dict[str, float]) 
 def is_busy(process: psutil.Process) -> bool:
     """Whether a process is a Ray worker that runs trials."""
     try:
-        return process.name().startswith("ray::ImplicitF")  # Tune's trials run in actors of this class
+        return process.name().startswith("ray::ResourceT")  # what Tune makes of a trial's class
     except psutil.Error:
         return False
