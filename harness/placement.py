@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 # batched front ends and convolutions spend a third of their time giving pages back without it
 WORKER_MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "-1"}
-PRELOADED = {"preload_python_modules": ["harness.actor"]}  # workers import while the driver opens its stores
+# workers import while the driver opens its stores
+PRELOADED = {"preload_python_modules": ["harness.actor", "sklearn.cluster", "sklearn.ensemble"]}
 KNOCK_SECONDS = 10  # a head that has not taken a connection by then is not there; Ray itself waits for minutes
 ANSWER_SECONDS = 60  # a node that has not answered by then cannot run a trial
 PLACELESS = {"auto", "local"}  # Ray's words for a cluster of this machine
