@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
@@ -18,13 +18,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def opened(
-    plan: Plan,
-    recordings: Recordings,
-    places: Places,
-    *,
-    code: str,
-    address: str | None = None,
-    check: Callable[[], None] = lambda: None,
+    plan: Plan, recordings: Recordings, places: Places, *, code: str, address: str | None = None
 ) -> Iterator[Recorder]:
     """Open a study's stores and, if trials are left to run, Ray beside them.
 
@@ -34,15 +28,14 @@ def opened(
         places: of the stores.
         code: revision of the code.
         address: of a Ray cluster to join; None starts Ray on this machine.
-        check: refuses the study before anything of it is recorded.
 
     Raises:
-        HarnessError: a store or the cluster does not answer, or the check refuses.
+        HarnessError: a store or the cluster does not answer.
     """
     results = Results(places.results)  # first: it also tells whether the database can be written
     try:
         with ThreadPoolExecutor(1) as beside, ExitStack() as ray:
-            recorder = beside.submit(_make_recorder, results, places, code, check)
+            recorder = beside.submit(_make_recorder, results, places, code)
             if _something_is_left(plan, recordings, results):
                 from harness.placement import ray_cluster  # noqa: PLC0415 - a study that is done needs no Ray
 
@@ -52,8 +45,7 @@ def opened(
         results.close()
 
 
-def _make_recorder(results: Results, places: Places, code: str, check: Callable[[], None]) -> Recorder:
-    check()
+def _make_recorder(results: Results, places: Places, code: str) -> Recorder:
     from harness.recorder import Recorder  # noqa: PLC0415 - importing MLflow is half of the work
     from harness.tracking import Tracker  # noqa: PLC0415
 

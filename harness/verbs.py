@@ -6,7 +6,6 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -289,8 +288,8 @@ def study_run(
     specs = plan.specs(
         train_data=recordings.train_data, test_data=recordings.test_data, truth_data=recordings.truth_data
     )
-    check = partial(check_candidates, specs, recordings, cache, workers=workers or os.cpu_count() or 1)
-    with opened(plan, recordings, places, code=code_revision(), address=address, check=check) as recorder:
+    check_candidates(specs, recordings, cache, workers=workers or os.cpu_count() or 1)
+    with opened(plan, recordings, places, code=code_revision(), address=address) as recorder:
         from harness.study import run_study
 
         outcome = run_study(
