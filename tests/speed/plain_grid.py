@@ -44,7 +44,7 @@ BACKBONES: dict[str, tuple[str, dict[str, Any]]] = {
     "audiomae-small": ("audiomae", {"embed_dim": 64, "layers": 3, "heads": 4, "frames": 304}),
 }  # fmt: skip
 RECIPE: dict[str, Any] = {
-    "epochs": 2, "batch_size": 16, "learning_rate": 2e-3, "warmup_epochs": 1, "clip_seconds": SECONDS,
+    "epochs": 4, "batch_size": 16, "learning_rate": 2e-3, "warmup_epochs": 1, "clip_seconds": SECONDS,
     "time_mask": 10, "mel_mask": 4,
 }  # fmt: skip
 

@@ -83,7 +83,7 @@ def test_grid_against_a_plain_script(tmp_path: Path, bench: Any) -> None:
     """Fourteen cells, all recorded, take at most 0.6 of the plain script's time on two cores, and have its numbers."""
     root = tmp_path / "recordings"
     generate(
-        root, DATASET, machines=plain_grid.MACHINES, train_source=120, train_target=24, test_per_cell=10,
+        root, DATASET, machines=plain_grid.MACHINES, train_source=60, train_target=12, test_per_cell=10,
         seconds=plain_grid.SECONDS,
     )  # fmt: skip
     (tmp_path / "grid.toml").write_text(study_file())
