@@ -6,7 +6,9 @@ import ast
 import difflib
 import importlib
 import importlib.util
+import sys
 from collections.abc import Iterable
+from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -93,4 +95,23 @@ def _files(kind: PluginKind) -> dict[str, Path]:
 
 
 def _entry_points(kind: PluginKind) -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=PLACES[kind][2])}
+    return _installed(PLACES[kind][2], _search_path())
+
+
+@lru_cache(maxsize=16)
+def _installed(group: str, path: tuple[tuple[str, int], ...]) -> dict[str, EntryPoint]:
+    """Return a group's entry points by name; reading them opens a file for each installed package."""
+    del path  # what the answer depends on
+    return {point.name: point for point in entry_points(group=group)}
+
+
+def _search_path() -> tuple[tuple[str, int], ...]:
+    """Return where packages are looked for, and when something was last put there or taken away."""
+    return tuple((each, _changed(each)) for each in sys.path)
+
+
+def _changed(place: str) -> int:
+    try:
+        return Path(place or ".").stat().st_mtime_ns
+    except OSError:
+        return 0
