@@ -6,9 +6,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
-import librosa
 import numpy as np
 from numpy.typing import NDArray
+from scipy import fft
 
 from labeling.contract import LabelingError
 from labeling.distances import single_thread
@@ -17,6 +17,7 @@ COEFFICIENTS = 20  # the paper names no numbers; these are librosa's defaults
 FFT_SAMPLES = 2048
 HOP_SAMPLES = 512
 MEL_BINS = 128
+FLOOR = 1e-10  # of a power
 TOP_DB = 80.0  # quieter than this below the clip's own maximum counts as this
 DIMENSIONS = 2 * COEFFICIENTS
 
@@ -103,15 +104,40 @@ def _coefficients(waveform: NDArray[np.float32], sample_rate: int) -> NDArray[np
     if not np.isfinite(waveform).all():
         raise LabelingError("a waveform must be finite, but got NaN or infinity; read the clip anew or leave it out.")
     samples = np.pad(waveform.astype(np.float32, copy=False), (0, max(0, FFT_SAMPLES - len(waveform))))
-    spectrum = librosa.stft(samples, n_fft=FFT_SAMPLES, hop_length=HOP_SAMPLES)
+    padded = np.pad(samples, FFT_SAMPLES // 2)  # frames are centred on multiples of the hop
+    frames = np.lib.stride_tricks.sliding_window_view(padded, FFT_SAMPLES)[::HOP_SAMPLES]  # (frames, 2048)
+    spectrum = fft.rfft(frames * _window(), axis=1).astype(np.complex64)  # (frames, 1025)
     power = spectrum.real**2 + spectrum.imag**2
-    decibels = librosa.power_to_db(_mel_bank(sample_rate) @ power, top_db=TOP_DB)
-    return np.asarray(librosa.feature.mfcc(S=decibels, n_mfcc=COEFFICIENTS), dtype=np.float32)
+    decibels = 10.0 * np.log10(np.maximum(FLOOR, mel_bank(sample_rate) @ power.T))  # (128, frames)
+    decibels = np.maximum(decibels, decibels.max() - TOP_DB)
+    return np.asarray(fft.dct(decibels, axis=0, type=2, norm="ortho")[:COEFFICIENTS], dtype=np.float32)
+
+
+@lru_cache(maxsize=1)
+def _window() -> NDArray[np.float64]:
+    """Return a periodic Hann window: (2048,)."""
+    window: NDArray[np.float64] = 0.5 + 0.5 * np.cos(np.linspace(-np.pi, np.pi, FFT_SAMPLES + 1)[:-1])
+    return window
 
 
 @lru_cache(maxsize=8)
-def _mel_bank(sample_rate: int) -> NDArray[np.float32]:
-    """Make the mel filters (128, 1025) once; librosa makes them anew for every clip."""
-    from librosa.filters import mel  # noqa: PLC0415 - importing them takes half a second, and few processes need them
+def mel_bank(sample_rate: int) -> NDArray[np.float32]:
+    """Return triangular filters of equal area, evenly spaced on a mel scale from 0 to half the rate: (128, 1025).
 
-    return np.asarray(mel(sr=sample_rate, n_fft=FFT_SAMPLES, n_mels=MEL_BINS), dtype=np.float32)
+    Importing librosa for it would take a second.
+
+    Source: Slaney, Auditory Toolbox, 1998: 200/3 Hz a mel below 1 kHz, 27 mels a factor of 6.4 above.
+
+    Args:
+        sample_rate: Hz.
+    """
+    knee_hz, knee = 1000.0, 15.0
+    highest = sample_rate / 2
+    top = highest / (200.0 / 3) if highest < knee_hz else knee + 27 * np.log(highest / knee_hz) / np.log(6.4)
+    mels = np.linspace(0.0, top, MEL_BINS + 2)
+    edges = np.where(mels < knee, mels * (200.0 / 3), knee_hz * np.exp(np.log(6.4) / 27 * (mels - knee)))  # Hz
+    bins = np.fft.rfftfreq(FFT_SAMPLES, 1 / sample_rate)  # Hz
+    low, centre, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    sides = np.minimum((bins - low) / (centre - low), (high - bins) / (high - centre))
+    filters = np.maximum(0.0, sides).astype(np.float32)
+    return np.asarray(filters * (2.0 / (high - low)), dtype=np.float32)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.ensemble import RandomForestClassifier
 
 from labeling.contract import Case, LabelingError, RankedCandidates, RankRequest, Strategy
 from labeling.distances import nearest, single_thread, standardise
@@ -84,6 +83,8 @@ def _probabilities(request: RankRequest, pool: Pool) -> NDArray[np.float64]:
     def grow() -> NDArray[np.float64]:
         if len(pool.names) == 1:
             return np.ones((int((~pool.labeled).sum()), 1))
+        from sklearn.ensemble import RandomForestClassifier  # noqa: PLC0415 - nearly a second, which checks do without
+
         forest = RandomForestClassifier(TREES, random_state=request.seed, n_jobs=1)
         features = pool.features.astype(np.float32)
         with single_thread():

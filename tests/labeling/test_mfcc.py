@@ -8,7 +8,7 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from labeling.contract import LabelingError
-from labeling.mfcc import DIMENSIONS, clip_mfcc, mfcc, mfcc_statistics
+from labeling.mfcc import DIMENSIONS, clip_mfcc, mel_bank, mfcc, mfcc_statistics
 
 
 def noise(seed: int, *, seconds: float = 1.0, level: float = 0.1) -> np.ndarray:
@@ -18,10 +18,29 @@ def noise(seed: int, *, seconds: float = 1.0, level: float = 0.1) -> np.ndarray:
 
 @pytest.mark.parametrize("sample_rate", [16_000, 44_100])
 def test_mfcc_equal_librosa(sample_rate):
-    """The coefficients are librosa's at the same settings."""
+    """The coefficients are librosa's at the same settings; its own filters are made in another order of rounding."""
     waveform = noise(0) * np.linspace(0, 1, 16_000, dtype=np.float32) ** 4
     expected = librosa.feature.mfcc(y=waveform, sr=sample_rate, n_mfcc=20, n_fft=2048, hop_length=512, n_mels=128)
     np.testing.assert_allclose(mfcc(waveform, sample_rate=sample_rate), expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("samples", [2048, 5000, 48_000, 160_000])
+def test_mfcc_have_librosa_s_bits(samples):
+    """Made of librosa's transform and decibels step by step, they are the same numbers to the last bit."""
+    waveform = noise(samples, seconds=samples / 16_000) * np.linspace(0, 1, samples, dtype=np.float32) ** 4
+    with threadpool_limits(1):
+        spectrum = librosa.stft(waveform, n_fft=2048, hop_length=512)
+        filters = librosa.filters.mel(sr=16_000, n_fft=2048, n_mels=128)
+        decibels = librosa.power_to_db(filters @ (spectrum.real**2 + spectrum.imag**2), top_db=80.0)
+        expected = librosa.feature.mfcc(S=decibels, n_mfcc=20)
+    assert (mfcc(waveform) == expected).all()
+
+
+@pytest.mark.parametrize("sample_rate", [1_600, 8_000, 16_000, 44_100])
+def test_mel_filters_are_librosa_s(sample_rate):
+    """The filter bank is librosa's own at every rate, below and above the knee of the mel scale."""
+    expected = librosa.filters.mel(sr=sample_rate, n_fft=2048, n_mels=128)
+    assert (mel_bank(sample_rate) == expected).all()
 
 
 def test_statistics_are_mean_and_deviation_over_time():
