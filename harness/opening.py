@@ -1,10 +1,11 @@
-"""Opening what a study needs, side by side: Ray on this machine waits for its processes, importing MLflow computes."""
+"""Opening what a study needs and closing it, side by side: Ray waits for its processes meanwhile."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.plan import Plan, planned_trials
@@ -16,10 +17,23 @@ if TYPE_CHECKING:
     from harness.recorder import Recorder
 
 
+@dataclass(frozen=True)
+class Opened:
+    """What a study needs while it runs.
+
+    Attributes:
+        recorder: where results go.
+        leave_ray: to be called once no trial is left: Ray stops while the study's pictures are drawn.
+    """
+
+    recorder: Recorder
+    leave_ray: Callable[[], None]
+
+
 @contextmanager
 def opened(
     plan: Plan, recordings: Recordings, places: Places, *, code: str, address: str | None = None
-) -> Iterator[Recorder]:
+) -> Iterator[Opened]:
     """Open a study's stores and, if trials are left to run, Ray beside them.
 
     Args:
@@ -40,7 +54,10 @@ def opened(
                 from harness.placement import ray_cluster  # noqa: PLC0415 - a study that is done needs no Ray
 
                 ray.enter_context(ray_cluster(address))
-            yield recorder.result()
+            leaving: list[Future[None]] = []
+            yield Opened(recorder.result(), lambda: leaving.append(beside.submit(ray.pop_all().close)))
+            for each in leaving:
+                each.result()
     finally:
         results.close()
 

@@ -289,7 +289,8 @@ def study_run(
         train_data=recordings.train_data, test_data=recordings.test_data, truth_data=recordings.truth_data
     )
     check_candidates(specs, recordings, cache, workers=workers or os.cpu_count() or 1)
-    with opened(plan, recordings, places, code=code_revision(), address=address) as recorder:
+    with opened(plan, recordings, places, code=code_revision(), address=address) as study_opened:
+        recorder = study_opened.recorder
         from harness.study import run_study
 
         outcome = run_study(
@@ -302,6 +303,7 @@ def study_run(
             retry_failed=retry_failed,
             listen=listen,
         )
+        study_opened.leave_ray()
         log_study_pictures(recorder, outcome)
         return outcome
 

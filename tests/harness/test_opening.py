@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -36,9 +37,43 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
 
 def test_ray_is_started_beside_the_stores_where_trials_are_left(places: Places, started: list[str | None]) -> None:
     """A new study has all of its trials left; its recorder writes into the stores that were named."""
-    with opened(make_plan(study()), RECORDINGS, places, code="test", address="somewhere:1") as recorder:
-        assert recorder.tracker.uri == places.tracking
+    with opened(make_plan(study()), RECORDINGS, places, code="test", address="somewhere:1") as study_opened:
+        assert study_opened.recorder.tracker.uri == places.tracking
     assert started == ["somewhere:1"]
+
+
+def test_ray_stops_while_pictures_are_drawn(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once no trial is left Ray is let go of beside what is still to do, and stopped once."""
+    stopped: list[str] = []
+    drawing = threading.Event()
+
+    @contextmanager
+    def cluster(address: str | None) -> Iterator[list[Any]]:
+        del address
+        yield []
+        assert drawing.wait(30)
+        stopped.append(threading.current_thread().name)
+
+    monkeypatch.setattr(placement, "ray_cluster", cluster)
+    with opened(make_plan(study()), RECORDINGS, places, code="test") as study_opened:
+        study_opened.leave_ray()
+        drawing.set()  # a Ray that stopped in here would wait for it in vain
+    assert len(stopped) == 1 and stopped[0] != threading.current_thread().name
+
+
+def test_an_error_of_stopping_ray_is_not_lost(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What goes wrong beside the pictures is raised where the study is closed."""
+
+    @contextmanager
+    def cluster(address: str | None) -> Iterator[list[Any]]:
+        del address
+        yield []
+        raise HarnessError("Ray would not stop")
+
+    monkeypatch.setattr(placement, "ray_cluster", cluster)
+    with pytest.raises(HarnessError, match="would not stop"):  # noqa: SIM117 - only its end may raise
+        with opened(make_plan(study()), RECORDINGS, places, code="test") as study_opened:
+            study_opened.leave_ray()
 
 
 def test_a_study_that_is_done_starts_no_ray(places: Places, recorder: Recorder, started: list[str | None]) -> None:
