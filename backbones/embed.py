@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from backbones.contract import BackboneError, Encoder, ReadClips, pick_device
+from backbones.features import Features
 from backbones.memory import free_cached_memory, ran_out_of_memory
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ def embed(
     batch_size: int | None = None,
     device: torch.device | None = None,
     precision: Literal["float32", "bfloat16"] = "float32",
+    features: Features | None = None,
 ) -> NDArray[np.float32]:
     """Embed clips 0 .. n - 1, in evaluation mode; a clip's embedding does not depend on the others'.
 
@@ -39,6 +41,7 @@ def embed(
         batch_size: clips at once; None takes 8 on a CPU, and on a GPU what fits, up to 256.
         device: None takes the first GPU where there is one, else the CPU.
         precision: of the encoder's arithmetic; embeddings are float32 either way.
+        features: the encoder's log-mel features by position, where they are kept; nothing is read then.
 
     Returns:
         (n, d).
@@ -57,7 +60,9 @@ def embed(
         while start < n:
             positions = np.arange(start, min(start + at_once, n), dtype=np.int64)
             try:
-                vectors[positions] = _embed_batch(encoder, read, positions, device=device, precision=precision)
+                vectors[positions] = _embed_batch(
+                    encoder, read, positions, device=device, precision=precision, features=features
+                )
             except (RuntimeError, MemoryError) as error:
                 if not ran_out_of_memory(error):
                     raise
@@ -68,10 +73,19 @@ def embed(
 
 
 def _embed_batch(
-    encoder: Encoder, read: ReadClips, positions: NDArray[np.int64], *, device: torch.device, precision: str
+    encoder: Encoder,
+    read: ReadClips,
+    positions: NDArray[np.int64],
+    *,
+    device: torch.device,
+    precision: str,
+    features: Features | None,
 ) -> NDArray[np.float32]:
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
-        embedded = encoder(read(positions).to(device))
+        if features is None:
+            embedded = encoder(read(positions).to(device))
+        else:
+            embedded = encoder.pool(encoder.tokens(features(positions).to(device)))
     vectors: NDArray[np.float32] = embedded.float().cpu().numpy()
     if vectors.shape != (len(positions), encoder.dim):
         raise BackboneError(

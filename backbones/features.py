@@ -1,4 +1,4 @@
-"""Log-mel features of the training clips: made once and kept where they fit, else made for each batch."""
+"""Log-mel features of clips: made once and kept where they fit, else made for each batch."""
 
 from __future__ import annotations
 
@@ -67,6 +67,90 @@ def prepare_features(
             )
         kept[start : start + len(made)] = made
     return (lambda positions: kept[torch.from_numpy(positions).to(kept.device)].to(device)), (frames, bins)
+
+
+def make_all(features: Features, n: int, *, device: torch.device) -> tuple[Features, tuple[int, int]]:
+    """Have the features of n clips made, where they are kept one by one.
+
+    Args:
+        features: by position.
+        n: number of clips, 1 or more.
+        device: where the features are wanted.
+
+    Returns:
+        The features by position on the device, and the shape (frames, mel bins) of one clip's.
+    """
+    for start in range(0, n, READ_AT_ONCE):
+        made = features(np.arange(start, min(start + READ_AT_ONCE, n), dtype=np.int64))
+    return (lambda positions: features(positions).to(device)), (made.shape[1], made.shape[2])
+
+
+class FeatureStore:
+    """Log-mel features of a set of clips in memory, each made when it is first asked for, whoever asks.
+
+    Features are made clip by clip, so that their last bits do not hang on what was asked for before.
+
+    Args:
+        n: number of clips.
+        most_bytes: that all of them may take.
+    """
+
+    def __init__(self, n: int, most_bytes: int) -> None:
+        self.n, self.most_bytes = n, most_bytes
+        self._made = np.zeros(n, dtype=bool)
+        self._kept: Tensor | None = None  # (n, frames, bins)
+
+    @property
+    def size(self) -> int:
+        """Return the bytes that all features take."""
+        return 0 if self._kept is None else self._kept.numel() * self._kept.element_size()
+
+    def features(self, encoder: Encoder, read: ReadClips, rows: NDArray[np.int64]) -> Features | None:
+        """Return the features of some of the clips as an encoder makes them.
+
+        Args:
+            encoder: on the CPU, where features are kept.
+            read: from positions in `rows` to waveforms.
+            rows: (k,) the clips, numbered 0 .. n - 1.
+
+        Returns:
+            The features by position in `rows`; None where they would not fit, or where the encoder makes others of a
+            clip than those that are kept.
+        """
+
+        def make(position: int) -> Tensor:
+            with torch.no_grad():
+                return encoder.fbank(read(np.array([position], dtype=np.int64)))[0]
+
+        if not len(rows):
+            return None
+        first = make(0)
+        if self._kept is None:
+            if self.n * first.numel() * first.element_size() > self.most_bytes:
+                return None
+            with torch.inference_mode(mode=False):  # one made in there could not be learned from
+                self._kept = torch.empty((self.n, *first.shape), dtype=first.dtype)
+        kept = self._kept
+        if first.shape != kept.shape[1:] or first.dtype != kept.dtype:
+            return None
+        if not self._made[rows[0]]:
+            kept[rows[0]], self._made[rows[0]] = first, True
+        if not torch.equal(kept[rows[0]], first) or not torch.equal(make(0), first):
+            return None
+
+        def features(positions: NDArray[np.int64]) -> Tensor:
+            for position in positions[~self._made[rows[positions]]].tolist():
+                made = make(position)
+                if made.shape != first.shape:
+                    raise BackboneError(
+                        f"All clips must have one length, but clip 0 has {len(first)} frames and clip {position} "
+                        f"{len(made)}."
+                    )
+                kept[rows[position]] = made
+                self._made[rows[position]] = True
+            return kept[torch.from_numpy(rows[positions])]
+
+        return features
 
 
 def _place(size: int, device: torch.device) -> torch.device:

@@ -10,12 +10,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from backbones.embed import embed
 from harness import plugins
 from harness.cache import Cache
 from harness.contract import METHOD, HarnessError, TrialSpec, digest
 from harness.recordings import Recordings, objects
-from harness.stages import clip_ids, pretrained_encoder, reader
+from harness.stages import clip_ids, embed_ids, pretrained_encoder
 from labeling.clusters import cluster
 from labeling.contract import RankedCandidates, RankRequest, Strategy
 from labeling.distances import standardise
@@ -171,7 +170,7 @@ def pretrained_latents(spec: TrialSpec, recordings: Recordings, cache: Cache) ->
 
     def make() -> NDArray[np.float32]:
         encoder = pretrained_encoder(backbone, seed=spec.seed)
-        return embed(encoder, reader(spec, recordings, ids), len(ids))
+        return embed_ids(spec, encoder, recordings, ids)
 
     vectors = cache.get("latent", key, make)
     return dict(zip(ids.tolist(), vectors, strict=True))

@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from backbones.checkpoint import TrainingCheckpoint
 from backbones.contract import Backbone, Encoder, OnEpoch, ReadClips
 from backbones.embed import embed
+from backbones.features import Features
 from backbones.finetune import finetune
 from backbones.memory import enough_memory
 from benchmarks.audio import SAMPLE_RATE
 from harness import plugins
 from harness.contract import BackboneChoice, HarnessError, Scorer, ScoreRequest, TrialSpec
+from harness.kept import kept_features
 from harness.recordings import Recordings, objects
 from harness.scorer_choice import ScorerChoice, parse_scorer
 from labeling.contract import PseudoLabels
@@ -75,6 +77,7 @@ def finetune_encoder(
         encoder,
         reader(spec, recordings, labels.ids),
         labels.targets,
+        features=features_of(spec, encoder, recordings, labels.ids),
         n_classes=len(labels.classes),
         recipe=spec.recipe,
         seed=spec.seed,
@@ -86,8 +89,19 @@ def finetune_encoder(
 def embed_clips(spec: TrialSpec, encoder: Encoder, recordings: Recordings) -> dict[str, NDArray[np.float32]]:
     """Embed every clip that scoring needs: clip id -> (d,)."""
     ids = embedded_ids(recordings)
-    vectors = embed(encoder, reader(spec, recordings, ids), len(ids))  # (n, d)
-    return dict(zip(ids.tolist(), vectors, strict=True))
+    return dict(zip(ids.tolist(), embed_ids(spec, encoder, recordings, ids), strict=True))
+
+
+def embed_ids(spec: TrialSpec, encoder: Encoder, recordings: Recordings, ids: NDArray[np.str_]) -> NDArray[np.float32]:
+    """Embed clips: (n,) ids -> (n, d)."""
+    read = reader(spec, recordings, ids)
+    return embed(encoder, read, len(ids), features=features_of(spec, encoder, recordings, ids))
+
+
+def features_of(spec: TrialSpec, encoder: Encoder, recordings: Recordings, ids: NDArray[np.str_]) -> Features | None:
+    """Return the log-mel features of clips by position where they are kept between trials, else None."""
+    read, samples = reader(spec, recordings, ids), clip_samples(spec, recordings)
+    return kept_features(spec, encoder, recordings, ids, read=read, samples=samples)
 
 
 def embedded_ids(recordings: Recordings) -> NDArray[np.str_]:

@@ -98,8 +98,7 @@ def run_trial(spec: TrialSpec, recordings: Recordings, cache: Cache, *, on_epoch
             for name, figure in score_pictures(scored, metrics[scorer], scorer).items()
         }
         if ranked:
-            pictures["candidates.png"] = png(candidate_planes(ranked))
-            pictures["confidence.png"] = png(confidence_by_rank(ranked))
+            pictures |= cache.get("ranking-picture", spec.ranking_key(), lambda: _candidate_pictures(ranked))
     return TrialResult(
         spec=spec,
         metrics=metrics,
@@ -130,6 +129,10 @@ def _train_and_embed(
             encoder = finetune_encoder(spec, encoder, recordings, labels, on_epoch=listen, checkpoint=cut)
     with costs.stage("embed"):
         return embed_clips(spec, encoder, recordings)
+
+
+def _candidate_pictures(ranked: Mapping[str, RankedMachine]) -> dict[str, bytes]:
+    return {"candidates.png": png(candidate_planes(ranked)), "confidence.png": png(confidence_by_rank(ranked))}
 
 
 def scorer_intervals(scored: pd.DataFrame, scorers: Sequence[str]) -> dict[str, ScoreIntervals]:
