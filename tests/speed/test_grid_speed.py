@@ -97,4 +97,4 @@ def test_grid_against_a_plain_script(tmp_path: Path, bench: Any) -> None:
     assert found == pytest.approx(expected, abs=1e-9)
     if (psutil.cpu_count() or 1) < 2:
         pytest.skip("one core: trials cannot run side by side")
-    bench.row("the paper's grid in small, 14 trials with all records", ours, "plain script", plain, REQUIRED)
+    bench.row("the paper's grid in small: 14 trials, clips of 1 s", ours, "plain script", plain, REQUIRED)
