@@ -161,7 +161,14 @@ def test_truth_to_judge_by_reaches_nothing_but_the_judgement(
             }
         )
     told, lied, blinded = found
-    assert {path.split("/")[0] for path in kept[0]} == {"embedding", "labeling", "latent", "mfcc", "ranking"}
+    assert {path.split("/")[0] for path in kept[0]} == {
+        "embedding",
+        "labeling",
+        "latent",
+        "mfcc",
+        "ranking",
+        "ranking-picture",
+    }
     assert kept[0] == kept[1] == kept[2]
     for other in (lied, blinded):
         pd.testing.assert_frame_equal(told.pseudo_labels, other.pseudo_labels)
