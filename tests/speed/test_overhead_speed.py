@@ -43,8 +43,8 @@ def places_in(folder: Path) -> Places:
 def run(plan: Plan, places: Places, **options: Any) -> Any:
     """Run a study of trials that need no recordings."""
     recordings: Any = SimpleNamespace(**DATA, truth_data="", place=places.cache, skipped=0)
-    with opened(plan, recordings, places, code="test") as recorder:
-        return study.run_study(plan, recordings, recorder, places, workers=2, **options)
+    with opened(plan, recordings, places, code="test") as study_opened:
+        return study.run_study(plan, recordings, study_opened.recorder, places, workers=2, **options)
 
 
 def run_without_ray(plan: Plan, places: Places) -> Any:
