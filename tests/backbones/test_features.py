@@ -12,6 +12,7 @@ from backbones.embed import embed
 from backbones.features import FeatureStore
 from backbones.finetune import finetune
 from tests.backbones.conftest import ALL, SMALL, reader, tones
+from tests.backbones.hugging_face_models import KINDS, save_model
 
 RECIPE = FinetuneRecipe(epochs=2, batch_size=8, learning_rate=1e-3, time_mask=8, mel_mask=16)
 PLENTY = 2**30  # bytes
@@ -40,6 +41,17 @@ def test_kept_features_change_no_weight_and_no_embedding(name):
     after = embed(tuned, reader(waveforms), 10, features=features(tuned))
     np.testing.assert_array_equal(after, embed(plain, reader(waveforms), 10))
     assert not np.array_equal(after, before)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_features_of_transformers_are_kept_alike(kind, tmp_path):
+    """Feature extractors that work on whole batches, windows or samples give the embeddings of reading every time."""
+    encoder = load_encoder(f"hf:{save_model(kind, tmp_path / kind)}")
+    waveforms = tones(5, seconds=1.0)
+    features = FeatureStore(5, PLENTY).features(encoder, reader(waveforms), EVERY[:5])
+    assert features is not None
+    kept = embed(encoder, reader(waveforms), 5, features=features)
+    np.testing.assert_allclose(kept, embed(encoder, reader(waveforms), 5), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ALL)
