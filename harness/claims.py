@@ -22,6 +22,7 @@ import psutil
 import sqlalchemy as sa
 
 from harness.contract import HarnessError
+from harness.interrupts import whole
 from harness.results import KEYS_A_QUERY, Results, creation_lock, database_errors
 
 RENEW_SECONDS = 20.0
@@ -115,11 +116,12 @@ class Claims:
 
     def __exit__(self, *_: object) -> None:
         """Give everything back."""
-        self._closed.set()
-        self._heart.join()
-        with suppress(HarnessError), database_errors(self.uri), self.engine.begin() as connection:
-            connection.execute(claims.update().where(claims.c.owner == self.owner).values(owner=FREE))
-            connection.execute(drivers.delete().where(drivers.c.owner == self.owner))
+        with whole():
+            self._closed.set()
+            self._heart.join()
+            with suppress(HarnessError), database_errors(self.uri), self.engine.begin() as connection:
+                connection.execute(claims.update().where(claims.c.owner == self.owner).values(owner=FREE))
+                connection.execute(drivers.delete().where(drivers.c.owner == self.owner))
 
     def take(self, key: str, label: str = "") -> Lost | None:
         """Claim a key: what it lost before, or None where a living driver has it."""

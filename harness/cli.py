@@ -5,8 +5,10 @@ from __future__ import annotations
 import atexit
 import gc
 import os
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -46,7 +48,7 @@ from harness.options import (
     places_of,
 )
 
-INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
+INTERRUPTED, TERMINATED = 130, 143  # exit status after Ctrl-C and SIGTERM, as shells have it
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
@@ -260,12 +262,21 @@ def trial(
 def main() -> None:
     """Run the command line; a known error is one sentence and exit status 1."""
     atexit.register(gc.freeze)  # Python would look through the frameworks' million objects once more, for two seconds
+    terminated = []
+
+    def terminate(_number: int, _frame: FrameType | None) -> None:
+        terminated.append(True)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, terminate)  # so that what is open is closed, as after Ctrl-C
     try:
         app()
     except SystemExit as end:
-        if end.code == INTERRUPTED:  # typer's answer to Ctrl-C
-            _complain("Stopped. Run the same command again to go on where it stopped.")
-        raise
+        if end.code not in (INTERRUPTED, signal.SIGTERM):  # typer's answer to Ctrl-C, Ray's to SIGTERM while it starts
+            raise
+        _complain("Stopped. Run the same command again to go on where it stopped.")
+        eval("0")  # noqa: S307 - else Python dies by the signal where the request to stop met an exec(), as of dataclasses
+        sys.exit(TERMINATED if terminated or end.code != INTERRUPTED else INTERRUPTED)
     except Exception as error:
         if not _is_known(error):
             raise

@@ -10,6 +10,7 @@ from backbones.contract import FinetuneRecipe
 from benchmarks.contract import DatasetPart, Protocol
 from benchmarks.metrics import machine_h_means
 from harness.contract import BackboneChoice, HarnessError, Kind, TrialResult, TrialSpec, digest
+from harness.interrupts import whole
 from harness.pictures import png
 from harness.recorder import Recorder
 from harness.results import Results
@@ -45,8 +46,10 @@ def record_external(name: str, measured: MeasuredFolder, *, places: Places) -> d
         run_id = results.run_of(key)
         if run_id is None:
             recorder = Recorder(Tracker(places.tracking, code=code_revision()), results)
-            run_id = recorder.begin(spec)
-            recorder.finish(run_id, external_result(spec, measured))
+            with recorder.open_trial(spec) as run_id:
+                result = external_result(spec, measured)
+                with whole():
+                    recorder.finish(run_id, result)
     finally:
         results.close()
     return {"key": key, "run_id": run_id}

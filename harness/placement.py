@@ -17,6 +17,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from harness.contract import HarnessError
+from harness.interrupts import whole
 
 if TYPE_CHECKING:
     from harness.plan import ResourcesTable
@@ -41,12 +42,15 @@ def ray_cluster(address: str | None) -> Iterator[list[Node]]:
     if mine:
         for name, value in WORKER_MALLOC.items():
             os.environ.setdefault(name, value)
-        _start(address)
     try:
+        if mine:
+            with whole():  # Ray crashes when it is stopped while it starts
+                _start(address)
         yield [_resources(node) for node in _nodes()]
     finally:
         if mine:
-            ray.shutdown()
+            with whole():
+                ray.shutdown()
 
 
 def gpu_share(asked: float | str, nodes: Sequence[Node]) -> float:

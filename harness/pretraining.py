@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.contract import HarnessError, digest
+from harness.interrupts import whole
 from harness.plugins import unknown
 from harness.stores import Places, code_revision, find_places
 
@@ -244,21 +245,24 @@ def _carry_out(
     if said is not None and tracker.finished_run("pretrain", key) is not None:
         state.remove()
         return _answer(plan, out, said, run_id=str(tracker.finished_run("pretrain", key)), status="already")
-    run_id = tracker.start_run(
-        "pretrain", key, f"pretrain {plan.choice.name} seed={plan.seed}",
-        tags={"asd.train_data": plan.data}, params=plan.params(model),
-    )  # fmt: skip
+    run_id, status, reason = "", "KILLED", "it was interrupted"
     try:
+        with whole():
+            run_id = tracker.start_run(
+                "pretrain", key, f"pretrain {plan.choice.name} seed={plan.seed}",
+                tags={"asd.train_data": plan.data}, params=plan.params(model),
+            )  # fmt: skip
         if said is None:
             model, said = _train(plan, model, out, tracker=tracker, run_id=run_id, told=told, state=state)
         _log_end(plan, out, said, tracker=tracker, run_id=run_id)
+        status, reason = "FINISHED", ""
     except ValueError as error:
-        tracker.finish(run_id, "FAILED", reason=str(error))
+        status, reason = "FAILED", str(error)
         raise
-    except BaseException:
-        tracker.finish(run_id, "KILLED", reason="it was interrupted")
-        raise
-    tracker.finish(run_id)
+    finally:
+        if run_id:
+            with whole():
+                tracker.finish(run_id, status, reason=reason)
     state.remove()
     return _answer(plan, out, said, run_id=run_id, status="finished")
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from backbones.contract import EpochReport
 from harness import plugins
-from harness.contract import Failure, TrialResult, TrialSpec
+from harness.contract import Failure, HarnessError, TrialResult, TrialSpec
 from harness.credentials import scrubbed
+from harness.interrupts import whole
 from harness.records import CELLS_FILE, STUDY_FILE
 from harness.results import Results
 from harness.tracking import Tracker
@@ -54,6 +56,19 @@ class Recorder:
         """Open a trial's run and return its id."""
         return self.tracker.start_trial(spec, parent=parent, study=study)
 
+    @contextmanager
+    def open_trial(self, spec: TrialSpec) -> Iterator[str]:
+        """Open the run of a trial that belongs to no study, and leave it closed, whatever stops the block."""
+        run_id = ""
+        try:
+            with whole():
+                run_id = self.begin(spec)
+            yield run_id
+        finally:
+            with whole(), suppress(HarnessError):
+                if run_id and self.tracker.is_open(run_id):
+                    self._close(run_id, self.results.finished([spec.key()]).get(spec.key()), "it was interrupted")
+
     def epochs(self, run_id: str, reports: Sequence[EpochReport]) -> None:
         """Record epochs, live."""
         self.tracker.log_epochs(run_id, reports)
@@ -96,7 +111,11 @@ class Recorder:
         stale = [(run_id, key) for run_id, key in self.tracker.open_trials(parent) if key not in live]
         done = self.results.finished([key for _, key in stale])
         for run_id, key in stale:
-            if done.get(key) == run_id:
-                self.tracker.finish(run_id)
-            else:
-                self.drop(run_id, "its driver was stopped before the trial ended")
+            self._close(run_id, done.get(key), "its driver was stopped before the trial ended")
+
+    def _close(self, run_id: str, recorded: str | None, reason: str) -> None:
+        """Close an open run: as finished where the tables hold the trial as recorded by it."""
+        if recorded == run_id:
+            self.tracker.finish(run_id)
+        else:
+            self.drop(run_id, reason)

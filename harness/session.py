@@ -12,6 +12,7 @@ from typing import Any
 from harness.cells import Cells
 from harness.claims import Claims
 from harness.contract import HarnessError
+from harness.interrupts import whole
 from harness.journal import Journal
 from harness.plan import Plan, planned_keys, planned_trials
 from harness.progress import Event, Outcome, Progress
@@ -73,41 +74,36 @@ def study_session(
         {**_resolved(plan), **data, "skipped_files": recordings.skipped}, indent=1, sort_keys=True, default=str
     )
     progress = Progress(planned=planned_trials(plan, specs))
-    status = "FINISHED"
+    run_id, cells, status = "", None, "KILLED"
+    put_study = partial(
+        recorder.put_study, key, name=name, protocol=plan.protocol.name, planned=progress.planned, content=content
+    )
     with Claims(recorder.results) as claims:
-        with claims.alone(f"open {key}"):  # two drivers at once would each make a parent run
-            run_id = recorder.tracker.start_study(
-                key,
-                name,
-                tags={"asd.study": name, **{f"asd.{what}": value for what, value in data.items()}},
-                params={"protocol": plan.protocol.name, "sampler": plan.file.sampler.name, "seeds": plan.file.seeds},
-            )
-            put_study = partial(
-                recorder.put_study,
-                key,
-                name=name,
-                protocol=plan.protocol.name,
-                run_id=run_id,
-                planned=progress.planned,
-                content=content,
-            )
-            put_study(trials=planned_keys(plan, specs))
-            journal = Journal(places.optuna, f"{name}-{key}", plan=plan, specs=specs)
-        cells = Cells(
-            journal, claims, recorder, plan=plan, specs=specs, study_key=key, parent=run_id, progress=progress,
-            listen=listen, retry_failed=retry_failed,
-        )  # fmt: skip
         try:
+            with claims.alone(f"open {key}"):  # two drivers at once would each make a parent run
+                with whole():
+                    run_id = recorder.tracker.start_study(
+                        key, name, tags={"asd.study": name, **{f"asd.{what}": value for what, value in data.items()}},
+                        params={
+                            "protocol": plan.protocol.name, "sampler": plan.file.sampler.name, "seeds": plan.file.seeds,
+                        },
+                    )  # fmt: skip
+                put_study(run_id=run_id, trials=planned_keys(plan, specs))
+                journal = Journal(places.optuna, f"{name}-{key}", plan=plan, specs=specs)
+            cells = Cells(
+                journal, claims, recorder, plan=plan, specs=specs, study_key=key, parent=run_id, progress=progress,
+                listen=listen, retry_failed=retry_failed,
+            )  # fmt: skip
             yield Session(key, run_id, cells)
-        except BaseException:
-            status = "KILLED"
-            raise
+            status = "FINISHED"
         finally:
-            with suppress(HarnessError):
-                cells.abandon("the study was stopped")
-                recorder.tracker.log_study(run_id, _study_numbers(progress))
-                put_study(trials=recorder.results.study_keys(key))  # a search has begun what nobody had planned
-                recorder.tracker.finish(run_id, status)
+            with whole(), suppress(HarnessError):
+                if cells is not None:
+                    cells.abandon("the study was stopped")
+                    recorder.tracker.log_study(run_id, _study_numbers(progress))
+                    put_study(run_id=run_id, trials=recorder.results.study_keys(key))  # a search began unplanned ones
+                if run_id:
+                    recorder.tracker.finish(run_id, status)
 
 
 def _resolved(plan: Plan) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from ray.tune.search import Searcher
 from harness.actor import TrialActor, Work
 from harness.cells import Cells
 from harness.contract import Failure, HarnessError
+from harness.interrupts import whole
 from harness.local import on_one_machine
 from harness.placement import (
     check_places,
@@ -73,15 +74,14 @@ class CellSearcher(Searcher):  # type: ignore[misc]  # ray ships no types
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the next cell; None while others run."""
-        with self._keeping_errors():
+        with self._recording():
             spec = self.cells.next()
         if spec is None and (self.due or self.fresh):
             self.record()  # Tune asks here until it gets an answer, and what is recorded may be the last or try again
-            with self._keeping_errors():
+            with self._recording():
                 spec = self.cells.next()
-        with self._keeping_errors():
-            if spec is None:
-                return Searcher.FINISHED if self.cells.over else None
+        if spec is None:
+            return Searcher.FINISHED if self.cells.over else None
         self.keys[trial_id] = spec.key()
         return {"key": spec.key()}
 
@@ -91,7 +91,7 @@ class CellSearcher(Searcher):  # type: ignore[misc]  # ray ships no types
         if ANSWER in result:
             self.answers[trial_id] = result[ANSWER]
         if key is not None and result.get(EPOCHS):
-            with self._keeping_errors():
+            with self._recording():
                 self.cells.epochs(key, result[EPOCHS])
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -120,7 +120,7 @@ class CellSearcher(Searcher):  # type: ignore[misc]  # ray ships no types
         if all_of_them:
             self.due, self.fresh = [*self.due, *self.fresh], []
         while self.due:
-            with self._keeping_errors():
+            with self._recording():
                 self.due.pop(0)()
         self.due, self.fresh = self.fresh, []
 
@@ -140,12 +140,13 @@ class CellSearcher(Searcher):  # type: ignore[misc]  # ray ships no types
         return {}
 
     @contextmanager
-    def _keeping_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            self.broken = error
-            raise
+    def _recording(self) -> Iterator[None]:
+        with whole():  # no trial's record is left half-written, nor its run open, by Ctrl-C
+            try:
+                yield
+            except Exception as error:
+                self.broken = error
+                raise
 
 
 class _Following(tune.Callback):  # type: ignore[misc]  # ray ships no types

@@ -197,6 +197,11 @@ class Tracker:
         server = f"{front}://{host.rpartition('@')[2]}{slash}{path}".rstrip("/")
         return f"{server}/#/experiments/{self.experiment}/runs/{run_id}"
 
+    def is_open(self, run_id: str) -> bool:
+        """Tell whether nobody has closed a run."""
+        with _errors(self.uri):
+            return bool(self.client.get_run(run_id).info.status == "RUNNING")
+
     def open_trials(self, parent: str) -> list[tuple[str, str]]:
         """Return (run id, trial key) of a study's runs that nobody closed."""
         with _errors(self.uri):

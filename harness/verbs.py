@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from harness import conformance, data, gate, plugins, regression_study
 from harness.contract import HarnessError
+from harness.interrupts import whole
 from harness.pretraining import pretrain as pretrain  # noqa: PLC0414 - re-exported
 from harness.stores import Places, code_revision, find_places
 
@@ -195,21 +196,20 @@ def trial(
         done = recorder.results.finished([key], scorers=spec.scorers)
         if key not in done:
             spec = recorder.with_recorded_scorers([spec])[0]
-            run_id = recorder.begin(spec)
+            with recorder.open_trial(spec) as run_id:
 
-            def on_epoch(report: EpochReport) -> None:
-                recorder.epochs(run_id, [report])
-                told("epochs", report.epoch, spec.recipe.epochs)
+                def on_epoch(report: EpochReport) -> None:
+                    recorder.epochs(run_id, [report])
+                    told("epochs", report.epoch, spec.recipe.epochs)
 
-            try:
-                result = run_trial(spec, recordings, cache, on_epoch=on_epoch)
-            except ValueError as error:
-                recorder.fail(run_id, spec, Failure(str(error), traceback.format_exc()))
-                raise
-            except BaseException:
-                recorder.drop(run_id, "it was interrupted")
-                raise
-            recorder.finish(run_id, result)
+                try:
+                    result = run_trial(spec, recordings, cache, on_epoch=on_epoch)
+                except ValueError as error:
+                    with whole():
+                        recorder.fail(run_id, spec, Failure(str(error), traceback.format_exc()))
+                    raise
+                with whole():
+                    recorder.finish(run_id, result)
             forget_training(places.cache, key)
         return recorded_trial(recorder.results, key, scorer=spec.scorers[0])
 

@@ -102,16 +102,25 @@ def test_worker_killed(root: Path, tmp_path: Path, undisturbed: dict[str, float]
 
 
 def test_interrupted(root: Path, tmp_path: Path, undisturbed: dict[str, float]) -> None:
-    """Ctrl-C stops cleanly, leaves no run open and says how to go on."""
+    """Ctrl-C, which a terminal sends to every process, stops cleanly, leaves no run open and says how to go on."""
     process = start(tmp_path, root)
     wait_for(tmp_path, process, 2)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130, (tmp_path / "log.txt").read_text()
-    assert "Run the same command again" in (tmp_path / "log.txt").read_text()
-    held = counts(tmp_path)
-    assert "RUNNING" not in held["mlflow"], held
+    os.killpg(process.pid, signal.SIGINT)
+    assert_stopped(tmp_path, process.wait(60), status=130)
+    process = start(tmp_path, root)
+    wait_for(tmp_path, process, 4)
+    process.send_signal(signal.SIGTERM)  # of a scheduler whose time is up
+    assert_stopped(tmp_path, process.wait(60), status=143)
     finish(tmp_path, root)
     assert_whole(tmp_path, undisturbed)
+
+
+def assert_stopped(folder: Path, found: int, *, status: int) -> None:
+    """The driver has ended with this status and a sentence, and nothing is left open."""
+    said, held = (folder / "log.txt").read_text(), counts(folder)
+    assert found == status, said
+    assert said.rstrip().endswith("Run the same command again to go on where it stopped."), said
+    assert "RUNNING" not in {**held["mlflow"], **held["optuna"]}, held
 
 
 def is_busy(process: psutil.Process) -> bool:

@@ -1,0 +1,44 @@
+"""Stopping with Ctrl-C or SIGTERM waits until what is being recorded is whole."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+STOPS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def whole() -> Iterator[None]:
+    """Let a request to stop wait until the block has ended; a second one does not wait, as a store may hang.
+
+    Signals that nobody answers, such as SIGTERM by default, kill at once as ever. Elsewhere than in the main thread
+    there is nothing to hold back: Python answers signals there.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    answers = {number: signal.getsignal(number) for number in STOPS}
+    asked: list[int] = []
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        answer = answers[signal.Signals(number)]
+        if not asked:
+            asked.append(number)
+        elif callable(answer):
+            asked.clear()
+            answer(number, frame)
+
+    held = [number for number, answer in answers.items() if callable(answer)]
+    try:
+        for number in held:
+            signal.signal(number, hold)
+        yield
+    finally:
+        for number in held:
+            signal.signal(number, answers[number])
+        if asked:
+            signal.raise_signal(asked[0])
