@@ -84,10 +84,9 @@ def measured_arms(
     """
     arms = [_by_seed(table, name) for table, name in ((arm, "arm"), (reference, "reference"))]
     seeds = _checked_seeds(arms, paired=paired)
-    first = identified(arms[0][seeds[0][0]])
-    tables = [
-        [pair_sections(first, identified(of_arm[one])) for one in own] for of_arm, own in zip(arms, seeds, strict=True)
-    ]
+    parted = [[identified(of_arm[one]) for one in own] for of_arm, own in zip(arms, seeds, strict=True)]
+    first = parted[0][0]
+    tables = [[pair_sections(first, one) for one in of_arm] for of_arm in parted]
     sections = [section for section, _ in tables[0][0]]
     values: list[list[Floats]] = [[], []]
     for at, section in enumerate(sections):
