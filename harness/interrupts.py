@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
+PATIENCE_SECONDS = 3.0  # in which a key that is pressed several times counts as pressed once
 
 
 @contextmanager
 def whole() -> Iterator[None]:
-    """Let a request to stop wait until the block has ended; a second one does not wait, as a store may hang.
+    """Let a request to stop wait until the block has ended.
+
+    Who asks again after `PATIENCE_SECONDS` does not wait any longer, as a store may hang.
 
     Signals that nobody answers, such as SIGTERM by default, kill at once as ever. Elsewhere than in the main thread
     there is nothing to hold back: Python answers signals there.
@@ -22,13 +26,13 @@ def whole() -> Iterator[None]:
         yield
         return
     answers = {number: signal.getsignal(number) for number in STOPS}
-    asked: list[int] = []
+    asked: list[tuple[int, float]] = []
 
     def hold(number: int, frame: FrameType | None) -> None:
-        answer = answers[signal.Signals(number)]
+        answer, now = answers[signal.Signals(number)], time.monotonic()
         if not asked:
-            asked.append(number)
-        elif callable(answer):
+            asked.append((number, now))
+        elif callable(answer) and now - asked[0][1] >= PATIENCE_SECONDS:
             asked.clear()
             answer(number, frame)
 
@@ -41,4 +45,4 @@ def whole() -> Iterator[None]:
         for number in held:
             signal.signal(number, answers[number])
         if asked:
-            signal.raise_signal(asked[0])
+            signal.raise_signal(asked[0][0])

@@ -19,7 +19,7 @@ import pytest
 import sqlalchemy as sa
 from mlflow import MlflowClient
 
-from harness import study
+from harness import interrupts, study
 from harness.interrupts import whole
 from harness.recorder import Recorder
 from harness.results import Results
@@ -45,8 +45,20 @@ def test_a_block_ends_before_it_stops() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_a_second_one_does_not_wait() -> None:
-    """Who asks twice is not kept waiting, and is not stopped once more afterwards."""
+def test_several_at_once_count_as_one() -> None:
+    """Who presses the key three times in a row leaves the block whole, too."""
+    done = []
+    with pytest.raises(KeyboardInterrupt), whole():
+        stop()
+        stop()
+        stop()
+        done.append(1)
+    assert done == [1]
+
+
+def test_a_second_one_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks again a while later is not kept waiting, and is not stopped once more afterwards."""
+    monkeypatch.setattr(interrupts, "PATIENCE_SECONDS", 0.0)
     done = []
     with pytest.raises(KeyboardInterrupt), whole():
         stop()
