@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from backbones.contract import BackboneError, Encoder, ReadClips, pick_device
 from backbones.features import Features
 from backbones.memory import free_cached_memory, ran_out_of_memory
+from backbones.modes import evaluating
 
 logger = logging.getLogger(__name__)
 
@@ -109,15 +107,3 @@ def _halved(at_once: int, device: torch.device) -> int:
     free_cached_memory(device)
     logger.info("memory does not suffice for %d clips at once; trying %d", at_once, at_once // 2)
     return at_once // 2
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model into evaluation mode within a `with` block, and each of its parts back into its own afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

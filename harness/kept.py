@@ -15,6 +15,7 @@ from harness.recordings import Recordings
 MOST_BYTES = 2**30  # of all that is kept; more would be made quickly beside the training of so many clips
 
 _stores: OrderedDict[str, FeatureStore] = OrderedDict()
+_keeping = [True]
 
 
 def kept_features(
@@ -40,7 +41,7 @@ def kept_features(
         Features by position in `ids`; None where keeping them would not help: on a GPU, which makes them in no time,
         where they take too much memory, or where the encoder does not embed by `fbank`, `tokens` and `pool` alone.
     """
-    if spec.backbone is None or pick_device().type != "cpu" or type(encoder).forward is not Encoder.forward:
+    if not _keeping[0] or spec.backbone is None or pick_device().type != "cpu" or not _is_plain(encoder):
         return None
     key = digest(
         {
@@ -52,8 +53,25 @@ def kept_features(
     )
     every = np.unique(np.concatenate([recordings.train["clip_id"], recordings.test["clip_id"]]).astype(np.str_))
     store = _stores.pop(key, None) or FeatureStore(len(every), MOST_BYTES)
+    features = store.features(encoder, read, np.searchsorted(every, ids), make_room=_make_room)
     _stores[key] = store  # last: the most recently used
-    features = store.features(encoder, read, np.searchsorted(every, ids))
-    while sum(each.size for each in _stores.values()) > MOST_BYTES:
-        _stores.popitem(last=False)
     return features
+
+
+def _make_room(size: int) -> None:
+    """Let go of the longest unused before as many bytes are taken."""
+    while _stores and size + sum(each.size for each in _stores.values()) > MOST_BYTES:
+        _stores.popitem(last=False)
+
+
+def keep_features(keep: bool) -> None:
+    """Say whether this process keeps features: not where what a trial takes is limited, to which they would add."""
+    _keeping[0] = keep
+    if not keep:
+        _stores.clear()
+
+
+def _is_plain(encoder: Encoder) -> bool:
+    """Tell whether an encoder's embeddings come from `fbank`, `tokens` and `pool` alone."""
+    hooked = encoder._forward_hooks or encoder._forward_pre_hooks or "forward" in vars(encoder)
+    return type(encoder).forward is Encoder.forward and not hooked

@@ -15,6 +15,7 @@ from backbones.memory import ran_out_of_memory
 from harness.cache import Cache
 from harness.checkpoints import forget_training
 from harness.contract import Failure, HarnessError, TrialResult, TrialSpec
+from harness.kept import keep_features
 from harness.limits import limited
 from harness.recordings import open_recordings
 from harness.trial import run_trial
@@ -66,6 +67,7 @@ def work(key: str, desk: Desk, report: Report) -> None:
     def tell(reason: str) -> None:
         report({ANSWER: Failure(reason), LEAVING: True})
 
+    keep_features(desk.memory_gb is None)
     with limited(tell, minutes=desk.minutes, memory_gb=desk.memory_gb):
         answer = answer_trial(desk.specs[key], desk, report)
     if isinstance(answer, TrialResult) or not answer.again:  # another try goes on from there

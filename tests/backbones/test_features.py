@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from backbones import load_encoder
 from backbones.contract import BackboneError, FinetuneRecipe
 from backbones.embed import embed
+from backbones.encoders.tiny import Tiny, TinyConfig
 from backbones.features import FeatureStore
 from backbones.finetune import finetune
 from tests.backbones.conftest import ALL, SMALL, reader, tones
@@ -84,6 +86,34 @@ def test_what_another_encoder_makes_is_not_given():
     assert store.features(beats, reader(waveforms + 0.01), EVERY) is None
     beats.fbank = lambda clips: torch.rand(len(clips), 48, 128)
     assert FeatureStore(10, PLENTY).features(beats, reader(waveforms), EVERY) is None
+
+
+class Moody(Tiny):
+    """A front end that adds noise in training, or learns from what it sees."""
+
+    def __init__(self, mood: str) -> None:
+        super().__init__(TinyConfig())
+        self.mood, self.norm = mood, nn.BatchNorm1d(128)
+
+    def fbank(self, waveforms: torch.Tensor) -> torch.Tensor:
+        """Make features by mood."""
+        features = super().fbank(waveforms)
+        if self.mood == "learns":
+            return self.norm(features.transpose(1, 2)).transpose(1, 2)
+        return features + torch.randn(features.shape) if self.training else features
+
+
+@pytest.mark.parametrize("mood", ["learns", "rolls dice"])
+@pytest.mark.parametrize("training", [True, False])
+def test_front_ends_that_differ_in_training_are_left_alone(mood, training):
+    """Nothing is kept of a front end that makes other features in training; asking changes neither it nor the dice."""
+    encoder = Moody(mood).train(training)
+    before, dice = encoder.norm.running_mean.clone(), torch.random.get_rng_state()
+    waveforms = torch.zeros(10, 16_000)  # of which every front end may make the same
+    assert FeatureStore(10, PLENTY).features(encoder, reader(waveforms), EVERY) is None
+    assert torch.equal(encoder.norm.running_mean, before)
+    assert torch.equal(torch.random.get_rng_state(), dice)
+    assert {each.training for each in encoder.modules()} == {training}
 
 
 def test_what_does_not_fit_is_not_kept():
