@@ -82,6 +82,10 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]  # ray ships no types
         self.told = time.monotonic()
         return result
 
+    def let_go(self) -> None:
+        """Have a trial that was pruned leave: it may hold what others wait for, and the next one may never come."""
+        self._leave(0.0)
+
     def cleanup(self) -> None:
         """Stop the trial; the process ends after this."""
         self._leave(0.0)

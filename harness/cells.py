@@ -234,6 +234,9 @@ class Cells:
         for live in list(self.live.values()):
             self._give_back(live, reason, tries=live.tries)
         self.live.clear()
+        for number in self._proposals.values():  # of cells that somebody else is at
+            self.journal.tell(number, None, back=True)
+        self._proposals.clear()
         self._spend()
 
     def _finish(self, live: Live, result: TrialResult) -> None:

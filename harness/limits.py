@@ -16,6 +16,32 @@ GIB = 2**30
 EXIT_STATUS = 71
 
 
+class _Waiting:
+    """How long a process has waited for others, which counts for none of its trial's minutes."""
+
+    def __init__(self) -> None:
+        self.ended = 0.0
+        self.since: float | None = None
+
+    def seconds(self) -> float:
+        """Return the seconds so far."""
+        since = self.since
+        return self.ended + (0.0 if since is None else time.monotonic() - since)
+
+
+_waiting = _Waiting()
+
+
+@contextmanager
+def waiting() -> Iterator[None]:
+    """Wait for what another trial makes: the block's time counts for none of the minutes that a trial may take."""
+    _waiting.since = time.monotonic()
+    try:
+        yield
+    finally:
+        _waiting.ended, _waiting.since = _waiting.seconds(), None
+
+
 @contextmanager
 def limited(
     tell: Callable[[str], None],
@@ -30,7 +56,7 @@ def limited(
 
     Args:
         tell: is given the reason, in words, before the end.
-        minutes: of wall time; None is no limit.
+        minutes: of wall time, but for what `waiting` takes; None is no limit.
         memory_gb: GiB of resident memory of this process; None is no limit.
         leave: ends the process.
     """
@@ -40,9 +66,10 @@ def limited(
     done = threading.Event()
 
     def watch() -> None:
-        process, began = psutil.Process(), time.monotonic()
+        process, began = psutil.Process(), time.monotonic() - _waiting.seconds()
         while not done.wait(LOOK_SECONDS):
-            reason = excess(time.monotonic() - began, process.memory_info().rss, minutes=minutes, memory_gb=memory_gb)
+            seconds = time.monotonic() - began - _waiting.seconds()
+            reason = excess(seconds, process.memory_info().rss, minutes=minutes, memory_gb=memory_gb)
             if reason and not done.is_set():
                 teller = threading.Thread(target=tell, args=(reason,), name="limit reached", daemon=True)
                 teller.start()

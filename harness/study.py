@@ -164,6 +164,12 @@ class _Following(tune.Callback):  # type: ignore[misc]  # ray ships no types
         if ANSWER in result:
             result[ANSWER] = "recorded"  # an empty result would make Tune print a line a trial
 
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Let a pruned trial leave its worker now: Tune tells the worker only when it has another trial for it."""
+        actor, last = trial.temporary_state.ray_actor, trial.last_result
+        if actor is not None and SIGNAL in last and ANSWER not in last:
+            actor.let_go.remote()
+
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """End what Tune ended: it does not tell the searcher when a worker could not be used again."""
         self.trials |= {each.trial_id: each for each in trials[-RECENT:] if each.trial_id in self.searcher.keys}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
 
@@ -20,6 +21,7 @@ from harness.contract import HarnessError, TrialResult, TrialSpec, machine_name
 from harness.cost import Costs
 from harness.embedded import VECTORS, Embedded, Training, embedded_key, find_embedded, keep_embedded
 from harness.intervals import ClipDraws, ScoreIntervals, score_intervals
+from harness.limits import waiting
 from harness.pictures import candidate_planes, confidence_by_rank, png
 from harness.recordings import Recordings
 from harness.rules import rule_of
@@ -33,6 +35,7 @@ from labeling.quality import label_quality
 
 # What the counts of a row of label statistics call otherwise, or not at all.
 JUDGED = {"clips": "judged", "left_out": "judged_left_out", "classes": "judged_classes"}
+DRAWN = 1  # raise it when pictures of a ranking change: those in a cache were drawn by earlier code
 LEARNING = ("finetune", "embed")  # stages whose result is kept
 
 
@@ -69,7 +72,9 @@ def run_trial(spec: TrialSpec, recordings: Recordings, cache: Cache, *, on_epoch
             with costs.stage("fuse"):
                 labels, statistics, pseudo_labels = fuse_labels(spec, ranked, truth=recordings.truth)
         key = embedded_key(spec, recordings, labels)
-        with cache.alone(VECTORS, key):  # of two trials that would train the same, one waits for the other
+        with ExitStack() as training:
+            with waiting():  # of two trials that would train the same, one waits for the other
+                training.enter_context(cache.alone(VECTORS, key))
             kept = find_embedded(key, cache)
             if kept is None:
                 vectors = _train_and_embed(spec, recordings, cache, labels, costs=costs, listen=listen)
@@ -98,7 +103,7 @@ def run_trial(spec: TrialSpec, recordings: Recordings, cache: Cache, *, on_epoch
             for name, figure in score_pictures(scored, metrics[scorer], scorer).items()
         }
         if ranked:
-            pictures |= cache.get("ranking-picture", spec.ranking_key(), lambda: _candidate_pictures(ranked))
+            pictures |= cache.get(f"ranking-picture-{DRAWN}", spec.ranking_key(), lambda: _candidate_pictures(ranked))
     return TrialResult(
         spec=spec,
         metrics=metrics,

@@ -161,6 +161,19 @@ def test_studies_that_share_cells_compute_them_once(places: Places) -> None:
     assert runs(places) == Counter(FINISHED=10)
 
 
+def test_proposals_of_a_stopped_search_are_given_back(places: Places) -> None:
+    """A search that is stopped while another study is at all that it proposed leaves nothing running in Optuna."""
+    with driver(places, study()) as grid:
+        while grid.next() is not None:
+            pass
+        with driver(places, study(name="search", level=False, sampler={"name": "tpe"})) as search:
+            assert search.next() is None
+            assert search.elsewhere
+            assert states(places)["search"]["RUNNING"] > 0
+        assert states(places)["search"]["RUNNING"] == 0
+        assert states(places)["toy"]["RUNNING"] == 7
+
+
 def test_cells_of_a_dead_driver_are_taken_up(places: Places) -> None:
     """A driver that vanishes in the middle loses its cell to another, which closes its run and its Optuna trial."""
     with driver(places, study()) as first:

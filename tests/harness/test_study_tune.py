@@ -7,15 +7,17 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from backbones.contract import EpochReport
 from harness.contract import Failure
-from harness.limits import GIB, excess, limited
+from harness.limits import GIB, excess, limited, waiting
 from harness.placement import find_room, gpu_share, reason_of_death
 from harness.plan import PruningTable, make_plan
 from harness.progress import Outcome
@@ -120,6 +122,38 @@ def test_the_test_set_prunes_nothing(
     assert states(places)["s0"]["PRUNED"] == len(stopped[0])
 
 
+def share(key: str, desk: Desk, report: Report, *, folder: Path) -> None:
+    """M = 10 holds what M = 12 waits for, and is worse than M = 1 was."""
+    spec = desk.specs[key]
+    begun = [folder / f"{m}" for m in (1, 10, 12)]
+    (folder / f"{spec.m}").touch()
+    if spec.m == 12:
+        with FileLock(folder / "lock", timeout=30):
+            pass
+    else:
+        with FileLock(folder / "lock") if spec.m == 10 else nullcontext():
+            while spec.m == 10 and not all(each.exists() for each in begun):
+                time.sleep(0.01)
+            done = EpochReport(1, 1.0 + (spec.m or 0), 0.5, 1e-3, 0.1, classes=10)
+            report(epoch_result(done, pruning=desk.pruning, last=EPOCHS))
+    report({ANSWER: make_result(spec)})
+
+
+def test_a_pruned_trial_lets_go_of_what_others_wait_for(
+    ray_here: None, places: Places, recorder: Recorder, tmp_path: Path
+) -> None:
+    """The last trial trains what a pruned one had begun: no other trial is left to free the pruned one's worker."""
+    from harness.study import run_study
+
+    file = study(
+        seeds=[0], level=False, pruning=PruningTable(name="asha", grace=1, reduction=2).model_dump(),
+        space={"backbone": ["tiny"], "m": [1, 10, 12]}, recipe={"epochs": EPOCHS},
+    )  # fmt: skip
+    trial = partial(share, folder=tmp_path)
+    outcome = run_study(make_plan(file), RECORDINGS, recorder, places, workers=2, trial=trial)
+    assert (outcome.progress.finished, outcome.progress.pruned, outcome.progress.failed) == (2, 1, 0)
+
+
 @pytest.mark.slow
 def test_a_trial_that_takes_too_much_is_one_trials_failure(
     ray_here: None, places: Places, recorder: Recorder, tmp_path: Path
@@ -171,6 +205,18 @@ def test_limits_leave_the_process(tmp_path: Path) -> None:
         time.sleep(0.6)
     assert len(told) == len(left) == 1
     assert "2.00 GiB, more than the 1" in excess(1, 2 * GIB, minutes=None, memory_gb=1)
+
+
+def test_waiting_for_another_trial_takes_none_of_the_minutes() -> None:
+    """What a trial waits for before it trains is not its own time; what comes after is."""
+    told: list[str] = []
+    with limited(told.append, minutes=0.5 / 60, leave=lambda _status: None):
+        with waiting():
+            time.sleep(1.0)
+        time.sleep(0.2)
+        assert told == []
+        time.sleep(1.0)
+    assert len(told) == 1
 
 
 def test_memory_that_does_not_suffice_names_the_remedy() -> None:
