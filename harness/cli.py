@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -22,6 +21,7 @@ from harness.cli_report import report
 from harness.cli_scores import score, submit
 from harness.cli_study import study_app
 from harness.cli_sync import sync
+from harness.interrupts import answer_stops
 from harness.options import (
     K1,
     K2,
@@ -262,13 +262,7 @@ def trial(
 def main() -> None:
     """Run the command line; a known error is one sentence and exit status 1."""
     atexit.register(gc.freeze)  # Python would look through the frameworks' million objects once more, for two seconds
-    terminated = []
-
-    def terminate(_number: int, _frame: FrameType | None) -> None:
-        terminated.append(True)
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, terminate)  # so that what is open is closed, as after Ctrl-C
+    asked = answer_stops()
     try:
         app()
     except SystemExit as end:
@@ -276,7 +270,7 @@ def main() -> None:
             raise
         _complain("Stopped. Run the same command again to go on where it stopped.")
         eval("0")  # noqa: S307 - else Python dies by the signal where the request to stop met an exec(), as of dataclasses
-        sys.exit(TERMINATED if terminated or end.code != INTERRUPTED else INTERRUPTED)
+        sys.exit(TERMINATED if signal.SIGTERM in (end.code, *asked[:1]) else INTERRUPTED)
     except Exception as error:
         if not _is_known(error):
             raise

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
 PATIENCE_SECONDS = 3.0  # in which a key that is pressed several times counts as pressed once
@@ -25,7 +26,7 @@ def whole() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    answers = {number: signal.getsignal(number) for number in STOPS}
+    answers: dict[signal.Signals, Any] = {number: signal.getsignal(number) for number in STOPS}
     asked: list[tuple[int, float]] = []
 
     def hold(number: int, frame: FrameType | None) -> None:
@@ -42,7 +43,39 @@ def whole() -> Iterator[None]:
             signal.signal(number, hold)
         yield
     finally:
-        for number in held:
-            signal.signal(number, answers[number])
+        try:
+            _restore(answers)
+        except BaseException:  # a request that came in between
+            _restore(answers)
+            raise
         if asked:
             signal.raise_signal(asked[0][0])
+
+
+def answer_stops() -> list[int]:
+    """Answer Ctrl-C and SIGTERM with KeyboardInterrupt from now on: once, however often they come within seconds.
+
+    Returns:
+        The signals that were answered so far; it grows.
+    """
+    asked: list[int] = []
+    last = float("-inf")
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        nonlocal last
+        if time.monotonic() - last < PATIENCE_SECONDS:
+            return  # what is open is being closed
+        last = time.monotonic()
+        asked.append(number)
+        raise KeyboardInterrupt
+
+    for number in STOPS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as in a script's background
+            signal.signal(number, stop)
+    return asked
+
+
+def _restore(answers: dict[signal.Signals, Any]) -> None:
+    for number, answer in answers.items():
+        if callable(answer):
+            signal.signal(number, answer)

@@ -59,15 +59,18 @@ class Recorder:
     @contextmanager
     def open_trial(self, spec: TrialSpec) -> Iterator[str]:
         """Open the run of a trial that belongs to no study, and leave it closed, whatever stops the block."""
-        run_id = ""
+        run_id, reason = "", "it was interrupted"
         try:
             with whole():
                 run_id = self.begin(spec)
             yield run_id
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise
         finally:
             with whole(), suppress(HarnessError):
                 if run_id and self.tracker.is_open(run_id):
-                    self._close(run_id, self.results.finished([spec.key()]).get(spec.key()), "it was interrupted")
+                    self._close(run_id, self.results.finished([spec.key()]).get(spec.key()), reason)
 
     def epochs(self, run_id: str, reports: Sequence[EpochReport]) -> None:
         """Record epochs, live."""

@@ -98,10 +98,11 @@ def study_session(
             status = "FINISHED"
         finally:
             with whole(), suppress(HarnessError):
-                if cells is not None:
-                    cells.abandon("the study was stopped")
-                    recorder.tracker.log_study(run_id, _study_numbers(progress))
-                    put_study(run_id=run_id, trials=recorder.results.study_keys(key))  # a search began unplanned ones
+                with suppress(HarnessError):
+                    if cells is not None:
+                        cells.abandon("the study was stopped")
+                        recorder.tracker.log_study(run_id, _study_numbers(progress))
+                        put_study(run_id=run_id, trials=recorder.results.study_keys(key))  # a search began others
                 if run_id:
                     recorder.tracker.finish(run_id, status)
 

@@ -15,7 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -98,8 +98,13 @@ class Tracker:
             tags["mlflow.parentRunId"] = parent
         with _errors(self.uri):
             run_id = self._create(spec.label(), tags)
-            self.client.log_batch(run_id, params=_params(spec_params(spec)))
-            self.client.log_inputs(run_id, datasets=_inputs(spec))
+            try:
+                self.client.log_batch(run_id, params=_params(spec_params(spec)))
+                self.client.log_inputs(run_id, datasets=_inputs(spec))
+            except BaseException:
+                with suppress(MlflowException):
+                    self.client.set_terminated(run_id, "KILLED")  # nobody else knows of it
+                raise
             return run_id
 
     def log_epochs(self, run_id: str, reports: Sequence[EpochReport]) -> None:

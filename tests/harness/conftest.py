@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from benchmarks.contract import DatasetPart, Protocol
 from benchmarks.metrics import machine_h_means, measure, official_score
 from harness.cli import main
 from harness.contract import BackboneChoice, TrialResult, TrialSpec
+from harness.interrupts import STOPS
 from harness.recorder import Recorder
 from harness.results import Results
 from harness.stores import Places, find_places
@@ -105,6 +108,15 @@ def recorder(places: Places):
     results = Results(places.results)
     yield Recorder(Tracker(places.tracking, code="test"), results)
     results.close()
+
+
+@pytest.fixture(autouse=True)
+def _stops() -> Iterator[None]:
+    """Leave the answers to Ctrl-C and SIGTERM as they were: a command line has its own."""
+    answers = {number: signal.getsignal(number) for number in STOPS}
+    yield
+    for number, answer in answers.items():
+        signal.signal(number, answer)
 
 
 @pytest.fixture

@@ -67,6 +67,19 @@ def test_a_second_one_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not done
 
 
+def test_a_command_line_is_stopped_once_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is closed after Ctrl-C is not cut by the same key; later it is."""
+    asked = interrupts.answer_stops()
+    with pytest.raises(KeyboardInterrupt):
+        stop()
+    stop()
+    assert asked == [signal.SIGINT]
+    monkeypatch.setattr(interrupts, "PATIENCE_SECONDS", 0.0)
+    with pytest.raises(KeyboardInterrupt), whole():
+        signal.raise_signal(signal.SIGTERM)
+    assert asked == [signal.SIGINT, signal.SIGTERM]
+
+
 def test_blocks_within_blocks() -> None:
     """The outer block ends, too."""
     done = []
@@ -191,6 +204,32 @@ def test_a_lone_trial_is_left_closed(places: Places, monkeypatch: pytest.MonkeyP
     assert run.info.status == ("KILLED" if at == "begin" else "FINISHED")
     assert list(results.finished([spec.key()])) == ([] if at == "begin" else [spec.key()])
     results.close()
+
+
+def test_an_error_is_the_reason(places: Places) -> None:
+    """A lone trial that an error ended says so."""
+    results = Results(places.results)
+    recorder = Recorder(Tracker(places.tracking, code="test"), results)
+    with pytest.raises(RuntimeError, match="too warm"), recorder.open_trial(make_spec()):
+        raise RuntimeError("too warm")
+    client = MlflowClient(tracking_uri=places.tracking)
+    (run,) = client.search_runs([client.get_experiment_by_name("asdbench").experiment_id])
+    assert (run.info.status, run.data.tags["asd.reason"]) == ("KILLED", "RuntimeError: too warm")
+    results.close()
+
+
+def test_a_run_that_could_not_be_begun_is_closed(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped between its making and its parameters, a run is not left open."""
+    tracker = Tracker(places.tracking, code="test")
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tracker.client, "log_inputs", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tracker.start_trial(make_spec(), parent=None, study="")
+    (run,) = tracker.client.search_runs([tracker.experiment])
+    assert run.info.status == "KILLED"
 
 
 def test_terminated(tmp_path: Path) -> None:
