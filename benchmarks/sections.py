@@ -83,10 +83,14 @@ def _sections(scored: pd.DataFrame, ids: NDArray[Any]) -> list[tuple[tuple[str, 
     """Return dataset, machine and section of each part, sorted, with its rows; pandas' own grouping takes longer."""
     place, unnamed, words = np.zeros(len(ids), np.intp), np.zeros(len(ids), np.bool_), []
     for column in ("dataset", "machine", "section"):
-        codes, found = pd.factorize(scored[column].to_numpy(dtype=object))
-        unnamed |= codes < 0
-        words.append(sorted({str(value) for value in found}))
-        ranks = np.array([words[-1].index(str(value)) for value in found] or [0], np.intp)
+        unnamed |= scored[column].isna().to_numpy()
+        values = scored[column].to_numpy(dtype=object)
+        if pd.api.types.infer_dtype(values, skipna=True) != "string":  # 1 and 1.0 are equal, but not the same word
+            values = scored[column].astype(str).to_numpy(dtype=object)
+        codes, found = pd.factorize(values)
+        words.append(sorted(found.tolist()))
+        rank = {word: at for at, word in enumerate(words[-1])}
+        ranks = np.array([rank[word] for word in found.tolist()] or [0], np.intp)
         place = place * len(words[-1]) + ranks[codes]
     if unnamed.any():
         raise BenchmarkError(f"Each clip must have a dataset, machine and section; not so: {_some(ids[unnamed])}.")

@@ -68,6 +68,33 @@ def test_entering_names_the_clips_of_each_number() -> None:
 
 
 @pytest.mark.parametrize(
+    "values",
+    [
+        ["b", "a", "b", "ä"],
+        pd.Categorical(["b", "a", "b", "c"], categories=["c", "b", "a"]),
+        pd.array([2, 10, 2, 1], dtype="Int64"),
+        np.array([0.1, 1.7, 0.1, 0.0], np.float32),
+        [1, 1.0, "1", True],
+        pd.array(["b", "a", "b", "a"], dtype="string"),
+        pd.to_datetime(["2024-01-02", "2023-01-01", "2024-01-02", "2023-01-01"]),
+    ],
+)
+def test_sections_are_parted_by_the_words_of_their_names(values: object) -> None:
+    """Whatever type a column has, clips whose names print alike are one section, in the order of these words."""
+    scored = table(FOUR).assign(machine=values).iloc[[2, 0, 3, 1]]
+    words = scored["machine"].astype(str)
+    expected = [(word, scored["clip_id"][words == word].tolist()) for word in sorted(set(words))]
+    assert [(section.machine, section.ids.tolist()) for section in split_sections(scored)] == expected
+
+
+@pytest.mark.parametrize("absent", [None, np.nan, pd.NA])
+def test_a_clip_without_a_section_is_named(absent: object) -> None:
+    """An empty name is told with the clip's."""
+    with pytest.raises(BenchmarkError, match=r"must have a dataset, machine and section; not so: fan/00/1\."):
+        split_sections(table(FOUR).assign(section=["00", absent, "00", "01"]))
+
+
+@pytest.mark.parametrize(
     ("clips", "missing"),
     [
         ([("source", "normal", 1.0), ("target", "normal", 1.0)], "no anomalous clip"),
