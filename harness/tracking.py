@@ -80,6 +80,8 @@ class Tracker:
             if found:
                 run_id = str(found[0].info.run_id)
                 self.client.update_run(run_id, status="RUNNING")
+                if "asd.reason" in found[0].data.tags:
+                    self.client.delete_tag(run_id, "asd.reason")  # why an earlier try ended
                 return run_id
             run = self._create(name, {"asd.kind": kind, "asd.key": key, **tags})
             self.client.log_batch(run, params=_params(params))

@@ -107,6 +107,30 @@ WHAT: dict[str, Any] = {
 }
 
 
+def test_interrupted_and_started_again(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C closes the run and says why; the same run is then finished, and says so no longer."""
+    from mlflow import MlflowClient
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ASDBENCH_CACHE", str(tmp_path / "cache"))
+
+    def stop(what: str, done: int, _all: int) -> None:
+        if "steps" in what and done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(root, out=Path("made.pt"), told=stop, **WHAT)
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    (experiment,) = [each for each in client.search_experiments() if each.name == "asdbench"]
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert (run.info.status, run.data.tags["asd.reason"]) == ("KILLED", "it was interrupted")
+    row = pretrain(root, out=Path("made.pt"), **WHAT)
+    assert row["run_id"] == run.info.run_id
+    run = client.get_run(row["run_id"])
+    assert (run.info.status, run.data.tags.get("asd.reason")) == ("FINISHED", None)
+
+
 @pytest.mark.slow
 def test_killed_and_started_again(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed at a random moment and started again, it writes the very bytes of an uncut run, with one MLflow run."""
