@@ -22,7 +22,7 @@ import psutil
 import sqlalchemy as sa
 
 from harness.contract import HarnessError
-from harness.interrupts import whole
+from harness.interrupts import stop_if_asked, whole
 from harness.results import KEYS_A_QUERY, Results, creation_lock, database_errors
 
 RENEW_SECONDS = 20.0
@@ -181,6 +181,7 @@ class Claims:
     def alone(self, what: str) -> Iterator[None]:
         """Let one driver at a time do something."""
         while self.take(what) is None:
+            stop_if_asked()
             time.sleep(POLL_SECONDS)
         try:
             yield

@@ -13,6 +13,8 @@ from typing import Any
 STOPS = (signal.SIGINT, signal.SIGTERM)
 PATIENCE_SECONDS = 3.0  # in which a key that is pressed several times counts as pressed once
 
+_held = list[list[tuple[int, float]]]()  # requests to stop, of each block that the main thread is in
+
 
 @contextmanager
 def whole() -> Iterator[None]:
@@ -28,6 +30,7 @@ def whole() -> Iterator[None]:
         return
     answers: dict[signal.Signals, Any] = {number: signal.getsignal(number) for number in STOPS}
     asked: list[tuple[int, float]] = []
+    _held.append(asked)
 
     def hold(number: int, frame: FrameType | None) -> None:
         answer, now = answers[signal.Signals(number)], time.monotonic()
@@ -43,6 +46,7 @@ def whole() -> Iterator[None]:
             signal.signal(number, hold)
         yield
     finally:
+        _held.pop()
         try:
             _restore(answers)
         except BaseException:  # a request that came in between
@@ -50,6 +54,16 @@ def whole() -> Iterator[None]:
             raise
         if asked:
             signal.raise_signal(asked[0][0])
+
+
+def stop_if_asked() -> None:
+    """Answer a request that a block around this holds back: for loops that wait for others and have begun nothing.
+
+    Raises:
+        KeyboardInterrupt: there is one.
+    """
+    if threading.current_thread() is threading.main_thread() and any(_held):
+        raise KeyboardInterrupt
 
 
 def answer_stops() -> list[int]:

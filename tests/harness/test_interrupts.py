@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ import sqlalchemy as sa
 from mlflow import MlflowClient
 
 from harness import interrupts, study
+from harness.claims import Claims
 from harness.interrupts import whole
 from harness.recorder import Recorder
 from harness.results import Results
@@ -78,6 +80,20 @@ def test_a_command_line_is_stopped_once_in_seconds(monkeypatch: pytest.MonkeyPat
     with pytest.raises(KeyboardInterrupt), whole():
         signal.raise_signal(signal.SIGTERM)
     assert asked == [signal.SIGINT, signal.SIGTERM]
+
+
+def test_waiting_for_another_driver_is_not_held_back(places: Places) -> None:
+    """Who waits for a lock within a block has written nothing, and stops at once."""
+    results = Results(places.results)
+    with Claims(results) as mine, Claims(results) as other, other.alone("ask"):
+        began = time.monotonic()
+        press = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+        press.start()
+        with pytest.raises(KeyboardInterrupt), whole(), mine.alone("ask"):
+            pytest.fail("the lock was another driver's")
+        assert time.monotonic() - began < 10
+    results.close()
+    interrupts.stop_if_asked()
 
 
 def test_blocks_within_blocks() -> None:
