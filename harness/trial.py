@@ -103,7 +103,9 @@ def run_trial(spec: TrialSpec, recordings: Recordings, cache: Cache, *, on_epoch
             for name, figure in score_pictures(scored, metrics[scorer], scorer).items()
         }
         if ranked:
-            pictures |= cache.get(f"ranking-picture-{DRAWN}", spec.ranking_key(), lambda: _candidate_pictures(ranked))
+            pictures |= cache.get(
+                "ranking-picture", f"{spec.ranking_key()}-{DRAWN}", lambda: _candidate_pictures(ranked)
+            )
     return TrialResult(
         spec=spec,
         metrics=metrics,
