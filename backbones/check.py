@@ -14,7 +14,7 @@ import torch
 from torch import Generator, Tensor
 
 from backbones.contract import BackboneError, Encoder
-from backbones.frontend import SAMPLE_RATE
+from backbones.features.log_mel import SAMPLE_RATE
 
 Build: TypeAlias = Callable[[int], Encoder]
 """A seed -> the encoder with that seed's weights, or the checkpoint's."""

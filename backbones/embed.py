@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from backbones.contract import BackboneError, Encoder, ReadClips, pick_device
-from backbones.features import Features
+from backbones.features.prepared import Features
 from backbones.memory import free_cached_memory, ran_out_of_memory
 from backbones.modes import evaluating
 

@@ -17,9 +17,9 @@ from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
-from harness import verbs
-from harness.contract import HarnessError
-from harness.stores import find_places
+from harness.places import find_places
+from harness.trials.contract import HarnessError
+from harness.verbs import all_ as verbs
 
 WIDTH, HEIGHT = 1180, 1660  # pixels of the page that are shown
 MOST_BYTES = 300_000

@@ -13,7 +13,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from harness.contract import HarnessError
+from harness.trials.contract import HarnessError
 
 PluginKind: TypeAlias = Literal["backbone", "strategy", "dataset", "scorer"]
 

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from backbones.audiomae_model import AudioMae, AudioMaeConfig, MaskedAudioMae
 from backbones.contract import MEL_BINS, Backbone, BackboneError, Encoder, MaskedEncoder
+from backbones.networks.audiomae import AudioMae, AudioMaeConfig, MaskedAudioMae
+from backbones.networks.positions import ORDERS, PositionOrder, position_embedding
 from backbones.options import did_you_mean, must_agree, must_be_positive, updated
-from backbones.positions import ORDERS, PositionOrder, position_embedding
 from backbones.weights import Checkpoint, fill, read_checkpoint, require
 
 logger = logging.getLogger(__name__)

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from backbones.beats_layers import RELEASED, BeatsConfig, BeatsTransformer, PositionConv, SelfAttention
 from backbones.contract import MEL_BINS, Backbone, BackboneError, Encoder
-from backbones.frontend import BEATS_LOG_MEL, log_mel
-from backbones.noise import Dropout
+from backbones.features.log_mel import BEATS_LOG_MEL, log_mel
+from backbones.networks.beats import RELEASED, BeatsConfig, BeatsTransformer, PositionConv, SelfAttention
+from backbones.networks.noise import Dropout
+from backbones.networks.transformer import ACTIVATIONS
 from backbones.options import did_you_mean, must_agree, must_be_positive, updated
-from backbones.transformer import ACTIVATIONS
 from backbones.weights import Checkpoint, fill, read_checkpoint, require
 
 logger = logging.getLogger(__name__)

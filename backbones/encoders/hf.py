@@ -27,7 +27,7 @@ def build(*, weights: Path | None = None, seed: int = 0, **options: Any) -> Enco
         raise BackboneError(
             "backbone hf needs the folder of a model saved by transformers; name it as hf:FOLDER, or as weights."
         )
-    from backbones.hugging_face import load_model  # noqa: PLC0415  # an extra that not everybody has
+    from backbones.networks.hugging_face import load_model  # noqa: PLC0415  # an extra that not everybody has
 
     return load_model(weights)
 

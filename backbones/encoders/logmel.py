@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from backbones.contract import MEL_BINS, Backbone, BackboneError, Encoder
-from backbones.frontend import BEATS_LOG_MEL, log_mel
+from backbones.features.log_mel import BEATS_LOG_MEL, log_mel
 
 
 class LogMelStatistics(Encoder):

@@ -12,7 +12,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from backbones.contract import MEL_BINS, Backbone, BackboneError, Encoder
-from backbones.frontend import BEATS_LOG_MEL, log_mel
+from backbones.features.log_mel import BEATS_LOG_MEL, log_mel
 from backbones.options import must_be_positive, updated
 
 FBANK_MEAN = 15.41663  # those of BEATs, whose log-mel features these are

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.contract import HarnessError, Scorer, ScoreRequest
-from harness.reference_sets import check_request
+from harness.scoring.reference_sets import check_request
+from harness.trials.contract import HarnessError, Scorer, ScoreRequest
 
 
 def score(request: ScoreRequest) -> NDArray[np.float64]:

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from backbones import load_encoder
-from backbones.adapters import LowRankLinear, choose_what_learns, merge_adapters
 from backbones.contract import BackboneError, FinetuneRecipe
+from backbones.training.adapters import LowRankLinear, choose_what_learns, merge_adapters
 from tests.backbones.conftest import SMALL, tones
 from tests.backbones.test_finetune import QUICK, changed, farthest, run
 

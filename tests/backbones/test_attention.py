@@ -7,10 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backbones import attention, transformer
-from backbones.attention import piecewise_attention, spread_offsets
-from backbones.noise import Dropout
-from backbones.transformer import attend
+from backbones.networks import attention, transformer
+from backbones.networks.attention import piecewise_attention, spread_offsets
+from backbones.networks.noise import Dropout
+from backbones.networks.transformer import attend
 
 
 def written_out(query, key, value, *, bias, gate, hidden):

@@ -7,7 +7,7 @@ import torch
 
 from backbones import load_encoder
 from backbones.contract import BackboneError
-from backbones.positions import position_embedding
+from backbones.networks.positions import position_embedding
 from tests.backbones.conftest import ORACLES, SMALL
 
 FILE = ORACLES / "audiomae_small.pt"

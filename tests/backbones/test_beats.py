@@ -9,8 +9,8 @@ import torch
 from openbeats.beats_encoder import BeatsEncoder
 
 from backbones import load_encoder
-from backbones.beats_layers import relative_bias, relative_buckets
 from backbones.contract import BackboneError
+from backbones.networks.beats import relative_bias, relative_buckets
 from tests.backbones.conftest import ORACLES, SMALL
 
 VARIANTS = {

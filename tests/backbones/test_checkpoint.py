@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from backbones import load_encoder
-from backbones.checkpoint import TrainingCheckpoint
+from backbones.training.checkpoint import TrainingCheckpoint
 from tests.backbones.conftest import SMALL, tones
 from tests.backbones.test_finetune import NOISY, QUICK, changed, farthest, run
 

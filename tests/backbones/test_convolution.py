@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from backbones import convolution
-from backbones.convolution import by_spectrum, convolve
+from backbones.networks import convolution
+from backbones.networks.convolution import by_spectrum, convolve
 
 
 def inputs(clips, n, dim, groups, width):

@@ -14,7 +14,7 @@ import backbones
 from backbones import backbone_names, find_backbone, load_encoder
 from backbones.contract import Backbone, BackboneError
 from backbones.embed import embed
-from backbones.noise import Dropout, Noise, drawing_from
+from backbones.networks.noise import Dropout, Noise, drawing_from
 from tests.backbones.conftest import ALL, SMALL, reader, tones
 
 CPU = torch.device("cpu")

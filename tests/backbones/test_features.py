@@ -11,8 +11,8 @@ from backbones import load_encoder
 from backbones.contract import BackboneError, FinetuneRecipe
 from backbones.embed import embed
 from backbones.encoders.tiny import Tiny, TinyConfig
-from backbones.features import FeatureStore
-from backbones.finetune import finetune
+from backbones.features.prepared import FeatureStore
+from backbones.training.finetune import finetune
 from tests.backbones.conftest import ALL, SMALL, reader, tones
 from tests.backbones.hugging_face_models import KINDS, save_model
 

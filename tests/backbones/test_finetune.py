@@ -11,8 +11,8 @@ from torch import nn
 
 from backbones import load_encoder
 from backbones.contract import BackboneError, Encoder, FinetuneRecipe
-from backbones.finetune import finetune
-from backbones.optimiser import Schedule, make_optimiser
+from backbones.training.finetune import finetune
+from backbones.training.optimiser import Schedule, make_optimiser
 from tests.backbones.conftest import SMALL, reader, tones
 
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ import torch
 from backbones import load_encoder
 from backbones.check import check_encoder
 from backbones.contract import BackboneError, FinetuneRecipe
-from backbones.finetune import finetune
+from backbones.training.finetune import finetune
 from backbones.weights import sha256_of
 from tests.backbones.conftest import reader, tones
 from tests.backbones.hugging_face_models import KINDS, save_model
@@ -77,7 +77,7 @@ def test_clap_gives_what_transformers_gives(folders, kind):
     model = transformers.ClapModel if kind == "clap_whole" else transformers.ClapAudioModel
     tower = model.from_pretrained(folder).eval()
     tower = tower.audio_model if kind == "clap_whole" else tower
-    from backbones.frontend import resample
+    from backbones.features.log_mel import resample
 
     high = resample(sound, 16_000, 48_000)[0].numpy()
     inputs = extractor(high, sampling_rate=48_000, return_tensors="pt")

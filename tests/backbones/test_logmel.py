@@ -8,7 +8,7 @@ import torch
 
 from backbones import find_backbone, load_encoder
 from backbones.contract import BackboneError, FinetuneRecipe
-from backbones.finetune import finetune
+from backbones.training.finetune import finetune
 from tests.backbones.conftest import reader, tones
 
 

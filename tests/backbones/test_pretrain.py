@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from backbones import load_encoder
-from backbones.checkpoint import TrainingCheckpoint, save_whole
 from backbones.contract import BackboneError
 from backbones.memory import MicroBatch, arithmetic
-from backbones.pretrain import (
+from backbones.training.checkpoint import TrainingCheckpoint, save_whole
+from backbones.training.pretrain import (
     PretrainRecipe,
     load_masked_encoder,
     padding_share,

@@ -14,12 +14,12 @@ import pandas as pd
 import pytest
 import soundfile
 
-from benchmarks.audio import decode
 from benchmarks.clips import make_clips
 from benchmarks.contract import BenchmarkError, Dataset
-from benchmarks.index import index_root
-from benchmarks.packed import FLOOR_DB, open_pack
-from benchmarks.packing import pack
+from benchmarks.recordings.audio import decode
+from benchmarks.recordings.index import index_root
+from benchmarks.recordings.packed import FLOOR_DB, open_pack
+from benchmarks.recordings.packing import pack
 
 Write = Callable[..., Path]
 
@@ -185,7 +185,7 @@ def test_a_pack_travels(write_clip: Write, tmp_path: Path) -> None:
 
 def test_segments_are_many(write_clip: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Clips are found again whichever segment they stand in."""
-    monkeypatch.setattr("benchmarks.packing.SEGMENT_BYTES", 150)
+    monkeypatch.setattr("benchmarks.recordings.packing.SEGMENT_BYTES", 150)
     paths = [write_clip(f"{number}.wav", noise(50, number)) for number in range(5)]
     packed = pack(table(paths), tmp_path / "pack")
     assert len(list((tmp_path / "pack").glob("*.json"))) == 3
@@ -204,10 +204,10 @@ def test_a_broken_segment_is_read_again(write_clip: Write, tmp_path: Path, caplo
 
 SCRIPT = """
 import sys
-from benchmarks import packing
-from benchmarks.index import index_root
-from benchmarks.packed import FLOOR_DB, open_pack
-from benchmarks.packing import pack
+from benchmarks.recordings import packing
+from benchmarks.recordings.index import index_root
+from benchmarks.recordings.packed import FLOOR_DB, open_pack
+from benchmarks.recordings.packing import pack
 from benchmarks.datasets.dcase2023 import DATASET
 packing.SEGMENT_BYTES = 40_000
 packing.pack(index_root(sys.argv[1], [DATASET]), sys.argv[2])

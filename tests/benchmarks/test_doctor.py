@@ -10,11 +10,11 @@ import pytest
 import soundfile
 
 from benchmarks.contract import PARTS, Dataset, DatasetPart, Problem, Protocol
-from benchmarks.doctor import examine
-from benchmarks.index import index_root
-from benchmarks.packing import pack
 from benchmarks.protocols import find_protocol
-from benchmarks.synthetic import generate
+from benchmarks.recordings.doctor import examine
+from benchmarks.recordings.index import index_root
+from benchmarks.recordings.packing import pack
+from benchmarks.synthetic.generator import generate
 
 Load = Callable[[str], Dataset]
 YEARS = ("dcase2020", "dcase2021", "dcase2022", "dcase2023", "dcase2024", "dcase2025")
@@ -215,7 +215,7 @@ def test_a_protocol_that_could_not_run_says_why(
 def test_processes_find_the_same(root: Path, load_dataset: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two reading processes find what one finds."""
     cut(root)
-    monkeypatch.setattr("benchmarks.doctor.WORTH_PROCESSES", 2)
+    monkeypatch.setattr("benchmarks.recordings.doctor.WORTH_PROCESSES", 2)
     told: list[tuple[int, int]] = []
     one = examine(root, [load_dataset("dcase2025")])
     two = examine(root, [load_dataset("dcase2025")], workers=2, progress=lambda *now: told.append(now))

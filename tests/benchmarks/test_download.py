@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import download as room
+from benchmarks.archives import download as room
+from benchmarks.archives.download import STORE, download
 from benchmarks.contract import Archive, BenchmarkError, Dataset
-from benchmarks.download import STORE, download
 
 Load = Callable[[str], Dataset]
 RECORD = 42

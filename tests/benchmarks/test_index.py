@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from benchmarks.clips import count_clips
 from benchmarks.contract import BenchmarkError, Dataset
-from benchmarks.index import ClipName, format_name, index_root, parse_name
+from benchmarks.recordings.index import ClipName, format_name, index_root, parse_name
 
 Load = Callable[[str], Dataset]
 Write = Callable[..., Path]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.contract import BenchmarkError, Dataset
-from benchmarks.index import index_root, scan_root
+from benchmarks.recordings.index import index_root, scan_root
 
 Load = Callable[[str], Dataset]
 Write = Callable[..., Path]
@@ -114,7 +114,7 @@ def test_a_folder_that_may_not_be_read_is_named(
             raise PermissionError(13, "Permission denied", str(folder))
         return scandir(folder)
 
-    monkeypatch.setattr("benchmarks.layout.os.scandir", guarded)
+    monkeypatch.setattr("benchmarks.recordings.layout.os.scandir", guarded)
     with pytest.raises(BenchmarkError, match=r"folders must be readable, but .*fan/train is not: Permission denied"):
         index_root(tmp_path, [load_dataset("dcase2023")])
 

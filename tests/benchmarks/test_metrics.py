@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.contract import BenchmarkError, MachineMetrics
-from benchmarks.metrics import (
+from benchmarks.metrics.measures import (
     RULES,
     auc,
     entering,

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.contract import RuleName
-from benchmarks.metrics import machine_h_means, measure, metric_rows, official_score
+from benchmarks.metrics.measures import machine_h_means, measure, metric_rows, official_score
 
 DATA = Path(__file__).parents[1] / "data" / "metrics"
 FIELDS = {"AUC": ("s_auc", "t_auc", "auc"), "pAUC": ("p_auc",), "AUC (source)": ("s_auc",), "AUC (target)": ("t_auc",)}

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.roc import auc, partial_auc, resampled_auc, resampled_partial_auc
+from benchmarks.metrics.roc import auc, partial_auc, resampled_auc, resampled_partial_auc
 
 
 @st.composite

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 from benchmarks.contract import BenchmarkError, Dataset
-from benchmarks.doctor import examine
-from benchmarks.index import index_root, scan_root
-from benchmarks.packing import pack
 from benchmarks.protocols import find_protocol, split_clips
+from benchmarks.recordings.doctor import examine
+from benchmarks.recordings.index import index_root, scan_root
+from benchmarks.recordings.packing import pack
 
 Load = Callable[[str], Dataset]
 Write = Callable[..., Path]

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.audio import RecordingError, decode
 from benchmarks.clips import make_clips
-from benchmarks.packing import pack
+from benchmarks.recordings.audio import RecordingError, decode
+from benchmarks.recordings.packing import pack
 
 Write = Callable[..., Path]
 KILLS = 10
@@ -69,7 +69,7 @@ def test_bad_recordings_are_left_out_and_named(
 
 def pack_small(clips: pd.DataFrame, folder: Path) -> None:
     """Pack into segments of a few clips, in a process of its own."""
-    from benchmarks import packing
+    from benchmarks.recordings import packing
 
     packing.SEGMENT_BYTES = 40_000
     packing.pack(clips, folder)
@@ -113,8 +113,8 @@ def test_a_file_that_may_not_be_read_is_named(write_clip: Write, monkeypatch: py
     def refused(*_: object) -> object:  # root may read everything, so permissions alone would test nothing
         raise OSError(13, "Permission denied")
 
-    monkeypatch.setattr("benchmarks.audio.soundfile.SoundFile", refused)
-    monkeypatch.setattr("benchmarks.audio.os.access", lambda *_: False)
+    monkeypatch.setattr("benchmarks.recordings.audio.soundfile.SoundFile", refused)
+    monkeypatch.setattr("benchmarks.recordings.audio.os.access", lambda *_: False)
     with pytest.raises(RecordingError, match=r"a\.wav is not: Permission denied") as raised:
         decode(str(path))
     assert raised.value.kind == "unreadable"

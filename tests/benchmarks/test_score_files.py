@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from benchmarks.contract import BenchmarkError, Dataset
 from benchmarks.datasets import dcase2023
-from benchmarks.metrics import measure, metric_rows
-from benchmarks.official_counts import official_counts
-from benchmarks.score_files import read_scores
-from benchmarks.synthetic_plan import plan_clips
-from benchmarks.synthetic_tables import write_tables
+from benchmarks.metrics.measures import measure, metric_rows
+from benchmarks.metrics.official_counts import official_counts
+from benchmarks.metrics.score_files import read_scores
+from benchmarks.synthetic.plan import plan_clips
+from benchmarks.synthetic.tables import write_tables
 
 Load = Callable[[str], Dataset]
 YEARS = ("dcase2020", "dcase2021", "dcase2022", "dcase2023", "dcase2024", "dcase2025")

@@ -11,11 +11,11 @@ import soundfile
 
 from benchmarks.clips import count_clips
 from benchmarks.contract import PARTS, BenchmarkError, Dataset
-from benchmarks.index import format_name, index_root, parse_name
-from benchmarks.packing import pack
-from benchmarks.synthetic import generate, make_clip
-from benchmarks.synthetic_names import list_states
-from benchmarks.synthetic_plan import plan_clips
+from benchmarks.recordings.index import format_name, index_root, parse_name
+from benchmarks.recordings.packing import pack
+from benchmarks.synthetic.generator import generate, make_clip
+from benchmarks.synthetic.names import list_states
+from benchmarks.synthetic.plan import plan_clips
 
 Load = Callable[[str], Dataset]
 YEARS = ("dcase2020", "dcase2021", "dcase2022", "dcase2023", "dcase2024", "dcase2025")

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.contract import PARTS, BenchmarkError, Dataset
-from benchmarks.index import index_root
-from benchmarks.synthetic import generate
-from benchmarks.synthetic_plan import plan_clips
-from benchmarks.truth import add_ground_truth, read_truth
+from benchmarks.recordings.index import index_root
+from benchmarks.recordings.truth import add_ground_truth, read_truth
+from benchmarks.synthetic.generator import generate
+from benchmarks.synthetic.plan import plan_clips
 
 Load = Callable[[str], Dataset]
 YEARS = ("dcase2020", "dcase2021", "dcase2022", "dcase2023", "dcase2024", "dcase2025")

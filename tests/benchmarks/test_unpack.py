@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import unpack as room
+from benchmarks.archives import unpack as room
+from benchmarks.archives.unpack import BrokenArchiveError, unpack
 from benchmarks.contract import BenchmarkError
-from benchmarks.unpack import BrokenArchiveError, unpack
 
 GOOD = {"fan/train/a.wav": b"a" * 50, "fan/train/b.wav": b"b" * 60, "fan/attributes_00.csv": b"file_name\n"}
 

@@ -16,13 +16,13 @@ import pytest
 
 from backbones.contract import EpochReport, FinetuneRecipe
 from benchmarks.contract import DatasetPart, Protocol
-from benchmarks.metrics import machine_h_means, measure, official_score
-from harness.cli import main
-from harness.contract import BackboneChoice, TrialResult, TrialSpec
+from benchmarks.metrics.measures import machine_h_means, measure, official_score
+from harness.cli.main import main
 from harness.interrupts import STOPS
-from harness.recorder import Recorder
-from harness.results import Results
-from harness.stores import Places, find_places
+from harness.places import Places, find_places
+from harness.stores.recorder import Recorder
+from harness.stores.results import Results
+from harness.trials.contract import BackboneChoice, TrialResult, TrialSpec
 
 MACHINES = ("fan", "ToyCar")
 RULE = "dcase2022"
@@ -103,7 +103,7 @@ def places(tmp_path: Path, empty_mlflow: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.fixture
 def recorder(places: Places):
     """The one writer of a test's stores."""
-    from harness.tracking import Tracker
+    from harness.stores.tracker import Tracker
 
     results = Results(places.results)
     yield Recorder(Tracker(places.tracking, code="test"), results)

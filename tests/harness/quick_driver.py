@@ -12,15 +12,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from harness import study
-from harness.contract import TrialResult, TrialSpec
-from harness.journal import Journal
-from harness.plan import Plan, StudyFile, make_plan
-from harness.recorder import Recorder
-from harness.results import Results
-from harness.stores import find_places
-from harness.tracking import Tracker
-from harness.worker import ANSWER, Desk, Report
+from harness.engine import tune as study
+from harness.engine.worker import ANSWER, Desk, Report
+from harness.places import find_places
+from harness.stores.recorder import Recorder
+from harness.stores.results import Results
+from harness.stores.tracker import Tracker
+from harness.studies.journal import Journal
+from harness.studies.plan import Plan, StudyFile, make_plan
+from harness.trials.contract import TrialResult, TrialSpec
 from tests.harness.conftest import make_result
 
 DATA = {"train_data": "aaaa", "test_data": "bbbb"}

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.metrics import machine_h_means, measure, official_score
-from harness.contract import BackboneChoice, TrialResult, TrialSpec
-from harness.results import Results
+from benchmarks.metrics.measures import machine_h_means, measure, official_score
+from harness.stores.results import Results
+from harness.trials.contract import BackboneChoice, TrialResult, TrialSpec
 from tests.harness.conftest import RULE, make_spec
 
 MACHINES = ("fan", "gearbox", "slider", "ToyCar", "valve")

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from backbones.contract import EpochReport, FinetuneRecipe
-from benchmarks.metrics import machine_h_means, measure, official_score
-from harness.contract import LEVEL_SCORER, BackboneChoice, TrialResult, TrialSpec
-from harness.recorder import Recorder
+from benchmarks.metrics.measures import machine_h_means, measure, official_score
+from harness.stores.recorder import Recorder
+from harness.trials.contract import LEVEL_SCORER, BackboneChoice, TrialResult, TrialSpec
 from tests.harness.conftest import RULE, make_spec
 
 MACHINES = ("ToyCar", "bearing", "fan", "gearbox", "slider")

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from harness import actor as actors
-from harness.actor import TrialActor, Work
-from harness.contract import Failure
-from harness.pruning import SIGNAL
-from harness.worker import ANSWER, EPOCHS, LEAVING
+from harness.engine import actor as actors
+from harness.engine.actor import TrialActor, Work
+from harness.engine.pruning import SIGNAL
+from harness.engine.worker import ANSWER, EPOCHS, LEAVING
+from harness.trials.contract import Failure
 
 
 def begun(run: Callable[..., None]) -> TrialActor:

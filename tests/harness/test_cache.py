@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from harness.cache import Cache, write_whole
-from harness.contract import HarnessError
+from harness.trials.contract import HarnessError
 
 
 def test_makes_once(tmp_path: Path) -> None:

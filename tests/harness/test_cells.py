@@ -15,15 +15,15 @@ from typing import Any
 import optuna
 import pytest
 
-from harness import verbs
-from harness.cells import DRIVER_DEATHS, Cells
-from harness.claims import Claims, drivers
-from harness.contract import Failure, TrialResult, TrialSpec
-from harness.plan import StudyFile, make_plan
-from harness.recorder import Recorder
-from harness.results import Results
-from harness.session import study_session
-from harness.stores import Places
+from harness.places import Places
+from harness.stores.recorder import Recorder
+from harness.stores.results import Results
+from harness.studies.cells import DRIVER_DEATHS, Cells
+from harness.studies.claims import Claims, drivers
+from harness.studies.plan import StudyFile, make_plan
+from harness.studies.session import study_session
+from harness.trials.contract import Failure, TrialResult, TrialSpec
+from harness.verbs import all_ as verbs
 from tests.harness.conftest import make_result
 
 RECORDINGS: Any = SimpleNamespace(train_data="aaaa", test_data="bbbb", truth_data="", place=Path(), skipped=0)
@@ -58,7 +58,7 @@ def answer(spec: TrialSpec) -> TrialResult:
 @contextmanager
 def driver(places: Places, file: StudyFile, *, tracker: Any = None, **options: Any) -> Iterator[Cells]:
     """One driver of a study, without Ray, and without MLflow where another tracker is given."""
-    from harness.tracking import Tracker
+    from harness.stores.tracker import Tracker
 
     results = Results(places.results)
     recorder = Recorder(tracker or Tracker(places.tracking, code="test"), results)

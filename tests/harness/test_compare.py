@@ -11,10 +11,10 @@ import pytest
 from rich.console import Console
 
 from benchmarks.contract import DatasetPart, Protocol
-from harness.compare import compare, comparisons
-from harness.contract import HarnessError
-from harness.report import compare_columns, csv_table, text_table, written
-from harness.results import Results
+from harness.answers.compare import compare, comparisons
+from harness.stores.results import Results
+from harness.tables import compare_columns, csv_table, text_table, written
+from harness.trials.contract import HarnessError
 from tests.harness.recording import MACHINES, clips_of, open_tables, record
 
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from backbones.contract import FinetuneRecipe
-from harness.contract import BackboneChoice
-from harness.plan import frozen_spec, level_spec
+from harness.studies.plan import frozen_spec, level_spec
+from harness.trials.contract import BackboneChoice
 from tests.harness.conftest import make_spec
 
 

@@ -16,15 +16,16 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import credentials, verbs
-from harness.contract import Failure, HarnessError
+from harness import credentials
 from harness.credentials import scrubbed, shown
-from harness.plan import StudyFile, make_plan
-from harness.recorder import Recorder
-from harness.results import Results
-from harness.stores import Places, find_places
-from harness.tracking import Tracker
-from harness.worker import ANSWER, Desk, Report
+from harness.engine.worker import ANSWER, Desk, Report
+from harness.places import Places, find_places
+from harness.stores.recorder import Recorder
+from harness.stores.results import Results
+from harness.stores.tracker import Tracker
+from harness.studies.plan import StudyFile, make_plan
+from harness.trials.contract import Failure, HarnessError
+from harness.verbs import all_ as verbs
 from tests.harness.conftest import make_result, make_spec
 from tests.servers import SECRET, Postgres, free_port
 
@@ -72,7 +73,7 @@ def test_password_met_once_is_hidden_everywhere(password: str) -> None:
 def test_logs_and_uncaught_errors_are_scrubbed() -> None:
     """What any library logs, and the traceback of an error nobody caught, are without the password."""
     code = (
-        "import logging, sys; logging.basicConfig(); from harness.stores import find_places\n"
+        "import logging, sys; logging.basicConfig(); from harness.places import find_places\n"
         f"places = find_places(tracking='postgresql://ann:{SECRET}@db/asd')\n"
         "try: raise OSError(places.tracking)\n"
         "except OSError: logging.getLogger('x').exception('no %s', places.tracking)\n"
@@ -170,7 +171,7 @@ def test_study_keeps_the_password_to_itself(guarded: Places, tmp_path: Path, cap
     """A whole study leaves no password in MLflow's, Optuna's or our tables, nor in Ray's files."""
     import ray
 
-    from harness.study import run_study
+    from harness.engine.tune import run_study
 
     table = {"name": "toy", "protocol": "dcase2023", "space": {"backbone": ["tiny"], "m": [1, 3]}, "frozen": False}
     plan = make_plan(StudyFile.model_validate({**table, "level": False}))

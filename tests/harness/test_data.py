@@ -18,12 +18,12 @@ from backbones.contract import FinetuneRecipe
 from benchmarks.contract import PARTS
 from benchmarks.datasets.dcase2023 import DATASET
 from benchmarks.protocols import find_protocol
-from benchmarks.synthetic import generate
+from benchmarks.synthetic.generator import generate
 from harness.cache import Cache
-from harness.cli import main
-from harness.contract import BackboneChoice, TrialResult, TrialSpec
-from harness.recordings import prepare_recordings
-from harness.trial import run_trial
+from harness.cli.main import main
+from harness.trials.contract import BackboneChoice, TrialResult, TrialSpec
+from harness.trials.recordings import prepare_recordings
+from harness.trials.trial import run_trial
 
 SMALL = {"train_source": 2, "train_target": 1, "test_per_cell": 2, "seconds": 0.5}
 HEADER = ("file", "machine", "split", "domain", "condition", "attribute")

@@ -15,14 +15,14 @@ import torch
 from backbones.contract import EpochReport, FinetuneRecipe
 from benchmarks.datasets.dcase2023 import DATASET
 from benchmarks.protocols import parse_protocol
-from benchmarks.synthetic import generate
-from harness import embedded, trial
+from benchmarks.synthetic.generator import generate
 from harness.cache import Cache
-from harness.contract import BackboneChoice, TrialSpec
-from harness.plan import frozen_spec
-from harness.recorder import Recorder
-from harness.recordings import Recordings, prepare_recordings
-from harness.trial import run_trial
+from harness.stores.recorder import Recorder
+from harness.studies.plan import frozen_spec
+from harness.trials import embedded, trial
+from harness.trials.contract import BackboneChoice, TrialSpec
+from harness.trials.recordings import Recordings, prepare_recordings
+from harness.trials.trial import run_trial
 from tests.harness.conftest import make_result, make_spec
 
 PROTOCOL = parse_protocol(

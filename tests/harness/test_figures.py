@@ -7,10 +7,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from harness.compare import compare
-from harness.contract import HarnessError
-from harness.evidence import with_details
-from harness.figures import (
+from harness.answers.compare import compare
+from harness.answers.frames import answer_frame, machines_frame
+from harness.answers.leaderboard import leaderboard
+from harness.answers.selection import select
+from harness.pictures.candidates import png
+from harness.report.evidence import with_details
+from harness.report.figures import (
     compare_figure,
     cost_against_score,
     m_curve_figure,
@@ -18,11 +21,8 @@ from harness.figures import (
     quality_against_score,
     source_against_target,
 )
-from harness.frames import answer_frame, machines_frame
-from harness.leaderboard import leaderboard
-from harness.pictures import png
-from harness.recorder import Recorder
-from harness.selection import select
+from harness.stores.recorder import Recorder
+from harness.trials.contract import HarnessError
 from tests.harness.studies import MACHINES, record_study
 
 

@@ -20,13 +20,14 @@ import pytest
 import sqlalchemy as sa
 from mlflow import MlflowClient
 
-from harness import interrupts, study
-from harness.claims import Claims
+from harness import interrupts
+from harness.engine import tune as study
 from harness.interrupts import whole
-from harness.recorder import Recorder
-from harness.results import Results
-from harness.stores import Places
-from harness.tracking import Tracker
+from harness.places import Places
+from harness.stores.recorder import Recorder
+from harness.stores.results import Results
+from harness.stores.tracker import Tracker
+from harness.studies.claims import Claims
 from tests.harness.conftest import make_result, make_spec
 from tests.harness.quick_driver import DATA, in_this_process, quick_plan
 from tests.harness.test_store_faults import assert_whole
@@ -252,7 +253,7 @@ def test_terminated(tmp_path: Path) -> None:
     """SIGTERM ends the command line like Ctrl-C, with a status of its own."""
     text = (
         "import signal, sys\n"
-        "from harness import cli\n"
+        "from harness.cli import main as cli\n"
         "sys.argv = ['asdbench', 'ls']\n"
         "import harness.verbs\n"
         "harness.verbs.ls = lambda kind: signal.raise_signal(signal.SIGTERM)\n"

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.metrics import measure, official_score
-from harness.bootstrap import bootstrap_official
-from harness.intervals import ClipDraws, score_intervals
-from harness.significance import interval
-from harness.trial import scorer_intervals
+from benchmarks.metrics.measures import measure, official_score
+from harness.statistics.bootstrap import bootstrap_official
+from harness.statistics.intervals import ClipDraws, score_intervals
+from harness.statistics.significance import interval
+from harness.trials.trial import scorer_intervals
 from tests.harness.conftest import RULE, make_scored
 
 RULES = {"dcase2023": RULE}

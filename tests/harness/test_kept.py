@@ -14,12 +14,12 @@ from backbones.contract import Encoder, FinetuneRecipe
 from backbones.encoders.tiny import Tiny
 from benchmarks.datasets.dcase2023 import DATASET
 from benchmarks.protocols import parse_protocol
-from benchmarks.synthetic import generate
-from harness import kept
+from benchmarks.synthetic.generator import generate
 from harness.cache import Cache
-from harness.contract import BackboneChoice, TrialSpec
-from harness.recordings import Recordings, prepare_recordings
-from harness.trial import run_trial
+from harness.trials import kept
+from harness.trials.contract import BackboneChoice, TrialSpec
+from harness.trials.recordings import Recordings, prepare_recordings
+from harness.trials.trial import run_trial
 
 PROTOCOL = parse_protocol(
     {"name": "toy", "train": ["dcase2023/dev"], "score": ["dcase2023/dev"], "cases": {"fan": "fragmented"}}

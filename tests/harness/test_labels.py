@@ -15,16 +15,16 @@ from backbones.contract import FinetuneRecipe
 from benchmarks.datasets.dcase2024 import DATASET as DCASE2024
 from benchmarks.datasets.dcase2025 import DATASET as DCASE2025
 from benchmarks.protocols import parse_protocol
-from benchmarks.synthetic import generate
+from benchmarks.synthetic.generator import generate
 from harness.cache import Cache
-from harness.candidates import RankedMachine, check_candidates, rank_machines, route_machine
-from harness.contract import BackboneChoice, HarnessError, TrialSpec
-from harness.pictures import candidate_planes, confidence_by_rank, png
-from harness.plan import labeled_by
-from harness.recordings import Recordings, open_recordings, prepare_recordings
-from harness.tracking import result_metrics
-from harness.trial import fuse_labels, run_trial
-from harness.truth import with_released
+from harness.pictures.candidates import candidate_planes, confidence_by_rank, png
+from harness.stores.tracker import result_metrics
+from harness.studies.plan import labeled_by
+from harness.trials.candidates import RankedMachine, check_candidates, rank_machines, route_machine
+from harness.trials.contract import BackboneChoice, HarnessError, TrialSpec
+from harness.trials.recordings import Recordings, open_recordings, prepare_recordings
+from harness.trials.trial import fuse_labels, run_trial
+from harness.trials.truth import with_released
 from labeling.contract import LABEL_SOURCES, RankedCandidates
 
 MACHINES = ("bearing", "ToyCar")  # 2025 withholds the attributes of the first alone

@@ -13,15 +13,15 @@ import torch
 from backbones.contract import FinetuneRecipe
 from benchmarks.datasets.dcase2023 import DATASET
 from benchmarks.protocols import parse_protocol
-from benchmarks.synthetic import generate
+from benchmarks.synthetic.generator import generate
 from harness.cache import Cache
-from harness.candidates import rank_machines
-from harness.contract import BackboneChoice, ScoreRequest, TrialSpec
-from harness.recordings import Recordings, prepare_recordings
 from harness.scorers import knn
-from harness.stages import finetune_encoder, pretrained_encoder
-from harness.thresholds import FOLDS
-from harness.trial import fuse_labels, run_trial
+from harness.scoring.thresholds import FOLDS
+from harness.trials.candidates import rank_machines
+from harness.trials.contract import BackboneChoice, ScoreRequest, TrialSpec
+from harness.trials.recordings import Recordings, prepare_recordings
+from harness.trials.stages import finetune_encoder, pretrained_encoder
+from harness.trials.trial import fuse_labels, run_trial
 from labeling.fusion import BELOWS, FUSIONS
 
 PROTOCOL = parse_protocol(

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from harness import placement
-from harness.contract import HarnessError
-from harness.opening import opened
-from harness.plan import make_plan
-from harness.recorder import Recorder
-from harness.stores import Places, find_places
+from harness.engine import cluster as placement
+from harness.engine.opening import opened
+from harness.places import Places, find_places
+from harness.stores.recorder import Recorder
+from harness.studies.plan import make_plan
+from harness.trials.contract import HarnessError
 from tests.harness.conftest import make_result
 from tests.harness.test_cells import RECORDINGS, study
 

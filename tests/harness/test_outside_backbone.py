@@ -39,7 +39,7 @@ def installed(tmp_path_factory) -> dict[str, str]:
 
 
 def asdbench(arguments, environment, folder, *, status=0) -> str:
-    command = "import sys; from harness.cli import main; sys.argv[0] = 'asdbench'; main()"
+    command = "import sys; from harness.cli.main import main; sys.argv[0] = 'asdbench'; main()"
     done = subprocess.run(
         [sys.executable, "-c", command, *arguments], env=environment, cwd=folder, capture_output=True, text=True,
         timeout=300, check=False,
@@ -104,7 +104,7 @@ def test_a_package_that_cannot_be_imported_is_one_sentence(installed, tmp_path):
     (info / "entry_points.txt").write_text("[asdbench.backbones]\nbroken = no_such_module:BACKBONE\n")
     environment = {**installed, "PYTHONPATH": f"{installed['PYTHONPATH']}{os.pathsep}{tmp_path / 'site'}"}
     done = subprocess.run(
-        [sys.executable, "-c", "from harness.cli import main; main()", "check-backbone", "broken"],
+        [sys.executable, "-c", "from harness.cli.main import main; main()", "check-backbone", "broken"],
         env=environment, cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 1

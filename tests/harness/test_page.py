@@ -14,12 +14,13 @@ from typing import Any
 
 import pytest
 
-from harness import charts, verbs
-from harness.contract import HarnessError
-from harness.evidence import Evidence, curve_families, gather
-from harness.page import _headline, _with_code, render, report
-from harness.recorder import Recorder
-from harness.stores import Places
+from harness.places import Places
+from harness.report import charts
+from harness.report.evidence import Evidence, curve_families, gather
+from harness.report.page import _headline, _with_code, render, report
+from harness.stores.recorder import Recorder
+from harness.trials.contract import HarnessError
+from harness.verbs import all_ as verbs
 from tests.harness.conftest import make_result, make_spec
 from tests.harness.studies import KEY, record_study
 
@@ -62,8 +63,8 @@ def made(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path) -> tuple[
     """A study of two backbones, and its page."""
     import shutil
 
-    from harness.results import Results
-    from harness.tracking import Tracker
+    from harness.stores.results import Results
+    from harness.stores.tracker import Tracker
 
     path = tmp_path_factory.mktemp("page") / "mlflow.db"
     shutil.copy(empty_mlflow, path)
@@ -192,7 +193,7 @@ def test_passwords_are_not_shown(made: tuple[Evidence, str]) -> None:
         uri = "https://me:secret@mlflow.example.org/ml"
         experiment = "7"
 
-        from harness.tracking import Tracker
+        from harness.stores.tracker import Tracker
 
         address = Tracker.address
 
@@ -284,8 +285,8 @@ def test_single_level_trial(recorder: Recorder) -> None:
 
 def test_many_rows_are_capped(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not listed is counted on the page; the references stay, however low they rank."""
-    monkeypatch.setattr("harness.evidence.LISTED", 2)
-    monkeypatch.setattr("harness.evidence.TRIALS", 3)
+    monkeypatch.setattr("harness.report.evidence.LISTED", 2)
+    monkeypatch.setattr("harness.report.evidence.TRIALS", 3)
     record_study(recorder, m=(1, 3, 7))
     board = gather(recorder.results, comparisons=0).boards[0]
     assert [row["kind"] for row in board.rows if row["rank"]] == ["trial", "trial", "frozen", "frozen", "level"]

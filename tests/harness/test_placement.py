@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from harness.contract import HarnessError
-from harness.placement import ray_cluster
+from harness.engine.cluster import ray_cluster
+from harness.trials.contract import HarnessError
 
 ANSWER_SECONDS = 15
 

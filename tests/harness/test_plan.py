@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.contract import HarnessError
-from harness.plan import StudyFile, make_plan, read_study, study_names
+from harness.studies.plan import StudyFile, make_plan, read_study, study_names
+from harness.trials.contract import HarnessError
 
 DATA = {"train_data": "aaaa", "test_data": "bbbb"}
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from harness import plugins
-from harness.contract import HarnessError
+from harness.trials.contract import HarnessError
 
 
 @pytest.mark.parametrize("kind", ["backbone", "strategy", "dataset", "scorer"])
@@ -30,7 +30,7 @@ def test_listing_and_help_import_nothing_heavy() -> None:
     """Listing names and starting the command line import no framework."""
     heavy = "torch mlflow ray optuna sqlalchemy pandas sklearn librosa"
     script = (
-        "import sys, harness.cli; from harness import plugins\n"
+        "import sys, harness.cli.main; from harness import plugins\n"
         "[plugins.summaries(kind) for kind in plugins.PLACES]\n"
         f"sys.exit(' '.join(set('{heavy}'.split()) & set(sys.modules)) or 0)"
     )

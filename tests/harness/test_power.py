@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.power import MOST_SEEDS, Variation, seeds_needed, seeds_to_reject, variation, variation_apart
-from harness.significance import crossed_spread, paired_test, spread_apart
+from harness.statistics.power import MOST_SEEDS, Variation, seeds_needed, seeds_to_reject, variation, variation_apart
+from harness.statistics.significance import crossed_spread, paired_test, spread_apart
 
 FINE = {"allow_nan": False, "allow_infinity": False}
 

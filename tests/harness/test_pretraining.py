@@ -18,8 +18,8 @@ import torch
 
 from backbones import load_encoder
 from benchmarks.datasets.dcase2023 import DATASET
-from benchmarks.synthetic import generate
-from harness.pretraining import pretrain
+from benchmarks.synthetic.generator import generate
+from harness.pretraining.pretrain import pretrain
 
 OPTIONS = "--option frames=96 --option embed_dim=16 --option layers=1 --option heads=2 --option decoder_dim=16"
 OPTIONS += " --option decoder_layers=1 --option decoder_heads=2"
@@ -89,7 +89,7 @@ def test_only_training_clips_are_heard(asdbench: Any, root: Path, tmp_path: Path
 PROGRAM = """
 import json, sys, time
 from pathlib import Path
-from harness.pretraining import pretrain
+from harness.pretraining.pretrain import pretrain
 def told(what, done, total):
     print(what, flush=True)
     time.sleep(0.05)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from mlflow.entities import ViewType
 
-from harness.contract import Failure
-from harness.recorder import Recorder
+from harness.stores.recorder import Recorder
+from harness.trials.contract import Failure
 from tests.harness.conftest import make_result, make_spec
 
 

@@ -12,17 +12,18 @@ import pytest
 from backbones.contract import FinetuneRecipe
 from benchmarks.datasets.dcase2023 import DATASET
 from benchmarks.protocols import parse_protocol
-from benchmarks.synthetic import generate
-from harness import trial, verbs
-from harness.baselines import RecordedArm, find_arm
+from benchmarks.synthetic.generator import generate
 from harness.cache import Cache
-from harness.contract import BackboneChoice, HarnessError, TrialSpec
-from harness.plan import frozen_spec, make_plan
-from harness.recordings import Recordings, prepare_recordings
-from harness.regression import regress
-from harness.regression_study import study_of
-from harness.stores import find_places
-from harness.trial import run_trial
+from harness.gate.baselines import RecordedArm, find_arm
+from harness.gate.regression import regress
+from harness.places import find_places
+from harness.studies.plan import frozen_spec, make_plan
+from harness.trials import trial
+from harness.trials.contract import BackboneChoice, HarnessError, TrialSpec
+from harness.trials.recordings import Recordings, prepare_recordings
+from harness.trials.trial import run_trial
+from harness.verbs import all_ as verbs
+from harness.verbs.bench import study_of
 from tests.harness.recording import open_tables
 
 MACHINES = ("fan", "ToyCar", "valve")

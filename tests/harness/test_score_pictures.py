@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.metrics import measure
-from harness.pictures import png
-from harness.score_pictures import roc_curves, score_histograms, score_pictures, source_against_target
+from benchmarks.metrics.measures import measure
+from harness.pictures.candidates import png
+from harness.pictures.scores import roc_curves, score_histograms, score_pictures, source_against_target
 from tests.harness.conftest import RULE, make_scored
 
 

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.contract import DatasetPart, Protocol
-from benchmarks.metrics import metric_rule
-from harness.contract import HarnessError
-from harness.grids import Grid, choose
-from harness.results import Results
-from harness.selection import select
+from benchmarks.metrics.measures import metric_rule
+from harness.answers.grids import Grid, choose
+from harness.answers.selection import select
+from harness.stores.results import Results
+from harness.trials.contract import HarnessError
 from tests.harness.recording import MACHINES, clips_of, open_tables, record
 
 

@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from scipy.stats import ttest_1samp
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.metrics import machine_h_means, measure, official_score
-from benchmarks.sections import split_sections
-from harness.bootstrap import draw_clips
-from harness.contract import HarnessError
-from harness.statistics import (
+from benchmarks.metrics.measures import machine_h_means, measure, official_score
+from benchmarks.metrics.sections import split_sections
+from harness.statistics.bootstrap import draw_clips
+from harness.statistics.comparison import (
     Spread,
     bootstrap_metrics,
     bootstrap_official,
@@ -29,6 +28,7 @@ from harness.statistics import (
     paired_test,
     stretched_interval,
 )
+from harness.trials.contract import HarnessError
 
 
 def scored(seed: int, *, apart: float = 1.0, machines: str = "ab", clips: int = 10, run: int = 0) -> pd.DataFrame:
@@ -106,7 +106,7 @@ class TestBootstrap:
         """Blocks of a few resamples give the same numbers as all at once."""
         table = scored(1)
         whole = bootstrap_official(table, "dcase2021", resamples=11, seed=0)
-        monkeypatch.setattr("harness.bootstrap.CHUNK", 100)
+        monkeypatch.setattr("harness.statistics.bootstrap.CHUNK", 100)
         np.testing.assert_array_equal(whole.official, bootstrap_official(table, "dcase2021", resamples=11).official)
 
     def test_two_systems_are_resampled_alike(self) -> None:

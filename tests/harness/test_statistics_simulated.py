@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.statistics import Comparison, compare_arms, holm
+from harness.statistics.comparison import Comparison, compare_arms, holm
 
 MACHINES = ("bearing", "fan", "gearbox", "slider", "ToyCar", "ToyTrain", "valve")
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from harness import verbs
-from harness.contract import Failure, TrialSpec
-from harness.plan import StudyFile, make_plan
-from harness.recorder import Recorder
-from harness.results import Results
-from harness.stores import Places, find_places
-from harness.worker import ANSWER, Desk, Report
+from harness.engine.worker import ANSWER, Desk, Report
+from harness.places import Places, find_places
+from harness.stores.recorder import Recorder
+from harness.stores.results import Results
+from harness.studies.plan import StudyFile, make_plan
+from harness.trials.contract import Failure, TrialSpec
+from harness.verbs import all_ as verbs
 from tests.harness.conftest import make_result, make_spec
 
 STORES = ("sqlite", "postgres", pytest.param("server", marks=pytest.mark.slow))
@@ -42,7 +42,7 @@ def places(
 @pytest.fixture
 def recorder(places: Places) -> Iterator[Recorder]:
     """The one writer of a test's stores."""
-    from harness.tracking import Tracker
+    from harness.stores.tracker import Tracker
 
     results = Results(places.results)
     yield Recorder(Tracker(places.tracking, code="test"), results)
@@ -142,8 +142,8 @@ def answer_at_once(key: str, desk: Desk, report: Report) -> None:
 @pytest.mark.slow
 def test_study_runs_and_goes_on(places: Places, data: dict[str, str]) -> None:
     """A study runs to its end; a larger one on the same cells takes over what is there and runs the rest."""
-    from harness.study import run_study
-    from harness.tracking import Tracker
+    from harness.engine.tune import run_study
+    from harness.stores.tracker import Tracker
 
     def run(seeds: int) -> Any:
         table = {

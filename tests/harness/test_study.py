@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 from benchmarks.datasets.dcase2023 import DATASET
-from benchmarks.synthetic import generate
-from harness import verbs
-from harness.stores import Places, find_places
+from benchmarks.synthetic.generator import generate
+from harness.places import Places, find_places
+from harness.verbs import all_ as verbs
 
 STUDY = """
 name = "toy"

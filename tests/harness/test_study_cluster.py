@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from harness import verbs
-from harness.contract import HarnessError
-from harness.placement import check_places
-from harness.plan import make_plan
-from harness.progress import Progress
-from harness.recorder import Recorder
-from harness.stores import Places
-from harness.worker import ANSWER, Desk, Report
+from harness.engine.cluster import check_places
+from harness.engine.worker import ANSWER, Desk, Report
+from harness.places import Places
+from harness.stores.recorder import Recorder
+from harness.studies.plan import make_plan
+from harness.studies.progress import Progress
+from harness.trials.contract import HarnessError
+from harness.verbs import all_ as verbs
 from tests.harness.conftest import make_result
 from tests.harness.test_cells import RECORDINGS, runs, states, study
 from tests.harness.test_study import STUDY, counts, make_recordings, official, places_in
@@ -40,7 +40,7 @@ def test_a_node_that_goes_away(places: Places, recorder: Recorder, tmp_path: Pat
     """
     from ray.cluster_utils import Cluster
 
-    from harness.study import run_study
+    from harness.engine.tune import run_study
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:
@@ -88,7 +88,18 @@ def start(folder: Path, root: Path, *, more: str = "", number: int = 0) -> subpr
     (folder / "toy.toml").write_text(STUDY % "1e-3" + more)
     environment = {**os.environ, "ASDBENCH_CACHE": str(folder / "cache")}
     environment.pop("MLFLOW_TRACKING_URI", None)
-    command = [sys.executable, "-m", "harness.cli", "study", "run", "toy.toml", "--data", str(root), "--workers", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "harness.cli.main",
+        "study",
+        "run",
+        "toy.toml",
+        "--data",
+        str(root),
+        "--workers",
+        "1",
+    ]
     with (folder / f"log{number}.txt").open("ab") as log:
         return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
 

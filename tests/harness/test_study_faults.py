@@ -25,7 +25,7 @@ def start(folder: Path, recordings: Path) -> subprocess.Popen[bytes]:
     (folder / "toy.toml").write_text(STUDY % "1e-3")
     environment = {**os.environ, "ASDBENCH_CACHE": str(folder / "cache")}
     environment.pop("MLFLOW_TRACKING_URI", None)
-    command = [sys.executable, "-m", "harness.cli", "study", "run", "toy.toml", "--data", str(recordings)]
+    command = [sys.executable, "-m", "harness.cli.main", "study", "run", "toy.toml", "--data", str(recordings)]
     with (folder / "log.txt").open("ab") as log:
         return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
 

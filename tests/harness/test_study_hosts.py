@@ -112,7 +112,7 @@ def test_a_host_that_loses_power(hosts: Hosts, tmp_path: Path) -> None:
     for folder in (quiet, both):
         folder.mkdir()
         (folder / "toy.toml").write_text(STUDY % "1e-3")
-    study = [sys.executable, "-m", "harness.cli", "study", "run", "toy.toml", "--data", str(root)]
+    study = [sys.executable, "-m", "harness.cli.main", "study", "run", "toy.toml", "--data", str(root)]
 
     stranger, log = {"RAY_AUTH_TOKEN": secrets.token_hex(32)}, both / "stranger.txt"
     refused = hosts.begin(0, [*study, "--address", hosts.address], log=log, ASDBENCH_CACHE=str(both / "c"), **stranger)

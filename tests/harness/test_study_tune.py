@@ -16,16 +16,16 @@ import pytest
 from filelock import FileLock
 
 from backbones.contract import EpochReport
-from harness.contract import Failure
-from harness.limits import GIB, excess, limited, waiting
-from harness.placement import find_room, gpu_share, reason_of_death
-from harness.plan import PruningTable, make_plan
-from harness.progress import Outcome
-from harness.pruning import SIGNAL, epoch_result
-from harness.pruning import signal as training_signal
-from harness.recorder import Recorder
-from harness.stores import Places
-from harness.worker import ANSWER, LEAVING, Desk, Report, may_go_away, reason_of
+from harness.engine.cluster import find_room, gpu_share, reason_of_death
+from harness.engine.pruning import SIGNAL, epoch_result
+from harness.engine.pruning import signal as training_signal
+from harness.engine.worker import ANSWER, LEAVING, Desk, Report, may_go_away, reason_of
+from harness.places import Places
+from harness.stores.recorder import Recorder
+from harness.studies.plan import PruningTable, make_plan
+from harness.studies.progress import Outcome
+from harness.trials.contract import Failure
+from harness.trials.limits import GIB, excess, limited, waiting
 from tests.harness.conftest import make_result
 from tests.harness.test_cells import RECORDINGS, runs, states, study
 
@@ -73,7 +73,7 @@ def misbehave(key: str, desk: Desk, report: Report) -> None:
 
 def run(places: Places, recorder: Recorder, file: Any, trial: Any) -> Outcome:
     """Run a study with a made-up trial, one at a time, so that the order is the plan's."""
-    from harness.study import run_study
+    from harness.engine.tune import run_study
 
     return run_study(make_plan(file), RECORDINGS, recorder, places, workers=1, trial=trial)
 
@@ -143,7 +143,7 @@ def test_a_pruned_trial_lets_go_of_what_others_wait_for(
     ray_here: None, places: Places, recorder: Recorder, tmp_path: Path
 ) -> None:
     """The last trial trains what a pruned one had begun: no other trial is left to free the pruned one's worker."""
-    from harness.study import run_study
+    from harness.engine.tune import run_study
 
     file = study(
         seeds=[0], level=False, pruning=PruningTable(name="asha", grace=1, reduction=2).model_dump(),

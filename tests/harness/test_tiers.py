@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.significance import crossed_spread
-from harness.tiers import Arm, differ, find_tiers, parts_of_score
+from harness.statistics.significance import crossed_spread
+from harness.statistics.tiers import Arm, differ, find_tiers, parts_of_score
 
 shapes = st.tuples(st.integers(1, 5), st.integers(1, 7))
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from harness.page import report
-from harness.recorder import Recorder
-from harness.results import Results
+from harness.report.page import report
+from harness.stores.recorder import Recorder
+from harness.stores.results import Results
 from tests.harness.studies import record_study
 
 selenium = pytest.importorskip("selenium", reason="selenium drives the browser; it is among the dev dependencies")
@@ -88,7 +88,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorder]:
     """The stores of a made-up study of two backbones."""
-    from harness.tracking import Tracker
+    from harness.stores.tracker import Tracker
 
     path = tmp_path_factory.mktemp("recorded") / "mlflow.db"
     tracker = Tracker(f"sqlite:///{path}", code="a" * 40)

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import pytest
 
-from harness.recorder import Recorder
+from harness.stores.recorder import Recorder
 from tests.pages.conftest import Browser
 
 pytestmark = pytest.mark.slow
@@ -94,7 +94,7 @@ def test_compared_metrics(browser: Browser, server: str, recorded: Recorder) -> 
 
 def test_tracking_address_opens_the_run(browser: Browser, server: str, recorded: Recorder) -> None:
     """The address that the report links to for a run on a server opens that run."""
-    from harness.tracking import Tracker
+    from harness.stores.tracker import Tracker
 
     run_id = recorded.results.trial_scores()["run_id"].iloc[0]
     assert recorded.results.experiment_of(run_id) == recorded.tracker.experiment  # what the report of a database links

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from harness.contract import TrialResult
-from harness.worker import ANSWER, Desk, Report
+from harness.engine.worker import ANSWER, Desk, Report
+from harness.trials.contract import TrialResult
 
 
 def answer_at_once(key: str, desk: Desk, report: Report, *, result: TrialResult) -> None:

@@ -31,7 +31,7 @@ from sklearn.preprocessing import StandardScaler
 from backbones import load_encoder
 from backbones.contract import FinetuneRecipe
 from backbones.embed import embed
-from backbones.finetune import finetune
+from backbones.training.finetune import finetune
 
 CASES = {"ToyCar": "unlabeled", "bearing": "sample-wise", "fan": "unlabeled", "slider": "sample-wise"}
 MACHINES = tuple(CASES)

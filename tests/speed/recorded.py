@@ -16,10 +16,10 @@ import pandas as pd
 from backbones.contract import EpochReport, FinetuneRecipe
 from benchmarks.contract import MachineMetrics
 from benchmarks.protocols import find_protocol
-from harness import results as tables
-from harness.contract import BackboneChoice, TrialResult, TrialSpec
-from harness.results import Results
-from harness.tracking import Tracker, result_metrics, spec_params
+from harness.stores import results as tables
+from harness.stores.results import Results
+from harness.stores.tracker import Tracker, result_metrics, spec_params
+from harness.trials.contract import BackboneChoice, TrialResult, TrialSpec
 
 STUDY = "recorded"
 STUDY_KEY = "5" * 16

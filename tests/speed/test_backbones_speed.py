@@ -12,7 +12,7 @@ from openbeats.beats_encoder import BeatsEncoder
 from torchaudio.compliance import kaldi
 
 from backbones import load_encoder
-from backbones.frontend import BEATS_LOG_MEL, log_mel
+from backbones.features.log_mel import BEATS_LOG_MEL, log_mel
 
 CLIPS = 16
 SAMPLES = 160_000  # 10 s

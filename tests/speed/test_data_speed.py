@@ -19,8 +19,8 @@ import soundfile
 
 from benchmarks.clips import make_clips
 from benchmarks.datasets.dcase2020 import DATASET
-from benchmarks.index import index_root
-from benchmarks.packing import pack
+from benchmarks.recordings.index import index_root
+from benchmarks.recordings.packing import pack
 from tests.speed.bare_reading import read_and_resample
 
 pytestmark = pytest.mark.speed
@@ -34,7 +34,7 @@ import sys, time
 from pathlib import Path
 began = time.perf_counter()
 from benchmarks.datasets.dcase2020 import DATASET
-from benchmarks.index import index_root
+from benchmarks.recordings.index import index_root
 index_root(sys.argv[1], [DATASET])
 seconds = time.perf_counter() - began
 status = Path("/proc/self/status").read_text()  # getrusage would count the process that this one was forked from

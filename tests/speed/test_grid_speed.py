@@ -14,9 +14,9 @@ import psutil
 import pytest
 
 from benchmarks.datasets.dcase2023 import DATASET
-from benchmarks.synthetic import generate
-from harness import verbs
-from harness.stores import find_places
+from benchmarks.synthetic.generator import generate
+from harness.places import find_places
+from harness.verbs import all_ as verbs
 from tests.speed import plain_grid
 
 STUDY = """
@@ -87,7 +87,9 @@ def test_grid_against_a_plain_script(tmp_path: Path, bench: Any) -> None:
         seconds=plain_grid.SECONDS,
     )  # fmt: skip
     (tmp_path / "grid.toml").write_text(study_file())
-    ours, _ = run([sys.executable, "-m", "harness.cli", "study", "run", "grid.toml", "--data", str(root)], tmp_path)
+    ours, _ = run(
+        [sys.executable, "-m", "harness.cli.main", "study", "run", "grid.toml", "--data", str(root)], tmp_path
+    )
     plain, printed = run([sys.executable, "-m", "tests.speed.plain_grid", str(root)], tmp_path)
     with verbs.open_results(find_places(tracking=f"sqlite:///{tmp_path / 'mlflow.db'}")) as results:
         rows = results.trial_scores()

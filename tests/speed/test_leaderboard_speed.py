@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from harness.leaderboard import leaderboard
-from harness.results import Results
+from harness.answers.leaderboard import leaderboard
+from harness.stores.results import Results
 from tests.speed.recorded import MACHINES, record_trials
 
 TRIALS = 10_000
@@ -24,7 +24,7 @@ MEMORY = """
 import sys
 from pathlib import Path
 from harness import verbs
-from harness.stores import find_places
+from harness.places import find_places
 rows = verbs.leaderboard(places=find_places(tracking=sys.argv[1]))
 status = Path("/proc/self/status").read_text()  # maxrss would count what the parent held before
 print(len(rows), int(status.split("VmHWM:")[1].split()[0]) / 1024)

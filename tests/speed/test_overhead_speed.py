@@ -14,16 +14,16 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
-from harness import study
-from harness.contract import TrialResult
-from harness.opening import opened
-from harness.plan import Plan, StudyFile, make_plan
-from harness.recorder import Recorder
-from harness.records import write_result
-from harness.results import Results
-from harness.stores import Places, find_places
-from harness.tracking import Tracker, result_metrics, spec_params
-from harness.worker import ANSWER
+from harness.engine import tune as study
+from harness.engine.opening import opened
+from harness.engine.worker import ANSWER
+from harness.places import Places, find_places
+from harness.stores.recorder import Recorder
+from harness.stores.records import write_result
+from harness.stores.results import Results
+from harness.stores.tracker import Tracker, result_metrics, spec_params
+from harness.studies.plan import Plan, StudyFile, make_plan
+from harness.trials.contract import TrialResult
 from tests.harness.conftest import make_result
 from tests.speed.many_trials import copy_trial, plan_of_many
 from tests.speed.nothing import answer_at_once

@@ -20,7 +20,7 @@ import json, sys, time
 began = time.perf_counter()
 from pathlib import Path
 from harness import verbs
-from harness.stores import find_places
+from harness.places import find_places
 found = verbs.report(Path(sys.argv[2]), places=find_places(tracking=sys.argv[1]))
 seconds = time.perf_counter() - began
 status = Path("/proc/self/status").read_text()  # maxrss would count what the parent held before

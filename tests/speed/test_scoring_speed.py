@@ -12,10 +12,10 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
-from benchmarks.sections import SectionScores, split_sections
-from harness.bootstrap import bootstrap_official, draw_clips
-from harness.contract import ScoreRequest
+from benchmarks.metrics.sections import SectionScores, split_sections
 from harness.scorers import knn
+from harness.statistics.bootstrap import bootstrap_official, draw_clips
+from harness.trials.contract import ScoreRequest
 
 MACHINES = ("bearing", "fan", "gearbox", "slider", "ToyCar", "ToyTrain", "valve")
 RESAMPLES = 1000
@@ -120,7 +120,7 @@ def test_knn_is_faster_than_scikit_learns(bench: Any, kind: str, machines: int) 
 MANY = """
 from pathlib import Path
 import numpy as np
-from harness.contract import ScoreRequest
+from harness.trials.contract import ScoreRequest
 from harness.scorers import knn
 
 random = np.random.default_rng(0)

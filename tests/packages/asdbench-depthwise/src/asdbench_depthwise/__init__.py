@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from backbones.contract import MEL_BINS, Backbone, BackboneError, Encoder
-from backbones.frontend import BEATS_LOG_MEL, log_mel
+from backbones.features.log_mel import BEATS_LOG_MEL, log_mel
 
 FBANK_MEAN, FBANK_STD = 15.4, 6.6  # of these log-mel features over AudioSet
 

@@ -1,0 +1,1 @@
+"""The official archives: downloaded, verified, unpacked."""

@@ -1,0 +1,1 @@
+"""The official metrics, and score files in the official format."""

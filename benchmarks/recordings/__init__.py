@@ -1,0 +1,1 @@
+"""Folders of recordings to a clip table and packed audio."""

@@ -1,0 +1,215 @@
+"""Folders of recordings, in whatever layout they are kept, to a clip table."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeAlias
+
+import pandas as pd
+
+from benchmarks.clips import make_clips
+from benchmarks.contract import PARTS, BenchmarkError, Dataset, Domain, Part, Problem, Split
+from benchmarks.recordings.attributes import check_tables
+from benchmarks.recordings.layout import (
+    CLIP_FOLDERS,
+    DEV,
+    EVAL,
+    SUPPLEMENTAL,
+    MachineFolder,
+    find_year,
+    is_text,
+    machine_folders,
+    printable,
+    recordings,
+    subfolders,
+)
+from benchmarks.recordings.names import NO_ATTRIBUTE, ClipName, format_name, parse_name
+from benchmarks.recordings.own import list_own
+
+__all__ = ["NO_ATTRIBUTE", "ClipName", "Scan", "format_name", "index_root", "parse_name", "scan_root"]
+
+logger = logging.getLogger(__name__)
+
+Row: TypeAlias = tuple[str | None, ...]
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What stands below a root.
+
+    Attributes:
+        clips: a checked clip table of everything that can be indexed; it may be empty.
+        problems: everything that is not as it should be, in the order in which it was found.
+    """
+
+    clips: pd.DataFrame
+    problems: tuple[Problem, ...]
+
+    @property
+    def bad(self) -> tuple[Problem, ...]:
+        """Return the problems that leave a file out of the clips."""
+        return tuple(problem for problem in self.problems if problem.bad)
+
+
+def index_root(root: Path | str, datasets: Sequence[Dataset], *, skip_bad: bool = False) -> pd.DataFrame:
+    """Index the recordings of some years below a folder.
+
+    Layouts: the official baseline's, `dcase2025t2/{dev_data,eval_data}/raw/<machine>/{train,test}/*.wav`, with or
+    without `raw`; archives unzipped side by side, `<machine>/{train,test}/*.wav` or `<archive>/<machine>/...`;
+    ASDKit's, `formatted/dcase2025/raw/<machine>/{train,test}/*.wav`. The root may be a year's folder itself; one
+    without a year's name is read as the only dataset asked for. Own recordings are listed by a csv (`benchmarks.recordings.own`).
+    Endings may be .wav or .flac in either case. Files that start with a dot and `supplemental/` are passed over. Names
+    win over `attributes_NN.csv`, with a warning. Attributes that the year withholds are NA whatever the names say.
+
+    Args:
+        root: folder that holds the years, or one year.
+        datasets: years to look for; those that are not there give no rows.
+        skip_bad: leave out files that cannot be indexed, and warn of their number, instead of raising.
+
+    Returns:
+        A checked clip table, sorted by year in the order given, then part, machine type, split and name.
+
+    Raises:
+        BenchmarkError: if the folder does not exist or holds no recording of these years, if a year stands there
+            twice, if a name is no UTF-8, does not follow the rule or contradicts its folder, if a folder cannot be
+            read, or if a clip stands there twice.
+    """
+    return usable_clips(scan_root(root, datasets), root, datasets, skip_bad=skip_bad)
+
+
+def usable_clips(scan: Scan, root: Path | str, datasets: Sequence[Dataset], *, skip_bad: bool = False) -> pd.DataFrame:
+    """Return a scan's clips, as `index_root` does: warned of what is odd, refused where files are bad."""
+    if scan.bad and not skip_bad:
+        more = len(scan.bad) - 1
+        rest = f" {more} more are bad; `asdbench data doctor` lists them." if more else ""
+        raise BenchmarkError(scan.bad[0].sentence + rest)
+    if scan.bad:
+        logger.warning("%d bad files are left out. First: %s", len(scan.bad), scan.bad[0].sentence)
+    for problem in scan.problems:
+        if not problem.bad and problem.kind != "missing":
+            logger.warning("%s", problem.sentence)
+    if scan.clips.empty:
+        years = ", ".join(dataset.name for dataset in datasets)
+        raise BenchmarkError(f"{root} must hold recordings of {years} as {_expected(datasets)}, but none was found.")
+    return scan.clips
+
+
+def scan_root(root: Path | str, datasets: Sequence[Dataset]) -> Scan:
+    """Index what can be indexed below a folder, and collect what cannot.
+
+    Args:
+        root: as in `index_root`.
+        datasets: as in `index_root`.
+
+    Raises:
+        BenchmarkError: if the folder does not exist, its path is no UTF-8, or a year stands there twice.
+    """
+    root = Path(root).expanduser().absolute()
+    if not is_text(str(root)):
+        raise BenchmarkError(f"paths of roots must be UTF-8, but {printable(str(root))} is not; rename the folder.")
+    if not root.is_dir():
+        raise BenchmarkError(f"{root} must be a folder that holds {_expected(datasets)}, but there is no such folder.")
+    problems: list[Problem] = []
+    rows: list[Row] = []
+    for dataset in datasets:
+        if dataset.listed:
+            rows.extend(list_own(root, dataset, problems))
+            continue
+        year = find_year(root, dataset, datasets)
+        if year is not None:
+            rows.extend(_index_year(year, dataset, problems))
+    return Scan(make_clips(_without_doubles(rows, problems)), tuple(problems))
+
+
+def _expected(datasets: Sequence[Dataset]) -> str:
+    years = [dataset for dataset in datasets if not dataset.listed]
+    if datasets and not years:
+        return "a csv with the columns file and split beside the recordings"
+    return f"{years[0].folder if years else '<year>'}/dev_data/raw/<machine>/train/*.wav"
+
+
+def _index_year(year: Path, dataset: Dataset, problems: list[Problem]) -> list[Row]:
+    """Return a year's rows, part by part and machine type by machine type."""
+    sure: list[Row] = []
+    by_section: list[Row] = []
+    for folder in machine_folders(year, dataset, problems):
+        (sure if folder.parts else by_section).extend(_index_machine(folder, dataset, problems))
+    return sure + sorted(by_section, key=lambda row: row[3] != "dev")  # a stable sort: development first
+
+
+def _index_machine(folder: MachineFolder, dataset: Dataset, problems: list[Problem]) -> Iterator[Row]:
+    """Yield the rows of one machine type, training clips first."""
+    machine = folder.machine
+    attributes: dict[str, str | None] = {}
+    for clip_folder, (split, folder_domain) in CLIP_FOLDERS.items():
+        for stem, path in recordings(folder.path / clip_folder, dataset, problems):
+            try:
+                name = parse_name(stem, with_ids=not dataset.has_domains)
+                part = (folder.parts or _parts_of(name, machine, dataset))[split]
+                _check_place(name, split, folder_domain)
+            except BenchmarkError as error:
+                sentence = f"{path} is not a {split} clip of {dataset.name}: {error}"
+                problems.append(Problem("misnamed", path, sentence, dataset=dataset.name))
+                continue
+            withheld = machine in dataset.withheld.get(part, ())
+            attribute = None if withheld else name.attribute
+            attributes[f"{clip_folder}/{stem}"] = attribute
+            clip_id = f"{dataset.name}/{part}/{machine}/{split}/{stem}"
+            place = (clip_id, path, dataset.name, part, machine, name.section, split)
+            yield (*place, name.domain or folder_domain, name.condition, attribute)
+    problems.extend(_passed_over(folder.path, dataset, problems))
+    problems.extend(
+        replace(problem, part=folder.parts["train"] if folder.parts else None)
+        for problem in check_tables(folder.path, dataset, attributes)
+    )
+
+
+def _passed_over(folder: Path, dataset: Dataset, problems: list[Problem]) -> list[Problem]:
+    """Return the folders of a machine type that hold recordings and are not read."""
+    found = []
+    for name in subfolders(folder, dataset, problems):
+        if name not in CLIP_FOLDERS and name != SUPPLEMENTAL and recordings(folder / name, dataset, []):
+            place = folder / name
+            sentence = f"{place} is none of {', '.join(CLIP_FOLDERS)} and is passed over."
+            found.append(Problem("extra", str(place), sentence, bad=False, dataset=dataset.name))
+    return found
+
+
+def _parts_of(name: ClipName, machine: str, dataset: Dataset) -> Mapping[Split, Part]:
+    """Return the part of each split where the folders do not say it: development sections are known.
+
+    Raises:
+        BenchmarkError: if the machine type has no such section.
+    """
+    for part in PARTS:
+        if name.section in dataset.sections.get(part, {}).get(machine, ()):
+            return DEV if part == "dev" else EVAL
+    raise BenchmarkError(
+        f"sections of {machine} must be those of {dataset.name}, but this one is {name.section}; keep the years apart."
+    )
+
+
+def _check_place(name: ClipName, split: Split, folder_domain: Domain | None) -> None:
+    """Raise BenchmarkError where a name and its folder say different things."""
+    if name.split not in {None, split}:
+        raise BenchmarkError(f"names must say the split of their folder, {split}, but this one says {name.split}.")
+    if folder_domain is not None and name.domain not in {None, folder_domain}:
+        raise BenchmarkError(
+            f"names must say the domain of their folder, {folder_domain}, but this one says {name.domain}."
+        )
+    if split == "train" and name.condition != "normal":
+        raise BenchmarkError(f"training clips must be named normal, but this one says {name.condition or 'nothing'}.")
+
+
+def _without_doubles(rows: Sequence[Row], problems: list[Problem]) -> list[Row]:
+    """Return the rows with each clip id once: where a clip stands twice, what came first."""
+    first: dict[str | None, Row] = {}
+    for row in rows:
+        before = first.setdefault(row[0], row)
+        if before is not row:
+            sentence = f"clip ids must be unique, but {row[0]} is that of {before[1]} and of {row[1]}; remove one."
+            problems.append(Problem("doubled", str(row[1]), sentence, dataset=str(row[2])))
+    return list(first.values()) if len(first) < len(rows) else list(rows)

@@ -1,0 +1,1 @@
+"""Generated recordings in a year's own layout."""

@@ -1,0 +1,165 @@
+"""A small data set of generated machine sounds, in any year's own layout and naming."""
+
+from __future__ import annotations
+
+import json
+import os
+import wave
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.clips import did_you_mean
+from benchmarks.contract import PARTS, BenchmarkError, Dataset, Part, Progress
+from benchmarks.recordings.index import format_name
+from benchmarks.synthetic.plan import PART_FOLDERS, PlannedClip, plan_clips
+from benchmarks.synthetic.rooms import record
+from benchmarks.synthetic.sounds import SAMPLE_RATE, damage, make_voice, render, seed_of, vary
+from benchmarks.synthetic.tables import write_tables, write_text
+
+MANIFEST = "synthetic.json"
+STARTED = "synthetic.started.json"
+# Severity of a fault is drawn evenly between these: from one that no simple method hears to one that is plain.
+SEVERITIES = (0.05, 1.0)
+# How far a machine type's faults stand out. Set so that 1-NN on log-mel statistics, whose loudness is taken out, gives
+# AUCs between 0.5 and 0.9: neither chance nor perfect.
+STRENGTHS = {"bearing": 0.6, "fan": 0.6, "gearbox": 0.8, "slider": 0.8, "valve": 0.75, "ToyCar": 0.85}
+
+
+def generate(
+    root: Path | str,
+    dataset: Dataset,
+    *,
+    machines: Sequence[str] | None = None,
+    parts: Sequence[Part] = ("dev",),
+    train_source: int = 30,
+    train_target: int = 5,
+    test_per_cell: int = 10,
+    seconds: float = 10.0,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> None:
+    """Write a small data set: 16-bit 16 kHz mono wav files, attribute tables, and the truth of what is withheld.
+
+    A clip depends on the seed, the year and its own name, not on the other clips. Once complete, the same call does
+    nothing; after a killed one it writes what is missing.
+
+    Args:
+        root: folder that gets `<dataset.folder>/`, and beside it `ground_truth_attributes/` (the official tables of
+            withheld attributes) and, with part eval, `ground_truth/` (the baseline's list, the evaluator's files).
+        dataset: year whose layout, machine types, sections and names to use.
+        machines: machine types to write; None writes all of the parts.
+        parts: of the year.
+        train_source: training clips of each section in the source domain, or of each ID where there are no domains.
+        train_target: training clips of each section in the target domain.
+        test_per_cell: test clips of each section, domain and condition.
+        seconds: length of every clip.
+        seed: of everything that is drawn.
+        progress: told after each clip.
+
+    Raises:
+        BenchmarkError: if an argument is out of range, or the folder holds other recordings already.
+    """
+    parts = tuple(part for part in PARTS if part in parts) if set(parts) <= set(PARTS) else _refuse_parts(parts)
+    chosen = _choose_machines(dataset, machines, parts)
+    for name, value, least in (
+        ("train_source", train_source, 1),
+        ("train_target", train_target, 0),
+        ("test_per_cell", test_per_cell, 1),
+        ("seconds", seconds, 0.5),
+    ):
+        if value < least:
+            raise BenchmarkError(f"{name} must be at least {least}, but got {value}.")
+    arguments: dict[str, Any] = {
+        "dataset": dataset.name,
+        "machines": {part: list(names) for part, names in chosen.items()},
+        "train_source": train_source,
+        "train_target": train_target,
+        "test_per_cell": test_per_cell,
+        "seconds": float(seconds),
+        "seed": seed,
+    }
+    year = Path(root).expanduser().absolute() / dataset.folder
+    if _is_complete(year, arguments):
+        return
+    counts = {"source": train_source, "target": train_target, "test": test_per_cell}
+    planned = [clip for part, names in chosen.items() for clip in plan_clips(dataset, part, names, counts=counts)]
+    samples = round(seconds * SAMPLE_RATE)
+    for folder in {(year / clip.path).parent for clip in planned}:
+        folder.mkdir(parents=True, exist_ok=True)
+    for done, clip in enumerate(planned, start=1):
+        if not (year / clip.path).exists():
+            _write_wav(year / clip.path, make_clip(clip, dataset, samples=samples, seed=seed))
+        if progress is not None:
+            progress(done, len(planned))
+    write_tables(year.parent, dataset, planned)
+    (year / STARTED).replace(year / MANIFEST)
+
+
+def make_clip(clip: PlannedClip, dataset: Dataset, *, samples: int, seed: int) -> NDArray[np.int16]:
+    """Generate one clip: (samples,) int16 at 16 kHz, the same whatever else is generated."""
+    true_stem = format_name(clip.truth, with_ids=not dataset.has_domains)
+    if not dataset.has_domains:  # names of 2020 do not say the split: train and test have clips of one name
+        true_stem = f"{clip.truth.split}/{true_stem}"
+    rng = np.random.default_rng(seed_of(seed, dataset.name, clip.part, clip.machine, true_stem))
+    voice = vary(make_voice(clip.state, clip.truth.section), rng)
+    if clip.truth.condition == "anomaly":
+        voice = damage(voice, rng.uniform(*SEVERITIES) * STRENGTHS.get(clip.machine, 1.0), rng)
+    return record(render(voice, samples, rng), clip.machine, clip.state.domain, rng)
+
+
+def _refuse_parts(parts: Sequence[str]) -> tuple[Part, ...]:
+    raise BenchmarkError(f"parts must be among {', '.join(PARTS)}, but got {', '.join(parts)}.")
+
+
+def _choose_machines(
+    dataset: Dataset, machines: Sequence[str] | None, parts: Sequence[Part]
+) -> dict[Part, tuple[str, ...]]:
+    """Return the machine types to write of each part, in the year's order."""
+    known = {machine for part in parts for machine in dataset.machines[part]}
+    for machine in machines or ():
+        if machine not in known:
+            raise BenchmarkError(
+                f"machines must be among those of {dataset.name}'s {' and '.join(parts)} "
+                f"({', '.join(sorted(known))}), but got {machine}.{did_you_mean(machine, known)}"
+            )
+    wanted = known if machines is None else set(machines)
+    return {part: tuple(name for name in dataset.machines[part] if name in wanted) for part in parts}
+
+
+def _is_complete(year: Path, arguments: dict[str, Any]) -> bool:
+    """Say whether the set is there already; if not, note what is being written.
+
+    Raises:
+        BenchmarkError: if the folder holds recordings made otherwise.
+    """
+    for manifest in (year / MANIFEST, year / STARTED):
+        if manifest.exists():
+            before = json.loads(manifest.read_text(encoding="utf-8"))
+            differing = [name for name in arguments if before.get(name) != arguments[name]]
+            if differing:
+                name = differing[0]
+                raise BenchmarkError(
+                    f"{year} must be generated with the arguments that it was begun with, but {name} was "
+                    f"{before.get(name)} and is now {arguments[name]}; choose another root or remove it."
+                )
+            return manifest.name == MANIFEST
+    if year.exists() and any((year / folder).exists() for folder in PART_FOLDERS.values()):
+        raise BenchmarkError(f"{year} must be empty or generated, but holds other recordings; choose another root.")
+    year.mkdir(parents=True, exist_ok=True)
+    write_text(year / STARTED, json.dumps(arguments, indent=1) + "\n")
+    return False
+
+
+def _write_wav(path: Path, samples: NDArray[np.int16]) -> None:
+    """Write a 16-bit mono wav file at 16 kHz, whole or not at all."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with wave.open(str(beside), "wb") as recording:
+        recording.setnchannels(1)
+        recording.setsampwidth(2)
+        recording.setframerate(SAMPLE_RATE)
+        recording.writeframes(samples.astype("<i2").tobytes())
+    beside.replace(path)

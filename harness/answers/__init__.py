@@ -1,0 +1,1 @@
+"""Questions to recorded results: leaderboard, comparison, selection, published numbers."""

@@ -1,0 +1,77 @@
+"""Answers as data frames, for notebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+WHOLE = ("rank", "tier", "m", "k1", "k2", "trials", "cells", "seeds_needed")  # nullable whole numbers
+NAMED = ("setting", "backbone", "labels", "scorer", "fusion", "k1", "k2", "m", "chosen_on", "dataset")
+
+
+def leaderboard_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return a leaderboard as a frame, a row a row; machine types become columns `machines.<name>`.
+
+    Args:
+        rows: of `harness.verbs.all_.leaderboard`.
+
+    Returns:
+        Fractions throughout; M, K1, K2, rank and tier are nullable whole numbers, NA where a row has none.
+    """
+    return _frame(
+        [
+            {name: value for name, value in row.items() if name != "machines"}
+            | {f"machines.{name}": value for name, value in row["machines"].items()}
+            for row in rows
+        ]
+    )
+
+
+def answer_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return comparisons, selections or a verdict's rows as a frame, a row a row, without their machine types.
+
+    Args:
+        rows: of `harness.verbs.all_.compare` or `select`, or "rows" of `regress`.
+
+    Returns:
+        Fractions throughout; what holds several values, as `best`, becomes columns `best.<name>`.
+    """
+    flat = []
+    for row in rows:
+        held = {name: value for name, value in row.items() if name != "machines"}
+        several = [name for name, value in held.items() if isinstance(value, Mapping)]
+        inner = {f"{name}.{each}": value for name in several for each, value in held[name].items()}
+        flat.append({name: value for name, value in held.items() if name not in several} | inner)
+    return _frame(flat)
+
+
+def machines_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return what comparisons or selections say of each machine type as a frame, a row a machine type.
+
+    Args:
+        rows: of `harness.verbs.all_.compare` or `select`.
+    """
+    return _frame(
+        [
+            {name: row[name] for name in NAMED if name in row and name not in each} | dict(each)
+            for row in rows
+            for each in row["machines"]
+        ]
+    )
+
+
+def reference_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return published numbers as a frame, a row a number; `recorded` is NaN where nothing is recorded here.
+
+    Args:
+        rows: of `harness.verbs.all_.reference`.
+    """
+    return pd.DataFrame(list(rows)).astype({"m": "Int64", "recorded": float, "difference": float})
+
+
+def _frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    frame = pd.DataFrame(list(rows))
+    whole = [name for name in frame.columns if name.rpartition(".")[2] in WHOLE and not name.startswith("machines.")]
+    return frame.astype(dict.fromkeys(whole, "Int64"))

@@ -1,0 +1,186 @@
+"""What the cells of a study scored in one year, and the choice of one of them on some machines and seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from benchmarks.contract import RuleName
+from benchmarks.metrics.measures import MetricRule, metric_rule
+from harness.answers.compare import called
+from harness.answers.recorded import recorded_numbers
+from harness.rules import rule_of
+from harness.statistics.bootstrap import Floats, Machine, Section
+from harness.stores.results import Results
+from harness.trials.contract import HarnessError
+
+CELL = ["m", "k1", "k2", "fusion"]
+PLACES = 12  # decimals to which two scores are a tie
+
+Cell: TypeAlias = tuple[int, int | None, int | None, str]  # M, K1, K2, fusion
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What one family's cells scored in one year.
+
+    Attributes:
+        cells: (c,) by M, K1, K2 and fusion, the smallest first: the first of equals is chosen.
+        seeds: (r,) that every cell has.
+        sections: (s,) keys.
+        values: (c, r, s, k) numbers in the rule's order.
+        rule: the year's.
+        seeds_left_out: seeds that a cell lacks.
+    """
+
+    cells: tuple[Cell, ...]
+    seeds: tuple[int, ...]
+    sections: tuple[Section, ...]
+    values: Floats
+    rule: RuleName
+    seeds_left_out: tuple[int, ...]
+
+    @property
+    def metric(self) -> MetricRule:
+        """Return the year's definition of the metrics."""
+        return metric_rule(self.rule)
+
+    @cached_property
+    def places(self) -> dict[Machine, NDArray[np.intp]]:
+        """Return where each machine's sections stand, without machines that no cell has a metric of."""
+        keys = [key[:2] for key in self.sections]
+        places = {key: np.array([at for at, one in enumerate(keys) if one == key]) for key in dict.fromkeys(keys)}
+        return {key: at for key, at in places.items() if not np.isnan(self.values[:, :, at]).all()}
+
+    def h_mean(self, machine: Machine, cell: int) -> float:
+        """Return one machine's harmonic mean under one cell, mean over seeds."""
+        at = self.places[machine]
+        return float(np.mean([self.metric.machine(one[at][..., None])[0] for one in self.values[cell]]))
+
+    def official(self, weights: Floats) -> Floats:
+        """Return official scores of all cells and seeds: (s,) weights of sections -> (c, r)."""
+        cells, seeds, sections, numbers = self.values.shape
+        flat = self.values.reshape(cells * seeds, sections, numbers).transpose(1, 2, 0)  # (s, k, c * r)
+        return self.metric.official(flat, np.repeat(weights[:, None], cells * seeds, axis=1)).reshape(cells, seeds)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What was chosen on weighted machines and seeds, and what it scored there.
+
+    Attributes:
+        cells: machine -> place of the cell chosen without it.
+        honest: official score of each machine's numbers under its own chosen cell.
+        best: place of the cell chosen on all machines.
+        optimistic: its official score, on the machines that it was chosen on.
+    """
+
+    cells: Mapping[Machine, int]
+    honest: float
+    best: int
+    optimistic: float
+
+
+def recorded_years(results: Results, family: pd.DataFrame) -> list[str]:
+    """Return the years that a family of trials scored."""
+    return sorted({str(year) for year in results.metrics([family["key"].iloc[0]])["dataset"]})
+
+
+def recorded_grid(results: Results, family: pd.DataFrame, dataset: str) -> Grid:
+    """Return what the cells of one family scored in one year.
+
+    Args:
+        results: the results tables.
+        family: trials of one backbone, labels, scorer, recipe and board.
+        dataset: year.
+
+    Raises:
+        HarnessError: there are fewer than two cells, no seed that all have, two trials of one cell and seed, or cells
+            on other machines.
+    """
+    first = family.iloc[0]
+    by_cell: dict[Cell, dict[int, str]] = {}
+    for row in family.to_dict("records"):
+        cell = by_cell.setdefault(_cell(row), {})
+        if int(row["seed"]) in cell:
+            raise HarnessError(
+                f"A selection needs one trial a cell and seed, but {called(first)} has two of "
+                f"{shown_cell(_cell(row))}, seed {row['seed']}, from protocols of one name that differ; "
+                "choose one with --study."
+            )
+        cell[int(row["seed"])] = str(row["key"])
+    if len(by_cell) < 2:
+        raise HarnessError(
+            f"A selection needs at least two cells of M, K1, K2 and fusion to choose from, but {called(first)} has "
+            f"{shown_cell(next(iter(by_cell)))} alone; run others."
+        )
+    cells = sorted(by_cell, key=lambda cell: (cell[0], cell[1] or 0, cell[2] or 0, cell[3]))
+    all_seeds = {seed for of_cell in by_cell.values() for seed in of_cell}
+    seeds = sorted(set.intersection(*(set(of_cell) for of_cell in by_cell.values())))
+    if not seeds:
+        raise HarnessError(
+            f"A selection needs a seed that every cell has, but {called(first)} has none; run the same seeds of each."
+        )
+    keys = [by_cell[cell][one] for cell in cells for one in seeds]
+    numbers = recorded_numbers(results, keys, scorer=first["scorer"], dataset=dataset)
+    shared = set.intersection(*(set(numbers.get(key, {})) for key in keys))
+    sections = tuple(sorted(shared))
+    alone = sorted({section[1] for key in keys for section in numbers.get(key, {})} - {key[1] for key in sections})
+    if alone:
+        raise HarnessError(
+            f"A selection needs every cell on every machine, but {called(first)} has not all of them on "
+            f"{', '.join(alone)} of {dataset}; run the same machines."
+        )
+    values = np.array([[[numbers[by_cell[c][one]][s] for s in sections] for one in seeds] for c in cells])
+    rule = rule_of(dataset)
+    return Grid(tuple(cells), tuple(seeds), sections, values, rule, tuple(sorted(all_seeds - set(seeds))))
+
+
+def _cell(row: Mapping[Any, Any]) -> Cell:
+    k1, k2 = (None if pd.isna(row[name]) else int(row[name]) for name in ("k1", "k2"))
+    return int(row["m"]), k1, k2, str(row["fusion"])
+
+
+def choose(grid: Grid, machines: Floats, seeds: Floats) -> Chosen:
+    """Choose a cell for every machine on the others, and one on all.
+
+    Args:
+        grid: what the cells scored.
+        machines: (n,) how often each machine of `grid.places` counts.
+        seeds: (r,) how often each seed counts.
+    """
+    places = grid.places
+    weights = np.zeros(len(grid.sections))
+    for weight, at in zip(machines, places.values(), strict=True):
+        weights[at] = weight
+    on_all = grid.official(weights) @ seeds / seeds.sum()  # (c,)
+    best = first_best(on_all)
+    cells = {}
+    mixed = np.empty(grid.values.shape[1:])  # (r, s, k): each machine's numbers under the cell chosen without it
+    for machine, at in places.items():
+        without = weights.copy()
+        without[at] = 0.0
+        cells[machine] = first_best(grid.official(without) @ seeds / seeds.sum()) if without.any() else best
+        mixed[:, at] = grid.values[cells[machine]][:, at]
+    used = np.concatenate(list(places.values()))
+    flat = mixed[:, used].transpose(1, 2, 0)
+    honest = grid.metric.official(flat, np.repeat(weights[used, None], len(grid.seeds), axis=1))
+    return Chosen(cells, float(honest @ seeds / seeds.sum()), best, float(on_all[best]))
+
+
+def first_best(scores: Floats) -> int:
+    """Return the place of the best score; of equal ones the first, which has the smaller M."""
+    return int(np.argmax(np.round(np.where(np.isnan(scores), -np.inf, scores), PLACES)))
+
+
+def shown_cell(cell: Sequence[Any]) -> str:
+    """Say a cell: "M = 3, K1 = 15, K2 = 15", with the fusion unless it is the paper's."""
+    m, k1, k2, fusion = cell
+    numbers = ", ".join(f"{name} = {value}" for name, value in (("M", m), ("K1", k1), ("K2", k2)) if value is not None)
+    return numbers if fusion == "composite" else f"{numbers}, {fusion}"

@@ -1,0 +1,249 @@
+"""Leaderboards: every recorded trial ranked, seeds averaged, rows that cannot be told apart in one tier."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from math import isnan
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.answers.standings import Cells, Floats, Places, Standings, read_standings
+from harness.plugins import unknown
+from harness.statistics.tiers import Arm, find_tiers, parts_of_score
+from harness.stores.results import Results
+from harness.trials.contract import HarnessError
+
+# rows of one board compare like with like: the same protocol on the same recordings
+BOARD = ["protocol", "train_data", "test_data"]
+ROW = [*BOARD, "kind", "backbone", "m", "k1", "k2", "fusion", "labels", "scorer", "recipe"]
+MUST_BEAT = ("frozen", "level")  # by any row that learned
+AVERAGED = ("classes", "singletons", "left_out", "seconds", "peak_mb")
+
+Row = dict[str, Any]
+
+
+def leaderboard(
+    results: Results,
+    *,
+    study: str | None = None,
+    protocol: str | None = None,
+    backbone: str | None = None,
+    machine: str | None = None,
+    scorer: str | None = None,
+    top: int | None = None,
+) -> list[Row]:
+    """Rank what is recorded, best first; each protocol and each set of recordings has a ranking of its own.
+
+    A row averages the seeds of one cell. `official_score` is their mean, `official_score_std` their standard deviation
+    and `ci_low` to `ci_high` the 95 % interval of the mean over seeds (Student's t), none with one seed; it says what
+    more seeds on these recordings would average, not what other recordings would (`asdbench compare` does). `auc`,
+    `s_auc`, `t_auc` and `p_auc` are harmonic means over machine types and sections, averaged over seeds. `tier` is
+    `harness.statistics.tiers.find_tiers`'s. `chosen_on_test` marks the best of a backbone's `cells` on the board: picked on the
+    very recordings that score it, it is optimistic.
+
+    Args:
+        results: the results tables.
+        study: only this study's trials, by name or key; the newest of that name.
+        protocol: only this protocol's.
+        backbone: only this backbone's, and the level row.
+        machine: rank by this machine type's harmonic mean instead of the official score; rows then hold it as
+            `machine_score` with `machine_score_std`, and `machine` names it.
+        scorer: only this scorer's, and the level row.
+        top: only each board's best, and its best frozen and level row, which these must beat; ranks, tiers and marks
+            are those of the whole board.
+
+    Returns:
+        One row a (kind, backbone, M, K1, K2, fusion, labels, scorer, recipe), fractions throughout.
+
+    Raises:
+        HarnessError: nothing is recorded, or nothing of that name.
+    """
+    standings = read_standings(results, find_study(results, study)["key"] if study else None)
+    if not len(standings):
+        raise HarnessError(_nothing(study))
+    for column, name in (("protocol", protocol), ("backbone", backbone), ("scorer", scorer)):
+        standings = _chosen(standings, column, name)
+    if machine is not None and machine not in standings.machines:
+        raise HarnessError(unknown("machine", machine, standings.machines))
+    return [row for board in _boards(standings) for row in _ranked(standings.only(board), machine, top)]
+
+
+def study_trial_keys(results: Results, study: str) -> list[str]:
+    """Return the keys of a recorded study's trials, by its name (the newest one) or key.
+
+    Raises:
+        HarnessError: no study of that name is recorded.
+    """
+    return results.study_keys(find_study(results, study)["key"])
+
+
+def find_study(results: Results, study: str) -> dict[str, Any]:
+    """Return a recorded study by its name (the newest one) or key.
+
+    Raises:
+        HarnessError: no study of that name is recorded.
+    """
+    recorded = results.studies()
+    found = recorded[(recorded["name"] == study) | (recorded["key"] == study)]
+    if found.empty:
+        raise HarnessError(unknown("recorded study", study, set(recorded["name"])))
+    return {str(name): value for name, value in found.iloc[-1].to_dict().items()}
+
+
+def board_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return sentences that say how to read a ranking."""
+    kinds = {row["kind"] for row in rows}
+    notes = [f"Chance is 50.00. {_what_to_beat(kinds)}"]
+    if sum(row["tier"] is not None for row in rows) > 1:
+        once = any(row["kind"] == "trial" and len(row["seeds"]) == 1 for row in rows)
+        notes.append(
+            "Rows of one tier: the data do not show that they are worse than its first row"
+            + ("; rows of one seed know nothing of how seeds differ." if once else ".")
+        )
+    if marked := [row["cells"] for row in rows if row["chosen_on_test"]]:
+        cells = f"{min(marked)}" if min(marked) == max(marked) else f"{min(marked)} to {max(marked)}"
+        notes.append(f"* best of {cells} cells on its own test set: optimistic; see `asdbench select`.")
+    if "published" in kinds:
+        notes.append("Published rows were not run here; `asdbench reference` has their tables.")
+    return notes
+
+
+def _what_to_beat(kinds: set[str]) -> str:
+    level, frozen = "the clip's loudness alone", "the encoder without fine-tuning"
+    if {"level", "frozen"} <= kinds:
+        return f"Level is {level}, frozen {frozen}: a learned row must beat both."
+    if "level" in kinds:
+        return f"Level is {level}: a learned row must beat it. No frozen row, {frozen}, is shown here."
+    if "frozen" in kinds:
+        return f"Frozen is {frozen}: a learned row must beat it. No level row, {level}, is shown here."
+    return "No level-only or frozen row is shown here: run a study with them before believing a learned one."
+
+
+def _nothing(study: str | None) -> str:
+    if study is None:
+        return "A leaderboard needs recorded trials, but there is none yet; run `asdbench demo` or a study."
+    return (
+        f"A leaderboard needs a finished trial, but study {study} has none yet; "
+        f"see `asdbench study status {study}`, or run it to the end."
+    )
+
+
+def _chosen(standings: Standings, column: str, name: str | None) -> Standings:
+    """Keep what has this name in a column; the level row, which has neither backbone nor embedding, stays."""
+    if name is None:
+        return standings
+    stays = [kind == "level" and column != "protocol" for kind in standings["kind"]]
+    there = {value for value, level in zip(standings[column], stays, strict=True) if value is not None and not level}
+    if name not in there:
+        raise HarnessError(unknown(f"recorded {column}", name, there))
+    kept = [value == name or level for value, level in zip(standings[column], stays, strict=True)]
+    return standings.only(np.flatnonzero(kept))
+
+
+def _boards(standings: Standings) -> list[Places]:
+    """Return the places of each board's trials, in the order in which boards were begun."""
+    boards: dict[tuple[Any, ...], list[int]] = {}
+    for place, board in enumerate(zip(*(standings[name] for name in BOARD), strict=True)):
+        boards.setdefault(board, []).append(place)
+    return [np.array(places) for places in boards.values()]
+
+
+def _ranked(board: Standings, machine: str | None, top: int | None) -> list[Row]:
+    """Return one board's best rows, best first."""
+    cells = board.cells(ROW)
+    score, deviation, low, high = cells.spread(board.official)
+    numbers = {"official_score": score, "official_score_std": deviation, "ci_low": low, "ci_high": high}
+    numbers |= {name: cells.mean(column) for name, column in board.metrics.items()}
+    parts = board.h_means
+    if machine is not None:
+        parts = board.machine(machine)[:, None]
+        score, deviation, _, _ = cells.spread(parts[:, 0])
+        numbers |= {"machine_score": score, "machine_score_std": deviation}
+    best_first = np.lexsort((np.array(cells.first("backbone"), dtype=str), -np.nan_to_num(score, nan=-np.inf)))
+    tiers = find_tiers(_arms(cells, best_first, score, parts))
+    places = _top(np.array(cells.first("kind"), dtype=str)[best_first], top)
+    shown = best_first[places]
+    averaged = {name: cells.mean(board.numeric(name)) for name in AVERAGED}
+    columns = {name: _optional(column[shown]) for name, column in (numbers | averaged).items()}
+    h_means = cells.mean(board.h_means)[shown].tolist()
+    datasets = "+".join(board.datasets)
+    rows = [
+        {
+            "rank": rank + 1,
+            "tier": tiers[rank],
+            **_identity({name: board[name][cells.places[at][0]] for name in ROW}),
+            "trials": len(cells.places[at]),
+            **{name: columns[name][place] for name in numbers},
+            "machines": _known(board.machines, h_means[place]),
+            **{name: columns[name][place] for name in averaged},
+            "seeds": cells.values(at, "seed"),
+            "keys": cells.values(at, "key"),
+            "source": "",
+            "dataset": datasets,
+            **({} if machine is None else {"machine": machine}),
+        }
+        for place, (rank, at) in enumerate(zip(places.tolist(), shown.tolist(), strict=True))
+    ]
+    return _marked(rows, Counter(zip(cells.first("kind"), cells.first("backbone"), strict=True)))
+
+
+def _top(kinds: NDArray[np.str_], top: int | None) -> Places:
+    """Return the places that are shown: the best, and the first frozen and level row, which these must beat.
+
+    Args:
+        kinds: (c,) of all rows, best first.
+        top: how many; None is all.
+    """
+    if top is None:
+        return np.arange(len(kinds))
+    beaten = [int(np.argmax(kinds == kind)) for kind in MUST_BEAT if (kinds == kind).any()]
+    return np.array([*range(min(top, len(kinds))), *sorted(place for place in beaten if place >= top)], dtype=np.intp)
+
+
+def _arms(cells: Cells, order: Places, score: Floats, h_means: Floats) -> list[Arm | None]:
+    """Return rows in their order, as tiers compare them; None for one without a score."""
+    parts = parts_of_score(h_means)
+    by_seed = cells.by_seed(parts)
+    return [Arm(*by_seed[at]) if np.isfinite(score[at]) else None for at in order.tolist()]
+
+
+def _identity(first: Mapping[str, Any]) -> Row:
+    trained = first["kind"] == "trial"
+    return {
+        "kind": first["kind"],
+        **{name: first[name] for name in ("backbone", "m", "k1", "k2")},
+        **{name: first[name] if trained else None for name in ("fusion", "labels")},
+        **{name: first[name] for name in ("scorer", "recipe", "protocol")},
+        "data": f"{first['train_data']}-{first['test_data']}",
+    }
+
+
+def _marked(rows: list[Row], cells: Mapping[tuple[str, str | None], int]) -> list[Row]:
+    """Mark the best cell of each backbone that has several: it was chosen on the test set that it reports.
+
+    Args:
+        rows: best first.
+        cells: how many there are of a kind and backbone.
+    """
+    seen: set[str] = set()
+    marked = []
+    for row in rows:
+        trained = row["kind"] == "trial"
+        several = cells[row["kind"], row["backbone"]] if trained else None
+        best = trained and row["backbone"] not in seen
+        if trained:
+            seen.add(row["backbone"])
+        marked.append({**row, "cells": several, "chosen_on_test": bool(best and several and several > 1)})
+    return marked
+
+
+def _known(names: Sequence[str], values: Sequence[float]) -> dict[str, float]:
+    return {name: value for name, value in zip(names, values, strict=True) if not isnan(value)}
+
+
+def _optional(values: Floats) -> list[float | None]:
+    """Return None for NaN, as JSON has it."""
+    return [None if isnan(value) else value for value in values.tolist()]

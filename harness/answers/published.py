@@ -1,0 +1,155 @@
+"""Published tables beside the same cells recorded here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.reference.published import OVERALL, load_reference, reference_names
+from harness.answers.leaderboard import leaderboard
+from harness.answers.references import harmonic, scored_parts
+from harness.plugins import unknown
+from harness.stores.results import Results
+from harness.trials.contract import HarnessError
+
+K = 15  # the paper's K1 and K2 (section 3.2)
+NUMBERS = ("s_auc", "t_auc", "p_auc")
+FROZEN = ("rmis/", "asdkit/raw_")  # systems whose encoder is not trained
+
+
+def reference(results: Results | None, name: str | None = None) -> list[dict[str, Any]]:
+    """Return published numbers, each beside the number of the same cell recorded here where there is one.
+
+    A cell is the same when its test set is (`harness.answers.references.scored_parts`: the official recordings in full), its
+    backbone has the published name, and M is the published one; for systems that train nothing, when the backbone is
+    frozen. Of several such cells (other K1, K2, scorers, recipes) K1 = K2 = 15, the paper's, goes first, then the one
+    with most trials; the best is not picked for being the best. Recorded numbers are means over seeds.
+
+    Args:
+        results: the results tables; None where nothing is recorded.
+        name: one published table; None is all of them.
+
+    Returns:
+        One row a number: `table system backbone m dataset part machine metric published recorded difference trials
+        note`, fractions; `recorded` and `difference` are None where there is no such cell.
+
+    Raises:
+        HarnessError: there is no such table.
+    """
+    names = reference_names()
+    if name is not None and name not in names:
+        raise HarnessError(unknown("reference", name, names))
+    boards = _boards(results) if results is not None else []
+    return [row for each in names if name in (None, each) for row in _beside(each, boards, results)]
+
+
+@dataclass(frozen=True)
+class _Board:
+    dataset: str
+    part: str
+    rows: Sequence[Mapping[str, Any]]
+
+
+def _boards(results: Results) -> list[_Board]:
+    """Return the boards that score official recordings in full."""
+    try:
+        rows = leaderboard(results)
+    except HarnessError:  # nothing is recorded yet, and the published numbers stand alone
+        return []
+    boards: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        boards.setdefault((row["protocol"], row["data"]), []).append(row)
+    scored = [(scored_parts(results, board), board) for board in boards.values()]
+    return [
+        _Board(parts[0].dataset, "+".join(sorted(each.part for each in parts)), board)
+        for parts, board in scored
+        if parts
+    ]
+
+
+def _beside(name: str, boards: Sequence[_Board], results: Results | None) -> list[dict[str, Any]]:
+    setting = ["system", "backbone", "m", "dataset", "part"]
+    rows = []
+    for _, cells in load_reference(name).groupby(setting, dropna=False, sort=False):
+        first = cells.iloc[0]
+        cell = _same_cell(first, boards)
+        numbers = _numbers(results, cell) if results is not None and cell is not None else {}
+        for published in cells.to_dict("records"):
+            recorded = numbers.get((published["machine"], published["metric"]))
+            rows.append(
+                {
+                    "table": name,
+                    "system": published["system"],
+                    "backbone": None if pd.isna(first["backbone"]) else first["backbone"],
+                    "m": None if pd.isna(first["m"]) else int(first["m"]),
+                    **{column: published[column] for column in ("dataset", "part", "machine", "metric")},
+                    "published": published["value"],
+                    "recorded": recorded,
+                    "difference": None if recorded is None else recorded - published["value"],
+                    "trials": cell["trials"] if cell is not None else 0,
+                    "note": published["note"],
+                }
+            )
+    return rows
+
+
+def _same_cell(published: pd.Series[Any], boards: Sequence[_Board]) -> Mapping[str, Any] | None:
+    if pd.isna(published["backbone"]):
+        return None
+    frozen = str(published["system"]).startswith(FROZEN)
+    if not frozen and pd.isna(published["m"]):
+        return None  # trained in a way that is not Top-M
+    same = [
+        row
+        for board in boards
+        if (board.dataset, board.part) == (published["dataset"], published["part"])
+        for row in board.rows
+        if str(row["backbone"]).lower() == published["backbone"]
+        and (
+            row["kind"] == "frozen"
+            if frozen
+            else row["kind"] == "trial" and row["m"] == published["m"] and row["labels"] == "paper"
+        )
+    ]
+    return min(same, key=_preferred, default=None)
+
+
+def _preferred(row: Mapping[str, Any]) -> tuple[bool, bool, int, str]:
+    return (row["k1"] != K or row["k2"] != K, row["fusion"] != "composite", -row["trials"], row["keys"][0])
+
+
+def _numbers(results: Results, cell: Mapping[str, Any]) -> dict[tuple[str, str], float]:
+    """Return a cell's numbers by machine type and metric, averaged over its trials."""
+    metrics = results.metrics(cell["keys"])
+    metrics = metrics[metrics["scorer"] == cell["scorer"]]
+    found: dict[tuple[str, str], list[float | None]] = {(OVERALL, "official_score"): [cell["official_score"]]}
+    for _, of_trial in metrics.groupby("key", sort=False):
+        for place, value in _of_trial(of_trial).items():
+            found.setdefault(place, []).append(value)
+    return {
+        place: sum(known) / len(known)
+        for place, values in found.items()
+        if (known := [value for value in values if value is not None])
+    }
+
+
+def _of_trial(metrics: pd.DataFrame) -> dict[tuple[str, str], float | None]:
+    """Return one trial's numbers; sections of a machine type, and machine types, by harmonic means."""
+    found: dict[tuple[str, str], float | None] = {}
+    machines = list(dict.fromkeys(metrics["machine"]))
+    for machine, sections in metrics.groupby("machine", sort=False):
+        for metric in NUMBERS:
+            found[str(machine), metric] = harmonic(_values(sections[metric]))
+        s_auc, t_auc = found[str(machine), "s_auc"], found[str(machine), "t_auc"]
+        found[str(machine), "mean_auc"] = None if s_auc is None or t_auc is None else (s_auc + t_auc) / 2
+        found[str(machine), "h_mean"] = _values(sections["h_mean"])[0]
+    for metric in (*NUMBERS, "mean_auc"):
+        found[OVERALL, metric] = harmonic([found[machine, metric] for machine in machines])
+    return found
+
+
+def _values(column: pd.Series[Any]) -> list[float | None]:
+    return [None if pd.isna(value) else float(value) for value in column]

@@ -1,0 +1,163 @@
+"""Reference rows of a leaderboard: chance, and what others published on the same recordings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.contract import BenchmarkError, DatasetPart
+from benchmarks.protocols import find_protocol, parse_part
+from benchmarks.reference.published import OVERALL, load_reference, reference_names
+from harness import plugins
+from harness.stores.results import Results
+
+CHANCE = 0.5  # every AUC and partial AUC of scores that know nothing, and so every mean of them
+REFERENCES = ("chance", "published")  # kinds that nobody ran here
+LEAST_CLIPS = 180  # no section of an official test set has fewer; from 2022 on each has 200 (dcase.community)
+EMPTY: dict[str, Any] = {
+    "rank": None, "tier": None, "kind": "published", "backbone": None, "m": None, "k1": None, "k2": None,
+    "fusion": None, "labels": None, "scorer": None, "recipe": None, "protocol": None, "data": None, "trials": 0,
+    "official_score": None, "official_score_std": None, "ci_low": None, "ci_high": None, "auc": None, "s_auc": None,
+    "t_auc": None, "p_auc": None, "machines": {}, "classes": None, "singletons": None, "left_out": None,
+    "seconds": None, "peak_mb": None, "seeds": [], "keys": [], "source": "", "dataset": None, "cells": None,
+    "chosen_on_test": False,
+}  # fmt: skip
+
+Row = Mapping[str, Any]
+
+
+def with_references(
+    rows: Sequence[Row], results: Results, *, backbone: str | None = None, machine: str | None = None
+) -> list[dict[str, Any]]:
+    """Put chance and published results at their place among a leaderboard's rows, without rank or tier.
+
+    Published results stand on a board that scores recordings like those they were measured on: all machine types of
+    the same part of the same year, a full test set. On a subset, on generated recordings that are fewer, or on other
+    machine types they would mislead, and are left out; `asdbench reference` shows them wherever there is something
+    of the same name. Clips are counted, not compared: nobody but the organisers' archives has the official sums.
+
+    Args:
+        rows: of `harness.answers.leaderboard.leaderboard`.
+        results: the results tables, which know the test sets.
+        backbone: leave out published results of other backbones.
+        machine: the machine type that the board is ranked by instead of the official score.
+    """
+    boards: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        boards.setdefault((row["protocol"], row["data"]), []).append(dict(row))
+    merged: list[dict[str, Any]] = []
+    for board in boards.values():
+        parts = scored_parts(results, board)
+        added = [_chance(board), *(_published_rows(parts, board[0]) if parts else ())]
+        if backbone is not None:
+            added = [row for row in added if row["backbone"] in (None, backbone.lower())]
+        if machine is not None:
+            own = {"machine": machine, "machine_score_std": None}
+            added = [row | own | {"machine_score": row["machines"].get(machine)} for row in added]
+            added = [row for row in added if row["machine_score"] is not None]
+        merged += sorted([*board, *added], key=_best_first)
+    return merged
+
+
+def scored_parts(results: Results, board: Sequence[Row]) -> tuple[DatasetPart, ...]:
+    """Return the official parts that a board scores in full; none where it scores a subset of them or other clips.
+
+    What was scored is read off the recorded test clips; where none are, since numbers alone were recorded, off the
+    protocol of that name.
+    """
+    protocol, test_data = board[0]["protocol"], board[0]["data"].rpartition("-")[2]
+    clips = results.test_set(test_data)
+    try:
+        if clips is None:
+            parts = find_protocol(protocol).score
+        else:
+            parts = tuple(parse_part(name) for name in sorted({_part_of(clip) for clip in clips["clip_id"]}))
+        official = {machine for part in parts for machine in _dataset(part).machines.get(part.part, ())}
+    except (BenchmarkError, ValueError):  # recordings of the user's own belong to no year
+        return ()
+    years = {part.dataset for part in parts}
+    scored = {name.rpartition("/")[2] for row in board for name in row["machines"]}
+    if len(years) != 1 or scored != official or (clips is not None and _smallest(clips) < LEAST_CLIPS):
+        return ()
+    return parts
+
+
+def published_systems(parts: Iterable[DatasetPart]) -> list[pd.DataFrame]:
+    """Return the published numbers of each system and setting on these parts, a table each."""
+    parts = tuple(parts)
+    dataset, part = parts[0].dataset, "+".join(sorted(each.part for each in parts))
+    found = []
+    for name in reference_names():
+        table = load_reference(name)
+        there = table[(table["dataset"] == dataset) & (table["part"] == part)].assign(table=name)
+        found += [cells for _, cells in there.groupby(["system", "backbone", "m"], dropna=False, sort=False)]
+    return found
+
+
+def _published_rows(parts: Sequence[DatasetPart], first: Row) -> list[dict[str, Any]]:
+    rows = []
+    for cells in published_systems(parts):
+        of = {(cell["machine"], cell["metric"]): float(cell["value"]) for cell in cells.to_dict("records")}
+        head = cells.iloc[0]
+        machines = {machine: _h_mean(of, machine) for machine in dict.fromkeys(cells["machine"]) if machine != OVERALL}
+        rows.append(
+            EMPTY
+            | {name: first[name] for name in ("protocol", "data", "dataset")}
+            | {
+                "backbone": head["system"] if pd.isna(head["backbone"]) else head["backbone"],
+                "m": None if pd.isna(head["m"]) else int(head["m"]),
+                "official_score": of.get((OVERALL, "official_score")),
+                **{metric: _overall(of, metric, machines) for metric in ("s_auc", "t_auc", "p_auc")},
+                "machines": {name: value for name, value in machines.items() if value is not None},
+                "source": head["system"],
+            }
+        )
+    return rows
+
+
+def _chance(board: Sequence[Row]) -> dict[str, Any]:
+    names = dict.fromkeys(name for row in board for name in row["machines"])
+    defined = {name for name in ("auc", "s_auc", "t_auc", "p_auc") if any(row[name] is not None for row in board)}
+    return (
+        EMPTY
+        | {name: board[0][name] for name in ("protocol", "data", "dataset")}
+        | {"kind": "chance", "official_score": CHANCE, "source": "scores that know nothing"}
+        | {"machines": dict.fromkeys(names, CHANCE), **dict.fromkeys(defined, CHANCE)}
+    )
+
+
+def _h_mean(of: Mapping[tuple[str, str], float], machine: str) -> float | None:
+    if (machine, "h_mean") in of:
+        return of[machine, "h_mean"]
+    return harmonic([of.get((machine, metric)) for metric in ("s_auc", "t_auc", "p_auc")])
+
+
+def _overall(of: Mapping[tuple[str, str], float], metric: str, machines: Iterable[str]) -> float | None:
+    if (OVERALL, metric) in of:
+        return of[OVERALL, metric]
+    return harmonic([of.get((machine, metric)) for machine in machines])
+
+
+def harmonic(values: Sequence[float | None]) -> float | None:
+    """Return the harmonic mean of positive numbers; None where one is missing or there are none."""
+    known = [value for value in values if value is not None and value > 0]
+    return len(known) / sum(1 / value for value in known) if known and len(known) == len(values) else None
+
+
+def _part_of(clip_id: str) -> str:
+    return "/".join(clip_id.split("/")[:2])
+
+
+def _dataset(part: DatasetPart) -> Any:
+    return plugins.load("dataset", part.dataset)
+
+
+def _smallest(clips: pd.DataFrame) -> int:
+    return int(clips.groupby(["machine", "section"]).size().min())
+
+
+def _best_first(row: Row) -> tuple[bool, float, bool]:
+    score = row["official_score"] if "machine" not in row else row["machine_score"]
+    return (score is None, -(score or 0.0), row["kind"] in REFERENCES)

@@ -1,0 +1,267 @@
+"""M, K1 and K2 chosen on some machines and reported on another: what picking them on the test set hides."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness.answers.compare import called, trials_with_m
+from harness.answers.grids import (
+    CELL,
+    Cell,
+    Chosen,
+    Grid,
+    choose,
+    first_best,
+    recorded_grid,
+    recorded_years,
+    shown_cell,
+)
+from harness.answers.leaderboard import BOARD
+from harness.statistics.arms import pseudo_values
+from harness.statistics.bootstrap import Floats, Machine, draw_counts, generator
+from harness.statistics.significance import Spread, crossed_spread, stretched_interval
+from harness.stores.results import Results
+from harness.tables import in_percent
+from harness.trials.contract import HarnessError
+
+logger = logging.getLogger(__name__)
+
+FAMILY = [*BOARD, "backbone", "labels", "scorer", "recipe"]
+
+
+def select(
+    results: Results,
+    *,
+    study: str | None = None,
+    protocol: str | None = None,
+    backbone: str | None = None,
+    scorer: str | None = None,
+    keys: Collection[str] | None = None,
+    resamples: int = 500,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Choose M, K1, K2 and fusion without the machine that they are reported on, for every backbone and scorer.
+
+    Leave one machine out: for each machine the cell is chosen that has the best official score over all others, mean
+    over seeds, and the machine's own numbers are taken from that cell; the official rule over these numbers is the
+    honest score. Beside it stands the optimistic one, of the cell that is best on the very machines it is reported
+    on, as the paper picks M; their difference is the optimism (Cawley and Talbot 2010, Journal of Machine Learning
+    Research 11:2079, on selection bias in performance evaluation). Where the same cells are recorded in other years,
+    a second row has them chosen on all of those, on mean official score, and reported on this year.
+
+    Equal scores are decided for the smaller M, then the smaller K1, K2, then by the fusion's name.
+
+    Intervals are at 95 %: machines and seeds are drawn with replacement, and cells are chosen anew in every resample
+    (a machine drawn twice is left out twice); the width is the larger of the bootstrap's and of the spread over
+    machines and seeds with Student's tails, see `harness.statistics.significance`.
+
+    Args:
+        results: the results tables.
+        study: only this study's trials, by name or key.
+        protocol: only this protocol's.
+        backbone: only this backbone's.
+        scorer: only this scorer's.
+        keys: only the trials with these keys, instead of a study's.
+        resamples: of the bootstrap.
+        seed: of its draws.
+
+    Returns:
+        One row a backbone, labels, scorer, recipe, year and way of choosing; fractions throughout. What cannot be
+        chosen is left out, and a warning in the log says why.
+
+    Raises:
+        HarnessError: nothing is recorded, nothing of that name, or nowhere are there two cells and two machines.
+    """
+    trials = trials_with_m(
+        results, "A selection", study=study, protocol=protocol, backbone=backbone, scorer=scorer, keys=keys
+    )
+    rows: list[dict[str, Any]] = []
+    refused: list[str] = []
+    for _, family in trials.groupby(FAMILY, dropna=False, sort=False):
+        try:
+            rows += _family(results, family, trials, resamples=resamples, seed=seed)
+        except HarnessError as error:
+            refused.append(str(error))
+    if not rows:
+        raise HarnessError(refused[0])
+    for reason in refused:
+        logger.warning("Not selected: %s", reason)
+    return rows
+
+
+def _family(
+    results: Results, family: pd.DataFrame, trials: pd.DataFrame, *, resamples: int, seed: int
+) -> list[dict[str, Any]]:
+    first = family.iloc[0]
+    rows = []
+    for dataset in recorded_years(results, family):
+        grid = recorded_grid(results, family, dataset)
+        if len(grid.places) < 2:
+            raise HarnessError(
+                f"A selection needs a machine to report on and another to choose on, but {called(first)} has "
+                f"{len(grid.places)} on {dataset}; record more machines."
+            )
+        rows.append(_row(first, dataset, grid, resamples=resamples, seed=seed))
+        others = _other_years(results, first, trials, dataset)
+        if others:
+            rows.append(_row_of_other_years(first, dataset, grid, others))
+    return rows
+
+
+def _row(first: Any, dataset: str, grid: Grid, *, resamples: int, seed: int) -> dict[str, Any]:
+    places = grid.places
+    chosen = choose(grid, np.ones(len(places)), np.ones(len(grid.seeds)))
+    drawn = _drawn(grid, resamples=resamples, seed=seed)
+    of_honest, of_best = _pseudo_values(grid, chosen)
+    honest = _interval([one.honest for one in drawn], chosen.honest, of_honest)
+    optimism = _interval(
+        [one.optimistic - one.honest for one in drawn], chosen.optimistic - chosen.honest, of_best - of_honest
+    )
+    row = _result(
+        first, dataset, grid, chosen_on="other machines", honest=chosen.honest, ends=honest, cells=chosen.cells,
+        best=chosen.best, optimistic=chosen.optimistic,
+    )  # fmt: skip
+    row |= {"optimism_ci_low": optimism[0], "optimism_ci_high": optimism[1]}
+    return {**row, "sentence": _sentence(row)}
+
+
+def _drawn(grid: Grid, *, resamples: int, seed: int) -> list[Chosen]:
+    """Choose again on drawn machines and seeds; a draw of one machine alone leaves none to choose on and is redrawn."""
+    machines = len(grid.places)
+    random = generator(seed, "machines")
+    kept = np.empty((machines, 0))
+    while kept.shape[1] < resamples:
+        counts = draw_counts(machines, resamples, random)
+        kept = np.concatenate([kept, counts[:, (counts > 0).sum(axis=0) > 1]], axis=1)
+    seeds = draw_counts(len(grid.seeds), resamples, generator(seed, "seeds"))
+    return [choose(grid, kept[:, at], seeds[:, at].astype(float)) for at in range(resamples)]
+
+
+def _pseudo_values(grid: Grid, chosen: Chosen) -> tuple[Floats, Floats]:
+    """Return what machines and seeds add to the honest and to the optimistic score: (machines, seeds) each."""
+    places = grid.places
+    mixed = np.array(grid.values[chosen.best])
+    for machine, at in places.items():
+        mixed[:, at] = grid.values[chosen.cells[machine]][:, at]
+    return pseudo_values(mixed, places, grid.rule), pseudo_values(grid.values[chosen.best], places, grid.rule)
+
+
+def _interval(samples: Sequence[float], around: float, pseudo: Floats) -> tuple[float, float]:
+    known, drawn = crossed_spread(pseudo), np.asarray(samples)
+    wider = Spread(max(known.error, float(drawn.std())), known.freedom)
+    return stretched_interval(drawn, around=around, spread=wider)
+
+
+def _other_years(results: Results, first: Any, trials: pd.DataFrame, dataset: str) -> list[Grid]:
+    """Return the grids of the same backbone, labels, scorer and recipe in every year but one."""
+    same = trials
+    for name in ("backbone", "labels", "scorer", "recipe"):
+        same = same[same[name] == first[name]]
+    found = []
+    for _, family in same.groupby(BOARD, sort=False):
+        for year in recorded_years(results, family):
+            if year != dataset:
+                try:
+                    found.append(recorded_grid(results, family, year))
+                except HarnessError as error:  # a year with too little to choose on is no help, and says so
+                    logger.warning("Year left out of the choice: %s", error)
+    return found
+
+
+def _row_of_other_years(first: Any, dataset: str, grid: Grid, others: Sequence[Grid]) -> dict[str, Any]:
+    shared = [cell for cell in grid.cells if all(cell in other.cells for other in others)]
+    if len(shared) < 2:
+        raise HarnessError(
+            f"A selection on other years needs two cells that all years have, but {called(first)} shares "
+            f"{len(shared)} with {dataset}; run the same cells in each year."
+        )
+    on_others = np.zeros(len(shared))
+    for other in others:
+        official = other.official(np.ones(len(other.sections))).mean(axis=1)  # (c,)
+        on_others += [official[other.cells.index(cell)] for cell in shared]
+    at = grid.cells.index(shared[first_best(on_others)])
+    own = grid.official(np.ones(len(grid.sections)))  # (c, r)
+    best = first_best(own.mean(axis=1))
+    places = grid.places
+    of_cell, of_best = (pseudo_values(grid.values[one], places, grid.rule) for one in (at, best))
+    honest, optimistic = float(own[at].mean()), float(own[best].mean())
+    ends = [_students(value, of) for value, of in ((honest, of_cell), (optimistic - honest, of_best - of_cell))]
+    row = _result(
+        first, dataset, grid, chosen_on="other years", honest=honest, ends=ends[0],
+        cells=dict.fromkeys(places, at), best=best, optimistic=optimistic,
+    )  # fmt: skip
+    row |= {"optimism_ci_low": ends[1][0], "optimism_ci_high": ends[1][1]}
+    return {**row, "sentence": _sentence(row)}
+
+
+def _students(around: float, pseudo: Floats) -> tuple[float, float]:
+    half = crossed_spread(pseudo).half_width(0.95)
+    return around - half, around + half
+
+
+def _result(
+    first: Any,
+    dataset: str,
+    grid: Grid,
+    *,
+    chosen_on: str,
+    honest: float,
+    ends: tuple[float, float],
+    cells: Mapping[Machine, int],
+    best: int,
+    optimistic: float,
+) -> dict[str, Any]:
+    return {
+        "backbone": first["backbone"],
+        "labels": first["labels"],
+        "scorer": first["scorer"],
+        "protocol": first["protocol"],
+        "dataset": dataset,
+        "chosen_on": chosen_on,
+        "cells": len(grid.cells),
+        "seeds": list(grid.seeds),
+        "seeds_left_out": list(grid.seeds_left_out),
+        "official_score": honest,
+        "ci_low": ends[0],
+        "ci_high": ends[1],
+        "best": _named_cell(grid.cells[best]),
+        "optimistic_score": optimistic,
+        "optimism": optimistic - honest,
+        "machines": [
+            {
+                "machine": machine[1],
+                **_named_cell(grid.cells[cell]),
+                "h_mean": grid.h_mean(machine, cell),
+                "h_mean_of_best": grid.h_mean(machine, best),
+            }
+            for machine, cell in cells.items()
+        ],
+    }
+
+
+def _named_cell(cell: Cell) -> dict[str, Any]:
+    return dict(zip(CELL, cell, strict=True))
+
+
+def _sentence(row: Mapping[str, Any]) -> str:
+    chosen = sorted({shown_cell(tuple(each[name] for name in CELL)) for each in row["machines"]})
+    gap, low, high = (
+        in_percent(row[name], signed=True) for name in ("optimism", "optimism_ci_low", "optimism_ci_high")
+    )
+    said = (
+        f"{called(row)} on {row['dataset']} scores {in_percent(row['official_score'])} with M, K1 and K2 chosen on "
+        f"{row['chosen_on']} ({'; '.join(chosen)}), and {in_percent(row['optimistic_score'])} with the best of "
+        f"{row['cells']} cells on its own test set ({shown_cell(tuple(row['best'].values()))}): optimism {gap} points "
+        f"(95 % CI {low} to {high})"
+    )
+    caveats = []
+    if len(row["seeds"]) == 1:
+        caveats.append("one seed, so the interval knows nothing of how seeds differ")
+    if row["seeds_left_out"]:
+        caveats.append(f"without seeds {', '.join(map(str, row['seeds_left_out']))}, which a cell lacks")
+    return "; ".join([said, *caveats]) + "."

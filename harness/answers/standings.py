@@ -1,0 +1,215 @@
+"""What leaderboards rank: the numbers of finished trials as columns, and trials of one cell taken together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+from harness.stores.results import BETWEEN, MACHINE_NUMBERS, Results
+
+METRICS = ("auc", "s_auc", "t_auc", "p_auc")
+EPS = float(np.finfo(float).eps)  # the official harmonic mean is over max(x, eps)
+LEVEL = 0.95  # of intervals
+
+Floats: TypeAlias = NDArray[np.float64]
+Places: TypeAlias = NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Standings:
+    """Numbers of finished trials, a place (n) a trial and scorer; NaN where undefined.
+
+    Attributes:
+        columns: what `Results.trial_columns` returns.
+        years: (w,) datasets of the machine types.
+        types: (w,) machine types.
+        h_means: (n, w) harmonic mean of each machine type.
+        metrics: (n,) by name, harmonic means over machine types and sections.
+    """
+
+    columns: Mapping[str, Sequence[Any]]
+    years: tuple[str, ...]
+    types: tuple[str, ...]
+    h_means: Floats
+    metrics: dict[str, Floats]
+
+    def __len__(self) -> int:
+        return len(self.columns["key"])
+
+    def __getitem__(self, name: str) -> Sequence[Any]:
+        return self.columns[name]
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """Return the years that are scored."""
+        return tuple(dict.fromkeys(self.years))
+
+    @property
+    def machines(self) -> tuple[str, ...]:
+        """Return how the machine types are called: with their year where several are scored."""
+        if len(self.datasets) == 1:
+            return self.types
+        return tuple(f"{year}/{name}" for year, name in zip(self.years, self.types, strict=True))
+
+    @property
+    def official(self) -> Floats:
+        """Return official scores: (n,)."""
+        return self.numeric("official_score")
+
+    def numeric(self, name: str) -> Floats:
+        """Return a column as numbers: (n,)."""
+        return np.array(self.columns[name], dtype=np.float64)
+
+    def machine(self, name: str) -> Floats:
+        """Return one machine type's harmonic means: (n,), NaN where this board does not score it."""
+        if name not in self.machines:
+            return np.full(len(self), np.nan)
+        return self.h_means[:, self.machines.index(name)]
+
+    def only(self, places: Places) -> Standings:
+        """Keep some trials, and the machine types that are scored in them."""
+        if len(places) == len(self):
+            return self
+        h_means = self.h_means[places]
+        scored = np.isfinite(h_means).any(axis=0)
+        return Standings(
+            {name: [column[place] for place in places] for name, column in self.columns.items()},
+            tuple(np.array(self.years, dtype=object)[scored]),
+            tuple(np.array(self.types, dtype=object)[scored]),
+            h_means[:, scored],
+            {name: column[places] for name, column in self.metrics.items()},
+        )
+
+    def cells(self, names: Sequence[str]) -> Cells:
+        """Take together the trials that agree in these columns."""
+        found: dict[tuple[Any, ...], list[int]] = {}
+        for place, cell in enumerate(zip(*(self.columns[name] for name in names), strict=True)):
+            found.setdefault(cell, []).append(place)
+        places = list(found.values())
+        sizes = np.array([len(each) for each in places], dtype=np.intp)
+        return Cells(self, places, np.concatenate(places, dtype=np.intp), np.cumsum(sizes) - sizes)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Trials that differ in their seed alone, taken together.
+
+    Attributes:
+        standings: the trials.
+        places: (c,) of each cell's trials.
+        order: (n,) the same in a row.
+        starts: (c,) where each cell's begin there.
+    """
+
+    standings: Standings
+    places: list[list[int]]
+    order: Places
+    starts: Places
+
+    def first(self, name: str) -> list[Any]:
+        """Return a column of each cell's first trial: (c,)."""
+        column = self.standings[name]
+        return [column[places[0]] for places in self.places]
+
+    def values(self, at: int, name: str) -> list[Any]:
+        """Return a column of a cell's trials."""
+        column = self.standings[name]
+        return [column[place] for place in self.places[at]]
+
+    def by_seed(self, values: Floats) -> list[tuple[tuple[int, ...], Floats]]:
+        """Return each cell's seeds in order, each once, and their values, those of one seed averaged: (n, w) -> (s, w).
+
+        All cells are sorted at once: a thousand cells sorted one by one take longer than all the rest.
+        """
+        sizes = [len(each) for each in self.places]
+        cell = np.repeat(np.arange(len(sizes)), sizes)
+        seeds = np.array(self.standings["seed"], dtype=np.int64)[self.order]
+        sorted_by = np.lexsort((seeds, cell))
+        ordered, every = values[self.order[sorted_by]], seeds[sorted_by].tolist()
+        found = []
+        for start, size in zip(self.starts.tolist(), sizes, strict=True):
+            own, rows = tuple(every[start : start + size]), ordered[start : start + size]
+            once = tuple(dict.fromkeys(own))
+            if len(once) < size:
+                rows = np.stack([rows[np.array(own) == one].mean(axis=0) for one in once])
+            found.append((once, rows))
+        return found
+
+    def mean(self, values: Floats) -> Floats:
+        """Return the mean of what is defined: (n,) or (n, w) -> (c,) or (c, w)."""
+        total, count = self._sums(np.nan_to_num(values)), self._sums(np.isfinite(values).astype(float))
+        return np.asarray(np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0))
+
+    def spread(self, values: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+        """Return mean, standard deviation and the ends of the mean's interval over trials: (n,) scores -> four of (c,).
+
+        The interval is Student's (1908, Biometrika 6:1), cut to the fractions that a score can be; with one trial there
+        is none, nor a deviation.
+        """
+        there = np.isfinite(values)
+        count = self._sums(there.astype(float))
+        mean = self.mean(values)
+        of_trials = np.empty(len(values))
+        of_trials[self.order] = np.repeat(mean, np.diff(self.starts, append=len(values)))
+        squares = self._sums(np.where(there, values - of_trials, 0.0) ** 2)
+        deviation = np.sqrt(np.divide(squares, count - 1, out=np.full(mean.shape, np.nan), where=count > 1))
+        half = stdtrit(np.maximum(count - 1, 1), 0.5 + LEVEL / 2) * deviation / np.sqrt(np.maximum(count, 1))
+        return mean, deviation, np.maximum(mean - half, 0.0), np.minimum(mean + half, 1.0)
+
+    def _sums(self, values: Floats) -> Floats:
+        return np.asarray(np.add.reduceat(values[self.order], self.starts, axis=0))
+
+
+def read_standings(results: Results, study_key: str | None = None) -> Standings:
+    """Read the numbers of every finished trial, or of a study's."""
+    columns = results.trial_columns(study_key)
+    rows = results.machine_numbers(study_key)
+    names = [row[1] for row in rows]
+    split = {name: tuple(name.split(BETWEEN)) for name in set(names)}
+    types = sorted({(year, machine) for _, year, machine in split.values()})
+    column_of = {name: types.index((year, machine)) for name, (_, year, machine) in split.items()}
+    scorers = {scorer: code for code, scorer in enumerate(dict.fromkeys(columns["scorer"]))}
+    scorer_of = {name: scorers.get(scorer, -1) for name, (scorer, _, _) in split.items()}
+    of_trials = [scorers[scorer] for scorer in columns["scorer"]]
+    places, known = _places(
+        np.array(columns["id"], dtype=np.int64) * len(scorers) + np.array(of_trials, dtype=np.int64),
+        np.array([row[0] for row in rows], dtype=np.int64) * len(scorers)
+        + np.array([scorer_of[name] for name in names], dtype=np.int64),
+    )
+    machines = np.array([column_of[name] for name in names], dtype=np.intp)[known]
+    ends = range(2, 2 + len(MACHINE_NUMBERS))
+    numbers = [np.array([row[at] for row in rows], dtype=np.float64)[known] for at in ends]
+    h_means = np.full((len(columns["id"]), len(types)), np.nan)
+    h_means[places, machines] = numbers[0]
+    return Standings(
+        columns,
+        tuple(year for year, _ in types),
+        tuple(machine for _, machine in types),
+        h_means,
+        {name: _harmonic(each, places, len(h_means)) for name, each in zip(METRICS, numbers[1:], strict=True)},
+    )
+
+
+def _places(trials: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[Places, NDArray[np.bool_]]:
+    """Return where each row's trial stands, and which rows have one: (n,), (k,) -> (j,), (k,).
+
+    A trial may be recorded between the two questions: its numbers, which have no place, wait for the next time.
+    """
+    order = np.argsort(trials)
+    found = np.minimum(np.searchsorted(trials, rows, sorter=order), max(len(trials) - 1, 0))
+    places = order[found] if len(trials) else found
+    known = trials[places] == rows if len(trials) else np.zeros(len(rows), dtype=bool)
+    return places[known], known
+
+
+def _harmonic(values: Floats, places: Places, n: int) -> Floats:
+    """Return the harmonic mean of each trial's values, which is NaN where none is defined: (k,) -> (n,)."""
+    there = np.isfinite(values)
+    inverse = np.bincount(places[there], 1 / np.maximum(values[there], EPS), minlength=n)
+    count = np.bincount(places[there], minlength=n)
+    return np.asarray(np.divide(count, inverse, out=np.full(n, np.nan), where=count > 0))

@@ -1,0 +1,99 @@
+"""The command line's answers: leaderboard, comparison, published tables."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import (
+    BackboneFilter,
+    Csv,
+    Db,
+    Json,
+    Markdown,
+    ProtocolFilter,
+    ScorerName,
+    Seed,
+    StudyName,
+    form_of,
+    places_of,
+)
+
+TOP = 50  # rows of a board that are printed unless another number is asked for
+
+
+def leaderboard(
+    study: StudyName = None,
+    protocol: ProtocolFilter = None,
+    backbone: BackboneFilter = None,
+    machine: Annotated[str | None, typer.Option(help="Rank by this machine type.")] = None,
+    scorer: ScorerName = None,
+    top: Annotated[
+        int | None,
+        typer.Option(min=1, help=f"Only each board's best, and its frozen and level row [default: {TOP} in a table]."),
+    ] = None,
+    references: Annotated[bool, typer.Option(help="Show chance and published results beside what was run.")] = True,
+    db: Db = None,
+    as_json: Json = False,
+    as_csv: Csv = False,
+    as_markdown: Markdown = False,
+) -> None:
+    """Rank everything that is recorded, in tiers that the data can tell apart, with reference rows beside it.
+
+    Example: asdbench leaderboard --study demo --markdown
+    """
+    from harness.cli.show import show_leaderboard
+    from harness.verbs import all_ as verbs
+
+    form = form_of(as_json, as_csv, as_markdown)
+    if top is None and form in ("text", "markdown"):
+        top = TOP
+    rows = verbs.leaderboard(
+        places=places_of(db, None), study=study, protocol=protocol, backbone=backbone, machine=machine, scorer=scorer,
+        top=top, references=references,
+    )  # fmt: skip
+    show_leaderboard(rows, form, machine=machine)
+
+
+def compare(
+    study: StudyName = None,
+    protocol: ProtocolFilter = None,
+    backbone: BackboneFilter = None,
+    scorer: ScorerName = None,
+    resamples: Annotated[int, typer.Option(min=100, help="Of the bootstrap.")] = 1000,
+    seed: Seed = 0,
+    db: Db = None,
+    as_json: Json = False,
+    as_csv: Csv = False,
+    as_markdown: Markdown = False,
+) -> None:
+    """Compare Top-M with Top-1, paired, with intervals and corrected p-values.
+
+    Example: asdbench compare --study demo
+    """
+    from harness.cli.show import show_compare
+    from harness.verbs import all_ as verbs
+
+    rows = verbs.compare(
+        places=places_of(db, None), study=study, protocol=protocol, backbone=backbone, scorer=scorer,
+        resamples=resamples, seed=seed,
+    )  # fmt: skip
+    show_compare(rows, form_of(as_json, as_csv, as_markdown))
+
+
+def reference(
+    name: Annotated[str | None, typer.Argument(help="paper, official_baseline, asdkit or rmis [default: all].")] = None,
+    db: Db = None,
+    as_json: Json = False,
+    as_csv: Csv = False,
+    as_markdown: Markdown = False,
+) -> None:
+    """Show published tables beside the same cells recorded here, with the difference.
+
+    Example: asdbench reference paper
+    """
+    from harness.cli.show import show_reference
+    from harness.verbs import all_ as verbs
+
+    show_reference(verbs.reference(name, places=places_of(db, None)), form_of(as_json, as_csv, as_markdown))

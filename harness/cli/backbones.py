@@ -1,0 +1,82 @@
+"""The verb of pre-training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import (
+    Csv,
+    Data,
+    Db,
+    GroundTruth,
+    Json,
+    Markdown,
+    Options,
+    ProtocolName,
+    Seed,
+    SkipBad,
+    Weights,
+    form_of,
+    options_of,
+    places_of,
+)
+
+PADDED = 0.25  # share of the input from which on a word is due
+
+
+def pretrain(
+    data: Data,
+    protocol: ProtocolName,
+    out: Annotated[Path, typer.Option(help="The checkpoint to write, in the backbone's official format.")],
+    backbone: Annotated[str, typer.Option(help="By name, one with a decoder.")] = "audiomae",
+    weights: Weights = "",
+    option: Options = None,
+    seed: Seed = 0,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training clips.")] = 40,
+    batch_size: Annotated[int, typer.Option(min=1, help="Clips an optimiser step sees.")] = 512,
+    base_learning_rate: Annotated[float, typer.Option(help="The peak is this times batch size / 256.")] = 2e-4,
+    warmup_epochs: Annotated[float, typer.Option(min=0, help="Linear warm-up.")] = 4.0,
+    mask_ratio: Annotated[float, typer.Option(min=0, max=1, help="Share of masked patches.")] = 0.8,
+    clip_seconds: Annotated[float, typer.Option(min=0.1, help="Every clip is brought to this length.")] = 10.0,
+    recipe: Annotated[
+        list[str] | None, typer.Option(help="Another choice of the recipe, NAME=VALUE; may be repeated.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Of torch [default: one a core].")] = None,
+    ground_truth: GroundTruth = None,
+    skip_bad: SkipBad = False,
+    db: Db = None,
+    as_json: Json = False,
+    as_csv: Csv = False,
+    as_markdown: Markdown = False,
+) -> None:
+    """Pre-train a backbone by masked reconstruction of the training clips; a stopped one goes on where it was.
+
+    The file is what --weights takes everywhere else. Test clips are not heard.
+
+    Example: asdbench pretrain --backbone audiomae --data ~/dcase --protocol paper --out audiomae.pt
+    """
+    from harness.cli.console import note, say, show, telling
+    from harness.tables import count, plain
+    from harness.verbs import all_ as verbs
+
+    form = form_of(as_json, as_csv, as_markdown)
+    with telling() as told:
+        row = verbs.pretrain(
+            data, protocol=protocol, backbone=backbone, out=out, weights=weights, options=options_of(option), seed=seed,
+            recipe={
+                "epochs": epochs, "batch_size": batch_size, "base_learning_rate": base_learning_rate,
+                "warmup_epochs": warmup_epochs, "mask_ratio": mask_ratio, "clip_seconds": clip_seconds,
+                **options_of(recipe, flag="--recipe"),
+            },
+            threads=threads, ground_truth=ground_truth, skip_bad=skip_bad, places=places_of(db, None), told=told,
+        )  # fmt: skip
+    columns = [plain("backbone"), plain("protocol"), count("clips"), count("epochs"), plain("loss"), plain("out")]
+    show(form, columns, [row], title="Pre-trained", document=row)
+    if row["padding"] > PADDED:
+        note(f"{row['padding']:.0%} of the input is padding: --option frames=... would make the model's input shorter.")
+    if form == "text":
+        done = "It was done already." if row["status"] == "already" else ""
+        say(f"sha256 {row['sha256']}. MLflow run {row['run_id']}. {done}".rstrip())

@@ -1,0 +1,122 @@
+"""The command line's one console: tables and answers to stdout, progress and errors to stderr."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.measure import Measurement
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harness.studies.progress import Progress as StudyProgress
+    from harness.tables import Column, Form
+
+QUIET_SECONDS = 10.0  # plain lines of long work come no more often than that
+WIDE = 400  # columns of a file or pipe, so that no table is folded there
+
+out = Console(soft_wrap=True)
+err = Console(stderr=True, soft_wrap=True)
+if not out.is_terminal:
+    out.width = WIDE
+
+
+def show(
+    form: Form,
+    columns: Sequence[Column],
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    title: str,
+    document: Mapping[str, Any] | None = None,
+) -> None:
+    """Print a listing in the form that was asked for."""
+    from harness.tables import text_table, written
+
+    if form == "text":
+        out.print(text_table(title, columns, rows), soft_wrap=False)
+    else:
+        out.print(written(form, columns, rows, document or {"rows": list(rows)}), markup=False, highlight=False)
+
+
+def fits(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Tell whether a table can be printed without folding it."""
+    from harness.tables import text_table
+
+    wanted = Measurement.get(out, out.options.update_width(WIDE), text_table("", columns, rows))
+    return wanted.maximum <= out.width
+
+
+def say(text: str = "", *, style: str | None = None) -> None:
+    """Print a sentence."""
+    out.print(text, style=style, markup=False, highlight=False)
+
+
+def note(text: str, *, style: str | None = None) -> None:
+    """Print a sentence that is not part of the answer."""
+    err.print(text, style=style, markup=False, highlight=False)
+
+
+@contextmanager
+def telling() -> Iterator[Callable[[str, int, int], None]]:
+    """Give a function that shows how far long work is: a bar on a terminal, plain lines elsewhere."""
+    if not err.is_terminal:
+        yield _plain_lines()
+        return
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(), TimeRemainingColumn(), console=err, transient=True,
+    ) as bars:  # fmt: skip
+        tasks: dict[str, tuple[Any, float]] = {}
+
+        def tell(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = (bars.add_task(what, total=total, rate=""), time.monotonic())
+            task, began = tasks[what]
+            rate = done / max(time.monotonic() - began, 1e-3)
+            bars.update(task, completed=done, total=total, rate=f"{rate:,.1f}/s")
+
+        yield tell
+
+
+@contextmanager
+def watching() -> Iterator[Callable[[StudyProgress], None]]:
+    """Give a function that shows how far a study is, a line a trial, with the best score and the time left."""
+
+    def tell(progress: StudyProgress) -> None:
+        done = progress.finished + progress.failed + progress.pruned
+        left = progress.seconds_left
+        parts = [f"[{done}/{progress.planned}]", progress.last]
+        if progress.best is not None:
+            parts.append(f"| best {100 * progress.best[0]:.2f} {progress.best[1]}")
+        counts = ("failed", "pruned", "running", "elsewhere")
+        parts += [f"| {getattr(progress, name)} {name}" for name in counts if getattr(progress, name)]
+        if left:
+            parts.append(f"| {clock(left)} left")
+        note(" ".join(parts))
+
+    yield tell
+
+
+def clock(seconds: float) -> str:
+    """Print a duration as 1:02:03 or 2:03."""
+    whole = round(seconds)
+    hours, rest = divmod(whole, 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
+
+
+def _plain_lines() -> Callable[[str, int, int], None]:
+    said: dict[str, float] = {}
+
+    def tell(what: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        first = what not in said
+        if first or done >= total or now - said[what] >= QUIET_SECONDS:
+            said[what] = now
+            note(f"{what}: {done}/{total}")
+
+    return tell

@@ -1,0 +1,140 @@
+"""The verbs about recordings: one verb, one function, one call into the library."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import Csv, GroundTruth, Json, Markdown, Root, Seed, SkipBad, form_of
+
+data_app = typer.Typer(no_args_is_help=True, help="Recordings: count, examine, download and generate them.")
+
+DatasetName = Annotated[str | None, typer.Option("--dataset", help="Only this one, for example dcase2023, or own.")]
+
+
+@data_app.command("index")
+def data_index(
+    root: Root,
+    dataset: DatasetName = None,
+    ground_truth: GroundTruth = None,
+    skip_bad: SkipBad = False,
+    as_json: Json = False,
+    as_csv: Csv = False,
+    as_markdown: Markdown = False,
+) -> None:
+    """Count the clips of a root by machine type, section, split, domain and condition.
+
+    Example: asdbench data index ~/dcase --dataset dcase2025
+    """
+    from harness.cli.console import show
+    from harness.tables import count, plain
+    from harness.verbs import all_ as verbs
+
+    document = verbs.data_index(root, dataset=dataset, ground_truth=ground_truth, skip_bad=skip_bad)
+    years = len({row.get("dataset") for row in document["rows"]}) > 1
+    columns = [
+        *([plain("dataset")] if years else []),
+        *(plain(name) for name in ("machine", "part", "section", "split", "domain", "condition")),
+        count("clips"),
+        count("labeled"),
+    ]
+    left_out = f", {document['skipped']:,} bad files left out" if document["skipped"] else ""
+    title = f"{document['clips']:,} clips in {root}{left_out}"
+    show(form_of(as_json, as_csv, as_markdown), columns, document["rows"], title=title, document=document)
+
+
+@data_app.command("doctor")
+def data_doctor(
+    root: Root,
+    dataset: DatasetName = None,
+    protocol: Annotated[str | None, typer.Option(help="Exit with status 1 if this one could not run.")] = None,
+    ground_truth: GroundTruth = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes that read [default: one a core].")] = None,
+    as_json: Json = False,
+    as_csv: Csv = False,
+    as_markdown: Markdown = False,
+) -> None:
+    """Read every recording: what is there, what is missing or wrong, and what to do about it.
+
+    Example: asdbench data doctor ~/dcase --protocol paper
+    """
+    from harness.cli.console import note, say, show, telling
+    from harness.tables import Column, count, plain
+    from harness.verbs import all_ as verbs
+
+    with telling() as told:
+        document = verbs.data_doctor(
+            root, dataset=dataset, protocol=protocol, ground_truth=ground_truth, workers=workers, told=told
+        )
+    form = form_of(as_json, as_csv, as_markdown)
+    problems = document["problems"]
+    if form == "text":
+        there = Column("machine types", lambda row: ", ".join(row["machines"]) or "none")
+        columns = [plain("dataset"), plain("part"), plain("layout"), count("clips"), there]
+        show(form, columns, document["parts"], title=f"What is in {root}")
+        if not problems:
+            say("Nothing is wrong.")
+    if form != "text" or problems:
+        columns = [plain("kind"), plain("sentence", "what, and what to do")]
+        show(form, columns, problems, title=f"{len(problems):,} problems", document=document)
+    verdict = document["protocol"]
+    if verdict is not None:
+        could = "could run" if verdict["runs"] else "could not run"
+        note(f"Protocol {verdict['name']} {could}. {verdict['why']}".strip())
+        if not verdict["runs"]:
+            raise typer.Exit(1)
+
+
+@data_app.command("download")
+def data_download(
+    dataset: Annotated[str, typer.Argument(help="The year, for example dcase2025.")],
+    to: Annotated[Path, typer.Option("--to", help="Folder that gets the year's folder.")],
+    machines: Annotated[list[str] | None, typer.Option("--machines", help="Machine type; may be repeated.")] = None,
+    part: Annotated[list[str] | None, typer.Option(help="dev, additional or eval; may be repeated.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the archives after they were unpacked.")] = False,
+    as_json: Json = False,
+    as_csv: Csv = False,
+    as_markdown: Markdown = False,
+) -> None:
+    """Download the official archives, verify and unpack them; a stopped download goes on where it was.
+
+    Example: asdbench data download dcase2025 --to ~/dcase --part dev --machines fan
+    """
+    from harness.cli.console import show, telling
+    from harness.tables import count, plain
+    from harness.verbs import all_ as verbs
+
+    with telling() as told:
+        document = verbs.data_download(dataset, to, machines=machines, parts=part, keep=keep, told=told)
+    columns = [plain("name"), plain("part"), plain("machine"), count("bytes"), plain("fetched"), plain("sha256")]
+    title = f"{dataset} in {to}"
+    show(form_of(as_json, as_csv, as_markdown), columns, document["archives"], title=title, document=document)
+
+
+@data_app.command("generate")
+def data_generate(
+    root: Annotated[Path, typer.Argument(help="Folder to write to.")],
+    dataset: Annotated[str, typer.Option(help="The year whose layout is written, for example dcase2025.")],
+    machine: Annotated[list[str] | None, typer.Option(help="Only this machine type; may be repeated.")] = None,
+    part: Annotated[list[str] | None, typer.Option(help="dev, additional or eval; may be repeated.")] = None,
+    train_source: Annotated[int, typer.Option(min=1, help="Source training clips a section.")] = 40,
+    train_target: Annotated[int, typer.Option(min=1, help="Target training clips a section.")] = 10,
+    test_per_cell: Annotated[int, typer.Option(min=1, help="Test clips a section, domain and condition.")] = 10,
+    seconds: Annotated[float, typer.Option(min=0.5, max=60, help="Length of a clip.")] = 10.0,
+    seed: Seed = 0,
+) -> None:
+    """Write a small set of generated recordings in a year's own layout.
+
+    Example: asdbench data generate /tmp/made --dataset dcase2025 --machine fan
+    """
+    from harness.cli.console import say, telling
+    from harness.verbs import all_ as verbs
+
+    with telling() as told:
+        verbs.data_generate(
+            root, dataset, machines=machine, parts=part or ["dev"], seed=seed, told=told, train_source=train_source,
+            train_target=train_target, test_per_cell=test_per_cell, seconds=seconds,
+        )  # fmt: skip
+    say(f"{dataset} stands in {root}. Count it: asdbench data index {root} --dataset {dataset}")

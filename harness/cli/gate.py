@@ -1,0 +1,160 @@
+"""The verbs that judge: one verb, one function, one call into the library."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import (
+    BackboneFilter,
+    Csv,
+    Db,
+    Json,
+    Markdown,
+    Options,
+    Optuna,
+    ProtocolFilter,
+    ScorerName,
+    Seed,
+    StudyName,
+    Weights,
+    form_of,
+    options_of,
+    places_of,
+)
+
+regress_app = typer.Typer()
+baseline_app = typer.Typer(no_args_is_help=True, help="Baselines: what later candidates are judged by.")
+
+REFERENCE = "a run id, a trial key, STUDY[:BACKBONE[:M]] or an exported file"
+Margin = Annotated[float, typer.Option("--margin", help="Points of the official score that do not matter.")]
+Junit = Annotated[Path | None, typer.Option("--junit", help="Write the verdict to this JUnit file, too.")]
+Resamples = Annotated[int, typer.Option(min=100, help="Of the bootstrap.")]
+
+
+@regress_app.command()
+def select(
+    study: StudyName = None,
+    protocol: ProtocolFilter = None,
+    backbone: BackboneFilter = None,
+    scorer: ScorerName = None,
+    resamples: Resamples = 500,
+    seed: Seed = 0,
+    db: Db = None,
+    as_json: Json = False,
+    as_csv: Csv = False,
+    as_markdown: Markdown = False,
+) -> None:
+    """Choose M, K1 and K2 on all other machines, report on the one left out, and say what picking on it would hide.
+
+    Example: asdbench select --study paper --backbone AudioMAE
+    """
+    from harness.answers.columns import show_select
+    from harness.verbs import all_ as verbs
+
+    rows = verbs.select(
+        places=places_of(db, None), study=study, protocol=protocol, backbone=backbone, scorer=scorer,
+        resamples=resamples, seed=seed,
+    )  # fmt: skip
+    show_select(rows, form_of(as_json, as_csv, as_markdown))
+
+
+@regress_app.command()
+def regress(
+    baseline: Annotated[str, typer.Option("--baseline", help=f"What was recorded before: {REFERENCE}.")],
+    candidate: Annotated[str, typer.Option("--candidate", help="What is judged, named likewise.")],
+    margin: Margin = 0.5,
+    scorer: ScorerName = None,
+    junit: Junit = None,
+    resamples: Resamples = 1000,
+    seed: Seed = 0,
+    db: Db = None,
+    as_json: Json = False,
+    as_csv: Csv = False,
+    as_markdown: Markdown = False,
+) -> None:
+    """Judge whether a candidate is worse than a baseline by more than a margin: exit 0 if not, 1 if it may be.
+
+    Example: asdbench regress --baseline tiny.json.gz --candidate regression-tiny --margin 0.5 --junit regress.xml
+    """
+    from harness.answers.columns import show_regress
+    from harness.verbs import all_ as verbs
+
+    document = verbs.regress(
+        baseline, candidate, margin=margin, scorer=scorer, junit=junit, resamples=resamples, seed=seed,
+        places=places_of(db, None),
+    )  # fmt: skip
+    show_regress(document, form_of(as_json, as_csv, as_markdown))
+    if not document["accepted"]:
+        raise typer.Exit(1)
+
+
+@baseline_app.command("export")
+def baseline_export(
+    reference: Annotated[str, typer.Argument(help="A run id, a trial key, or STUDY[:BACKBONE[:M]].")],
+    out: Annotated[Path, typer.Option("--out", help="The file, ending in .json or .json.gz.")],
+    scorer: ScorerName = None,
+    db: Db = None,
+    as_json: Json = False,
+    as_csv: Csv = False,
+    as_markdown: Markdown = False,
+) -> None:
+    """Write recorded results, clip scores and all, to a file that candidates are judged by.
+
+    Example: asdbench baseline export regression-tiny --out tiny.json.gz
+    """
+    from harness.answers.columns import show_baseline
+    from harness.verbs import all_ as verbs
+
+    document = verbs.baseline_export(reference, out=out, scorer=scorer, places=places_of(db, None))
+    show_baseline(document, form_of(as_json, as_csv, as_markdown))
+
+
+@regress_app.command("bench-backbone")
+def bench_backbone(
+    backbone: Annotated[str, typer.Argument(help="By name; see `asdbench ls backbones`.")],
+    weights: Weights = "",
+    option: Options = None,
+    name: Annotated[str | None, typer.Option("--name", help="What leaderboards call it [default: as it is].")] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Folder with recordings [default: generated ones].")
+    ] = None,
+    protocol: Annotated[
+        str | None, typer.Option("--protocol", help="What trains and what is scored [default: the study's].")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option("--seeds", min=1, help="How many [default: 3].")] = None,
+    baseline: Annotated[str | None, typer.Option("--baseline", help=f"Judge it against this: {REFERENCE}.")] = None,
+    margin: Margin = 0.5,
+    junit: Junit = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Trials at once [default: one a core].")] = None,
+    db: Db = None,
+    optuna: Optuna = None,
+) -> None:
+    """Run the fixed regression study on a backbone, show it beside what is recorded, and judge it if asked to.
+
+    Run again, it goes on where it stopped. With --baseline the exit status is that of `asdbench regress`.
+
+    Example: asdbench bench-backbone tiny --baseline tiny.json.gz --margin 0.5
+    """
+    from harness.answers.columns import show_regress
+    from harness.cli.console import say, telling, watching
+    from harness.cli.show import show_leaderboard
+    from harness.verbs import all_ as verbs
+
+    with telling() as told, watching() as listen:
+        benched = verbs.bench_backbone(
+            backbone, weights=weights, options=options_of(option), called=name, data=data, protocol=protocol,
+            seeds=seeds, baseline=baseline, margin=margin, junit=junit, workers=workers,
+            places=places_of(db, optuna), told=told, listen=listen,
+        )  # fmt: skip
+    show_leaderboard(benched.rows, "text")
+    for label, reason in benched.outcome.failures.items():
+        say(f"failed: {label}: {reason}", style="red")
+    if benched.verdict is not None:
+        show_regress(benched.verdict, "text")
+    if benched.outcome.failures or (benched.verdict is not None and not benched.verdict["accepted"]):
+        raise typer.Exit(1)
+    if benched.verdict is None:
+        say(f"To judge others by it: asdbench baseline export {benched.study} --out {benched.study}.json.gz")

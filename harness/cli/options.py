@@ -1,0 +1,94 @@
+"""Options that several verbs share, and how their values are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from harness.places import Places
+    from harness.tables import Form
+
+Root = Annotated[Path, typer.Argument(help="Folder with recordings in the official layout, WAV or FLAC.")]
+Data = Annotated[Path, typer.Option("--data", envvar="ASDBENCH_DATA", help="Folder with the recordings.")]
+GroundTruth = Annotated[
+    Path | None, typer.Option("--ground-truth", help="Your copy of the official files about evaluation clips.")
+]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on without files that cannot be used; count them.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON: fractions, every field.")]
+Csv = Annotated[bool, typer.Option("--csv", help="Print CSV: fractions, every field.")]
+Markdown = Annotated[bool, typer.Option("--markdown", help="Print a markdown table.")]
+Db = Annotated[
+    str | None,
+    typer.Option("--db", help="Database of MLflow's runs and the results [default: sqlite:///mlflow.db]."),
+]
+Optuna = Annotated[str | None, typer.Option("--optuna", help="Database of Optuna's studies [default: beside --db].")]
+ProtocolName = Annotated[str, typer.Option("--protocol", help="What trains and what is scored; see `asdbench ls`.")]
+M = Annotated[int, typer.Option("--m", help="Attributes joined in a pseudo-label.")]
+K1 = Annotated[int, typer.Option("--k1", help="Nearest labeled neighbours of a clip.")]
+K2 = Annotated[int, typer.Option("--k2", help="Clusters of K-means.")]
+Fusion = Annotated[
+    Literal["composite", "set", "soft"], typer.Option("--fusion", help="How M attributes become a target.")
+]
+Labels = Annotated[
+    Literal["paper", "machine", "gmm", "truth"],
+    typer.Option("--labels", help="The paper's method, or a baseline; truth is an upper bound."),
+]
+Truth = Annotated[
+    Path | None, typer.Option("--truth", help="Folder with released attributes, by which the labels are judged.")
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Of everything that draws.")]
+Weights = Annotated[str, typer.Option("--weights", help="A checkpoint: a path, or a name in ASDBENCH_WEIGHTS.")]
+Options = Annotated[
+    list[str] | None, typer.Option("--option", help="An option of the backbone, NAME=VALUE; may be repeated.")
+]
+MinConfidence = Annotated[
+    float, typer.Option("--min-confidence", min=0, max=1, help="Under which a sample-wise label is not retained.")
+]
+Below = Annotated[Literal["drop", "machine"], typer.Option("--below", help="What becomes of such a clip.")]
+StudyName = Annotated[str | None, typer.Option("--study", help="Only this study's trials, by name or key.")]
+ScorerName = Annotated[str | None, typer.Option("--scorer", help="Only this scorer's rows.")]
+BackboneFilter = Annotated[str | None, typer.Option("--backbone", help="Only this backbone's rows.")]
+ProtocolFilter = Annotated[str | None, typer.Option("--protocol", help="Only this protocol's rows.")]
+
+
+def places_of(db: str | None, optuna: str | None) -> Places:
+    """Return the stores that options and environment name."""
+    from harness.places import find_places
+
+    return find_places(tracking=db, optuna=optuna)
+
+
+def form_of(as_json: bool, as_csv: bool, as_markdown: bool) -> Form:
+    """Return the form of a listing."""
+    chosen: list[Form] = []
+    chosen += ["json"] if as_json else []
+    chosen += ["csv"] if as_csv else []
+    chosen += ["markdown"] if as_markdown else []
+    if len(chosen) > 1:
+        raise typer.BadParameter("one of --json, --csv and --markdown can be asked for, not several.")
+    return chosen[0] if chosen else "text"
+
+
+def options_of(pairs: list[str] | None, *, flag: str = "--option") -> dict[str, Any]:
+    """Read NAME=VALUE pairs; numbers and true or false become what they look like."""
+    options: dict[str, Any] = {}
+    for pair in pairs or []:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise typer.BadParameter(f"{flag} must be NAME=VALUE, but got {pair!r}.")
+        options[name] = _typed(value)
+    return options
+
+
+def _typed(value: str) -> int | float | bool | str:
+    if value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    for number in (int, float):
+        try:
+            return number(value)
+        except ValueError:
+            continue
+    return value

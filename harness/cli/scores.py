@@ -1,0 +1,114 @@
+"""The verbs about score files: one verb, one function, one call into the library."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from harness.cli.options import Csv, Db, GroundTruth, Json, Markdown, Seed, form_of, places_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from harness.tables import Column
+
+
+def score(
+    folder: Annotated[Path, typer.Argument(help="Folder with anomaly_score_*.csv, in it or in folders below.")],
+    dataset: Annotated[str, typer.Option(help="The year whose rule holds, for example dcase2023.")],
+    ground_truth: GroundTruth = None,
+    part: Annotated[
+        Literal["dev", "eval"] | None, typer.Option(help="Only this part, where the folder holds both.")
+    ] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Say which clips enter each number.")] = False,
+    record: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Record the scores on the leaderboard under this name.")
+    ] = None,
+    resamples: Annotated[int, typer.Option(min=100, help="Of the bootstrap that intervals come from.")] = 1000,
+    seed: Seed = 0,
+    db: Db = None,
+    as_json: Json = False,
+    as_csv: Csv = False,
+    as_markdown: Markdown = False,
+) -> None:
+    """Measure anybody's anomaly_score_*.csv by a year's official rule, with 95 % intervals.
+
+    Example: asdbench score ~/results --dataset dcase2023 --ground-truth ~/dcase2023_task2_evaluator
+    """
+    from harness.cli.console import note, say, show
+    from harness.tables import in_percent
+    from harness.verbs import all_ as verbs
+
+    document = verbs.score(
+        folder, dataset=dataset, ground_truth=ground_truth, part=part, explain=explain, record=record,
+        resamples=resamples, seed=seed, places=places_of(db, None),
+    )  # fmt: skip
+    form = form_of(as_json, as_csv, as_markdown)
+    title = f"{document['clips']:,} clips of {dataset}/{document['part']}"
+    show(form, score_columns(explain=explain), document["rows"], title=title, document=document)
+    if form == "text":
+        ends = {
+            over: [in_percent(document[f"{front}ci_{end}"]) for end in ("low", "high")]
+            for front, over in (("", "clips"), ("machines_", "machines"))
+            if document[f"{front}ci_low"] is not None
+        }
+        said = "".join(f", 95 % interval over {over} {' to '.join(pair)}" for over, pair in ends.items())
+        say(f"Official score {in_percent(document['official_score'])}{said}.")
+        for why in document["undefined"]:
+            say(f"Undefined: {why}")
+        if "key" in document:
+            say(f"Recorded as trial {document['key']}, MLflow run {document['run_id']}.")
+    for each in document["notes"]:
+        note(each)
+    if document["absent"]:
+        absent = [f"{each['machine']} {each['section']}" for each in document["absent"]]
+        more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
+        note(f"The official score is over what is there; no file scores {', '.join(absent[:5])}{more}.")
+
+
+def score_columns(*, explain: bool) -> list[Column]:
+    """Return the columns of a folder's numbers."""
+    from harness.tables import Column, in_percent, percent, plain
+
+    def entered(kind: str) -> Column:
+        return Column(f"{kind} clips", lambda row: f"{row[kind]:,} of {row[f'{kind}_from']}", right=True)
+
+    def between(row: Mapping[str, Any]) -> str:
+        return f"{in_percent(row['ci_low'])} to {in_percent(row['ci_high'])}"
+
+    return [
+        *(plain(name) for name in ("machine", "section", "domain", "metric")),
+        percent("value", "%"),
+        Column("95 % interval", between, right=True),
+        *([entered("normal"), entered("anomalous")] if explain else []),
+    ]
+
+
+def submit(
+    key: Annotated[str, typer.Argument(help="A trial's key, its first digits, or its MLflow run.")],
+    out: Annotated[Path, typer.Option(help="Folder that gets the files.")],
+    scorer: Annotated[str | None, typer.Option(help="By name, where the trial has several.")] = None,
+    db: Db = None,
+    as_json: Json = False,
+    as_csv: Csv = False,
+    as_markdown: Markdown = False,
+) -> None:
+    """Write a trial's anomaly_score_*.csv and decision_result_*.csv as the official evaluator takes them.
+
+    Example: asdbench submit 3f2a9c --out submission
+    """
+    from harness.cli.console import note, show
+    from harness.tables import Column, count, plain
+    from harness.verbs import all_ as verbs
+
+    document = verbs.submit(key, out=out, scorer=scorer, places=places_of(db, None))
+    threshold = Column(
+        "threshold", lambda row: "–" if row["threshold"] is None else f"{row['threshold']:.6g}", right=True
+    )
+    columns = [plain("file"), count("clips"), threshold, count("anomalous", "called anomalous")]
+    title = f"Trial {document['key']}, {document['scorer']}, in {out}"
+    show(form_of(as_json, as_csv, as_markdown), columns, document["rows"], title=title, document=document)
+    for each in document["notes"]:
+        note(each)

@@ -1,0 +1,152 @@
+"""How leaderboards, comparisons and the end of a study are shown."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.cli.console import fits, say, show
+from harness.credentials import shown
+
+if TYPE_CHECKING:
+    from harness.places import Places
+    from harness.studies.progress import Outcome
+    from harness.tables import Form
+
+
+NAMES = ("key", "label")
+
+
+def show_outcome(outcome: Outcome, places: Places) -> None:
+    """Show what a study found, what failed, and where to look next."""
+    from harness.verbs import all_ as verbs
+
+    progress = outcome.progress
+    if progress.finished:
+        show_leaderboard(verbs.leaderboard(places=places, study=outcome.key), "text")
+        say()
+        try:
+            show_compare(verbs.compare(places=places, study=outcome.key), "text")
+        except ValueError as error:  # a study without M = 1 has nothing to compare
+            say(str(error))
+        say()
+    show_front(outcome.front)
+    pruned = f", {progress.pruned} pruned" if progress.pruned else ""
+    say(
+        f"{progress.finished} of {progress.planned} trials finished, {progress.failed} failed{pruned}; "
+        f"this run started {progress.started}."
+    )
+    if outcome.unfinished:
+        say(f"Not all were begun: {outcome.unfinished}.")
+    for name, reason in outcome.failures.items():
+        say(f"failed: {name}: {reason}", style="red")
+    server = places.tracking.startswith("http")
+    look = shown(places.tracking)
+    look = look if server else f"{_command('mlflow')} ui --backend-store-uri {look}"
+    say(f"Every trial, with curves and artifacts: {look}")
+    say(f"The table again: {_command('asdbench')} leaderboard; the comparison: {_command('asdbench')} compare")
+
+
+def show_status(row: Mapping[str, Any], form: Form) -> None:
+    """Show how far a study is, what runs, why trials failed, and what each cost where that was asked for."""
+    from harness.cli.console import clock
+    from harness.tables import count, plain
+
+    columns = [plain("study"), *(count(n) for n in ("planned", "finished", "failed", "pruned", "running"))]
+    if form in {"csv", "markdown"} and "trials" in row:
+        show(form, *_costs(row["trials"]), title="Trials")
+        return
+    show(form, columns, [row], title="Study", document=row)
+    if form != "text":
+        return
+    for cell in row["cells"]:
+        say(f"running: {cell['label']} for {clock(cell['seconds'])} ({cell['driver']})")
+    for status in ("reasons", "pruned_reasons"):
+        for key, reason in row[status].items():
+            say(f"{key} {'failed' if status == 'reasons' else 'pruned'}: {reason}")
+    if row.get("trials"):
+        show(form, *_costs(row["trials"]), title="Trials: seconds by stage, peak memory")
+
+
+def _costs(trials: Sequence[Mapping[str, Any]]) -> tuple[list[Any], list[dict[str, Any]]]:
+    from harness.tables import count, number, plain
+
+    stages = list(dict.fromkeys(stage for row in trials for stage in row["seconds"]))
+    rows = [{**row, **{f"{stage} s": row["seconds"].get(stage) for stage in stages}} for row in trials]
+    choices = [plain("kind"), plain("backbone"), *(count(name) for name in ("m", "k1", "k2", "seed"))]
+    numbers = [number(f"{stage} s") for stage in stages]
+    return [plain("key"), *choices, plain("status"), *numbers, number("peak_mb", "peak MiB")], rows
+
+
+def show_front(front: Sequence[Mapping[str, Any]]) -> None:
+    """Show the trials of a search with several goals of which no other is better in every goal."""
+    from harness.tables import number, percent, plain
+
+    if not front:
+        return
+    fractions = {"score", "source", "target"}
+    columns = [
+        percent(name, f"{name} %") if name in fractions else number(name) for name in front[0] if name not in NAMES
+    ]
+    show("text", [plain("label"), *columns], list(front), title="Best trials: no other is better in every goal")
+    say()
+
+
+def show_leaderboard(rows: list[dict[str, Any]], form: Form, *, machine: str | None = None) -> None:
+    """Show a ranking, a table a protocol and set of recordings, and how to read it."""
+    from harness.answers.leaderboard import board_notes
+    from harness.tables import leaderboard_columns, machine_columns, place_columns
+
+    if form != "text":
+        show(form, leaderboard_columns(rows), rows, title="", document={"chance": 0.5, "rows": rows})
+        return
+    for protocol, data in dict.fromkeys((row["protocol"], row["data"]) for row in rows):
+        board = [row for row in rows if (row["protocol"], row["data"]) == (protocol, data)]
+        title = f"Leaderboard of {protocol} (recordings {data})" + (f", ranked by {machine}" if machine else "")
+        if fits(leaderboard_columns(board), board):
+            show(form, leaderboard_columns(board), board, title=title)
+        else:
+            show(form, leaderboard_columns(board, machines=False), board, title=title)
+            columns = [*place_columns(), *machine_columns(board)]
+            show(form, columns, board, title="Harmonic mean of each machine, %")
+    for note in board_notes(rows):
+        say(note)
+
+
+def show_reference(rows: list[dict[str, Any]], form: Form) -> None:
+    """Show published tables, a line a system and metric, with what is recorded here behind what was published."""
+    from harness.tables import reference_columns, reference_lines
+
+    if form in ("json", "csv"):
+        show(form, [], rows, title="")
+        return
+    for name in dict.fromkeys(row["table"] for row in rows):
+        table = [row for row in rows if row["table"] == name]
+        lines = reference_lines(table)
+        show(form, reference_columns(lines), lines, title=f"Published: {name}, % (recorded here minus published)")
+    if form == "text":
+        for note in dict.fromkeys(f"{row['table']}, {row['system']}: {row['note']}" for row in rows if row["note"]):
+            say(note)
+        if all(row["recorded"] is None for row in rows):
+            say("None of these cells is recorded here on the full official recordings.")
+
+
+def show_compare(rows: list[dict[str, Any]], form: Form) -> None:
+    """Show how every M did against M = 1, and say it in words."""
+    from harness.tables import compare_columns
+
+    show(form, compare_columns(rows), rows, title="Top-M against Top-1")
+    if form == "text":
+        for row in rows:
+            say(row["sentence"])
+
+
+def _command(name: str) -> str:
+    """Return how to call a program of this environment from the current folder."""
+    if shutil.which(name):
+        return name
+    path = Path(sys.executable).parent / name
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

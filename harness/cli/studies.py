@@ -1,0 +1,86 @@
+"""The verbs about studies: one verb, one function, one call into the library."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import Csv, Data, Db, GroundTruth, Json, Markdown, Optuna, SkipBad, form_of, places_of
+
+study_app = typer.Typer(no_args_is_help=True, help="Studies: run, watch and list them.")
+
+
+@study_app.command("run")
+def study_run(
+    study: Annotated[str, typer.Argument(help="One that ships (`asdbench ls studies`), or a .toml file.")],
+    data: Data,
+    workers: Annotated[int | None, typer.Option(min=1, help="Trials at once [default: as the study says].")] = None,
+    address: Annotated[str | None, typer.Option(help="Join this Ray cluster instead of starting Ray here.")] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Take up again what is recorded as failed.")
+    ] = False,
+    ground_truth: GroundTruth = None,
+    skip_bad: SkipBad = False,
+    db: Db = None,
+    optuna: Optuna = None,
+) -> None:
+    """Run a study to the end, from wherever it stopped.
+
+    Example: asdbench study run real-mini --data ~/dcase
+    """
+    from harness.cli.console import telling, watching
+    from harness.cli.show import show_outcome
+    from harness.verbs import all_ as verbs
+
+    places = places_of(db, optuna)
+    with telling() as told, watching() as listen:
+        outcome = verbs.study_run(
+            study,
+            data=data,
+            workers=workers,
+            address=address,
+            retry_failed=retry_failed,
+            ground_truth=ground_truth,
+            skip_bad=skip_bad,
+            places=places,
+            told=told,
+            listen=listen,
+        )
+    show_outcome(outcome, places)
+
+
+@study_app.command("status")
+def study_status(
+    study: Annotated[str, typer.Argument(help="A recorded study, by name or key.")],
+    trials: Annotated[bool, typer.Option("--trials", help="What each recorded trial cost, too.")] = False,
+    db: Db = None,
+    optuna: Optuna = None,
+    as_json: Json = False,
+    as_csv: Csv = False,
+    as_markdown: Markdown = False,
+) -> None:
+    """Say how far a study is: planned, finished, failed, pruned, running; what runs where, and why trials failed.
+
+    Example: asdbench study status demo
+    """
+    from harness.cli.show import show_status
+    from harness.verbs import all_ as verbs
+
+    row = verbs.study_status(study, trials=trials, places=places_of(db, optuna))
+    show_status(row, form_of(as_json, as_csv, as_markdown))
+
+
+@study_app.command("ls")
+def study_ls(db: Db = None, as_json: Json = False, as_csv: Csv = False, as_markdown: Markdown = False) -> None:
+    """List the recorded studies.
+
+    Example: asdbench study ls
+    """
+    from harness.cli.console import show
+    from harness.tables import count, plain
+    from harness.verbs import all_ as verbs
+
+    rows = verbs.study_ls(places=places_of(db, None))
+    columns = [plain("name"), plain("key"), plain("protocol"), count("planned"), count("finished"), plain("created")]
+    show(form_of(as_json, as_csv, as_markdown), columns, rows, title="Recorded studies")

@@ -1,0 +1,1 @@
+"""Ray runs a study's trials."""

@@ -1,0 +1,184 @@
+"""Where trials run: Ray on this machine or a cluster, what its nodes have, and whether they can reach the data."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from harness.interrupts import whole
+from harness.trials.contract import HarnessError
+
+if TYPE_CHECKING:
+    from harness.studies.plan import ResourcesTable
+
+# batched front ends and convolutions spend a third of their time giving pages back without it
+WORKER_MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "-1"}
+# workers import while the driver opens its stores
+PRELOADED = {"preload_python_modules": ["harness.engine.actor", "sklearn.cluster", "sklearn.ensemble"]}
+KNOCK_SECONDS = 10  # a head that has not taken a connection by then is not there; Ray itself waits for minutes
+ANSWER_SECONDS = 60  # a node that has not answered by then cannot run a trial
+PLACELESS = {"auto", "local"}  # Ray's words for a cluster of this machine
+SIGNS_OF_MEMORY = ("low on memory", "out of memory", "outofmemory", "memory pressure")
+SIGNS_OF_A_NODE = ("node was terminated", "node has died", "node died", "owner's node has crashed")
+
+Node = Mapping[str, float]
+
+
+@contextmanager
+def ray_cluster(address: str | None) -> Iterator[list[Node]]:
+    """Start Ray here or join a cluster, and say what each node has; what was started is stopped at the end."""
+    mine = not ray.is_initialized()
+    if mine:
+        for name, value in WORKER_MALLOC.items():
+            os.environ.setdefault(name, value)
+    try:
+        if mine:
+            with whole():  # Ray crashes when it is stopped while it starts
+                _start(address)
+        yield [_resources(node) for node in _nodes()]
+    finally:
+        if mine:
+            with whole():
+                ray.shutdown()
+
+
+def gpu_share(asked: float | str, nodes: Sequence[Node]) -> float:
+    """Return the GPUs that a trial gets: what the study says, else one where there is one."""
+    if asked != "auto":
+        return float(asked)
+    return 1.0 if any(node.get("GPU", 0) >= 1 for node in nodes) else 0.0
+
+
+def find_room(nodes: Sequence[Node], *, cpus: float, gpus: float) -> int:
+    """Return how many trials the nodes hold at once; a trial runs on one node.
+
+    Raises:
+        HarnessError: none of them can hold a single one.
+    """
+    wanted = {name: amount for name, amount in (("CPU", cpus), ("GPU", gpus)) if amount > 0}
+    room = sum(min(int(node.get(name, 0.0) / amount + 1e-9) for name, amount in wanted.items()) for node in nodes)
+    if room:
+        return room
+    asks = " and ".join(f"{amount:g} {name}" for name, amount in wanted.items())
+    there = "; ".join(f"CPU {node.get('CPU', 0):g}, GPU {node.get('GPU', 0):g}" for node in nodes) or "none"
+    raise HarnessError(
+        f"A trial asks for {asks}, but no node of the cluster has that (nodes: {there}); "
+        "lower resources.cpus or resources.gpus in the study."
+    )
+
+
+def trials_at_once(asked: ResourcesTable, workers: int | None, *, room: int) -> int:
+    """Return how many trials run at once: what was asked for, as far as there is room."""
+    return max(1, min(workers or asked.workers or room, room))
+
+
+def check_places(folders: Sequence[Path]) -> None:
+    """Check that every node sees the folders that a trial reads: one that does not would fail trial after trial.
+
+    Raises:
+        HarnessError: one does not, or cannot run asdbench.
+    """
+    nodes = _nodes()
+    if len(nodes) < 2:
+        return
+    look = ray.remote(num_cpus=0, max_retries=0)(missing_folders)
+    asked = {
+        str(node["NodeManagerHostname"]): look.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        ).remote([str(folder) for folder in folders])
+        for node in nodes
+    }
+    for host, answer in asked.items():
+        try:
+            missing = ray.get(answer, timeout=ANSWER_SECONDS)
+        except ray.exceptions.RayError as error:
+            raise HarnessError(
+                f"Every node must be able to run asdbench, but {host} answered: {last_line(str(error))}; "
+                "install the same asdbench there, or take the node out of the cluster."
+            ) from error
+        if missing:
+            raise HarnessError(
+                f"Every node must have the folder {missing[0]}, with the prepared recordings, but {host} has not; "
+                "let ASDBENCH_CACHE name a folder that all nodes share, or copy it there under the same path."
+            )
+
+
+def missing_folders(folders: Sequence[str]) -> list[str]:
+    """Return the folders that are not on this machine."""
+    return [folder for folder in folders if not Path(folder).is_dir()]
+
+
+def reason_of_death(error: str) -> str:
+    """Say why a worker died, in words, from what Ray says.
+
+    Args:
+        error: Ray's text; empty where there is none.
+    """
+    low = error.lower()
+    if any(sign in low for sign in SIGNS_OF_MEMORY):
+        return (
+            "Ray ended its worker because the memory of the machine ran low; "
+            "take fewer workers, or a smaller recipe.micro_batch"
+        )
+    if any(sign in low for sign in SIGNS_OF_A_NODE):
+        return "the node that it ran on went away"
+    return "its worker process died; the system may have run out of memory"
+
+
+def last_line(text: str) -> str:
+    """Return the last line of a text that says something."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "nothing"
+
+
+def _start(address: str | None) -> None:
+    quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
+    remedy = "start it with `ray start --head`, or leave --address out"
+    try:
+        if address:
+            if address not in PLACELESS:
+                _knock(address)  # so somebody listens there
+                remedy = "a cluster takes only drivers with its own RAY_AUTH_MODE, RAY_AUTH_TOKEN and version of Ray"
+            ray.init(address=address, **quiet)
+        else:  # "local": without it Ray joins whatever cluster runs on this machine
+            remedy = "Ray's log, session_latest/logs in /tmp/ray or RAY_TMPDIR, says more"
+            ray.init(
+                address="local", num_cpus=os.cpu_count(), include_dashboard=False, _system_config=PRELOADED, **quiet
+            )  # fmt: skip
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise HarnessError(
+            f"A Ray cluster must answer at {address or 'this machine'}, but it did not: "
+            f"{last_line(str(error)).rstrip('.')}; {remedy}."
+        ) from error
+
+
+def _knock(address: str) -> None:
+    """Demand that somebody listens at HOST:PORT or ray://HOST:PORT.
+
+    Raises:
+        OSError: nobody does.
+        ValueError: it is no such address.
+    """
+    place = urlsplit(address if "://" in address else f"//{address}")
+    if place.hostname is None or place.port is None:
+        raise ValueError("an address is HOST:PORT, ray://HOST:PORT or auto")
+    socket.create_connection((place.hostname, place.port), timeout=KNOCK_SECONDS).close()
+
+
+def _nodes() -> list[Any]:
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def _resources(node: Any) -> Node:
+    return {name: float(value) for name, value in node["Resources"].items()}

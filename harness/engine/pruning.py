@@ -1,0 +1,98 @@
+"""Stopping early what learns worse than others, by what training shows and nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule
+
+from backbones.contract import EpochReport
+from harness.engine.worker import EPOCHS
+
+if TYPE_CHECKING:
+    from harness.studies.plan import PruningTable
+
+SIGNAL, EPOCH = "signal", "epoch"
+
+
+def signal(report: EpochReport) -> float:
+    """Return an epoch's training loss as a share of guessing's: 1 is guessing, 0 is perfect.
+
+    Top-M makes more classes the larger M is, and a loss over more classes is larger: log(classes), the loss of equal
+    probabilities, makes trials of different M comparable. Where there is one class there is nothing to learn: 0.
+    """
+    return report.loss / math.log(report.classes) if report.classes > 1 else 0.0
+
+
+def epoch_result(report: EpochReport, *, pruning: PruningTable | None = None, last: int = 0) -> dict[str, Any]:
+    """Return what a worker reports of an epoch: with the signal where others are compared with it.
+
+    Args:
+        report: of the epoch.
+        pruning: of the study.
+        last: epochs of the recipe; the last one's signal would stop a trial that has paid for everything.
+    """
+    result: dict[str, Any] = {EPOCHS: [report]}
+    if pruning is None or report.epoch % pruning.every or report.epoch >= last:
+        return result
+    return {**result, EPOCH: report.epoch, SIGNAL: signal(report)}
+
+
+class StudyScheduler(FIFOScheduler):  # type: ignore[misc]  # ray ships no types
+    """Runs trials in the order in which they come, stops early what a rule says, and passes on why workers died.
+
+    Args:
+        rule: of stopping, or None.
+        on_death: is given a trial's id and Ray's error when its worker dies, before the searcher hears of it.
+    """
+
+    def __init__(self, rule: FIFOScheduler | None, on_death: Callable[[str, str], None]) -> None:
+        super().__init__()
+        self.rule, self.on_death = rule, on_death
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Let the rule know the trial."""
+        if self.rule is not None:
+            self.rule.on_trial_add(tune_controller, trial)
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Ask the rule; a result without the signal stops nothing."""
+        if self.rule is None or SIGNAL not in result:
+            return str(FIFOScheduler.CONTINUE)
+        return str(self.rule.on_trial_result(tune_controller, trial, result))
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """Say why the worker died."""
+        said = Path(trial.error_file or "")  # trial.get_error() reads where Tune copies it to, later
+        self.on_death(trial.trial_id, said.read_text(errors="replace") if said.is_file() else "")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave nothing in a snapshot that nobody restores."""
+        return {}
+
+
+def make_scheduler(
+    pruning: PruningTable | None, *, epochs: int, on_death: Callable[[str, str], None]
+) -> StudyScheduler:
+    """Make the scheduler of a study."""
+    compared = {"time_attr": EPOCH, "metric": SIGNAL, "mode": "min"}
+    rule: FIFOScheduler | None = None
+    if pruning is not None and pruning.name == "asha":
+        rule = AsyncHyperBandScheduler(
+            **compared,
+            max_t=max(epochs, pruning.grace) + 1,  # a trial that reaches it would be stopped before it is scored
+            grace_period=pruning.grace,
+            reduction_factor=pruning.reduction,
+            stop_last_trials=False,
+        )
+    elif pruning is not None:
+        rule = MedianStoppingRule(
+            **compared,
+            grace_period=pruning.grace,
+            min_samples_required=pruning.least,
+            min_time_slice=math.inf,  # it would pause trials, and a paused function begins anew
+        )
+    return StudyScheduler(rule, on_death)

@@ -1,0 +1,282 @@
+"""Studies: Ray Tune runs what the study's cells hand out, the driver records it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")  # a lost trial is a line of ours, its traceback an artifact
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C is the driver's to answer
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "86400")  # nothing is ever restored from Tune's own snapshots
+
+import ray
+from ray import tune
+from ray.tune.search import Searcher
+
+from harness.engine.actor import TrialActor, Work
+from harness.engine.cluster import (
+    check_places,
+    find_room,
+    gpu_share,
+    last_line,
+    ray_cluster,
+    reason_of_death,
+    trials_at_once,
+)
+from harness.engine.local import on_one_machine
+from harness.engine.pruning import EPOCH, SIGNAL, make_scheduler
+from harness.engine.worker import ANSWER, EPOCHS, Desk, work
+from harness.interrupts import whole
+from harness.places import Places
+from harness.stores.recorder import Recorder
+from harness.studies.cells import Cells
+from harness.studies.plan import Plan
+from harness.studies.progress import Event, Outcome
+from harness.studies.session import study_session
+from harness.trials.contract import Failure, HarnessError
+from harness.trials.recordings import Recordings
+
+logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # at the end it names lost trials by its own ids
+
+RECENT = 256  # Tune's newest trials, among which are all that it has not begun yet
+WITHOUT_ANSWER = "its function ended without an answer"
+
+
+class CellSearcher(Searcher):  # type: ignore[misc]  # ray ships no types
+    """Ray Tune's view of a study's cells. Tune restores nothing: running a study again reads the stores.
+
+    Args:
+        cells: of the study.
+        patient: a trial that ended is recorded once its worker has been given the next one, by `record`.
+    """
+
+    def __init__(self, cells: Cells, *, patient: bool = False) -> None:
+        super().__init__()  # no metric: scores come from the recorder, and an epoch's report has none
+        self.cells, self.patient = cells, patient
+        self.fresh, self.due = list[Callable[[], None]](), list[Callable[[], None]]()
+        self.keys: dict[str, str] = {}  # Tune's trial id -> cell
+        self.answers: dict[str, Any] = {}
+        self.deaths: dict[str, str] = {}
+        self.broken: Exception | None = None  # a store's error, which Tune would only quote
+
+    def set_search_properties(self, metric: str | None, mode: str | None, config: Any, **spec: Any) -> bool:
+        """Accept Tune's properties; the plan has its own."""
+        return True
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Return the next cell; None while others run."""
+        with self._recording():
+            spec = self.cells.next()
+        if spec is None and (self.due or self.fresh):
+            self.record()  # Tune asks here until it gets an answer, and what is recorded may be the last or try again
+            with self._recording():
+                spec = self.cells.next()
+        if spec is None:
+            return Searcher.FINISHED if self.cells.over else None
+        self.keys[trial_id] = spec.key()
+        return {"key": spec.key()}
+
+    def hear(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Record epochs as they end; keep an answer: Tune says that a trial is complete when its worker has left it."""
+        key = self.keys.get(trial_id)
+        if ANSWER in result:
+            self.answers[trial_id] = result[ANSWER]
+        if key is not None and result.get(EPOCHS):
+            with self._recording():
+                self.cells.epochs(key, result[EPOCHS])
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Do nothing: Tune does not pass on a trial's last result here, so `hear` has them all."""
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Record how a trial ended."""
+        key = self.keys.pop(trial_id, None)
+        answer, death = self.answers.pop(trial_id, None), self.deaths.pop(trial_id, "")
+        if key is None:
+            return
+        if answer is not None:
+            self.fresh.append(partial(self.cells.end, key, answer))
+        elif error:
+            self.fresh.append(partial(self.cells.end, key, Failure(reason_of_death(death), trace=death, again=True)))
+        elif result is not None and SIGNAL in result:
+            reason = f"after epoch {result[EPOCH]} at {result[SIGNAL]:.3f} of guessing's loss"
+            self.fresh.append(partial(self.cells.prune, key, reason))
+        else:
+            self.fresh.append(partial(self.cells.end, key, Failure(WITHOUT_ANSWER, again=True)))
+        if not self.patient:
+            self.record()
+
+    def record(self, *, all_of_them: bool = True) -> None:
+        """Record trials that ended: all of them, or those that had ended at the last call."""
+        if all_of_them:
+            self.due, self.fresh = [*self.due, *self.fresh], []
+        while self.due:
+            with self._recording():
+                self.due.pop(0)()
+        self.due, self.fresh = self.fresh, []
+
+    def on_death(self, trial_id: str, error: str) -> None:
+        """Keep why a worker died."""
+        self.deaths[trial_id] = error
+
+    def save(self, checkpoint_path: str) -> None:
+        """Save nothing: the stores hold all there is to know."""
+        Path(checkpoint_path).write_text("{}")
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Restore nothing."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave nothing in the snapshot that Tune makes of itself and nobody restores: open databases do not pickle."""
+        return {}
+
+    @contextmanager
+    def _recording(self) -> Iterator[None]:
+        with whole():  # no trial's record is left half-written, nor its run open, by Ctrl-C
+            try:
+                yield
+            except Exception as error:
+                self.broken = error
+                raise
+
+
+class _Following(tune.Callback):  # type: ignore[misc]  # ray ships no types
+    """Tells the searcher what trials report, and of those that Tune gave up without saying so."""
+
+    def __init__(self, searcher: CellSearcher) -> None:
+        self.searcher, self.trials = searcher, dict[str, Any]()
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Pass a result on and forget it: Tune keeps every trial's last one to the end."""
+        self.searcher.hear(trial.trial_id, result)
+        result.pop(EPOCHS, None)
+        if ANSWER in result:
+            result[ANSWER] = "recorded"  # an empty result would make Tune print a line a trial
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Let a pruned trial leave its worker now: Tune tells the worker only when it has another trial for it."""
+        actor, last = trial.temporary_state.ray_actor, trial.last_result
+        if actor is not None and SIGNAL in last and ANSWER not in last:
+            actor.let_go.remote()
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """End what Tune ended: it does not tell the searcher when a worker could not be used again."""
+        self.trials |= {each.trial_id: each for each in trials[-RECENT:] if each.trial_id in self.searcher.keys}
+        for trial_id in [name for name, trial in self.trials.items() if trial.status in {"ERROR", "TERMINATED"}]:
+            del self.trials[trial_id]
+            self.searcher.on_trial_complete(trial_id, error=True)
+        self.searcher.record(all_of_them=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave nothing in a snapshot that nobody restores."""
+        return {}
+
+
+def run_study(
+    plan: Plan,
+    recordings: Recordings,
+    recorder: Recorder,
+    places: Places,
+    *,
+    workers: int | None = None,
+    address: str | None = None,
+    retry_failed: bool = False,
+    listen: Event = lambda _progress: None,
+    trial: Work | None = None,
+) -> Outcome:
+    """Run a study to the end, from wherever it stopped.
+
+    Args:
+        plan: what to run.
+        recordings: prepared for the plan's protocol.
+        recorder: where results go; drivers alone write.
+        places: of Optuna's study and the cache.
+        workers: trials at once; None is the study's, else what the machine has room for.
+        address: of a Ray cluster to join; None starts Ray on this machine for as long as the study runs.
+        retry_failed: take up again what is recorded as failed.
+        listen: told after each trial.
+        trial: what runs a trial in a worker; tests and benchmarks give another one, which needs no recordings.
+
+    Raises:
+        HarnessError: the cluster cannot run a trial, or a store does not answer.
+    """
+    opened = study_session(plan, recordings, recorder, places, listen=listen, retry_failed=retry_failed)
+    with opened as session:
+        if not session.cells.over:
+            _run(session.cells, plan, recordings, places, workers=workers, address=address, trial=trial)
+    return session.outcome()
+
+
+def _run(
+    cells: Cells,
+    plan: Plan,
+    recordings: Recordings,
+    places: Places,
+    *,
+    workers: int | None,
+    address: str | None,
+    trial: Work | None,
+) -> None:
+    asked = plan.file.resources
+    searcher = CellSearcher(cells, patient=not cells.journal.asks)  # a sampler is told before it is asked again
+    with ray_cluster(address) as nodes:
+        gpus = gpu_share(asked.gpus, nodes)
+        room = find_room(nodes, cpus=asked.cpus, gpus=gpus)
+        folder = places.cache / "tune" / f"{os.getpid()}"
+        if trial is None:
+            check_places([recordings.place, places.cache])
+        desk = Desk(
+            cells.specs, recordings.place, places.cache, threads=max(1, int(asked.cpus)),
+            pruning=plan.file.pruning, minutes=asked.minutes, memory_gb=asked.memory_gb,
+        )  # fmt: skip
+        trainable = tune.with_parameters(TrialActor, desk=desk, run=trial or work)
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, {"CPU": asked.cpus, "GPU": gpus}),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                scheduler=make_scheduler(plan.file.pruning, epochs=plan.recipe.epochs, on_death=searcher.on_death),
+                num_samples=-1,
+                reuse_actors=True,
+                max_concurrent_trials=trials_at_once(asked, workers, room=room),
+                trial_dirname_creator=_trial_folder,
+            ),
+            run_config=tune.RunConfig(
+                name="study",
+                storage_path=str(folder),
+                verbose=0,
+                callbacks=[_Following(searcher)],
+                failure_config=tune.FailureConfig(max_failures=0),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            ),
+        )
+        try:
+            with on_one_machine() if address is None and len(nodes) == 1 else nullcontext():
+                tuner.fit()
+        except (tune.TuneError, ray.exceptions.RayError) as error:
+            if searcher.broken is not None:
+                raise searcher.broken from None
+            raise HarnessError(
+                f"Ray must keep running while a study does, but it stopped: {last_line(str(error))}; "
+                "run the same command again to go on."
+            ) from error
+        finally:
+            if searcher.broken is None:
+                searcher.record()
+            shutil.rmtree(folder, ignore_errors=True)  # Tune's snapshots, which nobody restores
+        if searcher.broken is not None:
+            raise searcher.broken
+
+
+def _trial_folder(trial: Any) -> str:
+    return str(trial.trial_id)

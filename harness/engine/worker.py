@@ -1,0 +1,120 @@
+"""One trial in a worker: whatever happens in there comes back as an answer."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backbones.contract import EpochReport
+from backbones.memory import ran_out_of_memory
+from harness.cache import Cache
+from harness.trials.checkpoints import forget_training
+from harness.trials.contract import Failure, HarnessError, TrialResult, TrialSpec
+from harness.trials.kept import keep_features
+from harness.trials.limits import limited
+from harness.trials.recordings import open_recordings
+from harness.trials.trial import run_trial
+
+if TYPE_CHECKING:
+    from harness.studies.plan import PruningTable
+
+MEMORY_REMEDY = (
+    "set a smaller recipe.micro_batch, take fewer workers, or give a trial a larger share of a GPU (resources.gpus)"
+)
+
+Report = Callable[[dict[str, Any]], None]
+EPOCHS, ANSWER = "epochs", "answer"  # what a worker reports
+LEAVING = "leaving"  # with an answer: its process ends as soon as that is heard
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What a worker works with.
+
+    Attributes:
+        specs: every trial of the study by key.
+        place: of the prepared recordings.
+        cache: folder.
+        threads: of torch.
+        pruning: of the study.
+        minutes: that a trial may take.
+        memory_gb: that its worker may hold.
+    """
+
+    specs: Mapping[str, TrialSpec]
+    place: Path
+    cache: Path
+    threads: int
+    pruning: PruningTable | None = None
+    minutes: float | None = None
+    memory_gb: float | None = None
+
+
+def work(key: str, desk: Desk, report: Report) -> None:
+    """Run one trial and report its epochs and its answer; a worker writes into no store."""
+    import torch  # noqa: PLC0415 - workers need it, the driver's start does not
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # noqa: PLC0415 - it ships no types
+
+    torch.set_num_threads(desk.threads)
+    threadpool_limits(limits=desk.threads)  # for good: NumPy was imported before Ray said how many cores a trial has
+    logging.disable(logging.INFO)
+
+    def tell(reason: str) -> None:
+        report({ANSWER: Failure(reason), LEAVING: True})
+
+    keep_features(desk.memory_gb is None)
+    with limited(tell, minutes=desk.minutes, memory_gb=desk.memory_gb):
+        answer = answer_trial(desk.specs[key], desk, report)
+    if isinstance(answer, TrialResult) or not answer.again:  # another try goes on from there
+        forget_training(desk.cache, key)
+    report({ANSWER: answer})
+
+
+def answer_trial(spec: TrialSpec, desk: Desk, report: Report) -> TrialResult | Failure:
+    """Run one trial; whatever goes wrong inside is an answer too, with its reason."""
+    from harness.engine.pruning import epoch_result  # noqa: PLC0415 - Ray, which a worker has loaded already
+
+    def on_epoch(epoch: EpochReport) -> None:
+        report(epoch_result(epoch, pruning=desk.pruning, last=spec.recipe.epochs))
+
+    try:
+        check_place(desk.place)
+        return run_trial(spec, open_recordings(desk.place), Cache(desk.cache), on_epoch=on_epoch)
+    except Exception as error:  # noqa: BLE001 - one trial's failure is recorded and never ends the study
+        return Failure(reason=reason_of(error), trace=traceback.format_exc(), again=may_go_away(error))
+
+
+def may_go_away(error: Exception) -> bool:
+    """Tell whether another try may help: neither where a sentence refused it, nor where one clip is too much."""
+    return not isinstance(error, ValueError) and not _of_memory(error)
+
+
+def check_place(place: Path) -> None:
+    """Check that this machine has the prepared recordings.
+
+    Raises:
+        HarnessError: it has not.
+    """
+    if not place.is_dir():
+        raise HarnessError(
+            f"The prepared recordings must be in {place}, but {socket.gethostname()} has no such folder; "
+            "let ASDBENCH_CACHE name a folder that all nodes share, or copy it there under the same path."
+        )
+
+
+def reason_of(error: Exception) -> str:
+    """Say in one line why a trial failed, and what helps where memory did not suffice."""
+    said = str(error).strip().splitlines()
+    reason = said[0] if said else type(error).__name__
+    if _of_memory(error):
+        return f"Memory did not suffice ({type(error).__name__}: {reason.rstrip('.')}); {MEMORY_REMEDY}."
+    return reason if isinstance(error, ValueError) else f"{type(error).__name__}: {reason}"
+
+
+def _of_memory(error: Exception) -> bool:
+    return isinstance(error, (RuntimeError, MemoryError)) and ran_out_of_memory(error)

@@ -1,0 +1,184 @@
+"""What a reference to recorded results names: a trial, a study, or a file that was exported from one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from harness.plugins import unknown
+from harness.stores.results import TEST_COLUMNS, Results
+from harness.trials.contract import HarnessError
+
+FROZEN = "frozen"  # in place of M in a reference
+FILES = (".json", ".json.gz")
+
+
+class Setting(NamedTuple):
+    """What of a trial is not its backbone: trials of two backbones are compared setting by setting."""
+
+    kind: str
+    m: int | None
+    k1: int | None
+    k2: int | None
+    fusion: str
+    labels: str
+    scorer: str
+
+    def shown(self) -> str:
+        """Return it in words."""
+        if self.kind != "trial":
+            return f"{self.kind}, {self.scorer}"
+        numbers = (("M", self.m), ("K1", self.k1), ("K2", self.k2))
+        parts = [f"{name} = {value}" for name, value in numbers if value is not None]
+        parts += [self.fusion] if self.fusion != "composite" else []
+        parts += [f"{self.labels} labels"] if self.labels != "paper" else []
+        return ", ".join([*parts, self.scorer])
+
+
+@dataclass(frozen=True)
+class RecordedArm:
+    """One backbone's recorded trials on one set of recordings.
+
+    Attributes:
+        name: how it was referred to.
+        backbone: as leaderboards print it; "level" for the level row.
+        protocol: by name.
+        train_data: fingerprint of the training recordings.
+        test_data: fingerprint of the test recordings.
+        clips: the test clips, with TEST_COLUMNS.
+        scores: setting -> seed -> (n,) scores of the clips, in their order.
+        trials: setting -> seed -> trial key.
+    """
+
+    name: str
+    backbone: str
+    protocol: str
+    train_data: str
+    test_data: str
+    clips: pd.DataFrame
+    scores: Mapping[Setting, Mapping[int, NDArray[np.float64]]]
+    trials: Mapping[Setting, Mapping[int, str]]
+
+    def years(self) -> list[str]:
+        """Return the years that were scored."""
+        return sorted({str(year) for year in self.clips["dataset"]})
+
+    def table(self, setting: Setting, dataset: str, seeds: tuple[int, ...]) -> pd.DataFrame:
+        """Return the scored clips of one setting and year, a row a seed and clip."""
+        of_year = (self.clips["dataset"] == dataset).to_numpy()
+        clips = self.clips[of_year]
+        tables = [clips.assign(seed=seed, score=self.scores[setting][seed][of_year]) for seed in seeds]
+        return pd.concat(tables, ignore_index=True)
+
+
+def is_file_name(reference: str) -> bool:
+    """Tell whether a reference means a file."""
+    return reference.endswith(FILES) or Path(reference).is_file()
+
+
+def find_arm(results: Results, reference: str, *, scorer: str | None = None) -> RecordedArm:
+    """Return the trials that a reference names: a run id, a trial key, or STUDY[:BACKBONE[:M]].
+
+    Args:
+        results: the results tables.
+        reference: STUDY is a name (its newest) or key; M is a number, or "frozen".
+        scorer: only this scorer's.
+
+    Raises:
+        HarnessError: nothing recorded has that name, it names several backbones, or clip scores are missing.
+    """
+    trials = results.trial_scores()
+    if trials.empty:
+        raise HarnessError(f"{reference!r} must name recorded trials, but there is none yet; run a study first.")
+    one = trials[(trials["key"] == reference) | (trials["run_id"] == reference)]
+    chosen = _of_study(results, trials, reference) if one.empty else one
+    if scorer is not None:
+        if scorer not in set(chosen["scorer"]):
+            raise HarnessError(unknown(f"scorer of {reference}", scorer, set(chosen["scorer"])))
+        chosen = chosen[chosen["scorer"] == scorer]
+    return _arm(results, reference, chosen)
+
+
+def _of_study(results: Results, trials: pd.DataFrame, reference: str) -> pd.DataFrame:
+    study, _, rest = reference.partition(":")
+    backbone, _, m = rest.partition(":")
+    recorded = results.studies()
+    found = recorded[(recorded["name"] == study) | (recorded["key"] == study) | (recorded["run_id"] == study)]
+    if found.empty:
+        raise HarnessError(
+            unknown("run, trial or recorded study", study, set(recorded["name"]))
+            + " An exported baseline is named by its file, which ends in .json or .json.gz."
+        )
+    chosen = trials[trials["key"].isin(results.study_keys(str(found["key"].iloc[-1]))) & (trials["kind"] != "level")]
+    if chosen.empty:
+        raise HarnessError(f"{study} must have finished trials to be judged by, but has none; run it to its end.")
+    backbones = sorted(set(chosen["backbone"]))
+    if not backbone and len(backbones) > 1:
+        raise HarnessError(
+            f"{reference} must name one backbone, but holds {', '.join(backbones)}; write {study}:{backbones[0]}."
+        )
+    if backbone and backbone not in backbones:
+        raise HarnessError(unknown(f"backbone of {study}", backbone, set(backbones)))
+    chosen = chosen[chosen["backbone"] == backbone] if backbone else chosen
+    return _of_m(chosen, reference, m) if m else chosen
+
+
+def _of_m(chosen: pd.DataFrame, reference: str, m: str) -> pd.DataFrame:
+    kept = chosen[chosen["kind"] == FROZEN] if m == FROZEN else chosen[chosen["m"].astype("Int64").astype(str) == m]
+    if kept.empty:
+        known = [str(value) for value in sorted({int(value) for value in chosen["m"].dropna()})]
+        known += [FROZEN] if (chosen["kind"] == FROZEN).any() else []
+        raise HarnessError(f"M of {reference} must be one of {', '.join(known)}, as recorded, but got {m!r}.")
+    return kept
+
+
+def _arm(results: Results, reference: str, chosen: pd.DataFrame) -> RecordedArm:
+    first = chosen.iloc[0]
+    scores: dict[Setting, dict[int, NDArray[np.float64]]] = {}
+    keys: dict[Setting, dict[int, str]] = {}
+    clips = pd.DataFrame()
+    for scorer, rows in chosen.groupby("scorer", sort=True):
+        found = results.clip_scores(rows["key"], str(scorer))
+        if bare := sorted(set(rows["key"]) - set(found)):
+            raise HarnessError(
+                f"{reference} must hold trials with clip scores, by which results are paired, but trial {bare[0]} is "
+                "recorded without any; run it again."
+            )
+        for row in rows.to_dict("records"):
+            table = found[str(row["key"])]
+            clips = table[TEST_COLUMNS] if clips.empty else clips
+            setting = _setting(row)
+            scores.setdefault(setting, {})[int(row["seed"])] = table["score"].to_numpy(dtype=np.float64)
+            keys.setdefault(setting, {})[int(row["seed"])] = str(row["key"])
+    backbone = "level" if pd.isna(first["backbone"]) else str(first["backbone"])
+    return RecordedArm(
+        reference, backbone, str(first["protocol"]), str(first["train_data"]), str(first["test_data"]), clips,
+        scores, keys,
+    )  # fmt: skip
+
+
+def _setting(row: Mapping[Any, Any]) -> Setting:
+    m, k1, k2 = (None if pd.isna(row[name]) else int(row[name]) for name in ("m", "k1", "k2"))
+    return Setting(str(row["kind"]), m, k1, k2, str(row["fusion"]), str(row["labels"]), str(row["scorer"]))
+
+
+def of_scorer(arm: RecordedArm, scorer: str | None) -> RecordedArm:
+    """Return the part of an arm that one scorer scored; all of it where none is named.
+
+    Raises:
+        HarnessError: it has no such scorer.
+    """
+    if scorer is None:
+        return arm
+    there = {setting.scorer for setting in arm.scores}
+    if scorer not in there:
+        raise HarnessError(unknown(f"scorer of {arm.name}", scorer, there))
+    scores = {setting: values for setting, values in arm.scores.items() if setting.scorer == scorer}
+    trials = {setting: keys for setting, keys in arm.trials.items() if setting.scorer == scorer}
+    return replace(arm, scores=scores, trials=trials)

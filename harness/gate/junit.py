@@ -1,0 +1,90 @@
+"""A verdict as a JUnit file, which continuous integration reads."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as Xml
+
+from harness.tables import in_percent
+from harness.trials.contract import HarnessError
+
+SUITE = "asdbench regress"
+# what XML 1.0 has no way to write, not even escaped
+FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def verdict_cases(document: Mapping[str, Any]) -> Xml.Element:
+    """Return a test case a row of a verdict: the official score of each setting and year, then its machine types.
+
+    The official score's case fails where it is refused; a machine type's where its official score is refused and it is
+    itself shown to be worse by more than the margin. So there is a failure exactly where the candidate is refused.
+    """
+    rows: Sequence[Mapping[str, Any]] = document["rows"]
+    sentences = iter(document["sentences"])
+    cases, refused = [], False
+    for row in rows:
+        place = ".".join((document["protocol"], str(row["dataset"]), row["setting"].replace(".", "_")))
+        case = Xml.Element("testcase", classname=_text(place), name=_text(row["machine"] or "official score"))
+        if row["machine"] is None:
+            refused = row["verdict"] != "accepted"
+            said = next(sentences)
+            failed = refused
+        else:
+            said = f"{row['machine']}: {_numbers(row)}, {row['verdict']}"
+            failed = refused and row["verdict"] == "worse"
+        if failed:
+            Xml.SubElement(case, "failure", type=row["verdict"], message=_text(said)).text = _text(_numbers(row))
+        else:
+            Xml.SubElement(case, "system-out").text = _text(said)
+        cases.append(case)
+    return _suite(cases)
+
+
+def error_case(sentence: str) -> Xml.Element:
+    """Return the one case of a comparison that could not be made: an error, not a failure."""
+    case = Xml.Element("testcase", classname="asdbench", name="regress")
+    Xml.SubElement(case, "error", type="error", message=_text(sentence)).text = _text(sentence)
+    return _suite([case])
+
+
+def write_junit(suite: Xml.Element, path: Path) -> None:
+    """Write a suite to a file, whole or not at all.
+
+    Raises:
+        HarnessError: the file cannot be written.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        beside.write_bytes(Xml.tostring(suite, encoding="utf-8", xml_declaration=True))
+        beside.replace(path)
+    except OSError as error:
+        raise HarnessError(
+            f"A JUnit file must be written to a place that takes it, but {path}: {error.strerror}."
+        ) from error
+
+
+def _suite(cases: Sequence[Xml.Element]) -> Xml.Element:
+    counts = {
+        "tests": len(cases),
+        "failures": sum(case.find("failure") is not None for case in cases),
+        "errors": sum(case.find("error") is not None for case in cases),
+    }
+    attributes = {name: str(value) for name, value in counts.items()}
+    suites = Xml.Element("testsuites", attributes)
+    suite = Xml.SubElement(suites, "testsuite", {"name": SUITE, **attributes})
+    suite.extend(cases)
+    return suites
+
+
+def _numbers(row: Mapping[str, Any]) -> str:
+    before, now = (in_percent(row[name]) for name in ("baseline_score", "candidate_score"))
+    delta, low, high = (in_percent(row[name], signed=True) for name in ("delta", "low", "high"))
+    return f"{before} before, {now} now, {delta} points (90 % interval {low} to {high})"
+
+
+def _text(value: str) -> str:
+    return FORBIDDEN.sub("�", value)

@@ -1,0 +1,215 @@
+"""Did a candidate get worse than a recorded baseline by more than a margin: a paired test of non-inferiority."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from harness.gate.baselines import RecordedArm, Setting
+from harness.rules import rule_of
+from harness.statistics.comparison import Comparison, compare_arms
+from harness.statistics.power import seeds_needed
+from harness.statistics.significance import ROUNDING
+from harness.tables import in_percent
+from harness.trials.contract import HarnessError
+
+MARGIN_POINTS = 0.5  # of the official score, in percent
+LEVEL = 0.90  # two-sided, so that either end is a one-sided bound at 95 %
+
+Verdict: TypeAlias = Literal["accepted", "worse", "unclear"]
+
+
+@dataclass(frozen=True)
+class _Pairing:
+    """Which seeds of a baseline and a candidate are compared, and whether seed by seed."""
+
+    baseline: tuple[int, ...]
+    candidate: tuple[int, ...]
+    paired: bool
+
+
+def regress(
+    baseline: RecordedArm,
+    candidate: RecordedArm,
+    *,
+    margin: float = MARGIN_POINTS,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Judge a candidate against a baseline, setting by setting and year by year.
+
+    A setting (frozen, or M, K1, K2, fusion, labels; and a scorer) is accepted where the lower end of the one-sided
+    95 % interval of candidate - baseline lies at -margin or above: non-inferiority (Wellek 2010, Testing Statistical
+    Hypotheses of Equivalence and Noninferiority, chapter 2). The interval is `compare_arms`'s, over clips, machines
+    and seeds, paired by clips. The candidate is accepted where every setting is: an intersection-union test, which
+    needs no correction for their number (Berger 1982, Technometrics 24:295). What cannot be shown is refused too.
+
+    Seeds pair where one side's are among the other's; otherwise each side's are taken as draws of their own.
+
+    Args:
+        baseline: what was recorded before.
+        candidate: what is judged.
+        margin: points of the official score, in percent, that do not matter.
+        resamples: of the bootstrap.
+        seed: of its draws.
+
+    Returns:
+        "accepted", "verdict", "sentences", "notes", and "rows": for each setting and year one of the official score
+        and one a machine type, fractions throughout. A machine's verdict is for information: it decides nothing.
+
+    Raises:
+        HarnessError: the margin is no number of points, the two are of different protocols or recordings, or they
+            share no setting.
+    """
+    if not (math.isfinite(margin) and 0 <= margin <= 100):
+        raise HarnessError(f"margin must be between 0 and 100 points of the official score, but got {margin:g}.")
+    _check_comparable(baseline, candidate)
+    pairs, notes = _settings(baseline, candidate)
+    rows: list[dict[str, Any]] = []
+    sentences: list[str] = []
+    for of_baseline, of_candidate in pairs:
+        pairing = _pair_seeds(
+            tuple(sorted(baseline.scores[of_baseline])), tuple(sorted(candidate.scores[of_candidate]))
+        )
+        for dataset in baseline.years():
+            found = compare_arms(
+                candidate.table(of_candidate, dataset, pairing.candidate),
+                baseline.table(of_baseline, dataset, pairing.baseline),
+                rule_of(dataset), resamples=resamples, seed=seed, level=LEVEL, paired=pairing.paired,
+            )  # fmt: skip
+            official = {**_row(of_candidate, dataset, pairing), **_judged(found, margin / 100), "machine": None}
+            rows += [official, *_machine_rows(official, found, margin / 100)]
+            sentences.append(_sentence(baseline, candidate, official, found, margin))
+    verdicts = {row["verdict"] for row in rows if row["machine"] is None}
+    verdict: Verdict = "worse" if "worse" in verdicts else "unclear" if "unclear" in verdicts else "accepted"
+    return {
+        "accepted": verdict == "accepted",
+        "verdict": verdict,
+        "margin": margin / 100,
+        "baseline": baseline.name,
+        "candidate": candidate.name,
+        "protocol": baseline.protocol,
+        "rows": rows,
+        "sentences": sentences,
+        "notes": notes,
+    }
+
+
+def _check_comparable(baseline: RecordedArm, candidate: RecordedArm) -> None:
+    for name, word in (
+        ("protocol", "protocol"),
+        ("train_data", "training recordings"),
+        ("test_data", "test recordings"),
+    ):
+        before, now = getattr(baseline, name), getattr(candidate, name)
+        if before != now:
+            raise HarnessError(
+                f"Baseline and candidate must have the same {word}, but {baseline.name} has {before} and "
+                f"{candidate.name} has {now}; run the candidate on what the baseline was recorded on."
+            )
+
+
+def _settings(baseline: RecordedArm, candidate: RecordedArm) -> tuple[list[tuple[Setting, Setting]], list[str]]:
+    """Return which settings are compared, and what is left out; two single trials of other settings are compared."""
+    shared = [setting for setting in baseline.scores if setting in candidate.scores]
+    if shared:
+        alone = sorted({each.shown() for each in set(baseline.scores) ^ set(candidate.scores)})
+        notes = [f"Not compared, as one side alone has it: {each}." for each in alone]
+        return [(setting, setting) for setting in shared], notes
+    if len(baseline.scores) == len(candidate.scores) == 1:
+        pair = (next(iter(baseline.scores)), next(iter(candidate.scores)))
+        return [pair], [f"Settings differ: {pair[0].shown()} before, {pair[1].shown()} now."]
+    lists = ["; ".join(sorted(each.shown() for each in arm.scores)) for arm in (baseline, candidate)]
+    raise HarnessError(
+        f"Baseline and candidate must share a setting, but {baseline.name} has {lists[0]} and {candidate.name} has "
+        f"{lists[1]}; name one of each, as in STUDY:BACKBONE:M, or run the same."
+    )
+
+
+def _pair_seeds(baseline: tuple[int, ...], candidate: tuple[int, ...]) -> _Pairing:
+    shared = tuple(sorted(set(baseline) & set(candidate)))
+    if len(shared) == min(len(baseline), len(candidate)):
+        return _Pairing(shared, shared, paired=True)
+    return _Pairing(baseline, candidate, paired=False)
+
+
+def _row(setting: Setting, dataset: str, pairing: _Pairing) -> dict[str, Any]:
+    return {
+        "setting": setting.shown(),
+        **setting._asdict(),
+        "dataset": dataset,
+        "seeds": len(pairing.candidate),
+        "baseline_seeds": len(pairing.baseline),
+        "paired": pairing.paired,
+    }
+
+
+def _judged(found: Comparison, margin: float) -> dict[str, Any]:
+    needed = seeds_needed(found.delta + margin, found.vary, level=LEVEL)
+    verdict = _verdict(found.ci_low, found.ci_high, margin)
+    return {
+        "baseline_score": found.reference,
+        "candidate_score": found.arm,
+        "delta": found.delta,
+        "low": found.ci_low,
+        "high": found.ci_high,
+        "verdict": verdict,
+        "seeds_needed": needed.count if verdict == "unclear" else None,
+    }
+
+
+def _machine_rows(official: Mapping[str, Any], found: Comparison, margin: float) -> list[dict[str, Any]]:
+    return [
+        {
+            **official,
+            "machine": each.machine,
+            "baseline_score": each.reference,
+            "candidate_score": each.arm,
+            "delta": each.delta,
+            "low": each.ci_low,
+            "high": each.ci_high,
+            "verdict": _verdict(each.ci_low, each.ci_high, margin),
+            "seeds_needed": None,
+        }
+        for each in found.machines
+    ]
+
+
+def _verdict(low: float, high: float, margin: float) -> Verdict:
+    if low >= -margin - ROUNDING:
+        return "accepted"
+    return "worse" if high < -margin - ROUNDING else "unclear"
+
+
+def _sentence(
+    baseline: RecordedArm, candidate: RecordedArm, row: Mapping[str, Any], found: Comparison, margin: float
+) -> str:
+    delta, low = (in_percent(row[name], signed=True) for name in ("delta", "low"))
+    span = f"90 % interval {low} to {in_percent(row['high'], signed=True)}"
+    who = f"{candidate.backbone} ({candidate.name}) against {baseline.backbone} ({baseline.name}), {row['setting']}, "
+    who += str(row["dataset"])
+    points = f"{margin:g} points"
+    if row["verdict"] == "accepted":
+        said = f"{who}: accepted, {delta} points ({span}), not worse by more than {points}"
+    elif row["verdict"] == "worse":
+        said = f"{who}: refused, {delta} points ({span}), worse by more than {points}"
+    else:
+        said = (
+            f"{who}: refused, as these data cannot show that it is not worse by more than {points} "
+            f"({delta} points, {span}); {_more(row['delta'] + margin / 100, found)}"
+        )
+    caveats = []
+    if not row["paired"]:
+        caveats.append("seeds do not pair, so each side's are taken as draws of their own")
+    if not found.seeds_vary:
+        caveats.append("one seed, so the interval knows nothing of how seeds differ")
+    return "; ".join([said, *caveats]) + "."
+
+
+def _more(distance: float, found: Comparison) -> str:
+    """Say how many seeds would show non-inferiority, were the difference seen the true one."""
+    if distance <= 0:
+        return "the difference seen lies beyond that itself"
+    return seeds_needed(distance, found.vary, level=LEVEL).sentence("it, were the difference seen the true one")

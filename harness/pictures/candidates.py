@@ -1,0 +1,129 @@
+"""Pictures of trials and studies, as PNG bytes."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from harness.trials.candidates import RankedMachine
+
+# Okabe and Ito's palette: apart for colour-blind readers too
+NORMAL, ANOMALY, CHANCE = "#0072B2", "#D55E00", "#777777"
+CURVES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+COLUMNS = 4
+OTHERS = "#BBBBBB"
+CELL = 0.86  # of a machine type's square, the rest is margin
+
+
+def candidate_planes(ranked: Mapping[str, RankedMachine]) -> Figure:
+    """Draw each machine type's clips in the plane of their features, coloured by their best candidate.
+
+    The six most frequent best candidates of a machine type have a colour each, all others are grey.
+
+    Args:
+        ranked: by machine type; one whose strategy read no features has a square without clips.
+    """
+    columns = min(COLUMNS, len(ranked))
+    rows = -(-len(ranked) // columns)
+    # one pair of axes for all: a pair for each would take longer than all the drawing
+    figure = Figure(figsize=(2.6 * columns, 2.6 * rows + 0.4))
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1 - 0.4 / (2.6 * rows + 0.4)))
+    axes.set_axis_off()
+    axes.set_xlim(0, columns)
+    axes.set_ylim(-rows, 0)
+    figure.suptitle("Features in two principal components, coloured by best candidate", fontsize=10)
+    for place, (machine, each) in enumerate(ranked.items()):
+        best = each.candidates.names[:, 0]
+        left, bottom = place % columns, -1 - place // columns
+        said = f"{machine} ({each.candidates.case}, {len(set(best.tolist()) - {''})} best candidates)"
+        axes.text(left + 0.5, bottom + 0.96, said, ha="center", va="center", fontsize=7)
+        if not len(each.plane):
+            axes.text(left + 0.5, bottom + 0.5, "no features were read", ha="center", fontsize=7, color=CHANCE)
+            continue
+        at = _fitted(each.plane) * CELL + (left + (1 - CELL) / 2, bottom + 0.04)
+        frequent = [name for name, _ in Counter(sorted(best.tolist())).most_common(len(CURVES)) if name]
+        for colour, chosen in (
+            (OTHERS, ~np.isin(best, frequent)),
+            *((colour, best == name) for name, colour in zip(frequent, CURVES, strict=False)),
+        ):
+            axes.plot(*at[chosen].T, ".", color=colour, markersize=2.5)
+    return figure
+
+
+def confidence_by_rank(ranked: Mapping[str, RankedMachine]) -> Figure:
+    """Draw the mean confidence of the first, second, ... candidate, a line a machine type.
+
+    Args:
+        ranked: by machine type; meant are the clips that do not keep their own attribute and have candidates.
+    """
+    figure = Figure(figsize=(6.4, 4.2))
+    axes = figure.add_axes((0.1, 0.12, 0.6, 0.8))
+    for place, (machine, each) in enumerate(ranked.items()):
+        candidates = each.candidates
+        guessed = ~candidates.labeled & (candidates.names[:, 0] != "")
+        if guessed.any():
+            means = candidates.confidence[guessed].mean(axis=0)  # (n, k) -> (k,)
+            style = "-" if place < len(CURVES) else "--" if place < 2 * len(CURVES) else ":"
+            axes.plot(np.arange(1, len(means) + 1), means, style, color=CURVES[place % len(CURVES)], label=machine)
+    axes.set_ylim(0, 1)
+    axes.set_xlabel("rank of the candidate")
+    axes.set_ylabel("mean confidence of clips that take pseudo-labels")
+    if axes.lines:
+        axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    else:
+        axes.text(0.5, 0.5, "no clip takes a pseudo-label", ha="center", color=CHANCE, transform=axes.transAxes)
+    return figure
+
+
+def m_curve(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw the official score in percent over M, a line a backbone, with the spread of its seeds.
+
+    Args:
+        rows: of the leaderboard.
+    """
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    rows = [row for row in rows if row["kind"] != "trial" or row["labels"] == "paper"]
+    names = list(dict.fromkeys(row["backbone"] for row in rows if row["kind"] == "trial"))
+    for backbone, colour in zip(names, (CURVES[place % len(CURVES)] for place in range(len(names))), strict=True):
+        cells = sorted(
+            (row["m"], row["official_score"], row["official_score_std"] or 0.0)
+            for row in rows
+            if row["kind"] == "trial" and row["backbone"] == backbone and row["official_score"] is not None
+        )
+        if cells:
+            m, score, spread = (np.array(column, dtype=float) for column in zip(*cells, strict=True))
+            axes.errorbar(m, 100 * score, yerr=100 * spread, marker="o", capsize=3, color=colour, label=backbone)
+        frozen = [
+            row["official_score"]
+            for row in rows
+            if row["kind"] == "frozen" and row["backbone"] == backbone and row["official_score"] is not None
+        ]
+        if frozen:
+            axes.axhline(100 * max(frozen), color=colour, linestyle=":", label=f"{backbone} frozen")
+    axes.axhline(50, color=CHANCE, linestyle="--", label="chance")
+    axes.set_xlabel("M, attributes joined in a pseudo-label")
+    axes.set_ylabel("official score, %")
+    axes.legend(fontsize=8)
+    return figure
+
+
+def _fitted(points: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Bring points into the unit square, both axes by their own span: (n, 2) -> (n, 2)."""
+    low = points.min(axis=0)
+    span = points.max(axis=0) - low
+    return np.where(span > 0, (points - low) / np.where(span > 0, span, 1.0), 0.5)
+
+
+def png(figure: Figure) -> bytes:
+    """Return a figure as PNG bytes."""
+    held = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(held)  # type: ignore[no-untyped-call]  # matplotlib has no type there
+    return held.getvalue()

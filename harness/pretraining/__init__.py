@@ -1,0 +1,1 @@
+"""Masked reconstruction over a protocol's clips, recorded."""

@@ -1,0 +1,1 @@
+"""The answer as one page, and as a notebook's figures."""

@@ -1,0 +1,289 @@
+"""What a report shows: leaderboards, comparisons, label quality, costs, and where all of it came from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness.answers.compare import comparisons as compare_families
+from harness.answers.leaderboard import find_study, leaderboard
+from harness.answers.references import with_references
+from harness.answers.selection import select
+from harness.stores.results import Results
+from harness.trials.contract import HarnessError
+
+LISTED = 100  # rows of a board's tables; a page of thousands is not read
+REFERENCES = 40  # of the rows that rank below those listed
+TRIALS = 200  # trials listed with their runs
+BOARDS = 8
+# each family costs seconds of bootstrap, and nobody waits for the 250 families of 10,000 trials
+MANY_TRIALS = 1000
+FAMILIES = 6
+FAMILY = ("backbone", "k1", "k2", "fusion", "labels", "scorer", "recipe")
+REFERENCE_M = 1
+QUALITY = {"purity": "purity", "nmi": "NMI", "recall_at_m": "recall at M"}  # as the page calls them
+
+
+@dataclass(frozen=True)
+class Board:
+    """One protocol on one set of recordings.
+
+    Attributes:
+        protocol: by name.
+        data: fingerprints of training and test recordings.
+        rows: of the leaderboard, best first, with what `with_details` adds.
+        more_rows: how many worse ones are not listed.
+        compared: rows of `compare`.
+        not_compared: why there are no more of them; empty where every family is there.
+        selected: rows of `select`.
+        not_selected: why there are none.
+        trials: finished trials of the listed rows, best first.
+        more_trials: how many are not listed.
+    """
+
+    protocol: str
+    data: str
+    rows: list[dict[str, Any]]
+    more_rows: int
+    compared: list[dict[str, Any]]
+    not_compared: str
+    selected: list[dict[str, Any]]
+    not_selected: str
+    trials: list[dict[str, Any]]
+    more_trials: int
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that a report shows.
+
+    Attributes:
+        chosen: what was asked for: study, protocol, backbone, scorer.
+        boards: best supported first, in the leaderboard's order.
+        more_boards: how many are not shown.
+        study: the recorded study's name, key, run, date and resolved configuration; None without --study.
+        resamples: of the comparisons' bootstrap.
+        experiment: MLflow's, that holds the runs; None where its tables are not beside the results.
+    """
+
+    chosen: Mapping[str, str | None]
+    boards: list[Board]
+    more_boards: int
+    study: dict[str, Any] | None
+    resamples: int
+    experiment: str | None = None
+
+
+def gather(
+    results: Results,
+    *,
+    study: str | None = None,
+    protocol: str | None = None,
+    backbone: str | None = None,
+    scorer: str | None = None,
+    comparisons: int | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Evidence:
+    """Gather what a report of the recorded trials shows.
+
+    Args:
+        results: the results tables.
+        study: only this study's trials, by name or key.
+        protocol: only this protocol's.
+        backbone: only this backbone's.
+        scorer: only this scorer's.
+        comparisons: families (one backbone, K1, K2, fusion, labels, scorer, recipe) of a board that are compared, best
+            first. None is one a backbone; of a board with over 1,000 trials only the best.
+        resamples: of the comparisons' bootstrap.
+        seed: of the same.
+
+    Raises:
+        HarnessError: nothing is recorded, or nothing of that name.
+    """
+    chosen = {"study": study, "protocol": protocol, "backbone": backbone, "scorer": scorer}
+    found = leaderboard(results, study=study, protocol=protocol, backbone=backbone, scorer=scorer)
+    ranked = with_references(found, results, backbone=backbone)
+    names = list(dict.fromkeys((row["protocol"], row["data"]) for row in ranked))
+    boards = [
+        _board(
+            results, [row for row in ranked if (row["protocol"], row["data"]) == name],
+            comparisons=comparisons, resamples=resamples, seed=seed,
+        )
+        for name in names[:BOARDS]
+    ]  # fmt: skip
+    runs = [trial["run_id"] for board in boards for trial in board.trials[:1]]
+    return Evidence(
+        chosen=chosen,
+        boards=boards,
+        more_boards=max(0, len(names) - BOARDS),
+        study=_study(find_study(results, study)) if study else None,
+        resamples=resamples,
+        experiment=results.experiment_of(runs[0]) if runs else None,
+    )
+
+
+def with_details(results: Results, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows of the leaderboard with what their trials' records say beyond it.
+
+    Args:
+        results: the results tables.
+        rows: of the leaderboard.
+
+    Returns:
+        The rows with `stages` (mean seconds a stage), `confidence` (mean over pseudo-labeled clips) and, where the
+        truth was known, `purity`, `nmi` and `recall_at_m` (means over machine types, weighted by judged clips); None
+        where no trial says.
+    """
+    known = results.recorded({key for row in rows for key in row["keys"]})
+    details = {key: json.loads(text) for key, text in zip(known["key"], known["detail"], strict=True)}
+    return [{**row, **_details([details[key] for key in row["keys"] if key in details])} for row in rows]
+
+
+def curve_families(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """Return for each backbone the rows of one family, by M: those that an M-curve can be drawn through.
+
+    A backbone's family is the one with the most M, among equals the one that ranks best.
+
+    Args:
+        rows: of one board of the leaderboard, best first.
+    """
+    families: dict[tuple[Any, ...], dict[int, Mapping[str, Any]]] = {}
+    for row in rows:
+        if row["kind"] == "trial" and row["m"] is not None and row["official_score"] is not None:
+            families.setdefault(family_of(row), {}).setdefault(row["m"], row)
+    chosen: dict[str, dict[int, Mapping[str, Any]]] = {}
+    for family, by_m in families.items():
+        backbone = str(family[0])
+        if len(by_m) > len(chosen.get(backbone, ())):
+            chosen[backbone] = by_m
+    return {backbone: [by_m[m] for m in sorted(by_m)] for backbone, by_m in chosen.items()}
+
+
+def family_of(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return what the rows of one M-curve share."""
+    return tuple(row[name] for name in FAMILY)
+
+
+def _board(
+    results: Results, rows: list[dict[str, Any]], *, comparisons: int | None, resamples: int, seed: int
+) -> Board:
+    listed = rows[:LISTED]
+    # a reference stands for the whole board, however many rows are better
+    listed += [row for row in rows[LISTED:] if row["kind"] != "trial"][:REFERENCES]
+    trials = sum(row["trials"] or 0 for row in rows)
+    most = comparisons if comparisons is not None else FAMILIES if trials <= MANY_TRIALS else 1
+    compared, not_compared = _compared(results, rows, most=most, resamples=resamples, seed=seed)
+    selected, not_selected = _selected(results, rows, seed=seed)
+    keys = [key for row in listed for key in row["keys"]]
+    return Board(
+        protocol=str(rows[0]["protocol"]),
+        data=str(rows[0]["data"]),
+        rows=with_details(results, listed),
+        more_rows=len(rows) - len(listed),
+        compared=compared,
+        not_compared=not_compared,
+        selected=selected,
+        not_selected=not_selected,
+        trials=_trials(results, listed, keys[:TRIALS]),
+        more_trials=trials - len(keys[:TRIALS]),
+    )
+
+
+def _compared(
+    results: Results, rows: Sequence[Mapping[str, Any]], *, most: int, resamples: int, seed: int
+) -> tuple[list[dict[str, Any]], str]:
+    """Return the comparisons of the first families, and in words what is missing."""
+    families: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for backbone_rows in curve_families(rows).values():  # one a backbone comes before a second of the same
+        families[family_of(backbone_rows[0])] = []
+    for row in rows:
+        if row["kind"] == "trial" and row["m"] is not None:
+            families.setdefault(family_of(row), []).append(row)
+    whole = {name: found for name, found in families.items() if REFERENCE_M in {row["m"] for row in found}}
+    paired = {name: found for name, found in whole.items() if len({row["m"] for row in found}) > 1}
+    if not paired:
+        return [], (
+            "Top-M is compared with Top-1, but no backbone here has both M = 1 and another M; run the others."
+            if families
+            else "Nothing here was fine-tuned with pseudo-labels, so there is no Top-M to compare with Top-1."
+        )
+    said = []
+    if len(families) > len(paired):
+        said.append(f"{len(families) - len(paired)} of {len(families)} lack M = 1 or any other M.")
+    if len(paired) > most:
+        said.append(
+            f"{min(most, len(paired))} of {len(paired)} were compared, best first; "
+            "`asdbench compare --backbone NAME` answers for the others."
+        )
+    keys = [key for found in list(paired.values())[:most] for row in found for key in row["keys"]]
+    compared, refused = compare_families(results, keys=keys, resamples=resamples, seed=seed) if most else ([], [])
+    families_said = "Families (a backbone with its K1, K2, fusion, labels, scorer and recipe): " if said else ""
+    return compared, " ".join([families_said + " ".join(said), *dict.fromkeys(refused)]).strip()
+
+
+def _selected(results: Results, rows: Sequence[Mapping[str, Any]], *, seed: int) -> tuple[list[dict[str, Any]], str]:
+    """Return what choosing M, K1 and K2 without looking at the machine reported gives, or why it cannot be said."""
+    chosen = [row for row in rows if row["kind"] == "trial" and row["m"] is not None]
+    if sum(row["trials"] for row in chosen) > MANY_TRIALS:
+        return [], "`asdbench select --backbone NAME` chooses among so many trials."
+    if not chosen:
+        return [], ""
+    try:
+        return select(results, keys=[key for row in chosen for key in row["keys"]], seed=seed), ""
+    except HarnessError as error:
+        return [], str(error)
+
+
+def _trials(results: Results, rows: Sequence[Mapping[str, Any]], keys: Collection[str]) -> list[dict[str, Any]]:
+    row_of = {key: row for row in rows for key in row["keys"]}
+    known = results.recorded(keys)
+    found = {str(row["key"]): row for row in known.to_dict("records")}
+    return [
+        {
+            **{name: row_of[key][name] for name in ("kind", "backbone", "m", "k1", "k2", "fusion", "labels", "scorer")},
+            **{name: found[key][name] for name in ("key", "run_id", "seed", "code", "train_data", "test_data")},
+            "seconds": _none(found[key]["seconds"]),
+            "peak_mb": _none(found[key]["peak_mb"]),
+            "recorded": str(found[key]["recorded"])[:16],
+        }
+        for key in dict.fromkeys(keys)
+        if key in found
+    ]
+
+
+def _study(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        content = json.loads(recorded["content"])
+    except ValueError:  # an older record holds the file as it was written
+        content = recorded["content"]
+    names = ("name", "key", "protocol", "planned", "run_id")
+    return {**{name: recorded[name] for name in names}, "created": str(recorded["created"])[:16], "content": content}
+
+
+def _details(details: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    stages: dict[str, list[float]] = {}
+    for detail in details:
+        for stage, seconds in detail.get("seconds", {}).items():
+            stages.setdefault(stage, []).append(float(seconds))
+    labels = [row for detail in details for row in detail.get("labels", ())]
+    return {
+        "stages": {stage: float(np.mean(seconds)) for stage, seconds in stages.items()},
+        "confidence": _weighted(labels, "mean_confidence", by="pseudo_labeled"),
+        **{name: _weighted(labels, name, by="judged") for name in QUALITY},
+    }
+
+
+def _weighted(labels: Sequence[Mapping[str, Any]], name: str, *, by: str) -> float | None:
+    pairs = [(row[name], row.get(by) or 0) for row in labels if row.get(name) is not None and np.isfinite(row[name])]
+    total = sum(weight for _, weight in pairs)
+    return float(sum(value * weight for value, weight in pairs) / total) if total else None
+
+
+def _none(value: Any) -> float | None:
+    return None if pd.isna(value) else float(value)

@@ -1,0 +1,368 @@
+"""The report: one self-contained HTML page that answers first and shows everything behind the answer."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from harness.answers.compare import called
+from harness.answers.leaderboard import board_notes
+from harness.credentials import shown
+from harness.report import drawings, sheets
+from harness.report.evidence import Board, Evidence, gather
+from harness.stores.results import Results
+from harness.tables import in_percent
+from harness.trials.contract import HarnessError
+
+if TYPE_CHECKING:
+    from harness.stores.tracker import Tracker
+
+TEMPLATES = Path(__file__).parent / "templates"
+ARTIFACT = "report.html"
+LOCAL = "http://127.0.0.1:5000"  # where `mlflow ui` serves unless it is told otherwise
+TICKED = re.compile(r"`([^`]+)`")
+DEMO = "demo"
+NAMED = 3  # comparisons that the answer names
+VERSIONS = ("asdbench", "torch", "numpy", "scikit-learn", "ray", "optuna", "mlflow")
+COMMIT = re.compile(r"[0-9a-f]{40}(\+changes)?")
+
+
+def report(
+    results: Results,
+    out: Path | None = None,
+    *,
+    study: str | None = None,
+    protocol: str | None = None,
+    backbone: str | None = None,
+    scorer: str | None = None,
+    comparisons: int | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+    tracking: str = "",
+    tracker: Tracker | None = None,
+) -> dict[str, Any]:
+    """Write what is recorded as one page, and log it to the study's run where a study is named.
+
+    Args:
+        results: the results tables.
+        out: the page's file, replaced whole; None writes none.
+        study: only this study's trials, by name or key.
+        protocol: only this protocol's.
+        backbone: only this backbone's.
+        scorer: only this scorer's.
+        comparisons: families compared a board; see `harness.report.evidence.gather`.
+        resamples: of the comparisons' bootstrap.
+        seed: of the same.
+        tracking: where MLflow keeps the runs; shown without its password.
+        tracker: logs the page and knows the runs' addresses; None does neither.
+
+    Returns:
+        `out`, `bytes`, `boards`, `rows`, `run_id` (of the run that the page was logged to, or None) and `sentences`.
+
+    Raises:
+        HarnessError: nothing is recorded, nothing of that name, or the file cannot be written.
+    """
+    if out is not None and out.suffix not in (".html", ".htm"):
+        raise HarnessError(f"A report is one HTML file, so --out must end in .html, but got {str(out)!r}.")
+    evidence = gather(
+        results, study=study, protocol=protocol, backbone=backbone, scorer=scorer, comparisons=comparisons,
+        resamples=resamples, seed=seed,
+    )  # fmt: skip
+    page = render(evidence, tracking=tracking, tracker=tracker)
+    if out is not None:
+        _write(out, page)
+    run_id = evidence.study["run_id"] if evidence.study and tracker else None
+    if tracker is not None and run_id:
+        tracker.log_text(run_id, {ARTIFACT: page})
+    return {
+        "out": str(out) if out is not None else None,
+        "bytes": len(page.encode()),
+        "boards": len(evidence.boards),
+        "rows": sum(len(board.rows) for board in evidence.boards),
+        "run_id": run_id,
+        "sentences": [row["sentence"] for board in evidence.boards for row in board.compared],
+    }
+
+
+def render(
+    evidence: Evidence, *, tracking: str = "", tracker: Tracker | None = None, written: datetime | None = None
+) -> str:
+    """Return the page: no file or server is asked for anything when it is opened.
+
+    Names come from studies and recordings, so all text is escaped; besides, the page's own policy lets a browser run
+    nothing but the one script that is part of it.
+
+    Args:
+        evidence: what is shown.
+        tracking: where MLflow keeps the runs.
+        tracker: knows the runs' addresses on a tracking server.
+        written: the moment that the page names; None is now.
+    """
+    templates = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
+    style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
+    templates.filters["code"] = _with_code
+    boards = [_board(board, place, evidence) for place, board in enumerate(evidence.boards, start=1)]
+    title = "Does Top-M pseudo-labeling beat Top-1?"
+    return templates.get_template("report.html.j2").render(
+        title=f"{evidence.study['name']}: {title[0].lower()}{title[1:]}" if evidence.study else title,
+        scope=_scope(evidence),
+        contents=_contents(boards, evidence),
+        boards=boards,
+        more_boards=evidence.more_boards,
+        style=style,
+        script=script,
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+        study=_study(evidence.study) if evidence.study else None,
+        provenance=_provenance(evidence),
+        commands=_commands(evidence),
+        version=version("asdbench"),
+        written=f"{written or datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        **_runs(evidence, tracking, tracker),
+    )
+
+
+def _board(board: Board, place: int, evidence: Evidence) -> dict[str, Any]:
+    rows = board.rows
+    answers = _answers(board.compared)
+    return {
+        "place": f"board{place}",
+        "heading": f"Protocol {board.protocol}" if len(_protocols(evidence)) > 1 else "What is behind it",
+        "data": board.data,
+        "headline": _headline(board.compared),
+        "lead": _lead(rows),
+        "answers": [answer for answer, first in answers if first],
+        "more_answers": [answer for answer, first in answers if not first],
+        "not_compared": board.not_compared,
+        "selected": [row["sentence"] for row in board.selected],
+        "notes": " ".join(board_notes(rows)),
+        "figures": drawings.figures(rows, place=place),
+        "sheets": [
+            *sheets.compared(board, place=place, resamples=evidence.resamples),
+            *sheets.ranking(board, place=place),
+            *sheets.selected(board, place=place),
+            *sheets.machines(board, place=place),
+            *sheets.labels(board, place=place),
+            *sheets.cost(board, place=place),
+        ],
+    }
+
+
+def _answers(compared: Sequence[Mapping[str, Any]]) -> list[tuple[dict[str, str], bool]]:
+    """Return every comparison in words, and whether it stands first.
+
+    First stand the differences that the data show, and of a family that shows none the largest.
+    """
+    found = []
+    for row in compared:
+        family = [each for each in compared if _family(each) == _family(row)]
+        cls, verdict = sheets.verdict(row)
+        shown = [each for each in family if sheets.verdict(each)[0] != "open"]
+        largest = max(family, key=lambda each: each["delta"])
+        found.append(({"cls": cls, "verdict": verdict, "sentence": str(row["sentence"])}, row in (shown or [largest])))
+    return found
+
+
+def _family(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in ("backbone", "k1", "k2", "fusion", "labels", "scorer", "dataset"))
+
+
+def _headline(compared: Sequence[Mapping[str, Any]]) -> str:
+    """Answer the page's question in one sentence; empty where nothing could be compared."""
+    if not compared:
+        return ""
+    found: dict[str, list[str]] = {}
+    for row in compared:
+        found.setdefault(sheets.verdict(row)[0], []).append(f"M = {row['m']} for {called(row)} on {row['dataset']}")
+    still = len(found.pop("open", ()))
+    if not found and still == 1:
+        return "Not that these data can show: the one comparison of Top-M with Top-1 shows no difference."
+    if not found:
+        return f"Not that these data can show: none of {still} comparisons of Top-M with Top-1 shows a difference."
+    said = [
+        f"Top-M {verb} Top-1 in {len(found[cls])} of {len(compared)} comparisons ({_few(found[cls])})"
+        for cls, verb in (("better", "beats"), ("worse", "loses to"))
+        if cls in found
+    ]
+    rest = ["the other shows no difference" if still == 1 else f"the other {still} show no difference"] if still else []
+    return "; ".join([*said, *rest]) + "."
+
+
+def _few(names: Sequence[str]) -> str:
+    once = list(dict.fromkeys(names))
+    return ", ".join(once[:NAMED]) + (f" and {len(once) - NAMED} more" if len(once) > NAMED else "")
+
+
+def _lead(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Say in words what ranks first, and what it must beat."""
+    best = {
+        kind: next((row for row in rows if row["kind"] == kind and row["official_score"] is not None), None)
+        for kind in ("trial", "frozen", "level")
+    }
+    said = []
+    if first := best["trial"]:
+        spread = first["official_score_std"]
+        seeds = f"one seed: {first['trials']} trial" if first["trials"] == 1 else f"{first['trials']} trials"
+        sure = f" ± {in_percent(spread)}" if spread is not None else ""
+        said.append(
+            f"Best fine-tuned: {sheets.row_name(first)} with {in_percent(first['official_score'])}{sure} ({seeds})"
+            + (", picked on the test set that it reports" if first.get("chosen_on_test") else "")
+        )
+    if frozen := best["frozen"]:
+        said.append(f"best without fine-tuning: {frozen['backbone']} with {in_percent(frozen['official_score'])}")
+    if level := best["level"]:
+        said.append(f"loudness alone: {in_percent(level['official_score'])}")
+    return "; ".join(said)[:1].upper() + "; ".join(said)[1:] + "." if said else "No row here has an official score."
+
+
+def _scope(evidence: Evidence) -> str:
+    trials = sum(row["trials"] or 0 for board in evidence.boards for row in board.rows)
+    named = ", ".join(f"{what} {name}" for what, name in evidence.chosen.items() if name)
+    seeds = {trial["seed"] for board in evidence.boards for trial in board.trials}
+    shown = f"{named[:1].upper()}{named[1:]}" if named else "Everything recorded"
+    return f"{shown}: {trials:,} trials shown, {len(seeds)} seed{'s' if len(seeds) != 1 else ''}."
+
+
+def _contents(boards: Sequence[Mapping[str, Any]], evidence: Evidence) -> list[tuple[str, str]]:
+    return [
+        ("answer", "The answer"),
+        *((board["place"], board["heading"]) for board in boards),
+        ("runs", "MLflow's runs"),
+        *([("study", "The study")] if evidence.study else []),
+        ("again", "How to reproduce"),
+    ]
+
+
+def _runs(evidence: Evidence, tracking: str, tracker: Tracker | None) -> dict[str, Any]:
+    server = tracking.startswith(("http://", "https://"))
+
+    def address(run_id: str | None) -> str | None:
+        if not run_id:
+            return None
+        if tracking and not server and evidence.experiment is not None:
+            return f"{LOCAL}/#/experiments/{evidence.experiment}/runs/{run_id}"
+        return tracker.address(run_id) if tracker is not None else None
+
+    more = sum(board.more_trials for board in evidence.boards)
+    said = (
+        "Each run holds a trial's curves, clip scores, pseudo-labels and pictures."
+        + (
+            ""
+            if server or not tracking
+            else " This database is shown by MLflow's own pages: while this command runs, "
+            f"on the machine that holds it, the links below lead there ({LOCAL})."
+        )
+        + (f" {more:,} more trials are recorded than are listed here." if more else "")
+    )
+    study_run = evidence.study["run_id"] if evidence.study else None
+    return {
+        "runs_said": said,
+        "ui_command": "" if server or not tracking else f"mlflow ui --backend-store-uri {shlex.quote(shown(tracking))}",
+        "study_link": address(study_run),
+        "runs": [
+            sheets.runs(board, place=place, address=address)
+            for place, board in enumerate(evidence.boards, start=1)
+            if board.trials
+        ],
+    }
+
+
+def _study(study: Mapping[str, Any]) -> dict[str, Any]:
+    content = study["content"]
+    facts = [
+        ("Name", study["name"]), ("Key", study["key"]), ("Protocol", study["protocol"]),
+        ("Trials planned", f"{int(study['planned']):,}"), ("First run", f"{study['created']} UTC"),
+        ("MLflow run", study["run_id"]),
+    ]  # fmt: skip
+    if isinstance(content, Mapping):
+        space = content.get("space", {})
+        facts += [(f"Space: {name}", ", ".join(map(str, values))) for name, values in space.items()]
+        facts += [("Seeds", ", ".join(map(str, content.get("seeds", ()))))]
+        facts += [("Recipe", ", ".join(f"{name} = {value}" for name, value in content.get("recipe", {}).items()))]
+    shown = content if isinstance(content, str) else json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False)
+    return {"facts": facts, "configuration": shown}
+
+
+def _provenance(evidence: Evidence) -> list[tuple[str, str]]:
+    trials = [trial for board in evidence.boards for trial in board.trials]
+
+    def different(name: str) -> str:
+        return ", ".join(
+            str(value) for value in sorted({trial[name] for trial in trials if trial[name] not in ("", None)})
+        )
+
+    return [
+        ("Code", different("code") or "not recorded"),
+        ("Seeds", different("seed") or "none"),
+        ("Training recordings", different("train_data") or "none"),
+        ("Test recordings", different("test_data") or "none"),
+        ("Versions of this page's writer", ", ".join(f"{name} {version(name)}" for name in VERSIONS)),
+    ]
+
+
+def _commands(evidence: Evidence) -> str:
+    codes = {trial["code"] for board in evidence.boards for trial in board.trials}
+    commits = sorted(code for code in codes if COMMIT.fullmatch(code))
+    lines = []
+    if len(commits) == 1:
+        lines.append(f"git checkout {commits[0].partition('+')[0]}" + _edited(commits[0]))
+    lines.append("make setup")
+    if evidence.study:
+        name = str(evidence.study["name"])
+        ships = (files("benchmarks") / "studies" / f"{name}.toml").is_file()
+        file = name if ships else shlex.quote(f"{name}.toml")
+        lines += [] if ships else [f"# {file}: a study file with the configuration above"]
+        # the demonstration's recordings are generated; whatever others ran on has to be there
+        lines.append("asdbench demo" if name == DEMO else f"asdbench study run {file} --data ROOT")
+    chosen = " ".join(f"--{what} {shlex.quote(name)}" for what, name in evidence.chosen.items() if name)
+    chosen = f" {chosen}" if chosen else ""
+    lines += [
+        f"asdbench leaderboard{chosen}",
+        f"asdbench compare{chosen}",
+        f"asdbench report --out report.html{chosen}",
+    ]
+    return "\n".join(lines)
+
+
+def _with_code(text: str) -> Markup:
+    """Escape a sentence, and set what stands between backticks as code."""
+    parts = TICKED.split(text)  # what stands between backticks has the odd places
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if place % 2 else escape(part) for place, part in enumerate(parts)
+    )
+
+
+def _edited(code: str) -> str:
+    return "  # it had uncommitted changes" if code.endswith("+changes") else ""
+
+
+def _protocols(evidence: Evidence) -> list[str]:
+    return [board.protocol for board in evidence.boards]
+
+
+def _hash(content: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}"
+
+
+def _write(out: Path, page: str) -> None:
+    beside = out.with_name(f".{out.name}.part")
+    try:
+        beside.write_text(page, encoding="utf-8")
+        beside.replace(out)
+    except OSError as error:
+        beside.unlink(missing_ok=True) if out.parent.is_dir() else None
+        raise HarnessError(
+            f"--out must name a file in a folder that can be written, but {str(out)!r} cannot: {error.strerror}."
+        ) from error

@@ -1,0 +1,1 @@
+"""Score files in the challenge's format: measured, recorded, written."""

@@ -1,0 +1,1 @@
+"""What scorers share: their contract, nearest neighbours, reference sets, thresholds."""

@@ -1,0 +1,143 @@
+"""A scorer with its options, as a study or a flag names it: `knn:k=5,metric=euclidean`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness import plugins
+from harness.trials.contract import HarnessError, Scorer, ScoreRequest
+
+LONGEST = 64  # characters that the results tables have for a scorer
+ILLEGAL = re.compile(r"[^\w. -]")  # MLflow's names are of letters, digits, _ . - / and blanks; a file has no /
+
+
+@dataclass(frozen=True)
+class ScorerChoice:
+    """A scorer and the options that differ from its defaults.
+
+    Attributes:
+        name: the plugin's name.
+        options: (option, value) pairs, sorted; one that has its default is left out.
+    """
+
+    name: str
+    options: tuple[tuple[str, Any], ...] = ()
+
+    def __str__(self) -> str:
+        """Return the canonical text: equal choices, equal text."""
+        said = ",".join(f"{option}={value}" for option, value in self.options)
+        return f"{self.name}:{said}" if said else self.name
+
+    @property
+    def scorer(self) -> Scorer:
+        """The plugin."""
+        return load_scorer(self.name)
+
+    def score(self, request: ScoreRequest) -> NDArray[np.float64]:
+        """Score with these options: (q,), higher = more anomalous.
+
+        Raises:
+            HarnessError: the request is one that this scorer cannot work with.
+        """
+        return self.scorer.score(request, **dict(self.options))
+
+
+def parse_scorer(text: str) -> ScorerChoice:
+    """Read `NAME` or `NAME:option=value,option=value`.
+
+    Raises:
+        HarnessError: there is no such scorer or option, or a value is not one that the option takes.
+    """
+    name, _, said = text.strip().partition(":")
+    scorer = load_scorer(name)
+    given: dict[str, Any] = {}
+    for pair in said.split(",") if said else ():
+        option, equals, value = (part.strip() for part in pair.partition("="))
+        if not equals:
+            raise HarnessError(
+                f"A scorer's options must read option=value,option=value after its name, but got {pair!r} in {text!r}."
+            )
+        if option in given:
+            raise HarnessError(f"Each option of a scorer may be given once, but {option} stands twice in {text!r}.")
+        given[option] = _value(scorer, option, value)
+    settled = scorer.settle({**scorer.options, **given})
+    options = tuple(sorted((option, value) for option, value in settled.items() if value != scorer.options[option]))
+    choice = ScorerChoice(name, options)
+    if len(str(choice)) > LONGEST:
+        raise HarnessError(
+            f"A scorer with its options must have at most {LONGEST} characters, for the results tables, but "
+            f"{str(choice)!r} has {len(str(choice))}; name fewer options."
+        )
+    return choice
+
+
+def canonical_scorers(texts: Iterable[str]) -> tuple[str, ...]:
+    """Return the scorers' canonical texts, each once, in the order in which they were named.
+
+    Raises:
+        HarnessError: one of them is none.
+    """
+    return tuple(dict.fromkeys(str(parse_scorer(text)) for text in texts))
+
+
+def load_scorer(name: str) -> Scorer:
+    """Return the plugin of a name.
+
+    Raises:
+        HarnessError: there is none of that name.
+    """
+    scorer: Scorer = plugins.load("scorer", name)
+    return scorer
+
+
+def plain_name(text: str) -> str:
+    """Return a scorer's text as a name that files and MLflow's metrics may have; those of two scorers differ.
+
+    `knn:k=5,metric=euclidean` becomes `knn-k.5-metric.euclidean`.
+    """
+    plain = text.replace(":", "-").replace(",", "-").replace("=", ".").replace("+", " ")
+    return ILLEGAL.sub("_", plain).replace(" ", "_and_")
+
+
+def list_scorers(summaries: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return one row a scorer: its name, summary and options with their defaults.
+
+    Args:
+        summaries: name -> one line.
+    """
+    return [
+        {"kind": "scorer", "name": name, "summary": said, "options": _shown(load_scorer(name))}
+        for name, said in summaries.items()
+    ]
+
+
+def _shown(scorer: Scorer) -> dict[str, Any]:
+    return {
+        option: {"default": default, "words": list(scorer.words[option])} if option in scorer.words
+        else {"default": default}
+        for option, default in scorer.options.items()
+    }  # fmt: skip
+
+
+def _value(scorer: Scorer, option: str, text: str) -> Any:
+    if option not in scorer.options:
+        if not scorer.options:
+            raise HarnessError(f"The scorer {scorer.name} takes no options, but got {option}={text}.")
+        raise HarnessError(plugins.unknown(f"An option of the scorer {scorer.name}", option, scorer.options))
+    if option in scorer.words and text not in scorer.words[option]:
+        raise HarnessError(plugins.unknown(f"{scorer.name}:{option}", text, scorer.words[option]))
+    if not isinstance(scorer.options[option], int):
+        return text
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise HarnessError(f"{scorer.name}:{option} must be a whole number of at least 1, but got {text!r}.")
+    return value

@@ -1,0 +1,104 @@
+"""What a scorer compares with: checked, and split by domain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.trials.contract import HarnessError, ScoreRequest
+
+SMALLEST, LARGEST = 1e-15, 1e15  # far outside, squares in float32 are 0 or infinite, and neighbours are chance
+
+
+def check_request(request: ScoreRequest) -> tuple[float, float]:
+    """Refuse vectors that no scorer can work with.
+
+    Returns:
+        The sums of the squares of all references and of all queries, infinite where float32 does not hold them.
+
+    Raises:
+        HarnessError: there is no reference, shapes do not fit, or a vector is not finite.
+    """
+    references, queries = request.references, request.queries
+    if references.ndim != 2 or queries.ndim != 2 or references.shape[1] != queries.shape[1]:
+        raise HarnessError(
+            f"References and queries must be (r, d) and (q, d) vectors, but got {references.shape} and {queries.shape}."
+        )
+    if not len(references):
+        raise HarnessError("Scoring needs at least one normal training clip as reference, but got none.")
+    if request.reference_domains.shape != (len(references),):
+        raise HarnessError(
+            f"Each of the {len(references)} references needs its domain or None, but got "
+            f"{len(request.reference_domains)} of them."
+        )
+    sums = []
+    for name, vectors in (("reference", references), ("query", queries)):
+        # a sum of squares is finite only if every number is, and takes no second copy; one that overflows is looked at
+        flat = np.ravel(vectors)
+        with np.errstate(over="ignore", invalid="ignore"):
+            sums.append(float(np.dot(flat, flat)))
+        if not np.isfinite(sums[-1]):
+            bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+            if bad.size:
+                raise HarnessError(
+                    f"Embeddings must be finite, but {bad.size} of {len(vectors)} {name} vectors are not, first number "
+                    f"{bad[0]}; the encoder that made them has diverged."
+                )
+    return sums[0], sums[1]
+
+
+def check_embeddings(request: ScoreRequest) -> None:
+    """Refuse vectors that no scorer of embeddings can work with: also those that say nothing about a clip.
+
+    Raises:
+        HarnessError: as `check_request`; several references are all equal, so that the encoder has collapsed; or
+            vectors are so large or small that float32 does not hold their squares.
+    """
+    sums = check_request(request)
+    references = request.references
+    for name, vectors, least, squares in zip(
+        ("reference", "query"), (references, request.queries), (SMALLEST, 0.0), sums, strict=True
+    ):
+        if least**2 * vectors.size < squares < LARGEST**2:
+            continue  # so is every number; the search below costs as much as a part of the scoring
+        largest = max(float(vectors.max(initial=0.0)), -float(vectors.min(initial=0.0)))
+        if largest > LARGEST or 0 < largest < least:
+            raise HarnessError(
+                f"Embeddings must be numbers whose squares float32 can hold, {SMALLEST:g} to {LARGEST:g}, but the "
+                f"largest of the {name} vectors is {largest:.3g}; the encoder that made them has diverged or collapsed."
+            )
+    if len(references) > 1 and (references[1:2] == references[:1]).all() and (references == references[0]).all():
+        raise HarnessError(
+            f"Embeddings must differ between clips, but all {len(references)} reference vectors are equal; the encoder "
+            "that made them has collapsed, or the recordings are copies of one."
+        )
+
+
+def reference_sets(request: ScoreRequest, *, domains: str = "apart") -> Iterator[NDArray[np.float32]]:
+    """Yield the references of each domain, source first; those without a domain are a set of their own.
+
+    A section whose references are all of one domain, as in the years before 2021, is scored against that one set.
+
+    Args:
+        request: checked.
+        domains: "apart", or "together" for one set of all.
+    """
+    if domains == "together":
+        yield request.references
+        return
+    if len(set(request.reference_domains)) == 1:
+        yield request.references
+        return
+    for domain in ("source", "target", None):
+        chosen = of_domain(request, domain)
+        if chosen.all():
+            yield request.references
+        elif chosen.any():
+            yield request.references[chosen]
+
+
+def of_domain(request: ScoreRequest, domain: str | None) -> NDArray[np.bool_]:
+    """Tell which references are of a domain: (r,)."""
+    return np.array([one == domain for one in request.reference_domains], dtype=np.bool_)

@@ -1,0 +1,194 @@
+"""Decision thresholds: above which score a clip is called anomalous, from scores of normal training clips alone."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from harness.trials.contract import HarnessError, ScoreRequest
+
+# nttcslab/dcase2023_task2_baseline_ae: --decision_threshold 0.9, of a gamma distribution fitted to training scores
+QUANTILE = 0.9
+ROUNDING = 1e-12  # relative spread of scores below which they are equal
+EPS = 1e-6  # least squared skewness that a start is taken from
+MOST_SHAPE = 1e4  # beyond, a gamma distribution is a normal one
+NEAR = 1.63  # over the root of n: Kolmogorov's distance that 1 % of samples exceed
+FOLDS = 5  # training clips are scored in so many parts, each against the others
+
+
+Floats: TypeAlias = NDArray[np.float64]
+Gamma: TypeAlias = tuple[float, float, float]  # shape, location, scale
+
+
+class Scoring(Protocol):
+    """A scorer with its options."""
+
+    def score(self, request: ScoreRequest) -> Floats:
+        """Score the queries of a request: (q,); higher = more anomalous."""
+        ...
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """The threshold of one scorer in one section.
+
+    Attributes:
+        dataset: year.
+        machine: machine type.
+        section: section, or machine ID in 2020.
+        value: a clip that scores higher is called anomalous; None where there is none.
+        why: there is none, in one sentence.
+    """
+
+    dataset: str
+    machine: str
+    section: str
+    value: float | None
+    why: str = ""
+
+
+def decision_threshold(training_scores: ArrayLike, *, quantile: float = QUANTILE) -> float:
+    """Return the quantile of a gamma distribution fitted to (n,) scores of normal training clips.
+
+    The official baseline's rule: shape, location and scale by maximum likelihood. Its search goes astray where scores
+    are skewed to the left, as distances often are; so where its end lies far from the scores (by Kolmogorov's test at
+    1 %) a second search starts from the moments, and the nearer end counts. Scores that are all equal have their own
+    value as threshold, the limit of ever narrower distributions.
+
+    Raises:
+        HarnessError: fewer than two scores, one that is not finite, a quantile outside (0, 1), or no gamma
+            distribution fits.
+    """
+    scores = np.sort(np.asarray(training_scores, dtype=np.float64))
+    if not 0 < quantile < 1:
+        raise HarnessError(f"The quantile of a threshold must lie between 0 and 1, but got {quantile}.")
+    if scores.ndim != 1 or scores.size < 2 or not np.isfinite(scores).all():
+        raise HarnessError(
+            f"A threshold needs finite scores of at least two training clips, but got {scores.size} scores, "
+            f"{int(np.isfinite(scores).sum())} of them finite."
+        )
+    if np.ptp(scores) <= np.abs(scores).max() * ROUNDING:
+        return float(scores[-1])
+    sound: list[tuple[float, float]] = []
+    for start in (None, _moments(scores)):
+        fit = _fit(scores, start)
+        value = np.nan if fit is None else float(stats.gamma.ppf(quantile, *fit))
+        if fit is not None and np.isfinite(value):
+            sound.append((_distance(scores, fit), value))
+            if sound[0][0] <= NEAR / np.sqrt(scores.size):
+                break
+    if not sound:
+        raise HarnessError(
+            f"A gamma distribution must fit the {scores.size} training scores, {scores[0]:.6g} to {scores[-1]:.6g}, "
+            "but no search found one."
+        )
+    return min(sound)[1]
+
+
+def _moments(scores: Floats) -> Gamma:
+    """Return the gamma distribution of the scores' mean, deviation and skewness, taken as if it were to the right."""
+    shape = min(4.0 / max(float(stats.skew(scores)) ** 2, EPS), MOST_SHAPE)
+    scale = float(scores.std()) / np.sqrt(shape)
+    return shape, float(scores.mean()) - shape * scale, scale
+
+
+def _fit(scores: Floats, start: Gamma | None) -> Gamma | None:
+    """Search for the likeliest (shape, location, scale), from scipy's own start or another; None where it fails."""
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")  # of intermediate steps; where the search ends is judged by its caller
+            shape, location, scale = (
+                stats.gamma.fit(scores)
+                if start is None
+                else stats.gamma.fit(scores, start[0], loc=start[1], scale=start[2])
+            )
+    except (ValueError, RuntimeError, FloatingPointError):
+        return None
+    return float(shape), float(location), float(scale)
+
+
+def _distance(scores: Floats, fit: Gamma) -> float:
+    """Return Kolmogorov's distance between sorted (n,) scores and a distribution."""
+    below, n = stats.gamma.cdf(scores, *fit), scores.size
+    return float(max((np.arange(1, n + 1) / n - below).max(), (below - np.arange(n) / n).max()))
+
+
+def training_scores(scorer: Scoring, request: ScoreRequest, *, folds: int = FOLDS) -> Floats:
+    """Score the references themselves, each part of them against the other parts: (r,).
+
+    A neighbour-based scorer would find every reference at distance 0 from itself, so that nothing could be fitted; and
+    any scorer knows what it was fitted on better than a new clip. So the references are dealt to the parts in turn,
+    domain by domain, and each part is scored as new clips are.
+
+    Args:
+        scorer: of the trial.
+        request: of the section; its queries are not looked at.
+        folds: parts.
+
+    Raises:
+        HarnessError: fewer than two references, or the scorer refuses a part.
+    """
+    n = len(request.references)
+    if n < 2:
+        raise HarnessError(f"A threshold needs at least two training clips, but there are {n}.")
+    part = np.empty(n, dtype=np.intp)
+    dealt = 0
+    for domain in dict.fromkeys(request.reference_domains.tolist()):
+        clips = np.flatnonzero([one == domain for one in request.reference_domains])
+        part[clips] = (dealt + np.arange(clips.size)) % folds
+        dealt += clips.size
+    scores = np.empty(n, dtype=np.float64)
+    for fold in range(min(folds, n)):
+        own = part == fold
+        scores[own] = scorer.score(
+            replace(
+                request,
+                references=request.references[~own],
+                reference_domains=request.reference_domains[~own],
+                queries=request.references[own],
+            )
+        )
+    return scores
+
+
+def section_threshold(scorer: Scoring, request: ScoreRequest, *, dataset: str, machine: str, section: str) -> Threshold:
+    """Return a section's threshold, or why it has none: a trial's scores stand without."""
+    try:
+        return Threshold(dataset, machine, section, decision_threshold(training_scores(scorer, request)))
+    except ValueError as error:
+        return Threshold(dataset, machine, section, None, str(error))
+
+
+@dataclass
+class SectionThresholds:
+    """The thresholds of a trial, section by section as these are scored.
+
+    Attributes:
+        by_scorer: by the scorer's name.
+    """
+
+    by_scorer: dict[str, tuple[Threshold, ...]] = field(default_factory=dict)
+
+    def add(self, name: str, scorer: Scoring, request: ScoreRequest, unit: tuple[str, str, str]) -> None:
+        """Add the threshold of a section, (year, machine type, section)."""
+        dataset, machine, section = unit
+        found = section_threshold(scorer, request, dataset=dataset, machine=machine, section=section)
+        self.by_scorer[name] = (*self.by_scorer.get(name, ()), found)
+
+
+def decisions(scores: ArrayLike, threshold: float) -> NDArray[np.int64]:
+    """Return 1 for each score above the threshold, else 0: (n,), as the official baseline decides."""
+    decided: NDArray[np.int64] = (np.asarray(scores, dtype=np.float64) > threshold).astype(np.int64)
+    return decided
+
+
+def threshold_of(detail: Mapping[str, Any], scorer: str) -> dict[tuple[str, str, str], Threshold]:
+    """Return a recorded trial's thresholds of one scorer by (dataset, machine, section)."""
+    rows = detail.get("thresholds", {}).get(scorer, [])
+    return {(row["dataset"], row["machine"], row["section"]): Threshold(**row) for row in rows}

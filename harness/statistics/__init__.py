@@ -1,0 +1,1 @@
+"""Resampling, intervals, tests and power: arrays in, numbers out."""

@@ -1,0 +1,247 @@
+"""The bootstrap over clips: what a score would be on other recordings of the same kind.
+
+Clips are drawn again within their section, domain and condition. What is drawn depends on the seed and on the names of
+the section and its clips alone, so two systems that scored the same clips are resampled alike: a paired bootstrap.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from benchmarks.contract import RuleName
+from benchmarks.metrics.measures import metric_rule, section_numbers
+from benchmarks.metrics.sections import SectionScores, split_sections
+from harness.trials.contract import HarnessError
+
+CHUNK = 1_000_000  # clips times resamples that are worked on at once, to stay in a few MB
+
+Floats: TypeAlias = NDArray[np.float64]
+Counts: TypeAlias = NDArray[np.int32]
+Machine: TypeAlias = tuple[str, str]  # (dataset, machine)
+Section: TypeAlias = tuple[str, str, str]  # (dataset, machine, section)
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """Resampled scores, as fractions, or differences of two systems' scores.
+
+    Attributes:
+        official: (b,) official scores.
+        h_means: (b,) harmonic means by (dataset, machine).
+        numbers: (b,) values by (dataset, machine, section) and field of `MachineMetrics`.
+    """
+
+    official: Floats
+    h_means: Mapping[Machine, Floats]
+    numbers: Mapping[Section, Mapping[str, Floats]]
+
+
+def generator(seed: int, *names: str) -> np.random.Generator:
+    """Return the random numbers that belong to a seed and to names, whatever else is drawn."""
+    if seed < 0:
+        raise HarnessError(f"seed must be 0 or more, but got {seed}.")
+    words = [zlib.crc32(name.encode()) for name in names]
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=words))
+
+
+def draw_counts(n: int, resamples: int, random: np.random.Generator) -> Counts:
+    """Draw n things n times with replacement: (n, resamples) how often each was drawn; columns sum to n."""
+    if resamples < 1:
+        raise HarnessError(f"resamples must be at least 1, but got {resamples}.")
+    cells = random.integers(0, n, size=(n, resamples), dtype=np.int64)
+    cells *= resamples
+    cells += np.arange(resamples)
+    return np.bincount(cells.ravel(), minlength=n * resamples).reshape(n, resamples).astype(np.int32)
+
+
+def draw_clips(section: SectionScores, *, resamples: int, seed: int) -> Counts:
+    """Draw a section's clips within domain and condition: (n, resamples), how often each clip was drawn.
+
+    Stratified, as a test set is made of fixed numbers of clips of each kind (Efron and Tibshirani 1993, chapter 8).
+    The same clips are drawn the same way in whichever order they come.
+    """
+    random = generator(seed, *section.key)
+    kinds = np.array(
+        [f"{domain}/{anomalous}" for domain, anomalous in zip(section.domains, section.anomalous, strict=True)]
+    )
+    names = section.ids.astype(str)
+    counts = np.empty((kinds.size, resamples), dtype=np.int32)
+    for kind in np.unique(kinds):
+        clips = np.flatnonzero(kinds == kind)
+        counts[clips[np.argsort(names[clips], kind="stable")]] = draw_counts(clips.size, resamples, random)
+    return counts
+
+
+def resampled_numbers(section: SectionScores, rule: RuleName, counts: NDArray[Any]) -> Floats:
+    """Return a section's numbers in every resample: (n, b) counts -> (k, b) in the rule's order, NaN if undefined."""
+    step = max(1, CHUNK // counts.shape[0])
+    starts = range(0, counts.shape[1], step)
+    return np.concatenate([section_numbers(section, rule, counts[:, at : at + step]) for at in starts], axis=1)
+
+
+def bootstrap_metrics(
+    section: SectionScores, rule: RuleName, *, resamples: int = 1000, seed: int = 0
+) -> dict[str, Floats]:
+    """Return the resampled values of one section's numbers: (resamples,) by field of `MachineMetrics`."""
+    values = resampled_numbers(section, rule, draw_clips(section, resamples=resamples, seed=seed))
+    return {number.field: row for number, row in zip(metric_rule(rule).numbers, values, strict=True)}
+
+
+def bootstrap_official(
+    scored: pd.DataFrame, rule: RuleName, *, resamples: int = 1000, seed: int = 0, over_machines: bool = False
+) -> Bootstrap:
+    """Return the resampled official score, harmonic means and numbers of a scored clip table.
+
+    Args:
+        scored: clips with `clip_id` and `score`, as `benchmarks.metrics.measures.measure` takes them.
+        rule: the year's rule.
+        resamples: b.
+        seed: of the draws.
+        over_machines: whether machines are drawn with replacement too, for the official score alone.
+
+    Raises:
+        BenchmarkError: the table cannot be measured.
+        HarnessError: there is no `clip_id`, or `resamples` or `seed` is out of range.
+    """
+    sections = identified(scored)
+    values = np.stack(
+        [resampled_numbers(one, rule, draw_clips(one, resamples=resamples, seed=seed)) for one in sections]
+    )  # (s, k, b)
+    weights = machine_weights(sections, resamples=resamples, seed=seed) if over_machines else None
+    return _assemble(sections, values, rule, weights)
+
+
+def bootstrap_sections(
+    sections: Sequence[SectionScores], draws: Sequence[Counts], rule: RuleName, *, seed: int = 0
+) -> tuple[Bootstrap, Floats]:
+    """Return what drawn clips score, and the official score where machines are drawn again besides: (resamples,).
+
+    Args:
+        sections: of one year.
+        draws: (n, resamples) of each section, as `draw_clips` gives them.
+        rule: the year's rule.
+        seed: of the draws of machines.
+    """
+    values = np.stack([resampled_numbers(one, rule, counts) for one, counts in zip(sections, draws, strict=True)])
+    weights = machine_weights(sections, resamples=values.shape[2], seed=seed)
+    return _assemble(sections, values, rule, None), metric_rule(rule).official(values, weights)
+
+
+def paired_bootstrap_difference(
+    a: pd.DataFrame,
+    b: pd.DataFrame,
+    rule: RuleName,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    over_machines: bool = False,
+) -> Bootstrap:
+    """Return resampled differences a - b of two systems that scored the same clips, both on the same resamples.
+
+    Raises:
+        BenchmarkError: a table cannot be measured.
+        HarnessError: the clips, their domains or their conditions differ between the systems.
+    """
+    pairs = pair_sections(identified(a), identified(b))
+    of_a, of_b, weights = [], [], None
+    for one, other in pairs:
+        counts = draw_clips(one, resamples=resamples, seed=seed)
+        of_a.append(resampled_numbers(one, rule, counts))
+        of_b.append(resampled_numbers(other, rule, counts))
+    sections = [one for one, _ in pairs]
+    if over_machines:
+        weights = machine_weights(sections, resamples=resamples, seed=seed)
+    first, second = (_assemble(sections, np.stack(values), rule, weights) for values in (of_a, of_b))
+    return Bootstrap(
+        official=first.official - second.official,
+        h_means={key: first.h_means[key] - second.h_means[key] for key in first.h_means},
+        numbers={
+            key: {field: fields[field] - second.numbers[key][field] for field in fields}
+            for key, fields in first.numbers.items()
+        },
+    )
+
+
+def machine_places(sections: Sequence[SectionScores]) -> dict[Machine, NDArray[np.intp]]:
+    """Return where each machine's sections stand, by (dataset, machine)."""
+    keys = [section.key[:2] for section in sections]
+    return {key: np.array([at for at, one in enumerate(keys) if one == key]) for key in dict.fromkeys(keys)}
+
+
+def machine_weights(sections: Sequence[SectionScores], *, resamples: int, seed: int) -> Floats:
+    """Draw machines with replacement: (s, resamples), how often each section's machine was drawn."""
+    places = machine_places(sections)
+    drawn = draw_counts(len(places), resamples, generator(seed, "machines"))
+    weights = np.empty((len(sections), resamples))
+    for row, at in zip(drawn, places.values(), strict=True):
+        weights[at] = row
+    return weights
+
+
+def pair_sections(a: Sequence[SectionScores], b: Sequence[SectionScores]) -> list[tuple[SectionScores, SectionScores]]:
+    """Return the sections of two systems side by side, the second one's clips in the first one's order.
+
+    Raises:
+        HarnessError: the clips, their domains or their conditions differ between the systems.
+    """
+    of_a, of_b = ({section.key: section for section in sections} for sections in (a, b))
+    if alone := sorted(of_a.keys() ^ of_b.keys()):
+        raise HarnessError(f"Both systems must score the same sections, but one alone scored {' '.join(alone[0])}.")
+    return [(section, _in_order_of(section, of_b[key])) for key, section in of_a.items()]
+
+
+def _in_order_of(one: SectionScores, other: SectionScores) -> SectionScores:
+    """Return the other system's section with its clips in the order of this one's."""
+    where = {name: at for at, name in enumerate(other.ids)}
+    alone = sorted(str(name) for name in where.keys() ^ set(one.ids))
+    if alone:
+        raise HarnessError(
+            f"Both systems must score the same clips, but {len(alone)} of {' '.join(one.key)} have one score alone: "
+            f"{', '.join(alone[:5])}."
+        )
+    order = np.array([where[name] for name in one.ids])
+    paired = replace(
+        other,
+        ids=one.ids,
+        scores=other.scores[order],
+        anomalous=other.anomalous[order],
+        domains=other.domains[order],
+    )
+    differ = (paired.anomalous != one.anomalous) | (paired.domains != one.domains)
+    if differ.any():
+        raise HarnessError(
+            f"Both systems must know the same domain and condition of a clip, but differ for {one.ids[differ][0]}."
+        )
+    return paired
+
+
+def identified(scored: pd.DataFrame) -> list[SectionScores]:
+    """Return the sections of a scored clip table that has clip ids.
+
+    Raises:
+        BenchmarkError: the table cannot be measured.
+        HarnessError: there is no `clip_id`.
+    """
+    if "clip_id" not in scored.columns:
+        raise HarnessError("Resampled clips must have the column clip_id, which draws and joins go by, but miss it.")
+    return split_sections(scored)
+
+
+def _assemble(sections: Sequence[SectionScores], values: Floats, rule: RuleName, weights: Floats | None) -> Bootstrap:
+    """Build the result from (s, k, b) numbers and (s, b) weights of sections in the official score."""
+    definition = metric_rule(rule)
+    if weights is None:
+        weights = np.ones((values.shape[0], values.shape[2]))
+    fields = [number.field for number in definition.numbers]
+    return Bootstrap(
+        official=definition.official(values, weights),
+        h_means={key: definition.machine(values[at]) for key, at in machine_places(sections).items()},
+        numbers={one.key: dict(zip(fields, of_one, strict=True)) for one, of_one in zip(sections, values, strict=True)},
+    )

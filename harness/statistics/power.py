@@ -1,0 +1,166 @@
+"""How many seeds it takes to show a difference: variance components, and the power that follows from them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import stdtrit
+
+from harness.statistics.significance import ROUNDING, Spread, finite_array, mean_spread
+
+MOST_SEEDS = 100  # beyond, "more than 100" is all that anybody needs to know
+POWER = 0.8  # Cohen 1988, section 2.4: the share of studies of that size which would show the difference
+ENDLESS_SEEDS = 1_000_000
+
+Floats: TypeAlias = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Variation:
+    """What makes a mean difference over machines and seeds vary: variance components of a two-way random layout.
+
+    Attributes:
+        machines: how many there are.
+        of_machines: variance of the machines' true differences, and of their clips; the clips' alone for one machine.
+        of_seeds: variance of what a seed brings to all machines.
+        of_rest: variance of what a seed brings to one machine.
+        known: whether two seeds or more say anything about the last two.
+    """
+
+    machines: int
+    of_machines: float
+    of_seeds: float
+    of_rest: float
+    known: bool
+
+    def spread(self, seeds: int) -> Spread:
+        """Return the spread of the mean difference that so many seeds would have."""
+        if self.machines == 1:
+            return mean_spread(0.0, self.of_seeds + self.of_rest, 0.0, (1, seeds), clips=self.of_machines)
+        return mean_spread(
+            self.of_rest + seeds * self.of_machines, self.of_rest + self.machines * self.of_seeds, self.of_rest,
+            (self.machines, seeds),
+        )  # fmt: skip
+
+
+def variation(differences: ArrayLike, *, clips: float = 0.0) -> Variation:
+    """Return the variance components of differences over machines and seeds.
+
+    The analysis of variance's estimates, none below 0: (MS_machines - MS_rest) / seeds, (MS_seeds - MS_rest) /
+    machines, MS_rest (Searle, Casella and McCulloch 1992, Variance Components, chapter 4).
+
+    Args:
+        differences: (machines, seeds).
+        clips: variance of the mean over clips, counted where there is one machine alone.
+    """
+    table = finite_array(differences, "differences")
+    machines, seeds = table.shape
+    rows, columns, mean = table.mean(axis=1), table.mean(axis=0), table.mean()
+    if machines == 1:
+        return Variation(1, clips, float(columns.var(ddof=1)) if seeds > 1 else 0.0, 0.0, seeds > 1)
+    spread_of_rows = float(rows.var(ddof=1))
+    if seeds == 1:
+        return Variation(machines, spread_of_rows, 0.0, 0.0, known=False)
+    rest = float(((table - rows[:, None] - columns + mean) ** 2).sum() / ((machines - 1) * (seeds - 1)))
+    return Variation(
+        machines,
+        of_machines=max(spread_of_rows - rest / seeds, 0.0),
+        of_seeds=max(float(columns.var(ddof=1)) - rest / machines, 0.0),
+        of_rest=rest,
+        known=True,
+    )
+
+
+def variation_apart(arm: ArrayLike, reference: ArrayLike, *, clips: float = 0.0) -> Variation:
+    """Return the variance components of the difference of two arms whose seeds do not pair.
+
+    Each arm's seeds vary by themselves, so their components add up; machines are shared.
+
+    Args:
+        arm: (machines, seeds) values.
+        reference: (machines, other seeds) values.
+        clips: as in `variation`.
+    """
+    tables = [finite_array(values, "values") for values in (arm, reference)]
+    parts = [variation(table) for table in tables]
+    of_seeds, of_rest = sum(part.of_seeds for part in parts), sum(part.of_rest for part in parts)
+    machines = tables[0].shape[0]
+    known = all(part.known for part in parts)
+    if machines == 1:
+        return Variation(1, clips, of_seeds, 0.0, known)
+    gains = tables[0].mean(axis=1) - tables[1].mean(axis=1)
+    luck = sum(part.of_rest / table.shape[1] for part, table in zip(parts, tables, strict=True))
+    return Variation(machines, max(float(gains.var(ddof=1)) - luck, 0.0), of_seeds, of_rest, known)
+
+
+@dataclass(frozen=True)
+class SeedsNeeded:
+    """How many seeds would show a difference.
+
+    Attributes:
+        count: at most `MOST_SEEDS`; None where these are not enough, or nothing is known of how seeds vary.
+        possible: whether any number would.
+        known: whether anything is known of how seeds vary.
+    """
+
+    count: int | None
+    possible: bool
+    known: bool
+
+    def sentence(self, what: str) -> str:
+        """Say it: "about 12 seeds would show <what>"."""
+        if not self.known:
+            return f"how many seeds would show {what}, one seed cannot say; run at least three"
+        if self.count is not None:
+            return f"about {self.count} seeds would show {what}"
+        if self.possible:
+            return f"more than {MOST_SEEDS} seeds would be needed to show {what}"
+        return f"no number of seeds would show {what}, because it takes more machines and clips"
+
+
+def seeds_needed(
+    distance: float, vary: Variation, *, level: float = 0.95, power: float = POWER, least: int = 2
+) -> SeedsNeeded:
+    """Estimate how many seeds show a true difference of this size with this power.
+
+    The smallest number n for which distance >= (t(1 - alpha / 2) + t(power)) * error(n), with the standard error and
+    degrees of freedom that n seeds would give the same variance components (Cohen 1988, Statistical Power Analysis,
+    chapter 2, with Student's t in the normal's place). It takes the components for known, so it is a guide.
+
+    Args:
+        distance: of the truth from what is to be excluded, a fraction.
+        vary: the variance components.
+        level: 1 - alpha of the two-sided test or interval.
+        power: share of such studies that would show it.
+        least: seeds without which the test cannot reject, however large the difference.
+    """
+    if not vary.known:
+        return SeedsNeeded(None, possible=False, known=False)
+    for seeds in range(max(2, least), MOST_SEEDS + 1):
+        if _shows(distance, vary.spread(seeds), level=level, power=power):
+            return SeedsNeeded(seeds, possible=True, known=True)
+    possible = _shows(distance, vary.spread(ENDLESS_SEEDS), level=level, power=power)
+    return SeedsNeeded(None, possible=possible, known=True)
+
+
+def seeds_to_reject(machines: int, *, level: float = 0.95) -> int:
+    """Return how many seeds flipping the signs of machine-seed pairs needs, to reject at all.
+
+    With n pairs its smallest two-sided p-value is 2 / 2^n; see `harness.statistics.significance.paired_test`.
+
+    Args:
+        machines: how many.
+        level: 1 - alpha of the test.
+    """
+    return math.ceil((1 - math.log2(1 - level)) / machines + ROUNDING)
+
+
+def _shows(distance: float, spread: Spread, *, level: float, power: float) -> bool:
+    if distance <= ROUNDING:
+        return False
+    reach = spread.half_width(level) + float(stdtrit(spread.freedom, power)) * spread.error
+    return distance >= reach

@@ -1,0 +1,258 @@
+"""Intervals, spreads and tests of arrays of numbers, wherever these come from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtri, stdtr, stdtrit
+
+from harness.trials.contract import HarnessError
+
+EXACT_SIGNS = 16  # up to 2^16 sign patterns are all gone through
+DRAWS = 9_999  # sign patterns of the Monte Carlo test, so that its smallest p is 1e-4
+ROUNDING = 1e-12  # differences of scores below this are none
+ENDLESS = 1e9  # degrees of freedom of a spread that is as good as known
+
+Floats: TypeAlias = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How far a mean of differences may lie from the truth.
+
+    Attributes:
+        error: standard error.
+        freedom: degrees of freedom of Student's t.
+    """
+
+    error: float
+    freedom: float
+
+    def half_width(self, level: float) -> float:
+        """Return half the width of the interval of this level."""
+        return float(stdtrit(self.freedom, 0.5 + level / 2)) * self.error
+
+    def p_value(self, mean: float) -> float:
+        """Return the two-sided p-value of a mean under no difference."""
+        if abs(mean) <= ROUNDING:
+            return 1.0
+        if self.error <= ROUNDING:
+            return 0.0
+        return float(2 * stdtr(self.freedom, -abs(mean) / self.error))
+
+
+def interval(samples: ArrayLike, *, level: float = 0.95) -> tuple[float, float]:
+    """Return the percentile interval of bootstrap samples (Efron and Tibshirani 1993, chapter 13).
+
+    Args:
+        samples: (b,) resampled values.
+        level: share of the samples inside.
+
+    Raises:
+        HarnessError: there is no sample, one is not finite, or the level lies outside (0, 1).
+    """
+    low, high = np.quantile(finite_array(samples, "samples"), _tails(level))
+    return float(low), float(high)
+
+
+def stretched_interval(
+    samples: ArrayLike, *, around: float, spread: Spread, level: float = 0.95
+) -> tuple[float, float]:
+    """Return a bootstrap interval with the bootstrap's shape and a given spread's width.
+
+    A bootstrap over a handful of machines and seeds is too narrow: it divides by n where n - 1 is due, and has normal
+    tails where Student's are (Hesterberg 2015, The American Statistician 69:371, on narrowness bias); drawing clips
+    besides machines counts the clips twice. So its quantiles are taken as the shape alone, skewed as the score is,
+    and stretched until a normal sample would have the width that `spread` says.
+
+    Args:
+        samples: (b,) resampled differences.
+        around: the difference of the clips as recorded.
+        spread: standard error and degrees of freedom.
+        level: of the interval.
+    """
+    checked = finite_array(samples, "samples")
+    half, deviation = spread.half_width(level), float(checked.std())
+    if deviation <= ROUNDING:
+        return around - half, around + half
+    shape = (np.quantile(checked, _tails(level)) - checked.mean()) / (deviation * float(ndtri(0.5 + level / 2)))
+    if not shape[0] <= 0 <= shape[1]:  # nearly all samples are one value, and the few others have no shape
+        return around - half, around + half
+    return around + half * float(shape[0]), around + half * float(shape[1])
+
+
+def crossed_spread(differences: ArrayLike, *, clips: float = 0.0) -> Spread:
+    """Return the spread of the mean of differences over machines and seeds, both drawn from more of their kind.
+
+    The two-way analysis of variance with random effects: the mean's variance is (MS_machines + MS_seeds - MS_rest) /
+    (machines * seeds), with Satterthwaite's degrees of freedom (Satterthwaite 1946, Biometrics Bulletin 2:110), never
+    fewer than the smaller factor has alone. Where seeds differ by no more than the rest does, the machines alone are
+    counted. Each machine is scored on clips of its own, so the spread over machines holds that over clips. One seed
+    leaves the spread over machines; one machine leaves that over seeds plus that over clips, which has to be given.
+
+    Args:
+        differences: (machines, seeds).
+        clips: variance over clips, counted where there is one machine alone.
+    """
+    table = finite_array(differences, "differences")
+    machines, seeds = table.shape
+    rows, columns, mean = table.mean(axis=1), table.mean(axis=0), table.mean()
+    of_machines = float(seeds * ((rows - mean) ** 2).sum() / max(machines - 1, 1))
+    of_seeds = float(machines * ((columns - mean) ** 2).sum() / max(seeds - 1, 1))
+    residual = table - rows[:, None] - columns + mean
+    of_rest = float((residual**2).sum() / max((machines - 1) * (seeds - 1), 1))
+    return mean_spread(of_machines, of_seeds, of_rest, (machines, seeds), clips=clips)
+
+
+def mean_spread(
+    of_machines: float, of_seeds: float, of_rest: float, shape: tuple[int, int], *, clips: float = 0.0
+) -> Spread:
+    """Return the spread of a mean from the mean squares of its two-way table; see `crossed_spread`.
+
+    Args:
+        of_machines: mean square of machines.
+        of_seeds: mean square of seeds.
+        of_rest: mean square of what is left.
+        shape: (machines, seeds).
+        clips: as in `crossed_spread`.
+    """
+    machines, seeds = shape
+    if machines == 1:
+        variance = clips + of_seeds / seeds
+        parts = [(of_seeds / seeds, seeds - 1)]
+    elif seeds == 1:
+        variance = of_machines / machines
+        parts = [(variance, machines - 1)]
+    elif of_seeds <= of_rest:
+        variance = of_machines / (machines * seeds)
+        parts = [(variance, machines - 1)]
+    else:
+        cells = machines * seeds
+        variance = (of_machines + of_seeds - of_rest) / cells
+        parts = [
+            (of_machines / cells, machines - 1),
+            (of_seeds / cells, seeds - 1),
+            (of_rest / cells, (machines - 1) * (seeds - 1)),
+        ]
+    return spread_of_parts(variance, parts)
+
+
+def spread_apart(arm: ArrayLike, reference: ArrayLike, *, clips: float = 0.0) -> Spread:
+    """Return the spread of the difference of two means over the same machines and over seeds that do not pair.
+
+    As `crossed_spread`, with each arm's seeds a factor of its own: the spread of the machines' differences holds
+    what a seed brings to one machine; what it brings to all of them is added where an arm shows more than that.
+
+    Args:
+        arm: (machines, seeds) values.
+        reference: (machines, other seeds) values.
+        clips: variance over clips, counted where there is one machine alone.
+    """
+    tables = [finite_array(values, "values") for values in (arm, reference)]
+    machines = tables[0].shape[0]
+    gains = tables[0].mean(axis=1) - tables[1].mean(axis=1)
+    variance, parts = (clips, []) if machines == 1 else _of_machines(gains)
+    for table in tables:
+        seeds = table.shape[1]
+        if seeds == 1:
+            continue
+        columns = table.mean(axis=0)
+        own = float(columns.var(ddof=1)) / seeds
+        if machines == 1:
+            variance, parts = variance + own, [*parts, (own, seeds - 1)]
+            continue
+        residual = table - table.mean(axis=1)[:, None] - columns + table.mean()
+        freedom = (machines - 1) * (seeds - 1)
+        rest = float((residual**2).sum()) / freedom / (machines * seeds)
+        if own > rest:
+            variance, parts = variance + own - rest, [*parts, (own, seeds - 1), (rest, freedom)]
+    return spread_of_parts(variance, parts)
+
+
+def _of_machines(gains: Floats) -> tuple[float, list[tuple[float, int]]]:
+    variance = float(gains.var(ddof=1)) / gains.size
+    return variance, [(variance, gains.size - 1)]
+
+
+def spread_of_parts(variance: float, parts: Sequence[tuple[float, int]]) -> Spread:
+    """Return the spread of a variance that is made of mean squares: Satterthwaite's degrees of freedom.
+
+    Args:
+        variance: of the mean.
+        parts: (share of a mean square in it, its degrees of freedom).
+    """
+    uncertain = sum(part**2 / freedom for part, freedom in parts if freedom)
+    freedom = min(variance**2 / uncertain, ENDLESS) if uncertain > 0 else ENDLESS
+    least = min((freedom for _, freedom in parts if freedom), default=1)
+    return Spread(float(np.sqrt(variance)), max(float(freedom), float(least)))
+
+
+def paired_test(differences: ArrayLike, *, draws: int = DRAWS, seed: int = 0) -> float:
+    """Return the two-sided p-value of paired differences by flipping their signs.
+
+    Under no difference each pair could as well have come out the other way round, so every pattern of signs is as
+    probable as the one seen (Fisher 1935, The Design of Experiments, section 21). Up to 16 differences all patterns
+    are gone through; beyond, `draws` of them, the one seen counted in (Phipson and Smyth 2010).
+
+    Args:
+        differences: one a pair, for example of machine and seed, in any shape.
+        draws: random patterns where there are too many.
+        seed: of these patterns.
+
+    Raises:
+        HarnessError: there is no difference, or one is not finite.
+    """
+    flat = finite_array(differences, "differences").ravel()
+    seen = abs(flat.sum()) - ROUNDING * flat.size
+    if flat.size <= EXACT_SIGNS:
+        patterns = np.arange(2 ** (flat.size - 1))[:, None] >> np.arange(flat.size) & 1  # half: the rest mirrors it
+        return float(np.mean(np.abs((1 - 2 * patterns) @ flat) >= seen))
+    random = np.random.default_rng(seed)
+    extreme = 1
+    for at in range(0, draws, 10_000):
+        signs = 1 - 2 * random.integers(0, 2, size=(min(10_000, draws - at), flat.size), dtype=np.int8)
+        extreme += int((np.abs(signs @ flat) >= seen).sum())
+    return extreme / (draws + 1)
+
+
+def holm(p_values: ArrayLike) -> Floats:
+    """Return p-values corrected for their number, in the order given: Holm's step-down procedure.
+
+    The i-th smallest of n is multiplied by n - i + 1 and none falls below a smaller one's (Holm 1979, Scandinavian
+    Journal of Statistics 6:65), which keeps the chance of any false rejection at the level, however they depend.
+
+    Raises:
+        HarnessError: a value is no p-value.
+    """
+    values = np.asarray(p_values, dtype=np.float64)
+    if values.ndim != 1 or not ((values >= 0) & (values <= 1)).all():
+        raise HarnessError(f"p-values must be (n,) numbers between 0 and 1, but got {values.tolist()}.")
+    order = np.argsort(values, kind="stable")
+    corrected = np.empty_like(values)
+    corrected[order] = np.minimum(np.maximum.accumulate(values[order] * np.arange(values.size, 0, -1)), 1.0)
+    return corrected
+
+
+def finite_array(values: ArrayLike, what: str) -> Floats:
+    """Return numbers as an array, all of them finite.
+
+    Raises:
+        HarnessError: there is none, or one is not finite.
+    """
+    checked = np.asarray(values, dtype=np.float64)
+    if checked.size == 0 or not np.isfinite(checked).all():
+        raise HarnessError(
+            f"There must be {what} and all must be finite, but {int((~np.isfinite(checked)).sum())} "
+            f"of {checked.size} are not."
+        )
+    return checked
+
+
+def _tails(level: float) -> tuple[float, float]:
+    if not 0 < level < 1:
+        raise HarnessError(f"level must lie between 0 and 1, the share of samples inside, but got {level}.")
+    return (1 - level) / 2, (1 + level) / 2

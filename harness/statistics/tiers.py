@@ -1,0 +1,174 @@
+"""Tiers: neighbours on a leaderboard that the data cannot tell apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtr
+
+from harness.statistics.significance import ENDLESS, ROUNDING, holm
+
+SURE = 0.05  # of the corrected p-value
+EPS = float(np.finfo(float).eps)  # the official harmonic mean is over max(x, eps)
+
+Floats: TypeAlias = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One row of a leaderboard.
+
+    Attributes:
+        seeds: (s,) in ascending order, each once.
+        parts: (s, w) what each seed's machine types add to the score; NaN where undefined.
+    """
+
+    seeds: tuple[int, ...]
+    parts: Floats
+
+
+def find_tiers(arms: Sequence[Arm | None]) -> list[int | None]:
+    """Put rows in tiers: the best row leads the first one, the first row that is surely worse leads the next.
+
+    Every row after a leader is compared with it, paired by seed and machine type, by the t-test on the spread of
+    differences over machine types and seeds (`harness.statistics.significance.crossed_spread`: two-way analysis of variance with
+    Satterthwaite's degrees of freedom). The data themselves picked the leader out of k rows, so its p-values are
+    corrected for all k (k - 1) / 2 pairs that could have been compared: times k / 2, then by Holm's procedure. Seeds
+    are paired where two rows share two or more of them, otherwise each row's seeds are averaged and the spread over
+    machine types alone counts. So a tier reads "not shown to be worse than its best row".
+
+    Limits. Clips are not resampled, since the spread over machine types holds that over their clips. Flipping signs
+    (`paired_test`) takes no part, since with few machine types and seeds its smallest p-value survives no correction
+    for hundreds of rows. Two rows of one tier may well differ, `asdbench compare` answers for a pair; and the more
+    rows, the larger a difference must be to show. One seed knows nothing of how seeds differ, so its tiers are finer
+    than they should be; two seeds tell little apart, since their spread has one degree of freedom; one machine type
+    and one seed tell nothing.
+
+    Args:
+        arms: rows, best first, of one board: w is the same for all; None for a row without a score.
+
+    Returns:
+        Each row's tier, from 1; None for None.
+    """
+    places = [place for place, arm in enumerate(arms) if arm is not None]
+    ranked = [arm for arm in arms if arm is not None]
+    groups = _alike(ranked)
+    found = np.zeros(len(ranked), dtype=int)
+    leader, tier = 0, 1
+    while leader < len(ranked):
+        found[leader:] = tier
+        p_values = np.ones(len(ranked))
+        for group in groups:
+            rest = group.places > leader
+            p_values[group.places[rest]] = _against(ranked[leader], group, rest)
+        pairs = np.minimum(p_values[leader + 1 :] * (len(ranked) - leader) / 2, 1.0)
+        worse = np.flatnonzero(holm(pairs) < SURE)
+        if not worse.size:
+            break
+        leader, tier = leader + 1 + int(worse[0]), tier + 1
+    tiers: list[int | None] = [None] * len(arms)
+    for place, number in zip(places, found.tolist(), strict=True):
+        tiers[place] = number
+    return tiers
+
+
+def parts_of_score(h_means: Floats) -> Floats:
+    """Return what each machine type adds to the harmonic mean over them: the jackknife's pseudo-values (Tukey 1958).
+
+    Their mean over machine types is, but for the jackknife's correction, the harmonic mean, so differences of them
+    rank as scores do. A machine type that is undefined is left out, and one alone is its own part.
+
+    Args:
+        h_means: (n, w) of n trials; NaN where undefined.
+    """
+    there = np.isfinite(h_means)
+    inverse = np.where(there, 1 / np.maximum(np.where(there, h_means, 1.0), EPS), 0.0)
+    count, total = there.sum(axis=1, keepdims=True), inverse.sum(axis=1, keepdims=True)
+    alone = count <= 1
+    with np.errstate(divide="ignore", invalid="ignore"):
+        whole, left = count / total, (count - 1) / (total - inverse)
+        parts = np.where(alone, h_means, count * whole - (count - 1) * left)
+    return np.where(there, parts, np.nan)
+
+
+def differ(differences: Floats) -> Floats:
+    """Return two-sided p-values of rows of paired differences under none: (r, s, w) -> (r,).
+
+    The same number as `crossed_spread(row.T).p_value(row.mean())`, for all rows at once.
+    """
+    rows, seeds, machines = differences.shape
+    mean = differences.mean(axis=(1, 2))
+    around = differences - mean[:, None, None]
+    by_machine, by_seed = around.mean(axis=1), around.mean(axis=2)
+    of_machines = seeds * (by_machine**2).sum(axis=1) / max(machines - 1, 1)
+    of_seeds = machines * (by_seed**2).sum(axis=1) / max(seeds - 1, 1)
+    size = seeds * machines
+    if size == 1:
+        return np.ones(rows)
+    if machines == 1 or seeds == 1:
+        variance = (of_seeds if machines == 1 else of_machines) / size
+        return _p_values(mean, variance, np.full(rows, size - 1.0))
+    rest_freedom = (machines - 1) * (seeds - 1)
+    rest = around - by_machine[:, None, :] - by_seed[:, :, None]
+    of_rest = (rest**2).sum(axis=(1, 2)) / rest_freedom
+    seeds_count = of_seeds > of_rest
+    variance = np.where(seeds_count, of_machines + of_seeds - of_rest, of_machines) / size
+    squares = of_machines**2 / (machines - 1)
+    squares += np.where(seeds_count, of_seeds**2 / (seeds - 1) + of_rest**2 / rest_freedom, 0.0)
+    uncertain = squares / size**2
+    freedom = np.minimum(np.divide(variance**2, uncertain, out=np.full(rows, ENDLESS), where=uncertain > 0), ENDLESS)
+    least = np.where(seeds_count, min(machines - 1, seeds - 1), machines - 1)
+    return _p_values(mean, variance, np.maximum(freedom, least))
+
+
+def _p_values(mean: Floats, variance: Floats, freedom: Floats) -> Floats:
+    error = np.sqrt(variance)
+    size = np.abs(mean)
+    sure = error <= ROUNDING
+    p_values = 2 * stdtr(freedom, -size / np.where(sure, 1.0, error))
+    return np.where(size <= ROUNDING, 1.0, np.where(sure, 0.0, p_values))
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Rows with the same seeds and machine types. places: (r,) ranks; parts: (r, s, w)."""
+
+    seeds: tuple[int, ...]
+    defined: NDArray[np.bool_]
+    places: NDArray[np.intp]
+    parts: Floats
+
+
+def _alike(arms: Sequence[Arm]) -> list[_Group]:
+    groups: dict[tuple[tuple[int, ...], bytes], list[int]] = {}
+    defined = [_defined(arm) for arm in arms]
+    for place, arm in enumerate(arms):
+        groups.setdefault((arm.seeds, defined[place].tobytes()), []).append(place)
+    return [
+        _Group(seeds, defined[places[0]], np.array(places), np.stack([arms[place].parts for place in places]))
+        for (seeds, _), places in groups.items()
+    ]
+
+
+def _defined(arm: Arm) -> NDArray[np.bool_]:
+    return np.asarray(np.isfinite(arm.parts).all(axis=0))
+
+
+def _against(leader: Arm, group: _Group, rest: NDArray[np.bool_]) -> Floats:
+    """Return p-values of a group's rows against a leader: (r,)."""
+    scored = group.defined & _defined(leader)
+    if not scored.any():
+        return np.ones(int(rest.sum()))
+    ours, theirs = leader.parts[:, scored], group.parts[rest][:, :, scored]
+    shared = sorted(set(leader.seeds) & set(group.seeds))
+    if len(shared) > 1:
+        return differ(theirs[:, _at(group.seeds, shared)] - ours[_at(leader.seeds, shared)])
+    return differ(theirs.mean(axis=1, keepdims=True) - ours.mean(axis=0))
+
+
+def _at(seeds: Sequence[int], shared: Iterable[int]) -> list[int]:
+    return [seeds.index(seed) for seed in shared]

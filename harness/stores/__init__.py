@@ -1,0 +1,1 @@
+"""Where results are kept: MLflow, the results tables, a trial as artifacts."""

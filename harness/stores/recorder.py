@@ -1,0 +1,124 @@
+"""Recording a trial: MLflow for the history, the results tables for what leaderboards read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Container, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+
+from backbones.contract import EpochReport
+from harness import plugins
+from harness.credentials import scrubbed
+from harness.interrupts import whole
+from harness.stores.records import CELLS_FILE, STUDY_FILE
+from harness.stores.results import Results
+from harness.stores.tracker import Tracker
+from harness.trials.contract import Failure, HarnessError, TrialResult, TrialSpec
+
+
+class Recorder:
+    """The one writer of a driver.
+
+    A trial counts as finished from the moment at which its rows are in the results tables, in one transaction:
+    MLflow is told before and closed after, so that whoever finds an open run knows from the tables what it was.
+    """
+
+    def __init__(self, tracker: Tracker, results: Results) -> None:
+        self.tracker, self.results = tracker, results
+
+    def put_study(
+        self, key: str, *, name: str, protocol: str, run_id: str, planned: int, content: str, trials: Sequence[str]
+    ) -> None:
+        """Record what a study is and which trials are its own, before any of them begins."""
+        cells = {"key": key, "name": name, "protocol": protocol, "planned": planned, "trials": list(trials)}
+        self.tracker.log_text(run_id, {STUDY_FILE: content, CELLS_FILE: json.dumps(cells)})
+        self.results.put_study(key, name=name, protocol=protocol, run_id=run_id, planned=planned, content=content)
+        self.results.link(key, trials)
+
+    def with_recorded_scorers(self, specs: Iterable[TrialSpec]) -> list[TrialSpec]:
+        """Return specs that also name the scorers which their trials are recorded with: a new run then has them all.
+
+        A scorer whose plugin is not installed here is left out; its rows stay.
+        """
+        specs = list(specs)
+        recorded = self.results.scorers_of([spec.key() for spec in specs])
+        there = set(plugins.names("scorer"))
+        known = {key: [each for each in names if each.partition(":")[0] in there] for key, names in recorded.items()}
+        merged = [tuple(dict.fromkeys([*spec.scorers, *known.get(spec.key(), ())])) for spec in specs]
+        # a spec as it was keeps its key, which takes a while to make again for thousands
+        return [
+            spec if spec.scorers == scorers else replace(spec, scorers=scorers)
+            for spec, scorers in zip(specs, merged, strict=True)
+        ]
+
+    def begin(self, spec: TrialSpec, *, parent: str | None = None, study: str = "") -> str:
+        """Open a trial's run and return its id."""
+        return self.tracker.start_trial(spec, parent=parent, study=study)
+
+    @contextmanager
+    def open_trial(self, spec: TrialSpec) -> Iterator[str]:
+        """Open the run of a trial that belongs to no study, and leave it closed, whatever stops the block."""
+        run_id, reason = "", "it was interrupted"
+        try:
+            with whole():
+                run_id = self.begin(spec)
+            yield run_id
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            with whole(), suppress(HarnessError):
+                if run_id and self.tracker.is_open(run_id):
+                    self._close(run_id, self.results.finished([spec.key()]).get(spec.key()), reason)
+
+    def epochs(self, run_id: str, reports: Sequence[EpochReport]) -> None:
+        """Record epochs, live."""
+        self.tracker.log_epochs(run_id, reports)
+
+    def finish(self, run_id: str, result: TrialResult) -> None:
+        """Record a finished trial."""
+        self.tracker.log_result(run_id, result)
+        key = result.spec.key()
+        before = self.results.run_of(key)
+        self.results.put_result(result, run_id=run_id, code=self.tracker.code)
+        self.tracker.finish(run_id)
+        if before is not None and before != run_id:
+            self.tracker.retire(before, run_id)
+
+    def fail(self, run_id: str, spec: TrialSpec, failure: Failure) -> None:
+        """Record a trial that failed, with its reason and traceback."""
+        failure = replace(failure, reason=scrubbed(failure.reason), trace=scrubbed(failure.trace))
+        self.tracker.log_failure(run_id, spec, failure)
+        self.results.put_failure(spec, failure, run_id=run_id, code=self.tracker.code)
+        self.tracker.finish(run_id, "FAILED", reason=failure.reason)
+
+    def prune(self, run_id: str, spec: TrialSpec, reason: str) -> None:
+        """Record a trial that was stopped early because it learned worse than others."""
+        failure = Failure(reason)
+        self.tracker.log_failure(run_id, spec, failure)
+        self.results.put_failure(spec, failure, run_id=run_id, code=self.tracker.code, status="pruned")
+        self.tracker.finish(run_id, "KILLED", reason=reason, tags={"asd.status": "pruned"})
+
+    def drop(self, run_id: str, reason: str) -> None:
+        """Close the run of a try that nobody finished and that will be made again."""
+        self.tracker.finish(run_id, "KILLED", reason=reason)
+
+    def settle(self, parent: str, live: Container[str]) -> None:
+        """Close what a killed driver left open: finished if the tables hold the trial, else killed.
+
+        Args:
+            parent: the study's run.
+            live: keys of trials that another living driver is at.
+        """
+        stale = [(run_id, key) for run_id, key in self.tracker.open_trials(parent) if key not in live]
+        done = self.results.finished([key for _, key in stale])
+        for run_id, key in stale:
+            self._close(run_id, done.get(key), "its driver was stopped before the trial ended")
+
+    def _close(self, run_id: str, recorded: str | None, reason: str) -> None:
+        """Close an open run: as finished where the tables hold the trial as recorded by it."""
+        if recorded == run_id:
+            self.tracker.finish(run_id)
+        else:
+            self.drop(run_id, reason)

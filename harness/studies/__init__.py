@@ -1,0 +1,1 @@
+"""A study file, its plan, its trials and what became of them."""

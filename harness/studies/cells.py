@@ -1,0 +1,403 @@
+"""The cells of a running study: which comes next, and what became of each, in every store."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import deque
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from backbones.contract import EpochReport
+from harness.stores.recorder import Recorder
+from harness.stores.results import End
+from harness.studies.claims import Claims, Lost
+from harness.studies.goals import goal_values, measured
+from harness.studies.journal import Journal, is_left_behind
+from harness.studies.plan import Plan, planned_keys
+from harness.studies.progress import Event, Progress
+from harness.trials.contract import LEVEL_SCORER, Failure, TrialResult, TrialSpec
+
+DUPLICATES_IN_A_ROW = 20  # a sampler that proposes nothing new for so long is given a cell that was not begun yet
+DRIVER_DEATHS = 10  # that a cell may go through; a cell that brings its driver down each time must end
+POLL_SECONDS = 1.0  # between two looks at what other drivers are at
+
+
+@dataclass(frozen=True)
+class Live:
+    """A cell under way.
+
+    Attributes:
+        spec: the cell.
+        number: Optuna's; None where it stays out of there.
+        run_id: MLflow's.
+        tries: how often it was begun and lost before.
+        began: on the monotonic clock.
+    """
+
+    spec: TrialSpec
+    number: int | None
+    run_id: str
+    tries: int
+    began: float
+
+
+class Cells:
+    """Hands out a study's cells and records what comes back.
+
+    The results tables say which cells are finished, claims who is at the others, Optuna's study what was begun, and
+    MLflow has the history. A cell that another driver is at, of this study or of one that shares it, is waited for and
+    its result taken over; if that driver dies, the cell is taken up here.
+
+    Args:
+        journal: the study in Optuna.
+        claims: of this driver.
+        recorder: of this driver.
+        plan: of the study.
+        specs: every cell and reference by key.
+        study_key: of the study in the results tables.
+        parent: the study's MLflow run.
+        progress: kept up to date.
+        listen: told after each trial.
+        retry_failed: take up again what is recorded as failed.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        claims: Claims,
+        recorder: Recorder,
+        *,
+        plan: Plan,
+        specs: Mapping[str, TrialSpec],
+        study_key: str,
+        parent: str,
+        progress: Progress,
+        listen: Event = lambda _progress: None,
+        retry_failed: bool = False,
+    ) -> None:
+        self.journal, self.claims, self.recorder, self.plan = journal, claims, recorder, plan
+        self.results, self.specs, self.study_key, self.parent = recorder.results, specs, study_key, parent
+        self.progress, self.listen = progress, listen
+        self.live: dict[str, Live] = {}
+        self.failures: dict[str, str] = {}
+        self.ended: set[str] = set()
+        self.todo: deque[str] = deque()
+        self.elsewhere: set[str] = set()
+        self.exhausted = not journal.asks  # a sampler has nothing more to propose within the budget
+        self.spent = False  # the hours are
+        self._proposals: dict[str, int] = {}
+        self._again: set[str] = set()
+        self._looked = 0.0
+        planned = planned_keys(plan, specs)
+        with claims.alone(f"settle {study_key}"):
+            self._settle(planned, retry_failed=retry_failed)
+
+    @property
+    def over(self) -> bool:
+        """Tell whether nothing is under way here and nothing will be begun."""
+        if self.live:
+            return False
+        return self.spent or not (self.todo or self.elsewhere or not self.exhausted)
+
+    @property
+    def unfinished(self) -> str:
+        """Say why planned trials were not begun; empty when all of them ended."""
+        if not self.spent or not (self.todo or not self.exhausted):
+            return ""
+        hours = self.plan.file.sampler.hours
+        return f"the {hours:g} hours of the study's budget are spent; raise sampler.hours and run it again to go on"
+
+    # --- beginning
+
+    def next(self) -> TrialSpec | None:
+        """Begin the next cell; None where there is none at this moment."""
+        self.spent = self.spent or self._hours_are_spent()
+        if self.spent:
+            return None
+        spec = self._from_todo() or self._from_sampler()
+        if spec is None and self.elsewhere and time.monotonic() - self._looked >= POLL_SECONDS:
+            self._look_elsewhere()
+            spec = self._from_todo()
+        return spec
+
+    def _from_todo(self) -> TrialSpec | None:
+        while self.todo:
+            key = self.todo.popleft()
+            lost = self.claims.take(key, self.specs[key].label())
+            if lost is None:
+                self.elsewhere.add(key)
+                continue
+            end = self._ends([key]).get(key)
+            if end is None:
+                if self._begin(key, lost, self._proposals.pop(key, None)):
+                    return self.specs[key]
+                continue
+            self._adopt(key, end, number=self._proposals.pop(key, None))
+            self.claims.release(key)
+        return None
+
+    def _from_sampler(self) -> TrialSpec | None:
+        if self.exhausted:
+            return None
+        with self.claims.alone(f"ask {self.study_key}"):
+            duplicates = 0
+            while True:
+                begun = self.journal.begun_keys()
+                self.elsewhere |= begun - self.ended - self.live.keys() - set(self.todo)
+                self.exhausted = self._is_full(begun)
+                if self.exhausted:
+                    return None
+                number, cells = self.journal.ask(owner=self.claims.owner)
+                spec = next((cell for cell in cells if cell.key() not in begun), None)
+                if spec is None:
+                    duplicates += 1
+                    self.journal.drop(number)
+                    if duplicates < DUPLICATES_IN_A_ROW:
+                        continue
+                    self.todo.append(self._unseen(begun))
+                else:
+                    self.journal.sign(number, spec)
+                    self._proposals[spec.key()] = number
+                    self.todo.append(spec.key())
+                spec = self._from_todo()  # it may be recorded already, or another study may be at it
+                if spec is not None:
+                    return spec
+
+    def _is_full(self, begun: set[str]) -> bool:
+        references = sum(spec.kind != "trial" for spec in self.specs.values())
+        return len(begun) >= min(self.progress.planned - references, len(self.specs) - references)
+
+    def _unseen(self, begun: set[str]) -> str:
+        left = sorted(key for key, spec in self.specs.items() if spec.kind == "trial" and key not in begun)
+        return random.Random(f"{self.plan.file.sampler.seed} {len(begun)}").choice(left)
+
+    def _begin(self, key: str, lost: Lost, number: int | None) -> bool:
+        spec = self.specs[key]
+        if number is None:
+            number = self.journal.begin(spec, owner=self.claims.owner)
+        if self.journal.asks:
+            self.results.link(self.study_key, [key])
+        run_id = self.recorder.begin(spec, parent=self.parent, study=self.plan.file.name)
+        self.live[key] = Live(spec, number, run_id, lost.tries, time.monotonic())
+        self.progress.started += 1
+        self._count()
+        if lost.deaths < DRIVER_DEATHS:
+            return True
+        self.end(key, Failure(f"its driver was killed {lost.deaths} times while it ran; the trial may be the cause"))
+        return False
+
+    def _hours_are_spent(self) -> bool:
+        hours = self.plan.file.sampler.hours
+        if hours is None:
+            return False
+        elapsed = time.monotonic() - self.progress.began
+        return elapsed + self.journal.spent(self.claims.owner) >= 3600 * hours
+
+    # --- under way and ending
+
+    def epochs(self, key: str, reports: Sequence[EpochReport]) -> None:
+        """Record epochs as they end."""
+        live = self.live.get(key)
+        if live is not None:
+            self.recorder.epochs(live.run_id, reports)
+
+    def end(self, key: str, answer: TrialResult | Failure) -> None:
+        """Record a result or a failure, in every store."""
+        live = self.live.pop(key)
+        if not self.claims.holds(key):
+            self.recorder.drop(live.run_id, "this driver stood still for so long that another one took the trial")
+            self.journal.tell(live.number, None, back=True)
+            self.elsewhere.add(key)
+        elif isinstance(answer, TrialResult):
+            self._finish(live, answer)
+        elif answer.again and live.tries < self.plan.file.resources.retries:
+            self._give_back(live, answer.reason, tries=live.tries + 1)
+            self.progress.retried += 1
+            self._say(f"{live.spec.label()}: {answer.reason}; trying again ({live.tries + 1})")
+        else:
+            self._fail(live, answer)
+
+    def prune(self, key: str, reason: str) -> None:
+        """Record that a trial was stopped early."""
+        live = self.live.pop(key)
+        self.recorder.prune(live.run_id, live.spec, reason)
+        self.journal.prune(live.number)
+        self.claims.release(key)
+        self.ended.add(key)
+        self.progress.pruned += 1
+        self.progress.ended += 1
+        self._say(f"{live.spec.label()}: pruned: {reason}")
+
+    def abandon(self, reason: str) -> None:
+        """Give back what is under way, so that the next run takes it up at once."""
+        for live in list(self.live.values()):
+            self._give_back(live, reason, tries=live.tries)
+        self.live.clear()
+        for number in self._proposals.values():  # of cells that somebody else is at
+            self.journal.tell(number, None, back=True)
+        self._proposals.clear()
+        self._spend()
+
+    def _finish(self, live: Live, result: TrialResult) -> None:
+        spec, key = live.spec, live.spec.key()
+        self.recorder.finish(live.run_id, result)
+        self.journal.tell(live.number, goal_values(measured(result, self._scorer(spec)), self.plan.file.sampler.goals))
+        self.claims.release(key)
+        self.ended.add(key)
+        self.progress.finished += 1
+        self.progress.ended += 1
+        score = result.official[self._scorer(spec)]
+        self._note(score, spec)
+        shown = "undefined" if score is None else f"{100 * score:.2f}"
+        self._say(f"{spec.label()}: {shown} ({time.monotonic() - live.began:.1f} s)")
+
+    def _fail(self, live: Live, failure: Failure) -> None:
+        self.recorder.fail(live.run_id, live.spec, failure)
+        self.journal.tell(live.number, None)
+        self.claims.release(live.spec.key())
+        self.ended.add(live.spec.key())
+        self.failures[live.spec.label()] = failure.reason
+        self.progress.failed += 1
+        self.progress.ended += 1
+        self._say(f"{live.spec.label()}: failed: {failure.reason}")
+
+    def _give_back(self, live: Live, reason: str, *, tries: int) -> None:
+        self.recorder.drop(live.run_id, reason)
+        self.journal.tell(live.number, None, back=True)
+        self.claims.release(live.spec.key(), tries=tries)
+        self.todo.append(live.spec.key())
+
+    # --- what others did
+
+    def _settle(self, planned: list[str], *, retry_failed: bool) -> None:
+        """Bring Optuna, MLflow and the tables to one state after whatever happened before."""
+        if retry_failed:
+            self._again = {key for key, end in self.results.ends(self.specs).items() if end.status == "failed"}
+        self._bury()
+        if self.journal.asks:
+            planned += [key for key in self.journal.begun_keys() if key in self.specs and key not in planned]
+        ends, living, complete = self._ends(planned), self.claims.living(planned), self.journal.complete_keys()
+        for key in planned:
+            if key in living:
+                self.elsewhere.add(key)
+            elif key in complete and key in ends:
+                self._adopt(key, ends[key], complete=complete)
+            else:
+                self.todo.append(key)
+        deaths = self.claims.deaths(self.todo)
+        recorded = [key for key in self.todo if key in ends]  # by another study, or as failed
+        # a cell that kills its driver waits till last
+        self.todo = deque(sorted((key for key in self.todo if key not in ends), key=lambda key: deaths.get(key, 0)))
+        for key in recorded:
+            if self.claims.take(key) is None:
+                self.elsewhere.add(key)
+                continue
+            self._adopt(key, ends[key], complete=complete)
+            self.claims.release(key)
+
+    def _adopt(self, key: str, end: End, *, number: int | None = None, complete: Container[str] | None = None) -> None:
+        """Count a trial that was recorded before or by somebody else.
+
+        Args:
+            key: of the trial, which this driver has claimed, unless Optuna knows it as complete.
+            end: as recorded.
+            number: Optuna's, where this driver proposed the trial.
+            complete: keys that Optuna knows as complete, where they have just been read.
+        """
+        spec = self.specs[key]
+        self.ended.add(key)
+        if self.journal.asks:
+            self.results.link(self.study_key, [key])
+        if end.status == "finished":
+            self.progress.finished += 1
+            self._note(end.official.get(self._scorer(spec)), spec)
+        elif end.status == "pruned":
+            self.progress.pruned += 1
+        else:
+            self.progress.failed += 1
+            self.failures[spec.label()] = end.reason
+        if number is not None:
+            self.journal.tell(number, self._values(key) if end.status == "finished" else None)
+        elif end.status == "finished" and key not in (self.journal.complete_keys() if complete is None else complete):
+            values = self._values(key)
+            if values is not None:
+                self.journal.add(spec, values)
+
+    def _look_elsewhere(self) -> None:
+        self._looked = time.monotonic()
+        living = self.claims.living(self.elsewhere)
+        gone = [key for key in self.elsewhere if key not in living]
+        if set(gone) - self._ends(gone).keys():
+            self._bury()
+        self.elsewhere -= set(gone)
+        self.todo.extend(gone)
+        self._count()
+
+    def _bury(self) -> None:
+        """Close in MLflow and Optuna what dead drivers left open."""
+        self.recorder.settle(self.parent, _Living(self.claims, self.specs))
+        running = [each for each in self.journal.running() if each.owner != self.claims.owner]
+        alive = {owner: self.claims.is_alive(owner) for owner in {each.owner for each in running if each.owner}}
+        dead = [each for each in running if not alive.get(each.owner, not is_left_behind(each))]
+        ends = self._ends([each.key for each in dead if each.key in self.specs])
+        for each in dead:
+            end = ends.get(each.key)
+            values = self._values(each.key) if end is not None and end.status == "finished" else None
+            if end is not None and end.status == "pruned":
+                self.journal.prune(each.number)
+            elif not each.key:
+                self.journal.drop(each.number)
+            else:
+                self.journal.tell(each.number, values, back=end is None)
+
+    def _ends(self, keys: Iterable[str]) -> dict[str, End]:
+        """Return how trials ended whose end stands: with every scorer that the study asks for."""
+        return {key: end for key, end in self.results.ends(keys).items() if self._stands(key, end)}
+
+    def _stands(self, key: str, end: End) -> bool:
+        if end.status == "finished":
+            return set(self.specs[key].scorers) <= end.official.keys()
+        if end.status == "pruned":
+            return self.plan.file.pruning is not None
+        return key not in self._again
+
+    def _values(self, key: str) -> list[float] | None:
+        scorer = self._scorer(self.specs[key])
+        return goal_values(self.results.measured([key], scorer)[key], self.plan.file.sampler.goals)
+
+    # --- telling
+
+    def _note(self, score: float | None, spec: TrialSpec) -> None:
+        best = self.progress.best
+        if score is not None and (best is None or score > best[0]):
+            self.progress.best = (score, spec.label())
+
+    def _count(self) -> None:
+        self.progress.running, self.progress.elsewhere = len(self.live), len(self.elsewhere)
+
+    def _say(self, text: str) -> None:
+        self._count()
+        self._spend()
+        self.progress.last = text
+        self.listen(self.progress)
+
+    def _spend(self) -> None:
+        if self.plan.file.sampler.hours is not None:
+            self.journal.spend(self.claims.owner, time.monotonic() - self.progress.began)
+
+    def _scorer(self, spec: TrialSpec) -> str:
+        return LEVEL_SCORER if spec.kind == "level" else self.plan.file.scorers[0]
+
+
+class _Living(Container[str]):
+    """Keys that a living driver is at, looked up when first asked: after what they are compared with was read."""
+
+    def __init__(self, claims: Claims, keys: Iterable[str]) -> None:
+        self.claims, self.keys = claims, keys
+        self._found: Container[str] | None = None
+
+    def __contains__(self, key: object) -> bool:
+        if self._found is None:
+            self._found = self.claims.living(self.keys)
+        return key in self._found

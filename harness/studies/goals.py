@@ -1,0 +1,78 @@
+"""What a search is after: one number of a trial, or several of which none may be had at another's cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from harness.trials.contract import TrialResult
+
+Goal: TypeAlias = Literal["score", "source", "target", "seconds", "memory"]
+MINIMISED: tuple[Goal, ...] = ("seconds", "memory")
+# Ranking and drawing are left out of a trial's seconds: ranked candidates are shared by all M, so that whoever comes
+# first pays for the others.
+TRIALS_OWN = ("fuse", "finetune", "embed", "score", "measure")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The numbers of a finished trial that goals are made of, from a result or from the tables.
+
+    Attributes:
+        official: official score of the study's first scorer, a fraction; None where undefined.
+        s_auc: of each section; None where undefined.
+        t_auc: of each section; None where undefined.
+        seconds: by stage.
+        peak_mb: resident memory by stage, MiB.
+    """
+
+    official: float | None
+    s_auc: Sequence[float | None] = ()
+    t_auc: Sequence[float | None] = ()
+    seconds: Mapping[str, float] | None = None
+    peak_mb: Mapping[str, float] | None = None
+
+
+def measured(result: TrialResult, scorer: str) -> Measured:
+    """Return what goals are made of, from a trial's result."""
+    rows = result.metrics[scorer]
+    return Measured(
+        official=result.official[scorer],
+        s_auc=[row.s_auc for row in rows],
+        t_auc=[row.t_auc for row in rows],
+        seconds=result.seconds,
+        peak_mb=result.peak_mb,
+    )
+
+
+def goal_values(numbers: Measured, goals: Iterable[Goal]) -> list[float] | None:
+    """Return a trial's value of each goal, or None where one of them is undefined.
+
+    - "score": the official score.
+    - "source", "target": harmonic mean over sections of the AUC of that domain's normals against the anomalies of
+      both, as in the official score.
+    - "seconds": of the stages that the trial does not share with others.
+    - "memory": the highest of the stages, MiB.
+    """
+    found = [_value(numbers, goal) for goal in goals]
+    return None if any(value is None for value in found) else [value for value in found if value is not None]
+
+
+def _value(numbers: Measured, goal: Goal) -> float | None:
+    if goal == "score":
+        return numbers.official
+    if goal == "source":
+        return _harmonic_mean(numbers.s_auc)
+    if goal == "target":
+        return _harmonic_mean(numbers.t_auc)
+    if goal == "seconds":
+        return sum((numbers.seconds or {}).get(stage, 0.0) for stage in TRIALS_OWN)
+    return max((numbers.peak_mb or {}).values(), default=None)
+
+
+def _harmonic_mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
+        return None
+    return 0.0 if min(known) <= 0 else len(known) / sum(1 / value for value in known)

@@ -1,0 +1,357 @@
+"""Optuna's study: what was begun, how it ended, what a sampler proposes next."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from harness.credentials import shown
+from harness.stores.results import create_schema, creation_lock, sqlite_path, write_ahead
+from harness.studies.goals import MINIMISED
+from harness.studies.plan import SEARCHES, WITHOUT_M, Plan, m_values
+from harness.trials.contract import HarnessError, TrialSpec
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+UNSIGNED_SECONDS = 120.0  # a proposal that has no owner after so long was left behind by a killed driver
+SPENT = "asdbench seconds of "
+# Optuna's own way reads every parameter of every trial: 8 s for 10,000 trials where this takes 0.03
+COMPLETE_KEYS = (
+    "select a.value_json from trial_user_attributes a join trials t on t.trial_id = a.trial_id "
+    "where t.study_id = {} and t.state = 'COMPLETE' and a.key = 'key'"
+)
+TRIALS = "select count(*) from trials where study_id = {}"
+NUMBER = "select number from trials where study_id = {} and trial_id = {}"  # Optuna reads the whole trial
+
+
+@dataclass(frozen=True)
+class Running:
+    """A trial that Optuna holds as running.
+
+    Attributes:
+        number: Optuna's.
+        key: the cell's; empty for a proposal whose driver was killed before it said which.
+        owner: the driver.
+        age: seconds since it was begun.
+    """
+
+    number: int
+    key: str
+    owner: str
+    age: float
+
+
+class Journal:
+    """One study in Optuna's database.
+
+    A grid's cells are written down as they begin. A search asks its sampler, and its references (frozen, level), which
+    have nothing that was searched, stay out: they would hide the space from the sampler, which looks at the parameters
+    that all trials have in common.
+
+    Args:
+        uri: Optuna's database.
+        name: of the study there.
+        plan: the space and its sampler.
+        specs: every cell and reference by key.
+
+    Raises:
+        HarnessError: the database cannot be opened.
+    """
+
+    def __init__(self, uri: str, name: str, *, plan: Plan, specs: Mapping[str, TrialSpec]) -> None:
+        self.uri, self.plan = uri, plan
+        self.asks = plan.file.sampler.name in SEARCHES
+        with _errors(uri):
+            self.tables = _open_tables(uri)
+            self.storage = optuna.storages.get_storage(self.tables)  # keeps in memory what it has read
+            self.study = _open_study(uri, self.storage, name, plan)
+            self.study_id = self.storage.get_study_id_from_name(name)
+            # from where it stopped, and not the same proposals again; two that start at once are told apart by claims
+            self.study.sampler = make_sampler(plan, seed=plan.file.sampler.seed + self._count())
+        self._by_choice: dict[tuple[Any, ...], dict[int, TrialSpec]] = {}
+        for spec in specs.values():
+            if spec.kind == "trial":
+                self._by_choice.setdefault(_choice(spec), {})[spec.seed] = spec
+
+    # --- beginning
+
+    def begin(self, spec: TrialSpec, *, owner: str) -> int | None:
+        """Write down that a planned cell begins; return its number, or None where it stays out."""
+        if self.asks and spec.kind != "trial":
+            return None
+        with _errors(self.uri):
+            trial = self._template(spec, state=TrialState.RUNNING, attributes={"owner": owner})
+            return int(self._rows(NUMBER, trial=self.storage.create_new_trial(self.study_id, trial))[0][0])
+
+    def ask(self, *, owner: str) -> tuple[int, Sequence[TrialSpec]]:
+        """Ask the sampler for a choice; return its number and the cells that it stands for, one a seed."""
+        with _errors(self.uri):
+            trial = self.study.ask()
+            trial.set_user_attr("owner", owner)
+            cells = self._by_choice.get(self._suggest(trial), {})
+        return trial.number, [cells[seed] for seed in self.plan.file.seeds if seed in cells]
+
+    def sign(self, number: int, spec: TrialSpec) -> None:
+        """Write down which cell a proposal became."""
+        with _errors(self.uri):
+            for name, value in _attributes(spec).items():
+                self._set(number, name, value)
+
+    # --- ending
+
+    def tell(self, number: int | None, values: Sequence[float] | None, *, back: bool = False) -> None:
+        """Say how a trial ended.
+
+        Args:
+            number: Optuna's; None where the trial stays out.
+            values: one a goal; None is what Optuna calls failed.
+            back: it was lost and will be made again.
+        """
+        if number is None:
+            return
+        if back:
+            self._mark(number, "given back")
+        self._end(number, values, TrialState.FAIL if values is None else None)
+
+    def prune(self, number: int | None) -> None:
+        """Say that a trial was stopped early; it has no value, since its training loss is on another scale."""
+        self._end(number, None, TrialState.PRUNED)
+
+    def drop(self, number: int) -> None:
+        """Say that a proposal was one that is there already; samplers do not look at it again."""
+        self._mark(number, "duplicate")
+        self._end(number, None, TrialState.FAIL)
+
+    def add(self, spec: TrialSpec, values: Sequence[float]) -> None:
+        """Add a trial that another study recorded."""
+        if self.asks and spec.kind != "trial":
+            return
+        with _errors(self.uri):
+            self.study.add_trial(self._template(spec, state=TrialState.COMPLETE, values=values))
+
+    # --- reading
+
+    def running(self) -> list[Running]:
+        """Return what is held as running."""
+        now = datetime.now()
+        with _errors(self.uri):
+            held = self.tables.get_all_trials(self.study_id, deepcopy=False, states=(TrialState.RUNNING,))
+        return [
+            Running(
+                number=trial.number,
+                key=str(trial.user_attrs.get("key", "")),
+                owner=str(trial.user_attrs.get("owner", "")),
+                age=(now - (trial.datetime_start or now)).total_seconds(),
+            )
+            for trial in held
+        ]
+
+    def complete_keys(self) -> set[str]:
+        """Return the keys of trials that have a value."""
+        with _errors(self.uri):
+            found = self._rows(COMPLETE_KEYS)
+        return {str(json.loads(row[0])) for row in found}
+
+    def begun_keys(self) -> set[str]:
+        """Return the keys that this study has begun, whatever became of them."""
+        trials = self._trials(TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.FAIL)
+        attributes = [trial.user_attrs for trial in trials]
+        return {str(each["key"]) for each in attributes if "key" in each and "duplicate" not in each}
+
+    def front(self) -> list[dict[str, Any]]:
+        """Return the best trials: those of which no other is better in every goal, and their values."""
+        goals = self.plan.file.sampler.goals
+        with _errors(self.uri):
+            best = self.study.best_trials
+        rows = [
+            {
+                "key": trial.user_attrs.get("key"),
+                "label": trial.user_attrs.get("label"),
+                **dict(zip(goals, trial.values, strict=True)),
+            }
+            for trial in best
+        ]
+        return sorted(rows, key=lambda row: -row[goals[0]] if goals[0] not in MINIMISED else row[goals[0]])
+
+    # --- hours
+
+    def spend(self, owner: str, seconds: float) -> None:
+        """Write down how long a driver has run."""
+        with _errors(self.uri):
+            self.study.set_user_attr(f"{SPENT}{owner}", round(seconds, 3))
+
+    def spent(self, owner: str) -> float:
+        """Return the seconds of all other drivers together, those of the past included."""
+        with _errors(self.uri):
+            attributes = self.study.user_attrs
+        mine = f"{SPENT}{owner}"
+        return sum(float(v) for name, v in attributes.items() if name.startswith(SPENT) and name != mine)
+
+    def _count(self) -> int:
+        return int(self._rows(TRIALS)[0][0])
+
+    def _rows(self, query: str, *, trial: int = 0) -> Sequence[Any]:
+        with self.tables.engine.connect() as connection:
+            return connection.exec_driver_sql(query.format(int(self.study_id), int(trial))).fetchall()
+
+    def _trials(self, *states: TrialState) -> list[FrozenTrial]:
+        with _errors(self.uri):
+            return self.study.get_trials(deepcopy=False, states=states)
+
+    def _template(
+        self,
+        spec: TrialSpec,
+        *,
+        state: TrialState,
+        values: Sequence[float] | None = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> FrozenTrial:
+        cell = _cell(spec)
+        if self.asks:
+            cell.pop("seed", None)
+            cell = {self._name(name, spec): value for name, value in cell.items()}
+        distributions: dict[str, BaseDistribution] = {
+            name: CategoricalDistribution(self._choices(name, value)) for name, value in cell.items()
+        }
+        return optuna.trial.create_trial(
+            state=state,
+            params=cell,
+            distributions=distributions,
+            values=values,
+            user_attrs={**_attributes(spec), **(attributes or {})},
+        )
+
+    def _suggest(self, trial: optuna.Trial) -> tuple[Any, ...]:
+        """Suggest what the choice has, and nothing that it has not: a condition a line."""
+        space = self.plan.file.space
+        labels = trial.suggest_categorical("labels", space.labels)
+        backbone = trial.suggest_categorical("backbone", space.backbone)
+        if labels in WITHOUT_M:
+            return backbone, None, None, None, "composite", labels
+        k1 = trial.suggest_categorical("k1", space.k1) if labels == "paper" else None
+        k2 = trial.suggest_categorical("k2", space.k2)
+        fitting = m_values(space, k1=k1, k2=k2)
+        m = trial.suggest_categorical(_name_of_m(fitting, space.m), fitting) if fitting else None
+        fusion = trial.suggest_categorical("fusion", space.fusion)
+        return backbone, m, k1, k2, fusion, labels
+
+    def _name(self, name: str, spec: TrialSpec) -> str:
+        if name != "m":
+            return name
+        return _name_of_m(m_values(self.plan.file.space, k1=spec.k1, k2=spec.k2 or 0), self.plan.file.space.m)
+
+    def _choices(self, name: str, value: Any) -> list[Any]:
+        space = self.plan.file.space
+        if name.startswith("m_up_to_"):
+            return [m for m in space.m if m <= int(name.removeprefix("m_up_to_"))]
+        choices = list(self.plan.file.seeds if name == "seed" else getattr(space, name))
+        return choices if value in choices else [*choices, value]
+
+    def _set(self, number: int, name: str, value: Any) -> None:
+        trial_id = self.storage.get_trial_id_from_study_id_trial_number(self.study_id, number)
+        self.storage.set_trial_user_attr(trial_id, name, value)
+
+    def _mark(self, number: int, name: str) -> None:
+        try:
+            with _errors(self.uri):
+                self._set(number, name, True)
+        except optuna.exceptions.UpdateFinishedTrialError:
+            return  # another driver of the study has ended it
+
+    def _end(self, number: int | None, values: Sequence[float] | None, state: TrialState | None) -> None:
+        if number is None:
+            return
+        with _errors(self.uri):
+            # another driver of the study may have ended it, taking this one for dead
+            self.study.tell(number, values, state=state, skip_if_finished=True)
+
+
+@contextmanager
+def _errors(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except (optuna.exceptions.StorageInternalError, OSError, RuntimeError, ImportError) as error:
+        if isinstance(error, optuna.exceptions.UpdateFinishedTrialError):
+            raise
+        raise HarnessError(
+            f"Optuna's database must be one that can be opened and written, but {shown(uri)} answered: "
+            f"{str(error).splitlines()[0]}; name another one with --optuna."
+        ) from error
+
+
+def _open_tables(uri: str) -> optuna.storages.RDBStorage:
+    path = sqlite_path(uri)
+    with creation_lock(uri):
+        create_schema(uri, "optuna")
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        storage = optuna.storages.RDBStorage(uri)
+        if path is not None:
+            write_ahead(storage.engine)
+            storage.engine.dispose()  # what it has opened so far does not
+        return storage
+
+
+def _open_study(uri: str, storage: optuna.storages.BaseStorage, name: str, plan: Plan) -> optuna.Study:
+    goals = plan.file.sampler.goals
+    way = optuna.study.StudyDirection
+    directions = [way.MINIMIZE if goal in MINIMISED else way.MAXIMIZE for goal in goals]
+    with creation_lock(uri):
+        study = optuna.create_study(storage=storage, study_name=name, load_if_exists=True, directions=directions)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names(list(goals))
+    return study
+
+
+def make_sampler(plan: Plan, *, seed: int) -> optuna.samplers.BaseSampler:
+    """Make the sampler that a study names; grid and random order ask none."""
+    name, space = plan.file.sampler.name, plan.file.space
+    if name == "tpe":
+        fixed = space.labels == ["paper"] and len(m_values(space, k1=min(space.k1), k2=min(space.k2))) == len(space.m)
+        # where a parameter depends on another, trials are modelled by what they have in common, group by group
+        several = len(plan.file.sampler.goals) > 1
+        return optuna.samplers.TPESampler(seed=seed, multivariate=not fixed or not several, group=not fixed)
+    if name == "nsga2":
+        return optuna.samplers.NSGAIISampler(seed=seed, population_size=plan.file.sampler.population)
+    return optuna.samplers.RandomSampler(seed=seed)
+
+
+def is_left_behind(running: Running) -> bool:
+    """Tell whether a proposal never said whose it is, and had time to."""
+    return not running.owner and running.age > UNSIGNED_SECONDS
+
+
+def _name_of_m(fitting: Sequence[int], every: Sequence[int]) -> str:
+    # Optuna's choices cannot change under one name
+    return "m" if len(fitting) == len(every) else f"m_up_to_{max(fitting, default=0)}"
+
+
+def _attributes(spec: TrialSpec) -> dict[str, Any]:
+    return {"key": spec.key(), "label": spec.label()}  # each costs a millisecond; MLflow has the rest
+
+
+def _choice(spec: TrialSpec) -> tuple[Any, ...]:
+    return spec.backbone.name if spec.backbone else None, spec.m, spec.k1, spec.k2, spec.fusion, spec.labels
+
+
+def _cell(spec: TrialSpec) -> dict[str, Any]:
+    cell = {
+        "backbone": spec.backbone.name if spec.backbone else None,
+        "m": spec.m,
+        "k1": spec.k1,
+        "k2": spec.k2,
+        "fusion": spec.fusion if spec.kind == "trial" else None,
+        "labels": spec.labels if spec.kind == "trial" else None,
+        "seed": spec.seed if spec.kind != "level" else None,
+    }
+    return {name: value for name, value in cell.items() if value is not None}

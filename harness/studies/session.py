@@ -1,0 +1,126 @@
+"""One run of a study by one driver: what is opened before the first cell and closed after the last."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+from harness.interrupts import whole
+from harness.places import Places
+from harness.stores.recorder import Recorder
+from harness.studies.cells import Cells
+from harness.studies.claims import Claims
+from harness.studies.journal import Journal
+from harness.studies.plan import Plan, planned_keys, planned_trials
+from harness.studies.progress import Event, Outcome, Progress
+from harness.trials.contract import HarnessError
+from harness.trials.recordings import Recordings
+
+
+@dataclass(frozen=True)
+class Session:
+    """A study that this driver runs.
+
+    Attributes:
+        key: the study's identity.
+        run_id: its MLflow run.
+        cells: to be run.
+    """
+
+    key: str
+    run_id: str
+    cells: Cells
+
+    def outcome(self) -> Outcome:
+        """Say how the study ended."""
+        cells = self.cells
+        front = cells.journal.front() if len(cells.plan.file.sampler.goals) > 1 else []
+        return Outcome(self.key, self.run_id, cells.progress, dict(cells.failures), cells.unfinished, front)
+
+
+@contextmanager
+def study_session(
+    plan: Plan,
+    recordings: Recordings,
+    recorder: Recorder,
+    places: Places,
+    *,
+    listen: Event = lambda _progress: None,
+    retry_failed: bool = False,
+) -> Iterator[Session]:
+    """Open a study in every store; at the end give back what is under way and close its run.
+
+    Args:
+        plan: what to run.
+        recordings: prepared for the plan's protocol.
+        recorder: where results go.
+        places: of Optuna's study.
+        listen: told after each trial.
+        retry_failed: take up again what is recorded as failed.
+
+    Raises:
+        HarnessError: a store does not answer.
+    """
+    data = {"train_data": recordings.train_data, "test_data": recordings.test_data}
+    # a trial that is recorded with other scorers keeps them: the run that replaces its own has them all
+    named = recorder.with_recorded_scorers(plan.specs(**data, truth_data=recordings.truth_data))
+    specs = {spec.key(): spec for spec in named}
+    key, name = plan.key(**data, truth_data=recordings.truth_data), plan.file.name
+    content = json.dumps(
+        {**_resolved(plan), **data, "skipped_files": recordings.skipped}, indent=1, sort_keys=True, default=str
+    )
+    progress = Progress(planned=planned_trials(plan, specs))
+    run_id, cells, status = "", None, "KILLED"
+    put_study = partial(
+        recorder.put_study, key, name=name, protocol=plan.protocol.name, planned=progress.planned, content=content
+    )
+    with Claims(recorder.results) as claims:
+        try:
+            with claims.alone(f"open {key}"):  # two drivers at once would each make a parent run
+                with whole():
+                    run_id = recorder.tracker.start_study(
+                        key, name, tags={"asd.study": name, **{f"asd.{what}": value for what, value in data.items()}},
+                        params={
+                            "protocol": plan.protocol.name, "sampler": plan.file.sampler.name, "seeds": plan.file.seeds,
+                        },
+                    )  # fmt: skip
+                put_study(run_id=run_id, trials=planned_keys(plan, specs))
+                journal = Journal(places.optuna, f"{name}-{key}", plan=plan, specs=specs)
+            cells = Cells(
+                journal, claims, recorder, plan=plan, specs=specs, study_key=key, parent=run_id, progress=progress,
+                listen=listen, retry_failed=retry_failed,
+            )  # fmt: skip
+            yield Session(key, run_id, cells)
+            status = "FINISHED"
+        finally:
+            with whole(), suppress(HarnessError):
+                with suppress(HarnessError):
+                    if cells is not None:
+                        cells.abandon("the study was stopped")
+                        recorder.tracker.log_study(run_id, _study_numbers(progress))
+                        put_study(run_id=run_id, trials=recorder.results.study_keys(key))  # a search began others
+                if run_id:
+                    recorder.tracker.finish(run_id, status)
+
+
+def _resolved(plan: Plan) -> dict[str, Any]:
+    return {
+        **plan.file.model_dump(),
+        "protocol": asdict(plan.protocol),
+        "backbones": {name: asdict(choice) for name, choice in plan.backbones.items()},
+        "recipe": asdict(plan.recipe),
+    }
+
+
+def _study_numbers(progress: Progress) -> dict[str, float]:
+    numbers = {
+        "trials/finished": float(progress.finished),
+        "trials/failed": float(progress.failed),
+        "trials/pruned": float(progress.pruned),
+        "trials/planned": float(progress.planned),
+    }
+    return numbers if progress.best is None else {**numbers, "best_official_score": progress.best[0]}

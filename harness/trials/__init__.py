@@ -1,0 +1,1 @@
+"""One trial: label, fine-tune, embed, score, measure."""

@@ -1,0 +1,217 @@
+"""Candidate attributes of the training clips, machine type by machine type: routed, checked, ranked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from harness import plugins
+from harness.cache import Cache
+from harness.trials.contract import METHOD, HarnessError, TrialSpec, digest
+from harness.trials.recordings import Recordings, objects
+from harness.trials.stages import clip_ids, embed_ids, pretrained_encoder
+from labeling.clusters import cluster
+from labeling.contract import RankedCandidates, RankRequest, Strategy
+from labeling.distances import standardise
+from labeling.mfcc import mfcc_statistics
+from labeling.routing import CASE_STRATEGY, Route, route
+from labeling.view import plane
+
+
+@dataclass(frozen=True)
+class RankedMachine:
+    """A machine type's candidates and why they were ranked as they were.
+
+    Attributes:
+        candidates: of its training clips.
+        why: one sentence.
+        plane: (n, 2) the clips in the plane of the features that were read, for a picture; (0, 2) where none were.
+    """
+
+    candidates: RankedCandidates
+    why: str
+    plane: NDArray[np.float32]
+
+
+def rank_machines(spec: TrialSpec, recordings: Recordings, cache: Cache) -> dict[str, RankedMachine]:
+    """Rank candidate attributes of every training clip; made once for all M.
+
+    Returns:
+        machine type -> its ranked candidates.
+    """
+    ranked: dict[str, RankedMachine] = cache.get(
+        "ranking", spec.ranking_key(), lambda: _rank_machines(spec, recordings, cache)
+    )
+    return ranked
+
+
+def _rank_machines(spec: TrialSpec, recordings: Recordings, cache: Cache) -> dict[str, RankedMachine]:
+    ranked = {}
+    for machine, clips in recordings.train.groupby("machine", sort=True):
+        attributes = _attributes(spec, recordings, clips)
+        chosen = route_machine(spec, str(machine), recordings, cache)
+        if spec.labels == "truth" and all(attribute is None for attribute in attributes):
+            chosen = Route("direct", "machine", "No attribute is known, released or not: the machine type alone.")
+        strategy: Strategy = plugins.load("strategy", chosen.strategy)
+        features = _features(strategy, spec, recordings, clips, cache)
+        request = RankRequest(
+            ids=clip_ids(clips),
+            features=features,
+            attributes=attributes,
+            case=chosen.case,
+            k1=spec.k1 or 1,  # a spec leaves out those that its labels do not read
+            k2=spec.k2 or 1,
+            min_confidence=spec.min_confidence,
+            seed=spec.seed,
+            domains=objects(clips["domain"]),
+            memo=cache.memo(features, salt=f"{METHOD}:{_attributes_digest(clips)}"),
+        )
+        try:
+            candidates = strategy.rank(request)
+        except ValueError as error:
+            raise HarnessError(f"{machine}, {chosen.case}: {error}") from error
+        if spec.labels == "truth":  # a clip's own is what it shows; the released one stands in for a pseudo-label
+            candidates = replace(candidates, labeled=candidates.labeled & clips["attribute"].notna().to_numpy(bool))
+        drawn = plane(features) if features.shape[1] else np.zeros((0, 2), dtype=np.float32)
+        ranked[str(machine)] = RankedMachine(candidates, chosen.why, drawn)
+    return ranked
+
+
+def check_candidates(specs: Iterable[TrialSpec], recordings: Recordings, cache: Cache, *, workers: int = 1) -> None:
+    """Refuse K1 and K2 that a machine type's clips cannot fill, before any trial starts.
+
+    What routing and sample-wise labeling read of the recordings is made on the way, once and on all cores: trials have
+    one core each and would wait for one another.
+
+    Args:
+        specs: the trials.
+        recordings: that they label.
+        cache: keeps the MFCC.
+        workers: threads that make them.
+
+    Raises:
+        HarnessError: K1 is above the labeled clips of a sample-wise machine type, or K2 above the clips of a
+            cluster-wise one.
+    """
+    checked = {(spec.k1, spec.k2, spec.labels): spec for spec in specs if spec.kind == "trial"}
+    for (k1, k2, _), spec in checked.items():
+        for machine, clips in recordings.train.groupby("machine", sort=True):
+            chosen = route_machine(spec, str(machine), recordings, cache, workers=workers)
+            strategy: Strategy = plugins.load("strategy", chosen.strategy)
+            if strategy.features == "mfcc":
+                _mfcc(recordings, clips, cache, workers=workers)
+            labeled = int(clips["attribute"].notna().sum())
+            for name, value, case, there, what in (
+                ("k1", k1, ("sample-wise",), labeled, "labeled training clips"),
+                ("k2", k2, ("fragmented", "partial", "unlabeled"), len(clips), "training clips"),
+                ("k2", k2, ("gmm",), len(clips), "training clips"),
+            ):
+                paper = chosen.strategy == CASE_STRATEGY[chosen.case]
+                read = chosen.case in case if paper else chosen.strategy in case
+                if read and value is not None and not 1 <= value <= there:
+                    raise HarnessError(
+                        f"{name} must be between 1 and {there}, the {what} of {machine} ({chosen.case}), but got "
+                        f"{value}; lower {name}, or let the protocol fix another case for {machine}."
+                    )
+
+
+def route_machine(spec: TrialSpec, machine: str, recordings: Recordings, cache: Cache, *, workers: int = 1) -> Route:
+    """Choose a machine type's case from what its training clips show, or as the protocol fixes it.
+
+    Whether labels and clusters conflict is told by clusters of the clips' MFCC, as many as there are attributes: so the
+    case is the same for every backbone, K1, K2 and seed. A baseline's strategy takes the place of the routed one,
+    except where the protocol trains a machine type under its name alone.
+    """
+    clips = recordings.train[recordings.train["machine"] == machine]
+
+    def clusters() -> NDArray[np.int64]:
+        count = int(clips["attribute"].nunique())
+        features = standardise(_mfcc(recordings, clips, cache, workers=workers))
+        members: NDArray[np.int64] = cache.memo(features, salt=f"{METHOD}")(
+            f"routing k={count}", lambda: cluster(features, k2=count, seed=0).members
+        )
+        return members
+
+    shown = route(
+        objects(clips["attribute"]),
+        domains=objects(clips["domain"]),
+        years=objects(clips["dataset"]),
+        clusters=clusters,
+        fixed=spec.protocol.cases.get(machine),
+    )
+    strategy = spec.protocol.strategies.get(machine)
+    if spec.labels == "truth":
+        return Route("direct", "direct", "Every attribute that is known is used, released ones too: an upper bound.")
+    if spec.labels != "paper" and strategy != "machine":
+        return Route(shown.case, spec.labels, f"The baseline {spec.labels} labels every machine type.")
+    return shown if strategy is None else Route(shown.case, strategy, f"The protocol fixes the strategy {strategy}.")
+
+
+def pretrained_latents(spec: TrialSpec, recordings: Recordings, cache: Cache) -> dict[str, NDArray[np.float32]]:
+    """Return the pre-trained encoder's latents of all training clips: clip id -> (d,); made once for all trials."""
+    backbone = spec.backbone
+    if backbone is None:
+        raise HarnessError("Latents need a backbone, but this trial has none; name one with --backbone.")
+    ids = clip_ids(recordings.train)
+    key = digest(
+        {
+            "method": METHOD,
+            "backbone": backbone.content(),
+            "seed": None if backbone.weights else spec.seed,
+            "audio": recordings.packed.fingerprint(ids),  # not the labels: what is withheld changes no latent
+            "input": [spec.recipe.clip_seconds, spec.recipe.fit],
+        }
+    )
+
+    def make() -> NDArray[np.float32]:
+        encoder = pretrained_encoder(backbone, seed=spec.seed)
+        return embed_ids(spec, encoder, recordings, ids)
+
+    vectors = cache.get("latent", key, make)
+    return dict(zip(ids.tolist(), vectors, strict=True))
+
+
+def _attributes(spec: TrialSpec, recordings: Recordings, clips: pd.DataFrame) -> NDArray[np.object_]:
+    """Return what strategies see of a machine type's attributes: (n,), None where withheld.
+
+    The truth enters here alone, and only for a trial that asks for it.
+    """
+    attributes = objects(clips["attribute"])
+    if spec.labels != "truth":
+        return attributes
+    pairs = zip(clip_ids(clips).tolist(), attributes, strict=True)
+    return np.array([recordings.truth.get(clip_id) if own is None else own for clip_id, own in pairs], dtype=object)
+
+
+def _features(
+    strategy: Strategy, spec: TrialSpec, recordings: Recordings, clips: pd.DataFrame, cache: Cache
+) -> NDArray[Any]:
+    if strategy.features == "none":
+        return np.zeros((len(clips), 0), dtype=np.float32)
+    if strategy.features == "mfcc":
+        return _mfcc(recordings, clips, cache)
+    latents = pretrained_latents(spec, recordings, cache)
+    return np.stack([latents[clip_id] for clip_id in clip_ids(clips).tolist()])
+
+
+def _mfcc(recordings: Recordings, clips: pd.DataFrame, cache: Cache, *, workers: int = 1) -> NDArray[np.float32]:
+    """Return the MFCC statistics (n, 40) of clips, made once for all trials."""
+    packed, ids = recordings.packed, clip_ids(clips)
+    key = digest({"method": METHOD, "audio": packed.fingerprint(ids)})
+    ordered = np.sort(ids)
+
+    def make() -> NDArray[np.float32]:
+        return mfcc_statistics(lambda i: packed.waveform(ordered[i]), len(ordered), workers=workers)
+
+    rows = cache.get("mfcc", key, make)
+    return np.asarray(rows[np.searchsorted(ordered, ids)])
+
+
+def _attributes_digest(clips: pd.DataFrame) -> str:
+    pairs = zip(clip_ids(clips).tolist(), objects(clips["attribute"]).tolist(), strict=True)
+    return digest({"attributes": list(pairs)})

@@ -1,0 +1,279 @@
+"""What travels inside the harness: studies, trials, their keys, their results, scorers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.credentials import scrubbed
+
+if TYPE_CHECKING:  # so that a listing, which needs the errors alone, waits for no framework
+    import pandas as pd
+
+    from backbones.contract import EpochReport, FinetuneRecipe
+    from benchmarks.contract import MachineMetrics, Protocol
+    from harness.scoring.thresholds import Threshold
+    from harness.statistics.intervals import ScoreIntervals
+    from labeling.contract import LabelSource
+    from labeling.fusion import Fusion
+
+Kind: TypeAlias = Literal["trial", "frozen", "level", "external"]
+ScorerInput: TypeAlias = Literal["embedding", "level"]
+
+METHOD = 1  # part of every key: raise it when a change of code changes a trial's numbers
+LEVEL_SCORER = "level"
+
+
+class HarnessError(ValueError):
+    """A study, trial or question that cannot be carried out, said in one sentence, without a password in it."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(scrubbed(sentence))
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """One machine type's section, as a scorer sees it: arrays, and never which clip is anomalous.
+
+    Attributes:
+        references: (r, d) vectors of normal training clips.
+        reference_domains: (r,) "source", "target" or None where the year has no domains.
+        queries: (q, d) vectors of the clips to be scored.
+        seed: of scorers that draw.
+    """
+
+    references: NDArray[np.float32]
+    reference_domains: NDArray[np.object_]
+    queries: NDArray[np.float32]
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """One way to turn vectors into anomaly scores, declared by a file as `SCORER`.
+
+    Attributes:
+        name: the file's name.
+        reads: encoder embeddings, or the clip's level in dB alone.
+        score: from a request, and the options by keyword, to (q,) scores; higher = more anomalous.
+        summary: one line for listings.
+        options: name -> default of what `score` takes; a value is of its default's type, a number at least 1.
+        words: option -> the words that it may be; an option that is not here may be any.
+        settle: checks options that depend on more than their type, and returns them in their one canonical form.
+    """
+
+    name: str
+    reads: ScorerInput
+    score: Callable[..., NDArray[np.float64]]
+    summary: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    settle: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict
+
+
+@dataclass(frozen=True)
+class BackboneChoice:
+    """A backbone as a study names it: an encoder with its options and weights.
+
+    Attributes:
+        name: what leaderboards print.
+        encoder: the plugin's name.
+        options: what its `build` takes, as sorted (name, value) pairs.
+        weights: path of a checkpoint; empty is random weights from the trial's seed.
+        weights_sha256: of that file; the key holds it instead of the path.
+    """
+
+    name: str
+    encoder: str
+    options: tuple[tuple[str, Any], ...] = ()
+    weights: str = ""
+    weights_sha256: str = ""
+
+    def content(self) -> dict[str, Any]:
+        """Return what decides about numbers: neither the printed name nor the path."""
+        return {"encoder": self.encoder, "options": dict(self.options), "weights": self.weights_sha256}
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """One cell of a study: the method's choices and a seed.
+
+    Attributes:
+        kind: "trial", "frozen" (no fine-tuning, so no labels), "level" (no network at all) or "external" (somebody
+            else's scores).
+        backbone: None for the level row.
+        m: attributes joined in a pseudo-label; None where it would change nothing.
+        k1: nearest labeled neighbours; None where they would change nothing.
+        k2: clusters; None where they would change nothing.
+        fusion: how the M attributes become a target.
+        protocol: which recordings train and which are scored.
+        seed: of weights, forests, clusterings, shuffling and masks.
+        recipe: of fine-tuning; of a frozen trial, how clips become inputs.
+        min_confidence: under which a sample-wise pseudo-label is not retained.
+        below: what becomes of a clip that is not retained.
+        train_data: fingerprint of the training recordings with their labels.
+        test_data: fingerprint of the test recordings with their labels.
+        scorers: canonical texts of the scorers (`harness.scoring.choice`); no part of the key: scoring trains nothing.
+        labels: what labels the training clips: the paper's method, or a baseline (`harness.studies.plan.labeled_by`).
+        truth_data: fingerprint of the released attributes that a trial with labels "truth" trains on, else empty;
+            those that only judge are no part of a spec.
+    """
+
+    kind: Kind
+    backbone: BackboneChoice | None
+    m: int | None
+    k1: int | None
+    k2: int | None
+    fusion: Fusion
+    protocol: Protocol
+    seed: int
+    recipe: FinetuneRecipe
+    min_confidence: float
+    below: Literal["drop", "machine"]
+    train_data: str
+    test_data: str
+    scorers: tuple[str, ...] = ("knn",)
+    labels: LabelSource = "paper"
+    truth_data: str = ""
+
+    def key(self) -> str:
+        """Return the trial's identity: equal content, equal key, whatever the study or its names."""
+        return self._key
+
+    def ranking_key(self) -> str:
+        """Return what ranked candidates depend on: everything before fusion, so not M."""
+        return digest(self._ranking_content())
+
+    @cached_property  # a study of 10,000 cells asks for its keys many times
+    def _key(self) -> str:
+        return digest(
+            {
+                **self._ranking_content(),
+                "kind": self.kind,
+                "m": self.m,
+                "fusion": self.fusion,
+                "below": self.below,
+                "recipe": self.recipe.content(),
+                "test_data": self.test_data,
+            }
+        )
+
+    def recipe_key(self) -> str:
+        """Return what tells apart two recipes that a leaderboard must not average."""
+        rest = {"below": self.below, "min_confidence": self.min_confidence} if self.kind == "trial" else {}
+        content = self.backbone.content() if self.backbone else None
+        return digest({**self.recipe.content(), **rest, "backbone": content})[:8]
+
+    def label(self) -> str:
+        """Return a name that tells people what the trial is."""
+        if self.kind == "level":
+            return "level only"
+        name = self.backbone.name if self.backbone else ""
+        if self.kind == "frozen":
+            return f"{name} frozen seed={self.seed}"
+        if self.kind == "external":
+            return f"{name} external"
+        labels = "" if self.labels == "paper" else f" labels={self.labels}"
+        numbers = (("M", self.m), ("K1", self.k1), ("K2", self.k2))
+        chosen = "".join(f" {symbol}={value}" for symbol, value in numbers if value is not None)
+        fusion = "" if self.fusion == "composite" else f" {self.fusion}"
+        return f"{name}{labels}{chosen}{fusion} seed={self.seed}"
+
+    def _ranking_content(self) -> dict[str, Any]:
+        return {
+            "method": METHOD,
+            "backbone": self.backbone.content() if self.backbone else None,
+            "k1": self.k1,
+            "k2": self.k2,
+            "min_confidence": self.min_confidence,
+            "protocol": protocol_content(self.protocol),
+            "train_data": self.train_data,
+            "input": [self.recipe.clip_seconds, self.recipe.fit],
+            "seed": self.seed,
+            "labels": self.labels,
+            "truth_data": self.truth_data,
+        }
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """What one trial found.
+
+    Attributes:
+        spec: what was run.
+        metrics: by scorer, each machine type's sections.
+        official: by scorer, the official score as a fraction; None where undefined.
+        machines: by scorer, the harmonic mean of each machine type, as a fraction.
+        labels: per machine type: strategy, why, clips, classes, singletons, confidence, left out; and how close the
+            labels come to the truth, where the recordings have one to judge by.
+        epochs: what each epoch of fine-tuning did.
+        seconds: by stage.
+        peak_mb: resident memory by stage, MiB.
+        scored: test clips with a column `score_<scorer>` each.
+        pseudo_labels: training clips with their class and candidates.
+        pictures: file name -> PNG, drawn where the trial ran.
+        reused: stages that were taken from the cache; `seconds` says what they cost when they ran.
+        intervals: by scorer, of every number and of the official score.
+        thresholds: by scorer, above which score a section's clip is called anomalous.
+    """
+
+    spec: TrialSpec
+    metrics: Mapping[str, tuple[MachineMetrics, ...]]
+    official: Mapping[str, float | None]
+    machines: Mapping[str, Mapping[str, float]]
+    labels: tuple[Mapping[str, Any], ...]
+    epochs: tuple[EpochReport, ...]
+    seconds: Mapping[str, float]
+    peak_mb: Mapping[str, float]
+    scored: pd.DataFrame = field(repr=False)  # tables take milliseconds to show, and Tune shows every result it gets
+    pseudo_labels: pd.DataFrame = field(repr=False)
+    pictures: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    reused: tuple[str, ...] = ()
+    intervals: Mapping[str, ScoreIntervals] = field(default_factory=dict, repr=False)
+    thresholds: Mapping[str, tuple[Threshold, ...]] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a trial has no result.
+
+    Attributes:
+        reason: one sentence.
+        trace: the traceback, for the run's artifact.
+        again: whether another try may help; what was refused in a sentence of ours is refused again.
+    """
+
+    reason: str
+    trace: str = field(default="", repr=False)
+    again: bool = False
+
+
+def machine_name(spec: TrialSpec, dataset: str, machine: str) -> str:
+    """Return how a machine type is called in a trial's results: with its year where several are scored."""
+    years = {part.dataset for part in spec.protocol.score}
+    return machine if len(years) == 1 else f"{dataset}/{machine}"
+
+
+def protocol_content(protocol: Protocol) -> dict[str, Any]:
+    """Return what of a protocol decides about numbers: not its name."""
+    return {
+        "train": sorted(str(part) for part in protocol.train),
+        "score": sorted(str(part) for part in protocol.score),
+        "machines": sorted(protocol.machines),
+        "cases": dict(sorted(protocol.cases.items())),
+        "strategies": dict(sorted(protocol.strategies.items())),
+        "withhold": [asdict(each) for each in protocol.withhold],
+    }
+
+
+def digest(content: Mapping[str, Any]) -> str:
+    """Return 16 hexadecimal digits that stand for a content, whatever the order of its keys."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

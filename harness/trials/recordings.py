@@ -1,0 +1,212 @@
+"""The recordings of a protocol: indexed, split, packed once, fingerprinted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from benchmarks.clips import check_clips
+from benchmarks.contract import Dataset, Protocol
+from benchmarks.protocols import split_clips
+from benchmarks.recordings.index import scan_root, usable_clips
+from benchmarks.recordings.packed import PackedAudio, open_pack
+from benchmarks.recordings.packing import pack
+from benchmarks.recordings.truth import add_ground_truth
+from harness import plugins
+from harness.cache import Cache, write_whole
+from harness.trials.contract import HarnessError, digest
+from labeling.withhold import withhold
+
+LABEL_COLUMNS = ["clip_id", "machine", "section", "domain", "condition", "attribute"]
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """What a trial reads; `place` opens the same recordings in another process.
+
+    Attributes:
+        train: clip table of the training clips, sorted by id.
+        test: clip table of the test clips, sorted by id.
+        packed: their audio.
+        train_data: fingerprint of the training clips, audio and labels.
+        test_data: fingerprint of the test clips, audio and labels.
+        place: folder that holds all of it.
+        skipped: bad files that were left out, where that was asked for; a worker that opens the place does not know.
+        truth: training clip id -> attribute that `train` does not show: hidden by the protocol, or released later.
+            Labels are judged by it; nothing is made from it, except the labels "truth" of a trial that asks for them.
+    """
+
+    train: pd.DataFrame
+    test: pd.DataFrame
+    packed: PackedAudio
+    train_data: str
+    test_data: str
+    place: Path
+    skipped: int = 0
+    truth: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def truth_data(self) -> str:
+        """Return the fingerprint of the truth; empty where there is none."""
+        return digest(self.truth) if self.truth else ""
+
+
+@dataclass(frozen=True)
+class Indexed:
+    """The clips of a root, and how many files were left out of them."""
+
+    clips: pd.DataFrame
+    datasets: tuple[Dataset, ...]
+    skipped: int
+
+
+def load_datasets(names: tuple[str, ...] = ()) -> tuple[Dataset, ...]:
+    """Load datasets by name; without names, every one that there is."""
+    return tuple(plugins.load("dataset", name) for name in names or plugins.names("dataset"))
+
+
+def index_datasets(
+    root: Path, names: tuple[str, ...] = (), *, ground_truth: Path | None = None, skip_bad: bool = False
+) -> Indexed:
+    """Index the named datasets of a root, or every one that is there.
+
+    Args:
+        root: folder with recordings.
+        names: datasets; none means all that there are.
+        ground_truth: the user's copy of the official files about evaluation clips.
+        skip_bad: leave out files that cannot be indexed, and count them.
+    """
+    datasets = load_datasets(names)
+    scan = scan_root(root, datasets)
+    clips = usable_clips(scan, root, datasets, skip_bad=skip_bad)
+    if ground_truth is not None:
+        clips = add_ground_truth(clips, ground_truth, datasets)
+    return Indexed(clips, datasets, len(scan.bad))
+
+
+def prepare_recordings(
+    root: Path,
+    protocol: Protocol,
+    cache: Cache,
+    *,
+    workers: int = 1,
+    ground_truth: Path | None = None,
+    skip_bad: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Recordings:
+    """Index a root, split it as a protocol says, and pack what has not been packed yet.
+
+    Args:
+        root: folder with recordings, in a layout that `benchmarks.recordings.index.index_root` reads.
+        protocol: which parts train and which are scored.
+        cache: packed audio and tables are kept there.
+        workers: processes that decode.
+        ground_truth: the user's copy of the official files about evaluation clips.
+        skip_bad: go on without files that cannot be used; `skipped` counts those of all datasets of the protocol that
+            cannot be indexed, and those of its clips that cannot be read.
+        progress: called with (clips done, clips in all).
+    """
+    years = tuple(dict.fromkeys(part.dataset for part in (*protocol.train, *protocol.score)))
+    indexed = index_datasets(root, years, ground_truth=ground_truth, skip_bad=skip_bad)
+    train, test = _split(indexed.clips, protocol)
+    folder = cache.folder / "audio" / hashlib.blake2b(str(root.absolute()).encode(), digest_size=8).hexdigest()
+    packed = pack(
+        pd.concat([train, test], ignore_index=True), folder, workers=workers, progress=progress,
+        mix={dataset.name: dataset.mix for dataset in indexed.datasets}, skip_bad=skip_bad,
+    )  # fmt: skip
+    if packed.skipped:
+        bad = [problem.path for problem in packed.skipped]
+        train, test = _split(indexed.clips[~indexed.clips["path"].isin(bad)], protocol)
+    train, truth = withhold_attributes(train, protocol)
+    train_data, test_data = _fingerprint(train, packed), _fingerprint(test, packed)
+    recordings = Recordings(
+        train, test, packed, train_data, test_data, cache.folder / "recordings" / "new",
+        skipped=indexed.skipped + len(packed.skipped), truth=truth,
+    )  # fmt: skip
+    return place_recordings(recordings, folder)
+
+
+def withhold_attributes(train: pd.DataFrame, protocol: Protocol) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Hide the attributes that a protocol withholds on purpose.
+
+    Args:
+        train: clip table of the training clips.
+        protocol: what it withholds, table by table; a clip that several mean is hidden where one of them hides it.
+
+    Returns:
+        The clips with NA where hidden, and the hidden attributes by clip id.
+
+    Raises:
+        HarnessError: the protocol withholds from a machine type that has no training clips.
+        LabelingError: it withholds from a domain that none of them has.
+    """
+    seen, truth = train, dict[str, str]()
+    for each in protocol.withhold:
+        meant = seen["machine"] == each.machine if each.machine else pd.Series(True, index=seen.index)
+        if not meant.any():
+            raise HarnessError(plugins.unknown("machine of withhold", each.machine, set(seen["machine"])))
+        clips = seen[meant]
+        attributes, hidden = withhold(
+            clips["clip_id"].to_numpy(dtype=str), objects(clips["attribute"]),
+            share=each.share, domains=objects(clips["domain"]), domain=each.domain, seed=each.seed,
+        )  # fmt: skip
+        seen = seen.copy()
+        seen.loc[meant, "attribute"] = pd.array(attributes, dtype="string")
+        truth |= hidden
+    return seen, truth
+
+
+def place_recordings(recordings: Recordings, audio: Path) -> Recordings:
+    """Write recordings where another process can open them, in a folder that is named after their content.
+
+    Args:
+        recordings: their own place says beside which folder.
+        audio: folder of the packed audio.
+    """
+    data = (recordings.train_data, recordings.test_data, recordings.truth_data)
+    place = recordings.place.with_name("-".join(each for each in data if each))
+    place.mkdir(parents=True, exist_ok=True)
+    for name, table in (("train", recordings.train), ("test", recordings.test)):
+        target = place / f"{name}.parquet"
+        beside = place / f".{name}.{id(table)}.parquet"
+        table.to_parquet(beside, index=False)
+        beside.replace(target)
+    write_whole(place / "truth.json", json.dumps(dict(recordings.truth), sort_keys=True).encode())
+    write_whole(place / "audio.txt", str(audio).encode())
+    return replace(recordings, place=place)
+
+
+def objects(column: pd.Series[Any]) -> NDArray[np.object_]:
+    """Return a column as an object array with None where it is NA."""
+    return column.astype(object).where(column.notna(), None).to_numpy(dtype=object)
+
+
+@lru_cache(maxsize=4)
+def open_recordings(place: Path) -> Recordings:
+    """Open prepared recordings, as a worker does; kept between a worker's trials."""
+    train, test = (check_clips(pd.read_parquet(place / f"{name}.parquet")) for name in ("train", "test"))
+    train_data, test_data = place.name.split("-")[:2]
+    truth = json.loads((place / "truth.json").read_text())
+    packed = open_pack(Path((place / "audio.txt").read_text()))
+    return Recordings(train, test, packed, train_data, test_data, place, truth=truth)
+
+
+def _split(clips: pd.DataFrame, protocol: Protocol) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Split clips as a protocol says, each part sorted by id."""
+    train, test = split_clips(clips, protocol)
+    return train.sort_values("clip_id", ignore_index=True), test.sort_values("clip_id", ignore_index=True)
+
+
+def _fingerprint(clips: pd.DataFrame, packed: PackedAudio) -> str:
+    labels = clips[LABEL_COLUMNS].astype(object).where(clips[LABEL_COLUMNS].notna(), None)
+    text = packed.fingerprint(clips["clip_id"].to_numpy(dtype=str)) + repr(labels.to_numpy().tolist())
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

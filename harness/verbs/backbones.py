@@ -1,0 +1,65 @@
+"""The conformance report of a backbone, by its name as studies write it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from harness.trials.contract import HarnessError
+
+if TYPE_CHECKING:
+    from backbones.check import CheckLine
+    from backbones.contract import Encoder
+
+SHORTEST = 0.5  # seconds: enough frames for the patches of every encoder here
+LONGEST = 60.0
+
+
+def check_backbone(
+    name: str,
+    *,
+    weights: str = "",
+    options: Mapping[str, Any] | None = None,
+    seconds: float = 10.0,
+    threads: int = 1,
+    listen: Callable[[CheckLine], None] = lambda _line: None,
+) -> dict[str, Any]:
+    """Check a backbone against the contract that studies rely on.
+
+    Args:
+        name: as a study names it: of a file, of an entry point, or hf:FOLDER.
+        weights: a checkpoint; empty is random weights.
+        options: of the backbone.
+        seconds: length of the clips of most lines.
+        threads: of torch, for the speed line.
+        listen: told each line as soon as it is known.
+
+    Returns:
+        backbone, passed (no line failed), and rows of name, status, found, why.
+
+    Raises:
+        HarnessError: there is no such backbone, or no clip can have that length.
+        BackboneError: the weights are not there, or cannot be used; or an option is wrong.
+    """
+    import torch
+
+    from backbones.check import check_encoder
+    from harness.studies.plan import choose_backbone
+    from harness.trials.stages import pretrained_encoder
+
+    if not SHORTEST <= seconds <= LONGEST:
+        raise HarnessError(f"--seconds must be between {SHORTEST:g} and {LONGEST:g}, but got {seconds:g}.")
+    torch.set_num_threads(threads)
+    choice = choose_backbone(name, name, weights=weights, options=options)
+
+    def build(seed: int) -> Encoder:
+        return pretrained_encoder(choice, seed=seed)
+
+    if choice.weights:
+        build(0)  # a file that cannot be used says nothing about the backbone: one sentence, and no report
+    rows = []
+    for line in check_encoder(build, seconds=seconds):
+        listen(line)
+        rows.append(asdict(line))
+    return {"backbone": name, "passed": all(row["status"] != "fail" for row in rows), "rows": rows}

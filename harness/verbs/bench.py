@@ -1,0 +1,132 @@
+"""The fixed regression study on one backbone, and its verdict against a baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.places import Places, find_places
+
+if TYPE_CHECKING:
+    from harness.studies.plan import StudyFile
+    from harness.studies.progress import Event, Outcome
+    from harness.verbs.all_ import Told
+
+STUDY = "regression"
+RECORDINGS = Path(".asdbench/demo")  # the demonstration's: whoever ran it has them, and its rows to compare with
+
+
+@dataclass(frozen=True)
+class Benched:
+    """What benching a backbone gave.
+
+    Attributes:
+        study: what it is recorded as.
+        outcome: how it ended.
+        rows: of the leaderboard of the same protocol and recordings, this backbone's and all that were there before.
+        verdict: against the baseline, as `harness.gate.regression.regress` returns it; None without a baseline.
+    """
+
+    study: str
+    outcome: Outcome
+    rows: list[dict[str, Any]]
+    verdict: dict[str, Any] | None
+
+
+def bench_backbone(
+    backbone: str,
+    *,
+    weights: str = "",
+    options: Mapping[str, Any] | None = None,
+    called: str | None = None,
+    data: Path | None = None,
+    protocol: str | None = None,
+    seeds: int | None = None,
+    baseline: str | None = None,
+    margin: float = 0.5,
+    junit: Path | None = None,
+    workers: int | None = None,
+    places: Places | None = None,
+    told: Told | None = None,
+    listen: Event = lambda _progress: None,
+) -> Benched:
+    """Run the regression study on a backbone, from wherever it stopped; judge it against a baseline if one is named.
+
+    Args:
+        backbone: an encoder by name.
+        weights: a checkpoint; empty is random weights from each seed.
+        options: of the encoder.
+        called: what leaderboards print; None is the encoder's name.
+        data: folder with recordings; None generates the demonstration's, unless they are there.
+        protocol: what trains and what is scored; None is the study's, which generated recordings fit.
+        seeds: how many, from 0; None is the study's three.
+        baseline: a file from `asdbench baseline export`, or whatever else names recorded results.
+        margin: points of the official score that do not matter.
+        junit: a file for the verdict.
+        workers: trials at once.
+        places: of the stores.
+        told: progress of the preparation.
+        listen: told after each trial.
+
+    Raises:
+        HarnessError: the baseline cannot be read, before anything is run; or the study cannot be carried out.
+    """
+    from harness.gate.baseline_file import read_baseline
+    from harness.gate.baselines import is_file_name
+    from harness.trials.contract import HarnessError
+    from harness.verbs import all_ as verbs
+    from harness.verbs.demo import generate_recordings
+
+    places, told = places or find_places(), told or verbs.silent
+    if baseline is not None and is_file_name(baseline):
+        read_baseline(Path(baseline))  # minutes before it is needed, so that a wrong name costs none
+    name = called or backbone
+    file = study_of(backbone, called=name, weights=weights, options=options, protocol=protocol, seeds=seeds)
+    if data is None:
+        generate_recordings(RECORDINGS, told=told)
+    outcome = verbs.study_run(file, data=data or RECORDINGS, workers=workers, places=places, told=told, listen=listen)
+    if not outcome.progress.finished:
+        reasons = " ".join(dict.fromkeys(outcome.failures.values()))
+        raise HarnessError(f"Backbone {name} must finish a trial to be benched, but all failed: {reasons}")
+    own = verbs.leaderboard(places=places, study=outcome.key)[0]
+    board = verbs.leaderboard(places=places, protocol=own["protocol"])
+    verdict = None
+    if baseline is not None:
+        verdict = verbs.regress(baseline, f"{outcome.key}:{name}", margin=margin, junit=junit, places=places)
+    return Benched(file.name, outcome, [row for row in board if row["data"] == own["data"]], verdict)
+
+
+def study_of(
+    backbone: str,
+    *,
+    called: str,
+    weights: str = "",
+    options: Mapping[str, Any] | None = None,
+    protocol: str | None = None,
+    seeds: int | None = None,
+) -> StudyFile:
+    """Return the regression study with this backbone in it; `regression-NAME` is what it is recorded as.
+
+    Raises:
+        HarnessError: there is no such encoder, or the name is none for a study.
+    """
+    from harness import plugins
+    from harness.studies.plan import checked_study, read_study
+    from harness.trials.contract import HarnessError
+
+    if backbone not in plugins.names("backbone"):
+        raise HarnessError(plugins.unknown("backbone", backbone, plugins.names("backbone")))
+    shipped = read_study(STUDY).model_dump()
+    table = {
+        **shipped,
+        "name": f"{STUDY}-{called}",
+        "space": {**shipped["space"], "backbone": [called]},
+        "backbones": {called: {"encoder": backbone, "weights": weights, "options": dict(options or {})}},
+    }
+    if protocol is not None:
+        table["protocol"] = protocol
+    if seeds is not None:
+        table["seeds"] = list(range(seeds))
+    return checked_study(table, f"{STUDY}-{called}")
