@@ -17,9 +17,9 @@ from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
+from harness import verbs
+from harness.errors import HarnessError
 from harness.places import find_places
-from harness.trials.contract import HarnessError
-from harness.verbs import all_ as verbs
 
 WIDTH, HEIGHT = 1180, 1660  # pixels of the page that are shown
 MOST_BYTES = 300_000

@@ -15,7 +15,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from harness.trials.contract import HarnessError
+from harness.errors import HarnessError
 
 SUM_BYTES = 16
 

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 
 from harness.cache import Cache
 from harness.credentials import remember
-from harness.trials.contract import HarnessError
+from harness.errors import HarnessError
 
 SQLITE = "sqlite:///"
 

@@ -13,7 +13,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from harness.trials.contract import HarnessError
+from harness.errors import HarnessError
 
 PluginKind: TypeAlias = Literal["backbone", "strategy", "dataset", "scorer"]
 

@@ -25,7 +25,7 @@ from backbones.contract import (
     ReadClips,
     pick_device,
 )
-from backbones.features.log_mel import apply_masks, draw_masks
+from backbones.features.masks import apply_masks, draw_masks
 from backbones.features.prepared import Features, make_all, prepare_features
 from backbones.memory import MicroBatch, arithmetic, enough_memory
 from backbones.networks.noise import Noise, drawing_from

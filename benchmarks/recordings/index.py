@@ -60,7 +60,8 @@ def index_root(root: Path | str, datasets: Sequence[Dataset], *, skip_bad: bool 
     Layouts: the official baseline's, `dcase2025t2/{dev_data,eval_data}/raw/<machine>/{train,test}/*.wav`, with or
     without `raw`; archives unzipped side by side, `<machine>/{train,test}/*.wav` or `<archive>/<machine>/...`;
     ASDKit's, `formatted/dcase2025/raw/<machine>/{train,test}/*.wav`. The root may be a year's folder itself; one
-    without a year's name is read as the only dataset asked for. Own recordings are listed by a csv (`benchmarks.recordings.own`).
+    without a year's name is read as the only dataset asked for. Own recordings are listed by a csv
+    (`benchmarks.recordings.own`).
     Endings may be .wav or .flac in either case. Files that start with a dot and `supplemental/` are passed over. Names
     win over `attributes_NN.csv`, with a warning. Attributes that the year withholds are NA whatever the names say.
 

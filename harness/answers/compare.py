@@ -11,13 +11,13 @@ import pandas as pd
 
 from harness.answers.leaderboard import BOARD, study_trial_keys
 from harness.answers.recorded import recorded_numbers
+from harness.errors import HarnessError
 from harness.plugins import unknown
 from harness.rules import rule_of
 from harness.statistics.comparison import Comparison, compare_arms, compare_numbers, holm
 from harness.statistics.power import seeds_needed, seeds_to_reject
 from harness.stores.results import Results
 from harness.tables import in_percent
-from harness.trials.contract import HarnessError
 
 logger = logging.getLogger(__name__)
 
@@ -38,9 +38,10 @@ def compare(
 ) -> list[dict[str, Any]]:
     """Compare every M with M = 1 on the seeds that both have, year by year, each year by its own rule.
 
-    The interval is `harness.statistics.comparison.compare_arms`'s, over clips, machines and seeds; p-values are corrected by
-    Holm's procedure for the number of M that one family tried (one backbone, K1, K2, fusion, scorer and year). Where
-    no difference shows, `harness.statistics.power.seeds_needed` says how many seeds would show one of the size seen. Trials that
+    The interval is `harness.statistics.comparison.compare_arms`'s, over clips, machines and seeds; p-values are
+    corrected by Holm's procedure for the number of M that one family tried (one backbone, K1, K2, fusion, scorer and
+    year). Where no difference shows, `harness.statistics.power.seeds_needed` says how many seeds would show one of the
+    size seen. Trials that
     are recorded without clip scores are compared by their metrics: `harness.statistics.comparison.compare_numbers`.
 
     Args:

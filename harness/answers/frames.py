@@ -15,7 +15,7 @@ def leaderboard_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Return a leaderboard as a frame, a row a row; machine types become columns `machines.<name>`.
 
     Args:
-        rows: of `harness.verbs.all_.leaderboard`.
+        rows: of `harness.verbs.answers.leaderboard`.
 
     Returns:
         Fractions throughout; M, K1, K2, rank and tier are nullable whole numbers, NA where a row has none.
@@ -33,7 +33,7 @@ def answer_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Return comparisons, selections or a verdict's rows as a frame, a row a row, without their machine types.
 
     Args:
-        rows: of `harness.verbs.all_.compare` or `select`, or "rows" of `regress`.
+        rows: of `harness.verbs.answers.compare` or `select`, or "rows" of `regress`.
 
     Returns:
         Fractions throughout; what holds several values, as `best`, becomes columns `best.<name>`.
@@ -51,7 +51,7 @@ def machines_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Return what comparisons or selections say of each machine type as a frame, a row a machine type.
 
     Args:
-        rows: of `harness.verbs.all_.compare` or `select`.
+        rows: of `harness.verbs.answers.compare` or `select`.
     """
     return _frame(
         [
@@ -66,7 +66,7 @@ def reference_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Return published numbers as a frame, a row a number; `recorded` is NaN where nothing is recorded here.
 
     Args:
-        rows: of `harness.verbs.all_.reference`.
+        rows: of `harness.verbs.answers.reference`.
     """
     return pd.DataFrame(list(rows)).astype({"m": "Int64", "recorded": float, "difference": float})
 

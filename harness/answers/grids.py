@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -12,13 +12,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks.contract import RuleName
-from benchmarks.metrics.measures import MetricRule, metric_rule
+from benchmarks.metrics.rules import MetricRule, metric_rule
+from harness.answers.columns import shown_cell
 from harness.answers.compare import called
 from harness.answers.recorded import recorded_numbers
+from harness.errors import HarnessError
 from harness.rules import rule_of
 from harness.statistics.bootstrap import Floats, Machine, Section
 from harness.stores.results import Results
-from harness.trials.contract import HarnessError
 
 CELL = ["m", "k1", "k2", "fusion"]
 PLACES = 12  # decimals to which two scores are a tie
@@ -177,10 +178,3 @@ def choose(grid: Grid, machines: Floats, seeds: Floats) -> Chosen:
 def first_best(scores: Floats) -> int:
     """Return the place of the best score; of equal ones the first, which has the smaller M."""
     return int(np.argmax(np.round(np.where(np.isnan(scores), -np.inf, scores), PLACES)))
-
-
-def shown_cell(cell: Sequence[Any]) -> str:
-    """Say a cell: "M = 3, K1 = 15, K2 = 15", with the fusion unless it is the paper's."""
-    m, k1, k2, fusion = cell
-    numbers = ", ".join(f"{name} = {value}" for name, value in (("M", m), ("K1", k1), ("K2", k2)) if value is not None)
-    return numbers if fusion == "composite" else f"{numbers}, {fusion}"

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.answers.standings import Cells, Floats, Places, Standings, read_standings
+from harness.errors import HarnessError
 from harness.plugins import unknown
 from harness.statistics.tiers import Arm, find_tiers, parts_of_score
+from harness.stores.readings import find_study
 from harness.stores.results import Results
-from harness.trials.contract import HarnessError
 
 # rows of one board compare like with like: the same protocol on the same recordings
 BOARD = ["protocol", "train_data", "test_data"]
@@ -41,8 +42,8 @@ def leaderboard(
     and `ci_low` to `ci_high` the 95 % interval of the mean over seeds (Student's t), none with one seed; it says what
     more seeds on these recordings would average, not what other recordings would (`asdbench compare` does). `auc`,
     `s_auc`, `t_auc` and `p_auc` are harmonic means over machine types and sections, averaged over seeds. `tier` is
-    `harness.statistics.tiers.find_tiers`'s. `chosen_on_test` marks the best of a backbone's `cells` on the board: picked on the
-    very recordings that score it, it is optimistic.
+    `harness.statistics.tiers.find_tiers`'s. `chosen_on_test` marks the best of a backbone's `cells` on the board:
+    picked on the very recordings that score it, it is optimistic.
 
     Args:
         results: the results tables.
@@ -78,19 +79,6 @@ def study_trial_keys(results: Results, study: str) -> list[str]:
         HarnessError: no study of that name is recorded.
     """
     return results.study_keys(find_study(results, study)["key"])
-
-
-def find_study(results: Results, study: str) -> dict[str, Any]:
-    """Return a recorded study by its name (the newest one) or key.
-
-    Raises:
-        HarnessError: no study of that name is recorded.
-    """
-    recorded = results.studies()
-    found = recorded[(recorded["name"] == study) | (recorded["key"] == study)]
-    if found.empty:
-        raise HarnessError(unknown("recorded study", study, set(recorded["name"])))
-    return {str(name): value for name, value in found.iloc[-1].to_dict().items()}
 
 
 def board_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -11,9 +11,9 @@ import pandas as pd
 from benchmarks.reference.published import OVERALL, load_reference, reference_names
 from harness.answers.leaderboard import leaderboard
 from harness.answers.references import harmonic, scored_parts
+from harness.errors import HarnessError
 from harness.plugins import unknown
 from harness.stores.results import Results
-from harness.trials.contract import HarnessError
 
 K = 15  # the paper's K1 and K2 (section 3.2)
 NUMBERS = ("s_auc", "t_auc", "p_auc")
@@ -23,10 +23,10 @@ FROZEN = ("rmis/", "asdkit/raw_")  # systems whose encoder is not trained
 def reference(results: Results | None, name: str | None = None) -> list[dict[str, Any]]:
     """Return published numbers, each beside the number of the same cell recorded here where there is one.
 
-    A cell is the same when its test set is (`harness.answers.references.scored_parts`: the official recordings in full), its
-    backbone has the published name, and M is the published one; for systems that train nothing, when the backbone is
-    frozen. Of several such cells (other K1, K2, scorers, recipes) K1 = K2 = 15, the paper's, goes first, then the one
-    with most trials; the best is not picked for being the best. Recorded numbers are means over seeds.
+    A cell is the same when its test set is (`harness.answers.references.scored_parts`: the official recordings in
+    full), its backbone has the published name, and M is the published one; for systems that train nothing, when the
+    backbone is frozen. Of several such cells (other K1, K2, scorers, recipes) K1 = K2 = 15, the paper's, goes first,
+    then the one with most trials; the best is not picked for being the best. Recorded numbers are means over seeds.
 
     Args:
         results: the results tables; None where nothing is recorded.

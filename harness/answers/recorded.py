@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from benchmarks.metrics.measures import measure, metric_rule
+from benchmarks.metrics.measures import measure
+from benchmarks.metrics.rules import metric_rule
+from harness.errors import HarnessError
 from harness.rules import rule_of
 from harness.statistics.bootstrap import Floats, Section
 from harness.stores.results import Results
-from harness.trials.contract import HarnessError
 
 
 def recorded_numbers(

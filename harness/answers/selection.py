@@ -9,25 +9,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from harness.answers.columns import shown_cell
 from harness.answers.compare import called, trials_with_m
-from harness.answers.grids import (
-    CELL,
-    Cell,
-    Chosen,
-    Grid,
-    choose,
-    first_best,
-    recorded_grid,
-    recorded_years,
-    shown_cell,
-)
+from harness.answers.grids import CELL, Cell, Chosen, Grid, choose, first_best, recorded_grid, recorded_years
 from harness.answers.leaderboard import BOARD
+from harness.errors import HarnessError
 from harness.statistics.arms import pseudo_values
 from harness.statistics.bootstrap import Floats, Machine, draw_counts, generator
 from harness.statistics.significance import Spread, crossed_spread, stretched_interval
 from harness.stores.results import Results
 from harness.tables import in_percent
-from harness.trials.contract import HarnessError
 
 logger = logging.getLogger(__name__)
 

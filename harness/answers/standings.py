@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from harness.stores.results import BETWEEN, MACHINE_NUMBERS, Results
+from harness.stores.readings import BETWEEN, MACHINE_NUMBERS
+from harness.stores.results import Results
 
 METRICS = ("auc", "s_auc", "t_auc", "p_auc")
 EPS = float(np.finfo(float).eps)  # the official harmonic mean is over max(x, eps)

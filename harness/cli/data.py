@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Csv, GroundTruth, Json, Markdown, Root, Seed, SkipBad, form_of
+from harness.cli.options import Csv, Db, GroundTruth, Json, Markdown, Root, Seed, SkipBad, form_of, places_of
 
 data_app = typer.Typer(no_args_is_help=True, help="Recordings: count, examine, download and generate them.")
 
@@ -28,9 +28,9 @@ def data_index(
 
     Example: asdbench data index ~/dcase --dataset dcase2025
     """
+    from harness import verbs
     from harness.cli.console import show
     from harness.tables import count, plain
-    from harness.verbs import all_ as verbs
 
     document = verbs.data_index(root, dataset=dataset, ground_truth=ground_truth, skip_bad=skip_bad)
     years = len({row.get("dataset") for row in document["rows"]}) > 1
@@ -60,9 +60,9 @@ def data_doctor(
 
     Example: asdbench data doctor ~/dcase --protocol paper
     """
+    from harness import verbs
     from harness.cli.console import note, say, show, telling
     from harness.tables import Column, count, plain
-    from harness.verbs import all_ as verbs
 
     with telling() as told:
         document = verbs.data_doctor(
@@ -102,9 +102,9 @@ def data_download(
 
     Example: asdbench data download dcase2025 --to ~/dcase --part dev --machines fan
     """
+    from harness import verbs
     from harness.cli.console import show, telling
     from harness.tables import count, plain
-    from harness.verbs import all_ as verbs
 
     with telling() as told:
         document = verbs.data_download(dataset, to, machines=machines, parts=part, keep=keep, told=told)
@@ -129,8 +129,8 @@ def data_generate(
 
     Example: asdbench data generate /tmp/made --dataset dcase2025 --machine fan
     """
+    from harness import verbs
     from harness.cli.console import say, telling
-    from harness.verbs import all_ as verbs
 
     with telling() as told:
         verbs.data_generate(
@@ -138,3 +138,36 @@ def data_generate(
             train_target=train_target, test_per_cell=test_per_cell, seconds=seconds,
         )  # fmt: skip
     say(f"{dataset} stands in {root}. Count it: asdbench data index {root} --dataset {dataset}")
+
+
+def sync(
+    source: Annotated[
+        str | None, typer.Option("--from", help="Another database or tracking server [default: --db's own runs].")
+    ] = None,
+    rewrite: Annotated[bool, typer.Option("--rewrite", help="Write rows that are there already, too.")] = False,
+    db: Db = None,
+    as_json: Json = False,
+    as_csv: Csv = False,
+    as_markdown: Markdown = False,
+) -> None:
+    """Rebuild the results tables from MLflow's runs, or take in the trials of another server.
+
+    A trial that is there already is not taken twice; a run that is malformed is refused, and said so.
+
+    Example: asdbench sync --from http://mlflow.example.org:5000
+    """
+    from harness import verbs
+    from harness.cli.console import say, show, telling
+    from harness.tables import plain
+
+    with telling() as told:
+        found = verbs.sync(source, rewrite=rewrite, places=places_of(db, None), told=told)
+    form = form_of(as_json, as_csv, as_markdown)
+    columns = [plain("run_id", "refused run"), plain("name"), plain("reason")]
+    if form != "text" or found["rows"]:
+        show(form, columns, found["rows"], title="Refused", document=found)
+    if form == "text":
+        say(
+            f"From {found['from']}: {found['taken']} trials taken in, {found['there']} there already, "
+            f"{found['unfinished']} unfinished, {found['refused']} refused; {found['studies']} studies."
+        )

@@ -51,8 +51,8 @@ def select(
 
     Example: asdbench select --study paper --backbone AudioMAE
     """
-    from harness.answers.columns import show_select
-    from harness.verbs import all_ as verbs
+    from harness import verbs
+    from harness.cli.show import show_select
 
     rows = verbs.select(
         places=places_of(db, None), study=study, protocol=protocol, backbone=backbone, scorer=scorer,
@@ -79,8 +79,8 @@ def regress(
 
     Example: asdbench regress --baseline tiny.json.gz --candidate regression-tiny --margin 0.5 --junit regress.xml
     """
-    from harness.answers.columns import show_regress
-    from harness.verbs import all_ as verbs
+    from harness import verbs
+    from harness.cli.show import show_regress
 
     document = verbs.regress(
         baseline, candidate, margin=margin, scorer=scorer, junit=junit, resamples=resamples, seed=seed,
@@ -105,8 +105,8 @@ def baseline_export(
 
     Example: asdbench baseline export regression-tiny --out tiny.json.gz
     """
-    from harness.answers.columns import show_baseline
-    from harness.verbs import all_ as verbs
+    from harness import verbs
+    from harness.cli.show import show_baseline
 
     document = verbs.baseline_export(reference, out=out, scorer=scorer, places=places_of(db, None))
     show_baseline(document, form_of(as_json, as_csv, as_markdown))
@@ -138,10 +138,9 @@ def bench_backbone(
 
     Example: asdbench bench-backbone tiny --baseline tiny.json.gz --margin 0.5
     """
-    from harness.answers.columns import show_regress
+    from harness import verbs
     from harness.cli.console import say, telling, watching
-    from harness.cli.show import show_leaderboard
-    from harness.verbs import all_ as verbs
+    from harness.cli.show import show_leaderboard, show_regress
 
     with telling() as told, watching() as listen:
         benched = verbs.bench_backbone(

@@ -37,9 +37,9 @@ def score(
 
     Example: asdbench score ~/results --dataset dcase2023 --ground-truth ~/dcase2023_task2_evaluator
     """
+    from harness import verbs
     from harness.cli.console import note, say, show
     from harness.tables import in_percent
-    from harness.verbs import all_ as verbs
 
     document = verbs.score(
         folder, dataset=dataset, ground_truth=ground_truth, part=part, explain=explain, record=record,
@@ -99,9 +99,9 @@ def submit(
 
     Example: asdbench submit 3f2a9c --out submission
     """
+    from harness import verbs
     from harness.cli.console import note, show
     from harness.tables import Column, count, plain
-    from harness.verbs import all_ as verbs
 
     document = verbs.submit(key, out=out, scorer=scorer, places=places_of(db, None))
     threshold = Column(

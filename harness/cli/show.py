@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.console import fits, say, show
+from harness.cli.console import say, show
+
+if TYPE_CHECKING:
+    from harness.tables import Form
+import shutil
+from typing import TYPE_CHECKING
+
+from harness.answers.columns import machine_choice_columns, regress_columns, select_columns
+from harness.cli.console import fits
 from harness.credentials import shown
 
 if TYPE_CHECKING:
@@ -22,7 +29,7 @@ NAMES = ("key", "label")
 
 def show_outcome(outcome: Outcome, places: Places) -> None:
     """Show what a study found, what failed, and where to look next."""
-    from harness.verbs import all_ as verbs
+    from harness import verbs
 
     progress = outcome.progress
     if progress.finished:
@@ -97,8 +104,8 @@ def show_front(front: Sequence[Mapping[str, Any]]) -> None:
 
 def show_leaderboard(rows: list[dict[str, Any]], form: Form, *, machine: str | None = None) -> None:
     """Show a ranking, a table a protocol and set of recordings, and how to read it."""
+    from harness.answers.columns import leaderboard_columns, machine_columns, place_columns
     from harness.answers.leaderboard import board_notes
-    from harness.tables import leaderboard_columns, machine_columns, place_columns
 
     if form != "text":
         show(form, leaderboard_columns(rows), rows, title="", document={"chance": 0.5, "rows": rows})
@@ -118,7 +125,7 @@ def show_leaderboard(rows: list[dict[str, Any]], form: Form, *, machine: str | N
 
 def show_reference(rows: list[dict[str, Any]], form: Form) -> None:
     """Show published tables, a line a system and metric, with what is recorded here behind what was published."""
-    from harness.tables import reference_columns, reference_lines
+    from harness.answers.columns import reference_columns, reference_lines
 
     if form in ("json", "csv"):
         show(form, [], rows, title="")
@@ -136,7 +143,7 @@ def show_reference(rows: list[dict[str, Any]], form: Form) -> None:
 
 def show_compare(rows: list[dict[str, Any]], form: Form) -> None:
     """Show how every M did against M = 1, and say it in words."""
-    from harness.tables import compare_columns
+    from harness.answers.columns import compare_columns
 
     show(form, compare_columns(rows), rows, title="Top-M against Top-1")
     if form == "text":
@@ -150,3 +157,40 @@ def _command(name: str) -> str:
         return name
     path = Path(sys.executable).parent / name
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def show_select(rows: Sequence[Mapping[str, Any]], form: Form) -> None:
+    """Show what choosing on other machines gives, beside choosing on the test set, and say it in words."""
+    show(form, select_columns(rows), rows, title="M, K1, K2 chosen without the machine that they are reported on")
+    if form != "text":
+        return
+    machines = [
+        {**{name: row[name] for name in ("backbone", "dataset", "chosen_on")}, **each}
+        for row in rows
+        for each in row["machines"]
+    ]
+    show(form, machine_choice_columns(machines), machines, title="What was chosen for each machine, harmonic means")
+    for row in rows:
+        say(row["sentence"])
+
+
+def show_regress(document: Mapping[str, Any], form: Form) -> None:
+    """Show a verdict, machine by machine, and say it in words."""
+    rows = document["rows"]
+    title = f"{document['candidate']} against {document['baseline']}, margin {100 * document['margin']:g} points"
+    show(form, regress_columns(rows), rows, title=title, document=document)
+    if form != "text":
+        return
+    for sentence in (*document["notes"], *document["sentences"]):
+        say(sentence)
+    accepted = document["accepted"]
+    say("Accepted." if accepted else "Refused.", style="green" if accepted else "red")
+
+
+def show_baseline(document: Mapping[str, Any], form: Form) -> None:
+    """Show what an exported baseline holds."""
+    from harness.tables import Column, plain
+
+    columns = [plain("setting"), Column("seeds", lambda row: ", ".join(map(str, row["seeds"])))]
+    title = f"{document['file']}: {document['backbone']} on {document['protocol']}, {document['clips']} clips"
+    show(form, columns, document["rows"], title=title, document=document)

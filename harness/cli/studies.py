@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from harness.cli.options import Csv, Data, Db, GroundTruth, Json, Markdown, Optuna, SkipBad, form_of, places_of
+from harness.cli.options import (
+    Csv,
+    Data,
+    Db,
+    GroundTruth,
+    Json,
+    Markdown,
+    Optuna,
+    SkipBad,
+    form_of,
+    places_of,
+)
 
 study_app = typer.Typer(no_args_is_help=True, help="Studies: run, watch and list them.")
 
@@ -29,9 +41,9 @@ def study_run(
 
     Example: asdbench study run real-mini --data ~/dcase
     """
+    from harness import verbs
     from harness.cli.console import telling, watching
     from harness.cli.show import show_outcome
-    from harness.verbs import all_ as verbs
 
     places = places_of(db, optuna)
     with telling() as told, watching() as listen:
@@ -64,8 +76,8 @@ def study_status(
 
     Example: asdbench study status demo
     """
+    from harness import verbs
     from harness.cli.show import show_status
-    from harness.verbs import all_ as verbs
 
     row = verbs.study_status(study, trials=trials, places=places_of(db, optuna))
     show_status(row, form_of(as_json, as_csv, as_markdown))
@@ -77,10 +89,34 @@ def study_ls(db: Db = None, as_json: Json = False, as_csv: Csv = False, as_markd
 
     Example: asdbench study ls
     """
+    from harness import verbs
     from harness.cli.console import show
     from harness.tables import count, plain
-    from harness.verbs import all_ as verbs
 
     rows = verbs.study_ls(places=places_of(db, None))
     columns = [plain("name"), plain("key"), plain("protocol"), count("planned"), count("finished"), plain("created")]
     show(form_of(as_json, as_csv, as_markdown), columns, rows, title="Recorded studies")
+
+
+def demo(
+    data: Annotated[Path, typer.Option(help="Where the generated recordings go.")] = Path(".asdbench/demo"),
+    workers: Annotated[int | None, typer.Option(min=1, help="Trials at once [default: one a core].")] = None,
+    db: Db = None,
+    optuna: Optuna = None,
+) -> None:
+    """Generate recordings, run Top-M against Top-1 on two small backbones, show the leaderboard.
+
+    A few minutes on two cores. Run again, it goes on where it stopped and computes nothing twice.
+
+    Example: asdbench demo
+    """
+    from harness.cli.console import telling, watching
+    from harness.cli.show import show_outcome
+    from harness.verbs import demo as demonstration
+
+    places = places_of(db, optuna)
+    with telling() as told:
+        demonstration.generate_recordings(data, told=told)
+    with telling() as told, watching() as listen:
+        outcome = demonstration.run(data, workers=workers, places=places, told=told, listen=listen)
+    show_outcome(outcome, places)

@@ -15,8 +15,8 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 from ray import tune
 
-from harness.engine.pruning import SIGNAL
-from harness.engine.worker import ANSWER, EPOCHS, LEAVING, Desk, Report
+from harness.engine.messages import ANSWER, EPOCHS, LEAVING, SIGNAL, Report
+from harness.engine.worker import Desk
 from harness.trials.contract import Failure
 
 TELL_SECONDS = 1.0  # epochs that end sooner after one another are told together, so that training waits for nobody

@@ -16,11 +16,11 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from harness.errors import HarnessError
 from harness.interrupts import whole
-from harness.trials.contract import HarnessError
 
 if TYPE_CHECKING:
-    from harness.studies.plan import ResourcesTable
+    from harness.studies.study_file import ResourcesTable
 
 # batched front ends and convolutions spend a third of their time giving pages back without it
 WORKER_MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "-1"}

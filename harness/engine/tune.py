@@ -33,8 +33,10 @@ from harness.engine.cluster import (
     trials_at_once,
 )
 from harness.engine.local import on_one_machine
-from harness.engine.pruning import EPOCH, SIGNAL, make_scheduler
-from harness.engine.worker import ANSWER, EPOCHS, Desk, work
+from harness.engine.messages import ANSWER, EPOCH, EPOCHS, SIGNAL
+from harness.engine.pruning import make_scheduler
+from harness.engine.worker import Desk, work
+from harness.errors import HarnessError
 from harness.interrupts import whole
 from harness.places import Places
 from harness.stores.recorder import Recorder
@@ -42,7 +44,7 @@ from harness.studies.cells import Cells
 from harness.studies.plan import Plan
 from harness.studies.progress import Event, Outcome
 from harness.studies.session import study_session
-from harness.trials.contract import Failure, HarnessError
+from harness.trials.contract import Failure
 from harness.trials.recordings import Recordings
 
 logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # at the end it names lost trials by its own ids

@@ -5,31 +5,29 @@ from __future__ import annotations
 import logging
 import socket
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from backbones.contract import EpochReport
 from backbones.memory import ran_out_of_memory
 from harness.cache import Cache
+from harness.engine.messages import ANSWER, LEAVING, Report
+from harness.errors import HarnessError
 from harness.trials.checkpoints import forget_training
-from harness.trials.contract import Failure, HarnessError, TrialResult, TrialSpec
+from harness.trials.contract import Failure, TrialResult, TrialSpec
 from harness.trials.kept import keep_features
-from harness.trials.limits import limited
+from harness.trials.limits import hold_threads, limited
 from harness.trials.recordings import open_recordings
 from harness.trials.trial import run_trial
 
 if TYPE_CHECKING:
-    from harness.studies.plan import PruningTable
+    from harness.studies.study_file import PruningTable
 
 MEMORY_REMEDY = (
     "set a smaller recipe.micro_batch, take fewer workers, or give a trial a larger share of a GPU (resources.gpus)"
 )
-
-Report = Callable[[dict[str, Any]], None]
-EPOCHS, ANSWER = "epochs", "answer"  # what a worker reports
-LEAVING = "leaving"  # with an answer: its process ends as soon as that is heard
 
 
 @dataclass(frozen=True)
@@ -57,11 +55,7 @@ class Desk:
 
 def work(key: str, desk: Desk, report: Report) -> None:
     """Run one trial and report its epochs and its answer; a worker writes into no store."""
-    import torch  # noqa: PLC0415 - workers need it, the driver's start does not
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # noqa: PLC0415 - it ships no types
-
-    torch.set_num_threads(desk.threads)
-    threadpool_limits(limits=desk.threads)  # for good: NumPy was imported before Ray said how many cores a trial has
+    hold_threads(desk.threads)
     logging.disable(logging.INFO)
 
     def tell(reason: str) -> None:
@@ -77,7 +71,7 @@ def work(key: str, desk: Desk, report: Report) -> None:
 
 def answer_trial(spec: TrialSpec, desk: Desk, report: Report) -> TrialResult | Failure:
     """Run one trial; whatever goes wrong inside is an answer too, with its reason."""
-    from harness.engine.pruning import epoch_result  # noqa: PLC0415 - Ray, which a worker has loaded already
+    from harness.engine.messages import epoch_result  # noqa: PLC0415 - Ray, which a worker has loaded already
 
     def on_epoch(epoch: EpochReport) -> None:
         report(epoch_result(epoch, pruning=desk.pruning, last=spec.recipe.epochs))

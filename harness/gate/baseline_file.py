@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from harness.errors import HarnessError
 from harness.gate.baselines import FILES, RecordedArm, Setting
-from harness.stores.results import TEST_COLUMNS
-from harness.trials.contract import HarnessError
+from harness.stores.readings import TEST_COLUMNS
 
 FORMAT = "asdbench-baseline"
 VERSION = 1

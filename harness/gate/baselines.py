@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from harness.errors import HarnessError
 from harness.plugins import unknown
-from harness.stores.results import TEST_COLUMNS, Results
-from harness.trials.contract import HarnessError
+from harness.stores.readings import TEST_COLUMNS
+from harness.stores.results import Results
 
 FROZEN = "frozen"  # in place of M in a reference
 FILES = (".json", ".json.gz")

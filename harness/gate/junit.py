@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as Xml
 
+from harness.errors import HarnessError
 from harness.tables import in_percent
-from harness.trials.contract import HarnessError
 
 SUITE = "asdbench regress"
 # what XML 1.0 has no way to write, not even escaped

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from harness.errors import HarnessError
 from harness.gate.baselines import RecordedArm, Setting
 from harness.rules import rule_of
 from harness.statistics.comparison import Comparison, compare_arms
 from harness.statistics.power import seeds_needed
 from harness.statistics.significance import ROUNDING
 from harness.tables import in_percent
-from harness.trials.contract import HarnessError
 
 MARGIN_POINTS = 0.5  # of the official score, in percent
 LEVEL = 0.90  # two-sided, so that either end is a one-sided bound at 95 %

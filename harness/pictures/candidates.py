@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from harness.trials.candidates import RankedMachine
+    from labeling.contract import RankedCandidates
 
 # Okabe and Ito's palette: apart for colour-blind readers too
 NORMAL, ANOMALY, CHANCE = "#0072B2", "#D55E00", "#777777"
@@ -22,13 +23,14 @@ OTHERS = "#BBBBBB"
 CELL = 0.86  # of a machine type's square, the rest is margin
 
 
-def candidate_planes(ranked: Mapping[str, RankedMachine]) -> Figure:
+def candidate_planes(ranked: Mapping[str, RankedCandidates], planes: Mapping[str, NDArray[np.float32]]) -> Figure:
     """Draw each machine type's clips in the plane of their features, coloured by their best candidate.
 
     The six most frequent best candidates of a machine type have a colour each, all others are grey.
 
     Args:
-        ranked: by machine type; one whose strategy read no features has a square without clips.
+        ranked: candidates by machine type.
+        planes: (n, 2) of the same clips by machine type; where no features were read (0, 2), and the square has no clips.
     """
     columns = min(COLUMNS, len(ranked))
     rows = -(-len(ranked) // columns)
@@ -40,14 +42,14 @@ def candidate_planes(ranked: Mapping[str, RankedMachine]) -> Figure:
     axes.set_ylim(-rows, 0)
     figure.suptitle("Features in two principal components, coloured by best candidate", fontsize=10)
     for place, (machine, each) in enumerate(ranked.items()):
-        best = each.candidates.names[:, 0]
+        best, points = each.names[:, 0], planes[machine]
         left, bottom = place % columns, -1 - place // columns
-        said = f"{machine} ({each.candidates.case}, {len(set(best.tolist()) - {''})} best candidates)"
+        said = f"{machine} ({each.case}, {len(set(best.tolist()) - {''})} best candidates)"
         axes.text(left + 0.5, bottom + 0.96, said, ha="center", va="center", fontsize=7)
-        if not len(each.plane):
+        if not len(points):
             axes.text(left + 0.5, bottom + 0.5, "no features were read", ha="center", fontsize=7, color=CHANCE)
             continue
-        at = _fitted(each.plane) * CELL + (left + (1 - CELL) / 2, bottom + 0.04)
+        at = _fitted(points) * CELL + (left + (1 - CELL) / 2, bottom + 0.04)
         frequent = [name for name, _ in Counter(sorted(best.tolist())).most_common(len(CURVES)) if name]
         for colour, chosen in (
             (OTHERS, ~np.isin(best, frequent)),
@@ -57,16 +59,15 @@ def candidate_planes(ranked: Mapping[str, RankedMachine]) -> Figure:
     return figure
 
 
-def confidence_by_rank(ranked: Mapping[str, RankedMachine]) -> Figure:
+def confidence_by_rank(ranked: Mapping[str, RankedCandidates]) -> Figure:
     """Draw the mean confidence of the first, second, ... candidate, a line a machine type.
 
     Args:
-        ranked: by machine type; meant are the clips that do not keep their own attribute and have candidates.
+        ranked: candidates by machine type; meant are the clips that do not keep their own attribute and have candidates.
     """
     figure = Figure(figsize=(6.4, 4.2))
     axes = figure.add_axes((0.1, 0.12, 0.6, 0.8))
-    for place, (machine, each) in enumerate(ranked.items()):
-        candidates = each.candidates
+    for place, (machine, candidates) in enumerate(ranked.items()):
         guessed = ~candidates.labeled & (candidates.names[:, 0] != "")
         if guessed.any():
             means = candidates.confidence[guessed].mean(axis=0)  # (n, k) -> (k,)

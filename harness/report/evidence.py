@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 
 from harness.answers.compare import comparisons as compare_families
-from harness.answers.leaderboard import find_study, leaderboard
+from harness.answers.leaderboard import leaderboard
 from harness.answers.references import with_references
 from harness.answers.selection import select
+from harness.errors import HarnessError
+from harness.stores.readings import find_study
 from harness.stores.results import Results
-from harness.trials.contract import HarnessError
 
 LISTED = 100  # rows of a board's tables; a page of thousands is not read
 REFERENCES = 40  # of the rows that rank below those listed

@@ -9,11 +9,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from harness.errors import HarnessError
 from harness.pictures.candidates import CHANCE, CURVES
 from harness.report.drawings import MEASURES, spread_of
 from harness.report.evidence import curve_families
 from harness.report.sheets import row_name
-from harness.trials.contract import HarnessError
 
 MARKERS = "os^Dvp"
 SIZE = (6.4, 4.2)  # inches
@@ -154,7 +154,7 @@ def compare_figure(rows: Rows) -> Figure:
     """Draw what each M gains over M = 1 in points, with its 95 % interval around zero.
 
     Args:
-        rows: of `harness.verbs.all_.compare`.
+        rows: of `harness.verbs.answers.compare`.
 
     Raises:
         HarnessError: there is none.

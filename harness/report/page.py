@@ -20,11 +20,11 @@ from markupsafe import Markup, escape
 from harness.answers.compare import called
 from harness.answers.leaderboard import board_notes
 from harness.credentials import shown
+from harness.errors import HarnessError
 from harness.report import drawings, sheets
 from harness.report.evidence import Board, Evidence, gather
 from harness.stores.results import Results
 from harness.tables import in_percent
-from harness.trials.contract import HarnessError
 
 if TYPE_CHECKING:
     from harness.stores.tracker import Tracker

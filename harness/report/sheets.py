@@ -8,11 +8,11 @@ from typing import Any
 
 from markupsafe import Markup
 
-from harness.answers.columns import select_columns
+from harness.answers.columns import compare_columns, leaderboard_columns, select_columns
 from harness.answers.compare import SURE
 from harness.report import charts
 from harness.report.evidence import QUALITY, Board
-from harness.tables import NOTHING, Column, compare_columns, count, in_percent, leaderboard_columns, percent, plain
+from harness.tables import NOTHING, Column, count, in_percent, percent, plain
 
 LEVELS = 9  # shades of the heat map
 CHANCE = 0.5

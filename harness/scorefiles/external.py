@@ -9,7 +9,9 @@ import pandas as pd
 from backbones.contract import FinetuneRecipe
 from benchmarks.contract import DatasetPart, Protocol
 from benchmarks.metrics.measures import machine_h_means
+from harness.errors import HarnessError
 from harness.interrupts import whole
+from harness.keys import digest
 from harness.pictures.candidates import png
 from harness.pictures.scores import score_pictures
 from harness.places import Places, code_revision
@@ -17,7 +19,7 @@ from harness.scorefiles.measured import MeasuredFolder
 from harness.stores.recorder import Recorder
 from harness.stores.results import Results
 from harness.stores.tracker import Tracker
-from harness.trials.contract import BackboneChoice, HarnessError, Kind, TrialResult, TrialSpec, digest
+from harness.trials.contract import BackboneChoice, Kind, TrialResult, TrialSpec
 
 EXTERNAL: Kind = "external"  # also the encoder and the scorer of such a system
 LABEL_COLUMNS = ["clip_id", "machine", "section", "domain", "condition"]

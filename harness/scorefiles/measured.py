@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.contract import Dataset, MachineMetrics, Part
-from benchmarks.metrics.measures import entering, machine_h_means, measure, metric_rule, official_score
+from benchmarks.metrics.measures import entering, machine_h_means, measure, official_score
+from benchmarks.metrics.rules import metric_rule
 from benchmarks.metrics.score_files import ScoredFolder, read_scores
 from benchmarks.metrics.sections import split_sections
 from harness import plugins

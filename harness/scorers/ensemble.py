@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.errors import HarnessError
 from harness.scoring.choice import load_scorer
+from harness.scoring.contract import Scorer, ScoreRequest
 from harness.scoring.reference_sets import check_embeddings, of_domain
-from harness.trials.contract import HarnessError, Scorer, ScoreRequest
 
 MEMBERS = "knn+mahalanobis"
 ROUNDING = 1e-12  # deviation of scores that are equal but for rounding: where references are copies of one another

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
+from harness.scoring.contract import Scorer, ScoreRequest
 from harness.scoring.reference_sets import check_embeddings, reference_sets
-from harness.trials.contract import Scorer, ScoreRequest
 
 COMPONENTS = 4  # of a domain with clips enough
 CLIPS_A_COMPONENT = 20  # a domain with fewer gets fewer components, ten target clips one

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.errors import HarnessError
+from harness.scoring.contract import Scorer, ScoreRequest
 from harness.scoring.neighbours import METRICS, inverse_norms, nearest
 from harness.scoring.reference_sets import check_embeddings, of_domain
-from harness.trials.contract import HarnessError, Scorer, ScoreRequest
 from labeling.clusters import cluster
 
 CLUSTERS = 16  # of the source clips; Wilkinghoff 2023 ("Design Choices for Learning Embeddings from Auxiliary Tasks")

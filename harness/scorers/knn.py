@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.scoring.contract import Scorer, ScoreRequest
 from harness.scoring.neighbours import METRICS, nearest
 from harness.scoring.reference_sets import check_embeddings, reference_sets
-from harness.trials.contract import Scorer, ScoreRequest
 
 K = 1  # neighbours; the frozen-backbone leaderboards (RMIS) and ASDKit score by the nearest one
 

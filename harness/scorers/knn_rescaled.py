@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.errors import HarnessError
+from harness.scoring.contract import Scorer, ScoreRequest
 from harness.scoring.neighbours import METRICS, QUERY_ROWS, REFERENCE_ROWS, exact_distances, inverse_norms, nearest
 from harness.scoring.reference_sets import check_embeddings
-from harness.trials.contract import HarnessError, Scorer, ScoreRequest
 
 K = 1  # neighbours that a reference's density is taken over; the paper's first choice
 LEAST = 1e-3  # of the mean spacing: duplicates among the references would divide by zero

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.errors import HarnessError
+from harness.scoring.contract import Scorer, ScoreRequest
 from harness.scoring.reference_sets import check_request
-from harness.trials.contract import HarnessError, Scorer, ScoreRequest
 
 
 def score(request: ScoreRequest) -> NDArray[np.float64]:

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
+from harness.scoring.contract import Scorer, ScoreRequest
 from harness.scoring.reference_sets import check_embeddings, reference_sets
-from harness.trials.contract import Scorer, ScoreRequest
 
 ROWS = 4096  # vectors that are worked on in float64 at once
 

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness import plugins
-from harness.trials.contract import HarnessError, Scorer, ScoreRequest
+from harness.errors import HarnessError
+from harness.scoring.contract import Scorer, ScoreRequest
 
 LONGEST = 64  # characters that the results tables have for a scorer
 ILLEGAL = re.compile(r"[^\w. -]")  # MLflow's names are of letters, digits, _ . - / and blanks; a file has no /

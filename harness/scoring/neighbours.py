@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]  # it ships no types
 
-from harness.trials.contract import HarnessError
+from harness.errors import HarnessError
 
 QUERY_ROWS = 512  # rows of a block of similarities
 REFERENCE_ROWS = 8192  # columns of it: 16 MB in float32

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.trials.contract import HarnessError, ScoreRequest
+from harness.errors import HarnessError
+from harness.scoring.contract import ScoreRequest
 
 SMALLEST, LARGEST = 1e-15, 1e15  # far outside, squares in float32 are 0 or infinite, and neighbours are chance
 

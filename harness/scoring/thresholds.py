@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from harness.trials.contract import HarnessError, ScoreRequest
+from harness.errors import HarnessError
+from harness.scoring.contract import ScoreRequest
 
 # nttcslab/dcase2023_task2_baseline_ae: --decision_threshold 0.9, of a gamma distribution fitted to training scores
 QUANTILE = 0.9

@@ -11,7 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks.contract import RuleName
-from benchmarks.metrics.measures import metric_rule
+from benchmarks.metrics.rules import metric_rule
+from harness.errors import HarnessError
 from harness.statistics.bootstrap import (
     Floats,
     Machine,
@@ -23,7 +24,6 @@ from harness.statistics.bootstrap import (
     pair_sections,
     resampled_numbers,
 )
-from harness.trials.contract import HarnessError
 
 Numbers: TypeAlias = Mapping[int, Mapping[Section, Floats]]  # seed -> section -> (k,) in the rule's order
 

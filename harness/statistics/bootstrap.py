@@ -16,9 +16,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks.contract import RuleName
-from benchmarks.metrics.measures import metric_rule, section_numbers
+from benchmarks.metrics.measures import section_numbers
+from benchmarks.metrics.rules import metric_rule
 from benchmarks.metrics.sections import SectionScores, split_sections
-from harness.trials.contract import HarnessError
+from harness.errors import HarnessError
 
 CHUNK = 1_000_000  # clips times resamples that are worked on at once, to stay in a few MB
 

@@ -1,7 +1,8 @@
 """Does one arm of a study beat another, and by more than chance.
 
-The bootstrap over clips is in `harness.statistics.bootstrap`, intervals and tests of plain arrays in `harness.statistics.significance`, both
-arms side by side in `harness.statistics.arms`; this file puts them together, and hands them on.
+The bootstrap over clips is in `harness.statistics.bootstrap`, intervals and tests of plain arrays in
+`harness.statistics.significance`, both arms side by side in `harness.statistics.arms`; this file puts them together,
+and hands them on.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.contract import RuleName
-from benchmarks.metrics.measures import metric_rule
+from benchmarks.metrics.rules import metric_rule
+from harness.errors import HarnessError
 from harness.statistics.arms import Arms, Numbers, measured_arms, pseudo_values, recorded_arms, recorded_first
 from harness.statistics.bootstrap import (
     Bootstrap,
@@ -35,7 +37,6 @@ from harness.statistics.significance import (
     spread_apart,
     stretched_interval,
 )
-from harness.trials.contract import HarnessError
 
 __all__ = [
     "Bootstrap",

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.contract import RuleName
-from benchmarks.metrics.measures import metric_rule, section_numbers
+from benchmarks.metrics.measures import section_numbers
+from benchmarks.metrics.rules import metric_rule
 from benchmarks.metrics.sections import SectionScores
 from harness.statistics.bootstrap import (
     Bootstrap,

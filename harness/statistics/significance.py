@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri, stdtr, stdtrit
 
-from harness.trials.contract import HarnessError
+from harness.errors import HarnessError
 
 EXACT_SIGNS = 16  # up to 2^16 sign patterns are all gone through
 DRAWS = 9_999  # sign patterns of the Monte Carlo test, so that its smallest p is 1e-4

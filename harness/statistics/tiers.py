@@ -35,11 +35,11 @@ def find_tiers(arms: Sequence[Arm | None]) -> list[int | None]:
     """Put rows in tiers: the best row leads the first one, the first row that is surely worse leads the next.
 
     Every row after a leader is compared with it, paired by seed and machine type, by the t-test on the spread of
-    differences over machine types and seeds (`harness.statistics.significance.crossed_spread`: two-way analysis of variance with
-    Satterthwaite's degrees of freedom). The data themselves picked the leader out of k rows, so its p-values are
-    corrected for all k (k - 1) / 2 pairs that could have been compared: times k / 2, then by Holm's procedure. Seeds
-    are paired where two rows share two or more of them, otherwise each row's seeds are averaged and the spread over
-    machine types alone counts. So a tier reads "not shown to be worse than its best row".
+    differences over machine types and seeds (`harness.statistics.significance.crossed_spread`: two-way analysis of
+    variance with Satterthwaite's degrees of freedom). The data themselves picked the leader out of k rows, so its
+    p-values are corrected for all k (k - 1) / 2 pairs that could have been compared: times k / 2, then by Holm's
+    procedure. Seeds are paired where two rows share two or more of them, otherwise each row's seeds are averaged and
+    the spread over machine types alone counts. So a tier reads "not shown to be worse than its best row".
 
     Limits. Clips are not resampled, since the spread over machine types holds that over their clips. Flipping signs
     (`paired_test`) takes no part, since with few machine types and seeds its smallest p-value survives no correction

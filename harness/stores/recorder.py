@@ -10,11 +10,12 @@ from dataclasses import replace
 from backbones.contract import EpochReport
 from harness import plugins
 from harness.credentials import scrubbed
+from harness.errors import HarnessError
 from harness.interrupts import whole
 from harness.stores.records import CELLS_FILE, STUDY_FILE
 from harness.stores.results import Results
 from harness.stores.tracker import Tracker
-from harness.trials.contract import Failure, HarnessError, TrialResult, TrialSpec
+from harness.trials.contract import Failure, TrialResult, TrialSpec
 
 
 class Recorder:

@@ -17,16 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from backbones.contract import EpochReport, FinetuneRecipe
 from benchmarks.contract import MachineMetrics, Protocol
 from benchmarks.protocols import parse_protocol
-from harness.stores.results import TEST_COLUMNS, result_detail
-from harness.trials.contract import (
-    BackboneChoice,
-    Failure,
-    HarnessError,
-    Kind,
-    TrialResult,
-    TrialSpec,
-    protocol_content,
-)
+from harness.errors import HarnessError
+from harness.stores.readings import TEST_COLUMNS
+from harness.stores.results import result_detail
+from harness.trials.contract import BackboneChoice, Failure, Kind, TrialResult, TrialSpec, protocol_content
 from labeling.contract import LabelSource
 from labeling.fusion import Fusion
 

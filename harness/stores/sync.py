@@ -13,11 +13,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.credentials import shown
+from harness.errors import HarnessError
 from harness.places import Places, find_places
+from harness.stores.history import History, PastRun
 from harness.stores.records import CELLS_FILE, SCORES_FILE, STUDY_FILE, TRIAL_FILE, Name, Record, Text, read_record
 from harness.stores.results import Results
-from harness.stores.tracker import History, PastRun
-from harness.trials.contract import HarnessError
 
 Told = Callable[[str, int, int], None]
 OTHERS = ("study", "pretrain")  # kinds of runs that are no trials

@@ -9,14 +9,15 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from backbones.contract import EpochReport
+from harness.scoring.contract import LEVEL_SCORER
+from harness.stores.claims import Claims, Lost
+from harness.stores.readings import End
 from harness.stores.recorder import Recorder
-from harness.stores.results import End
-from harness.studies.claims import Claims, Lost
 from harness.studies.goals import goal_values, measured
 from harness.studies.journal import Journal, is_left_behind
 from harness.studies.plan import Plan, planned_keys
 from harness.studies.progress import Event, Progress
-from harness.trials.contract import LEVEL_SCORER, Failure, TrialResult, TrialSpec
+from harness.trials.contract import Failure, TrialResult, TrialSpec
 
 DUPLICATES_IN_A_ROW = 20  # a sampler that proposes nothing new for so long is given a cell that was not begun yet
 DRIVER_DEATHS = 10  # that a cell may go through; a cell that brings its driver down each time must end

@@ -2,36 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import Literal, TypeAlias
 
-from harness.trials.contract import TrialResult
+from harness.trials.contract import Measured, TrialResult
 
 Goal: TypeAlias = Literal["score", "source", "target", "seconds", "memory"]
 MINIMISED: tuple[Goal, ...] = ("seconds", "memory")
 # Ranking and drawing are left out of a trial's seconds: ranked candidates are shared by all M, so that whoever comes
 # first pays for the others.
 TRIALS_OWN = ("fuse", "finetune", "embed", "score", "measure")
-
-
-@dataclass(frozen=True)
-class Measured:
-    """The numbers of a finished trial that goals are made of, from a result or from the tables.
-
-    Attributes:
-        official: official score of the study's first scorer, a fraction; None where undefined.
-        s_auc: of each section; None where undefined.
-        t_auc: of each section; None where undefined.
-        seconds: by stage.
-        peak_mb: resident memory by stage, MiB.
-    """
-
-    official: float | None
-    s_auc: Sequence[float | None] = ()
-    t_auc: Sequence[float | None] = ()
-    seconds: Mapping[str, float] | None = None
-    peak_mb: Mapping[str, float] | None = None
 
 
 def measured(result: TrialResult, scorer: str) -> Measured:

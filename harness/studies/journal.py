@@ -15,10 +15,13 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.credentials import shown
-from harness.stores.results import create_schema, creation_lock, sqlite_path, write_ahead
+from harness.errors import HarnessError
+from harness.stores.database import create_schema, creation_lock, sqlite_path, write_ahead
 from harness.studies.goals import MINIMISED
-from harness.studies.plan import SEARCHES, WITHOUT_M, Plan, m_values
-from harness.trials.contract import HarnessError, TrialSpec
+from harness.studies.plan import Plan, m_values
+from harness.studies.study_file import SEARCHES
+from harness.trials.choices import WITHOUT_M
+from harness.trials.contract import TrialSpec
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

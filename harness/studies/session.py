@@ -9,15 +9,15 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
+from harness.errors import HarnessError
 from harness.interrupts import whole
 from harness.places import Places
+from harness.stores.claims import Claims
 from harness.stores.recorder import Recorder
 from harness.studies.cells import Cells
-from harness.studies.claims import Claims
 from harness.studies.journal import Journal
 from harness.studies.plan import Plan, planned_keys, planned_trials
 from harness.studies.progress import Event, Outcome, Progress
-from harness.trials.contract import HarnessError
 from harness.trials.recordings import Recordings
 
 

@@ -6,9 +6,9 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from harness.answers.leaderboard import find_study
+from harness.stores.claims import Claims
+from harness.stores.readings import find_study
 from harness.stores.results import Results
-from harness.studies.claims import Claims
 
 CHOICES = ("kind", "backbone", "m", "k1", "k2", "labels", "seed")
 

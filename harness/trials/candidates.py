@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from harness import plugins
 from harness.cache import Cache
-from harness.trials.contract import METHOD, HarnessError, TrialSpec, digest
+from harness.errors import HarnessError
+from harness.keys import digest
+from harness.trials.contract import METHOD, TrialSpec
 from harness.trials.recordings import Recordings, objects
 from harness.trials.stages import clip_ids, embed_ids, pretrained_encoder
 from labeling.clusters import cluster

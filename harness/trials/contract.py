@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
-from harness.credentials import scrubbed
+from harness.keys import digest
 
 if TYPE_CHECKING:  # so that a listing, which needs the errors alone, waits for no framework
     import pandas as pd
@@ -25,57 +20,8 @@ if TYPE_CHECKING:  # so that a listing, which needs the errors alone, waits for 
     from labeling.fusion import Fusion
 
 Kind: TypeAlias = Literal["trial", "frozen", "level", "external"]
-ScorerInput: TypeAlias = Literal["embedding", "level"]
 
 METHOD = 1  # part of every key: raise it when a change of code changes a trial's numbers
-LEVEL_SCORER = "level"
-
-
-class HarnessError(ValueError):
-    """A study, trial or question that cannot be carried out, said in one sentence, without a password in it."""
-
-    def __init__(self, sentence: str) -> None:
-        super().__init__(scrubbed(sentence))
-
-
-@dataclass(frozen=True)
-class ScoreRequest:
-    """One machine type's section, as a scorer sees it: arrays, and never which clip is anomalous.
-
-    Attributes:
-        references: (r, d) vectors of normal training clips.
-        reference_domains: (r,) "source", "target" or None where the year has no domains.
-        queries: (q, d) vectors of the clips to be scored.
-        seed: of scorers that draw.
-    """
-
-    references: NDArray[np.float32]
-    reference_domains: NDArray[np.object_]
-    queries: NDArray[np.float32]
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Scorer:
-    """One way to turn vectors into anomaly scores, declared by a file as `SCORER`.
-
-    Attributes:
-        name: the file's name.
-        reads: encoder embeddings, or the clip's level in dB alone.
-        score: from a request, and the options by keyword, to (q,) scores; higher = more anomalous.
-        summary: one line for listings.
-        options: name -> default of what `score` takes; a value is of its default's type, a number at least 1.
-        words: option -> the words that it may be; an option that is not here may be any.
-        settle: checks options that depend on more than their type, and returns them in their one canonical form.
-    """
-
-    name: str
-    reads: ScorerInput
-    score: Callable[..., NDArray[np.float64]]
-    summary: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-    words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    settle: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict
 
 
 @dataclass(frozen=True)
@@ -121,7 +67,7 @@ class TrialSpec:
         train_data: fingerprint of the training recordings with their labels.
         test_data: fingerprint of the test recordings with their labels.
         scorers: canonical texts of the scorers (`harness.scoring.choice`); no part of the key: scoring trains nothing.
-        labels: what labels the training clips: the paper's method, or a baseline (`harness.studies.plan.labeled_by`).
+        labels: what labels the training clips: the paper's method, or a baseline (`harness.trials.choices.labeled_by`).
         truth_data: fingerprint of the released attributes that a trial with labels "truth" trains on, else empty;
             those that only judge are no part of a spec.
     """
@@ -273,7 +219,20 @@ def protocol_content(protocol: Protocol) -> dict[str, Any]:
     }
 
 
-def digest(content: Mapping[str, Any]) -> str:
-    """Return 16 hexadecimal digits that stand for a content, whatever the order of its keys."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+@dataclass(frozen=True)
+class Measured:
+    """The numbers of a finished trial that goals are made of, from a result or from the tables.
+
+    Attributes:
+        official: official score of the study's first scorer, a fraction; None where undefined.
+        s_auc: of each section; None where undefined.
+        t_auc: of each section; None where undefined.
+        seconds: by stage.
+        peak_mb: resident memory by stage, MiB.
+    """
+
+    official: float | None
+    s_auc: Sequence[float | None] = ()
+    t_auc: Sequence[float | None] = ()
+    seconds: Mapping[str, float] | None = None
+    peak_mb: Mapping[str, float] | None = None

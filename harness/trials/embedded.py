@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from backbones.contract import EpochReport
 from harness.cache import Cache
-from harness.trials.contract import METHOD, TrialSpec, digest
+from harness.keys import digest
+from harness.trials.contract import METHOD, TrialSpec
 from harness.trials.recordings import Recordings
 from harness.trials.stages import clip_samples, embedded_ids
 from labeling.contract import PseudoLabels

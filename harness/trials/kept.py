@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from backbones.contract import Encoder, ReadClips, pick_device
 from backbones.features.prepared import Features, FeatureStore
-from harness.trials.contract import TrialSpec, digest
+from harness.keys import digest
+from harness.trials.contract import TrialSpec
 from harness.trials.recordings import Recordings
 
 MOST_BYTES = 2**30  # of all that is kept; more would be made quickly beside the training of so many clips

@@ -105,3 +105,15 @@ def excess(seconds: float, rss: float, *, minutes: float | None, memory_gb: floa
             "raise resources.memory_gb, or lower recipe.micro_batch"
         )
     return ""
+
+
+def hold_threads(threads: int) -> None:
+    """Let torch and NumPy's libraries use this many threads in this process from now on.
+
+    NumPy's libraries count the cores when they are imported, which is before Ray says how many a trial has.
+    """
+    import torch  # noqa: PLC0415 - limits themselves need no framework
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # noqa: PLC0415 - it ships no types
+
+    torch.set_num_threads(threads)
+    threadpool_limits(limits=threads)

@@ -20,10 +20,11 @@ from benchmarks.protocols import split_clips
 from benchmarks.recordings.index import scan_root, usable_clips
 from benchmarks.recordings.packed import PackedAudio, open_pack
 from benchmarks.recordings.packing import pack
-from benchmarks.recordings.truth import add_ground_truth
+from benchmarks.recordings.truth import add_ground_truth, read_truth
 from harness import plugins
 from harness.cache import Cache, write_whole
-from harness.trials.contract import HarnessError, digest
+from harness.errors import HarnessError
+from harness.keys import digest
 from labeling.withhold import withhold
 
 LABEL_COLUMNS = ["clip_id", "machine", "section", "domain", "condition", "attribute"]
@@ -210,3 +211,29 @@ def _fingerprint(clips: pd.DataFrame, packed: PackedAudio) -> str:
     labels = clips[LABEL_COLUMNS].astype(object).where(clips[LABEL_COLUMNS].notna(), None)
     text = packed.fingerprint(clips["clip_id"].to_numpy(dtype=str)) + repr(labels.to_numpy().tolist())
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def with_released(recordings: Recordings, folder: Path) -> Recordings:
+    """Return the recordings with the truth of training clips whose attributes were withheld.
+
+    Clips, fingerprints and audio stay as they are, so that no key and no label changes. What the protocol itself hides
+    is kept.
+
+    Args:
+        recordings: prepared without it.
+        folder: the user's copy of the official *_correspondence.csv files.
+
+    Raises:
+        HarnessError: none of the released attributes belongs to an unlabeled training clip.
+        BenchmarkError: there are no such files, or they cannot be read.
+    """
+    bare = set(recordings.train.loc[recordings.train["attribute"].isna(), "clip_id"])
+    told = read_truth(folder)
+    released = {clip_id: attribute for clip_id, attribute in told.items() if clip_id in bare}
+    if not released:
+        raise HarnessError(
+            f"The truth must tell attributes of training clips that have none, but none of the {len(told)} that "
+            f"{folder} tells is of the {len(bare)} unlabeled training clips; name the folder of their year's tables."
+        )
+    audio = Path((recordings.place / "audio.txt").read_text())
+    return place_recordings(replace(recordings, truth={**released, **recordings.truth}), audio)

@@ -19,8 +19,10 @@ from backbones.training.checkpoint import TrainingCheckpoint
 from backbones.training.finetune import finetune
 from benchmarks.recordings.audio import SAMPLE_RATE
 from harness import plugins
+from harness.errors import HarnessError
 from harness.scoring.choice import ScorerChoice, parse_scorer
-from harness.trials.contract import BackboneChoice, HarnessError, Scorer, ScoreRequest, TrialSpec
+from harness.scoring.contract import Scorer, ScoreRequest
+from harness.trials.contract import BackboneChoice, TrialSpec
 from harness.trials.kept import kept_features
 from harness.trials.recordings import Recordings, objects
 from labeling.contract import PseudoLabels

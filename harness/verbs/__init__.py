@@ -1,3 +1,22 @@
-"""The verbs of the command line as Python functions, so that a notebook reads like the command line."""
+"""The verbs of the command line as Python functions, so that a notebook reads like the command line.
 
-from harness.verbs.all_ import *  # noqa: F403 - hands the verbs on
+`from harness import verbs; verbs.leaderboard(study="demo")`. Nothing heavy is imported before a verb is called.
+"""
+
+from harness.pretraining.pretrain import pretrain
+from harness.verbs.answers import compare, leaderboard, reference, report
+from harness.verbs.backbones import check_backbone
+from harness.verbs.bench import bench_backbone
+from harness.verbs.gate import baseline_export, regress, select
+from harness.verbs.listing import ls
+from harness.verbs.recordings import data_doctor, data_download, data_generate, data_index
+from harness.verbs.scores import score, submit
+from harness.verbs.stores import sync
+from harness.verbs.studies import study_ls, study_run, study_status
+from harness.verbs.trials import label, trial
+
+__all__ = [
+    "baseline_export", "bench_backbone", "check_backbone", "compare", "data_doctor", "data_download", "data_generate",
+    "data_index", "label", "leaderboard", "ls", "pretrain", "reference", "regress", "report", "score", "select",
+    "study_ls", "study_run", "study_status", "submit", "sync", "trial",
+]  # fmt: skip

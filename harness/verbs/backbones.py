@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from harness.trials.contract import HarnessError
+from harness.errors import HarnessError
 
 if TYPE_CHECKING:
     from backbones.check import CheckLine
@@ -42,15 +42,14 @@ def check_backbone(
         HarnessError: there is no such backbone, or no clip can have that length.
         BackboneError: the weights are not there, or cannot be used; or an option is wrong.
     """
-    import torch
-
     from backbones.check import check_encoder
-    from harness.studies.plan import choose_backbone
+    from harness.trials.choices import choose_backbone
+    from harness.trials.limits import hold_threads
     from harness.trials.stages import pretrained_encoder
 
     if not SHORTEST <= seconds <= LONGEST:
         raise HarnessError(f"--seconds must be between {SHORTEST:g} and {LONGEST:g}, but got {seconds:g}.")
-    torch.set_num_threads(threads)
+    hold_threads(threads)
     choice = choose_backbone(name, name, weights=weights, options=options)
 
     def build(seed: int) -> Encoder:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from harness.places import Places, find_places
 
 if TYPE_CHECKING:
-    from harness.studies.plan import StudyFile
     from harness.studies.progress import Event, Outcome
-    from harness.verbs.all_ import Told
+    from harness.studies.study_file import StudyFile
+    from harness.told import Told
 
 STUDY = "regression"
 RECORDINGS = Path(".asdbench/demo")  # the demonstration's: whoever ran it has them, and its rows to compare with
@@ -73,13 +73,14 @@ def bench_backbone(
     Raises:
         HarnessError: the baseline cannot be read, before anything is run; or the study cannot be carried out.
     """
+    from harness import verbs
+    from harness.errors import HarnessError
     from harness.gate.baseline_file import read_baseline
     from harness.gate.baselines import is_file_name
-    from harness.trials.contract import HarnessError
-    from harness.verbs import all_ as verbs
+    from harness.told import silent
     from harness.verbs.demo import generate_recordings
 
-    places, told = places or find_places(), told or verbs.silent
+    places, told = places or find_places(), told or silent
     if baseline is not None and is_file_name(baseline):
         read_baseline(Path(baseline))  # minutes before it is needed, so that a wrong name costs none
     name = called or backbone
@@ -113,8 +114,8 @@ def study_of(
         HarnessError: there is no such encoder, or the name is none for a study.
     """
     from harness import plugins
-    from harness.studies.plan import checked_study, read_study
-    from harness.trials.contract import HarnessError
+    from harness.errors import HarnessError
+    from harness.studies.study_file import checked_study, read_study
 
     if backbone not in plugins.names("backbone"):
         raise HarnessError(plugins.unknown("backbone", backbone, plugins.names("backbone")))

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.verbs.all_ import Told, data_generate, silent, study_run
+from harness.told import Told, silent
+from harness.verbs import data_generate
+from harness.verbs.studies import study_run
 
 if TYPE_CHECKING:
     from harness.places import Places

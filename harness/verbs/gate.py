@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 def select(*, places: Places | None = None, **chosen: Any) -> list[dict[str, Any]]:
     """Choose M, K1 and K2 on some machines and report on the others; see `harness.answers.selection.select`."""
     from harness.answers.selection import select as chosen_elsewhere
-    from harness.verbs.all_ import open_results, with_canonical_scorer
+    from harness.verbs.answers import with_canonical_scorer
+    from harness.verbs.stores import open_results
 
     with open_results(places or find_places()) as results:
         return chosen_elsewhere(results, **with_canonical_scorer(chosen))
@@ -50,7 +51,7 @@ def regress(
     """
     from harness.gate.junit import error_case, verdict_cases, write_junit
     from harness.gate.regression import regress as judged
-    from harness.verbs.all_ import with_canonical_scorer
+    from harness.verbs.answers import with_canonical_scorer
 
     try:
         scorer = with_canonical_scorer({"scorer": scorer})["scorer"]
@@ -81,7 +82,8 @@ def baseline_export(
     """
     from harness.gate.baseline_file import write_baseline
     from harness.gate.baselines import find_arm
-    from harness.verbs.all_ import open_results, with_canonical_scorer
+    from harness.verbs.answers import with_canonical_scorer
+    from harness.verbs.stores import open_results
 
     with open_results(places or find_places()) as results:
         arm = find_arm(results, reference, **with_canonical_scorer({"scorer": scorer}))
@@ -104,7 +106,7 @@ def baseline_export(
 def _arms(baseline: str, candidate: str, *, scorer: str | None, places: Places) -> tuple[RecordedArm, RecordedArm]:
     from harness.gate.baseline_file import read_baseline
     from harness.gate.baselines import find_arm, is_file_name, of_scorer
-    from harness.verbs.all_ import open_results
+    from harness.verbs.stores import open_results
 
     files = [is_file_name(reference) for reference in (baseline, candidate)]
     opened: AbstractContextManager[Results | None] = nullcontext() if all(files) else open_results(places)

@@ -7,7 +7,8 @@ import torch
 from torchaudio.compliance import kaldi
 
 from backbones.contract import BackboneError
-from backbones.features.log_mel import AUDIOMAE_LOG_MEL, BEATS_LOG_MEL, draw_masks, frame_count, log_mel, spec_augment
+from backbones.features.log_mel import AUDIOMAE_LOG_MEL, BEATS_LOG_MEL, frame_count, log_mel
+from backbones.features.masks import draw_masks, spec_augment
 
 NOISE = 0.1 * torch.randn(3, 24_000, generator=torch.Generator().manual_seed(0))
 

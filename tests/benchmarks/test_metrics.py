@@ -8,7 +8,6 @@ import pytest
 
 from benchmarks.contract import BenchmarkError, MachineMetrics
 from benchmarks.metrics.measures import (
-    RULES,
     auc,
     entering,
     machine_h_means,
@@ -19,6 +18,7 @@ from benchmarks.metrics.measures import (
     section_h_mean,
     split_sections,
 )
+from benchmarks.metrics.rules import RULES
 
 # one clip each: source normal, source anomaly, target normal, target anomaly
 FOUR = [("source", "normal", 1.0), ("source", "anomaly", 3.0), ("target", "normal", 4.0), ("target", "anomaly", 5.0)]

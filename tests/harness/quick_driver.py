@@ -13,13 +13,15 @@ from types import SimpleNamespace
 from typing import Any
 
 from harness.engine import tune as study
-from harness.engine.worker import ANSWER, Desk, Report
+from harness.engine.messages import ANSWER, Report
+from harness.engine.worker import Desk
 from harness.places import find_places
 from harness.stores.recorder import Recorder
 from harness.stores.results import Results
 from harness.stores.tracker import Tracker
 from harness.studies.journal import Journal
-from harness.studies.plan import Plan, StudyFile, make_plan
+from harness.studies.plan import Plan, make_plan
+from harness.studies.study_file import StudyFile
 from harness.trials.contract import TrialResult, TrialSpec
 from tests.harness.conftest import make_result
 

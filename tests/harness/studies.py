@@ -11,8 +11,9 @@ import pandas as pd
 
 from backbones.contract import EpochReport, FinetuneRecipe
 from benchmarks.metrics.measures import machine_h_means, measure, official_score
+from harness.scoring.contract import LEVEL_SCORER
 from harness.stores.recorder import Recorder
-from harness.trials.contract import LEVEL_SCORER, BackboneChoice, TrialResult, TrialSpec
+from harness.trials.contract import BackboneChoice, TrialResult, TrialSpec
 from tests.harness.conftest import RULE, make_spec
 
 MACHINES = ("ToyCar", "bearing", "fan", "gearbox", "slider")

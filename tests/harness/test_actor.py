@@ -11,8 +11,7 @@ import pytest
 
 from harness.engine import actor as actors
 from harness.engine.actor import TrialActor, Work
-from harness.engine.pruning import SIGNAL
-from harness.engine.worker import ANSWER, EPOCHS, LEAVING
+from harness.engine.messages import ANSWER, EPOCHS, LEAVING, SIGNAL
 from harness.trials.contract import Failure
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from harness.cache import Cache, write_whole
-from harness.trials.contract import HarnessError
+from harness.errors import HarnessError
 
 
 def test_makes_once(tmp_path: Path) -> None:

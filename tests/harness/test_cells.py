@@ -15,15 +15,16 @@ from typing import Any
 import optuna
 import pytest
 
+from harness import verbs
 from harness.places import Places
+from harness.stores.claims import Claims, drivers
 from harness.stores.recorder import Recorder
 from harness.stores.results import Results
 from harness.studies.cells import DRIVER_DEATHS, Cells
-from harness.studies.claims import Claims, drivers
-from harness.studies.plan import StudyFile, make_plan
+from harness.studies.plan import make_plan
 from harness.studies.session import study_session
+from harness.studies.study_file import StudyFile
 from harness.trials.contract import Failure, TrialResult, TrialSpec
-from harness.verbs import all_ as verbs
 from tests.harness.conftest import make_result
 
 RECORDINGS: Any = SimpleNamespace(train_data="aaaa", test_data="bbbb", truth_data="", place=Path(), skipped=0)

@@ -12,10 +12,10 @@ import pytest
 from backbones.contract import FinetuneRecipe
 from benchmarks.datasets.dcase2023 import DATASET
 from benchmarks.synthetic.generator import generate
+from harness import verbs
 from harness.places import Places
 from harness.trials import stages
 from harness.trials.checkpoints import FOLDER, training_checkpoint
-from harness.verbs import all_ as verbs
 from tests.harness.conftest import make_spec
 
 

@@ -11,10 +11,11 @@ import pytest
 from rich.console import Console
 
 from benchmarks.contract import DatasetPart, Protocol
+from harness.answers.columns import compare_columns
 from harness.answers.compare import compare, comparisons
+from harness.errors import HarnessError
 from harness.stores.results import Results
-from harness.tables import compare_columns, csv_table, text_table, written
-from harness.trials.contract import HarnessError
+from harness.tables import csv_table, text_table, written
 from tests.harness.recording import MACHINES, clips_of, open_tables, record
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from backbones.contract import FinetuneRecipe
-from harness.studies.plan import frozen_spec, level_spec
+from harness.trials.choices import frozen_spec, level_spec
 from harness.trials.contract import BackboneChoice
 from tests.harness.conftest import make_spec
 

@@ -16,16 +16,18 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import credentials
+from harness import credentials, verbs
 from harness.credentials import scrubbed, shown
-from harness.engine.worker import ANSWER, Desk, Report
+from harness.engine.messages import ANSWER, Report
+from harness.engine.worker import Desk
+from harness.errors import HarnessError
 from harness.places import Places, find_places
 from harness.stores.recorder import Recorder
 from harness.stores.results import Results
 from harness.stores.tracker import Tracker
-from harness.studies.plan import StudyFile, make_plan
-from harness.trials.contract import Failure, HarnessError
-from harness.verbs import all_ as verbs
+from harness.studies.plan import make_plan
+from harness.studies.study_file import StudyFile
+from harness.trials.contract import Failure
 from tests.harness.conftest import make_result, make_spec
 from tests.servers import SECRET, Postgres, free_port
 

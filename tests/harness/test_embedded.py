@@ -18,8 +18,8 @@ from benchmarks.protocols import parse_protocol
 from benchmarks.synthetic.generator import generate
 from harness.cache import Cache
 from harness.stores.recorder import Recorder
-from harness.studies.plan import frozen_spec
 from harness.trials import embedded, trial
+from harness.trials.choices import frozen_spec
 from harness.trials.contract import BackboneChoice, TrialSpec
 from harness.trials.recordings import Recordings, prepare_recordings
 from harness.trials.trial import run_trial

@@ -11,6 +11,7 @@ from harness.answers.compare import compare
 from harness.answers.frames import answer_frame, machines_frame
 from harness.answers.leaderboard import leaderboard
 from harness.answers.selection import select
+from harness.errors import HarnessError
 from harness.pictures.candidates import png
 from harness.report.evidence import with_details
 from harness.report.figures import (
@@ -22,7 +23,6 @@ from harness.report.figures import (
     source_against_target,
 )
 from harness.stores.recorder import Recorder
-from harness.trials.contract import HarnessError
 from tests.harness.studies import MACHINES, record_study
 
 

@@ -24,10 +24,10 @@ from harness import interrupts
 from harness.engine import tune as study
 from harness.interrupts import whole
 from harness.places import Places
+from harness.stores.claims import Claims
 from harness.stores.recorder import Recorder
 from harness.stores.results import Results
 from harness.stores.tracker import Tracker
-from harness.studies.claims import Claims
 from tests.harness.conftest import make_result, make_spec
 from tests.harness.quick_driver import DATA, in_this_process, quick_plan
 from tests.harness.test_store_faults import assert_whole

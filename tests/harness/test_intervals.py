@@ -10,7 +10,7 @@ from benchmarks.metrics.measures import measure, official_score
 from harness.statistics.bootstrap import bootstrap_official
 from harness.statistics.intervals import ClipDraws, score_intervals
 from harness.statistics.significance import interval
-from harness.trials.trial import scorer_intervals
+from harness.trials.measures import scorer_intervals
 from tests.harness.conftest import RULE, make_scored
 
 RULES = {"dcase2023": RULE}

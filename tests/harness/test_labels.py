@@ -17,14 +17,15 @@ from benchmarks.datasets.dcase2025 import DATASET as DCASE2025
 from benchmarks.protocols import parse_protocol
 from benchmarks.synthetic.generator import generate
 from harness.cache import Cache
+from harness.errors import HarnessError
 from harness.pictures.candidates import candidate_planes, confidence_by_rank, png
-from harness.stores.tracker import result_metrics
-from harness.studies.plan import labeled_by
+from harness.stores.run_names import result_metrics
 from harness.trials.candidates import RankedMachine, check_candidates, rank_machines, route_machine
-from harness.trials.contract import BackboneChoice, HarnessError, TrialSpec
-from harness.trials.recordings import Recordings, open_recordings, prepare_recordings
-from harness.trials.trial import fuse_labels, run_trial
-from harness.trials.truth import with_released
+from harness.trials.choices import labeled_by
+from harness.trials.contract import BackboneChoice, TrialSpec
+from harness.trials.labels import fuse_labels
+from harness.trials.recordings import Recordings, open_recordings, prepare_recordings, with_released
+from harness.trials.trial import run_trial
 from labeling.contract import LABEL_SOURCES, RankedCandidates
 
 MACHINES = ("bearing", "ToyCar")  # 2025 withholds the attributes of the first alone

@@ -11,14 +11,17 @@ import pytest
 from benchmarks.datasets.dcase2024 import DATASET as DCASE2024
 from benchmarks.datasets.dcase2025 import DATASET as DCASE2025
 from benchmarks.synthetic.generator import generate
+from harness import verbs
+from harness.answers.columns import leaderboard_columns
 from harness.answers.compare import compare
 from harness.answers.leaderboard import leaderboard
+from harness.errors import HarnessError
 from harness.places import find_places
 from harness.stores.recorder import Recorder
-from harness.studies.plan import StudyFile, labeled_by, make_plan
-from harness.tables import leaderboard_columns, written
-from harness.trials.contract import HarnessError
-from harness.verbs import all_ as verbs
+from harness.studies.plan import make_plan
+from harness.studies.study_file import StudyFile
+from harness.tables import written
+from harness.trials.choices import labeled_by
 from tests.harness.conftest import make_result, make_spec
 
 DATA = {"train_data": "aaaa", "test_data": "bbbb", "truth_data": "cccc"}

@@ -16,13 +16,15 @@ from benchmarks.contract import DatasetPart, MachineMetrics
 from benchmarks.metrics.measures import machine_h_means, official_score
 from benchmarks.protocols import find_protocol
 from benchmarks.reference.published import OVERALL, load_reference
+from harness.answers.columns import leaderboard_columns, reference_lines
 from harness.answers.frames import leaderboard_frame, reference_frame
 from harness.answers.leaderboard import board_notes, leaderboard
 from harness.answers.published import reference
 from harness.answers.references import with_references
+from harness.errors import HarnessError
 from harness.stores.results import Results
-from harness.tables import csv_table, leaderboard_columns, reference_lines, written
-from harness.trials.contract import BackboneChoice, HarnessError, TrialResult, TrialSpec
+from harness.tables import csv_table, written
+from harness.trials.contract import BackboneChoice, TrialResult, TrialSpec
 from tests.harness.conftest import make_result, make_scored, make_spec
 
 RULE = "dcase2022"

@@ -16,12 +16,14 @@ from benchmarks.protocols import parse_protocol
 from benchmarks.synthetic.generator import generate
 from harness.cache import Cache
 from harness.scorers import knn
+from harness.scoring.contract import ScoreRequest
 from harness.scoring.thresholds import FOLDS
 from harness.trials.candidates import rank_machines
-from harness.trials.contract import BackboneChoice, ScoreRequest, TrialSpec
+from harness.trials.contract import BackboneChoice, TrialSpec
+from harness.trials.labels import fuse_labels
 from harness.trials.recordings import Recordings, prepare_recordings
 from harness.trials.stages import finetune_encoder, pretrained_encoder
-from harness.trials.trial import fuse_labels, run_trial
+from harness.trials.trial import run_trial
 from labeling.fusion import BELOWS, FUSIONS
 
 PROTOCOL = parse_protocol(

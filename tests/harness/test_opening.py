@@ -11,10 +11,10 @@ import pytest
 
 from harness.engine import cluster as placement
 from harness.engine.opening import opened
+from harness.errors import HarnessError
 from harness.places import Places, find_places
 from harness.stores.recorder import Recorder
 from harness.studies.plan import make_plan
-from harness.trials.contract import HarnessError
 from tests.harness.conftest import make_result
 from tests.harness.test_cells import RECORDINGS, study
 

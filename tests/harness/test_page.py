@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
+from harness import verbs
+from harness.errors import HarnessError
 from harness.places import Places
 from harness.report import charts
 from harness.report.evidence import Evidence, curve_families, gather
 from harness.report.page import _headline, _with_code, render, report
 from harness.stores.recorder import Recorder
-from harness.trials.contract import HarnessError
-from harness.verbs import all_ as verbs
 from tests.harness.conftest import make_result, make_spec
 from tests.harness.studies import KEY, record_study
 

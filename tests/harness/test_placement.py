@@ -8,7 +8,7 @@ import time
 import pytest
 
 from harness.engine.cluster import ray_cluster
-from harness.trials.contract import HarnessError
+from harness.errors import HarnessError
 
 ANSWER_SECONDS = 15
 

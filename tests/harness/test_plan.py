@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.studies.plan import StudyFile, make_plan, read_study, study_names
-from harness.trials.contract import HarnessError
+from harness.errors import HarnessError
+from harness.studies.plan import make_plan
+from harness.studies.study_file import StudyFile, read_study, study_names
 
 DATA = {"train_data": "aaaa", "test_data": "bbbb"}
 

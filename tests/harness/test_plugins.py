@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from harness import plugins
-from harness.trials.contract import HarnessError
+from harness.errors import HarnessError
 
 
 @pytest.mark.parametrize("kind", ["backbone", "strategy", "dataset", "scorer"])

@@ -14,12 +14,12 @@ from xml.etree import ElementTree as Xml
 import numpy as np
 import pytest
 
+from harness.errors import HarnessError
 from harness.gate.baseline_file import checksum, read_baseline, write_baseline
 from harness.gate.baselines import RecordedArm, find_arm
 from harness.gate.junit import verdict_cases, write_junit
 from harness.gate.regression import regress
 from harness.stores.results import Results
-from harness.trials.contract import HarnessError
 from tests.harness.recording import MACHINES, clips_of, open_tables, record
 
 

@@ -13,16 +13,18 @@ from backbones.contract import FinetuneRecipe
 from benchmarks.datasets.dcase2023 import DATASET
 from benchmarks.protocols import parse_protocol
 from benchmarks.synthetic.generator import generate
+from harness import verbs
 from harness.cache import Cache
+from harness.errors import HarnessError
 from harness.gate.baselines import RecordedArm, find_arm
 from harness.gate.regression import regress
 from harness.places import find_places
-from harness.studies.plan import frozen_spec, make_plan
+from harness.studies.plan import make_plan
 from harness.trials import trial
-from harness.trials.contract import BackboneChoice, HarnessError, TrialSpec
+from harness.trials.choices import frozen_spec
+from harness.trials.contract import BackboneChoice, TrialSpec
 from harness.trials.recordings import Recordings, prepare_recordings
 from harness.trials.trial import run_trial
-from harness.verbs import all_ as verbs
 from harness.verbs.bench import study_of
 from tests.harness.recording import open_tables
 

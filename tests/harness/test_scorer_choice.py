@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.errors import HarnessError
 from harness.scoring.choice import canonical_scorers, parse_scorer, plain_name
-from harness.stores.tracker import result_metrics
-from harness.studies.plan import StudyFile
-from harness.trials.contract import HarnessError
+from harness.stores.run_names import result_metrics
+from harness.studies.study_file import StudyFile
 from tests.harness.conftest import make_result, make_spec
 
 

@@ -14,10 +14,11 @@ from scipy.stats import multivariate_normal
 from sklearn.covariance import LedoitWolf
 
 import harness.scorers
+from harness.errors import HarnessError
 from harness.scorers import ensemble, gmm, kmeans, knn, knn_rescaled, level, mahalanobis, smote_knn
 from harness.scoring import neighbours
 from harness.scoring.choice import ScorerChoice, load_scorer, parse_scorer
-from harness.trials.contract import HarnessError, ScoreRequest
+from harness.scoring.contract import ScoreRequest
 
 NAMES = sorted(path.stem for path in Path(harness.scorers.__file__).parent.glob("*.py") if path.stem != "__init__")
 

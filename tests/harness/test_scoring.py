@@ -11,9 +11,9 @@ import pytest
 
 from benchmarks.contract import RuleName
 from benchmarks.metrics.measures import measure, metric_rows, official_score
+from harness import verbs
+from harness.errors import HarnessError
 from harness.places import Places
-from harness.trials.contract import HarnessError
-from harness.verbs import all_ as verbs
 from tests.benchmarks.test_metrics_oracle import scored_clips
 
 DATA = Path(__file__).parents[1] / "data" / "metrics"

@@ -10,12 +10,13 @@ from typing import Any
 import optuna
 import pytest
 
+from harness import verbs
+from harness.errors import HarnessError
 from harness.places import Places
 from harness.studies.cells import Cells
-from harness.studies.goals import Measured, goal_values
+from harness.studies.goals import goal_values
 from harness.studies.plan import make_plan
-from harness.trials.contract import HarnessError
-from harness.verbs import all_ as verbs
+from harness.trials.contract import Measured
 from tests.harness import test_cells
 from tests.harness.test_cells import answer, drive, states, study, together
 from tests.harness.test_plan import GOOD, written
@@ -206,7 +207,7 @@ def test_goal_values() -> None:
 )
 def test_mistakes_in_a_search(tmp_path: Any, table: str, said: str) -> None:
     """A mistake in the tables of a search is answered with its key and the rule."""
-    from harness.studies.plan import read_study
+    from harness.studies.study_file import read_study
 
     with pytest.raises(HarnessError, match=said):
         read_study(written(tmp_path, GOOD + table))

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.contract import DatasetPart, Protocol
-from benchmarks.metrics.measures import metric_rule
+from benchmarks.metrics.rules import metric_rule
 from harness.answers.grids import Grid, choose
 from harness.answers.selection import select
+from harness.errors import HarnessError
 from harness.stores.results import Results
-from harness.trials.contract import HarnessError
 from tests.harness.recording import MACHINES, clips_of, open_tables, record
 
 

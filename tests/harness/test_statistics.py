@@ -14,6 +14,7 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.metrics.measures import machine_h_means, measure, official_score
 from benchmarks.metrics.sections import split_sections
+from harness.errors import HarnessError
 from harness.statistics.bootstrap import draw_clips
 from harness.statistics.comparison import (
     Spread,
@@ -28,7 +29,6 @@ from harness.statistics.comparison import (
     paired_test,
     stretched_interval,
 )
-from harness.trials.contract import HarnessError
 
 
 def scored(seed: int, *, apart: float = 1.0, machines: str = "ab", clips: int = 10, run: int = 0) -> pd.DataFrame:

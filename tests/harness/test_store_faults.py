@@ -20,8 +20,8 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
+from harness import verbs
 from harness.places import Places, find_places
-from harness.verbs import all_ as verbs
 from tests.harness.quick_driver import POINTS, drive, quick_result, quick_specs
 
 pytestmark = pytest.mark.slow
@@ -191,7 +191,7 @@ def test_full_disk(small_disk: Disk) -> None:
     fill(ballast, leave=400_000)
     assert small_disk.run() == 1, small_disk.said()
     sentence = small_disk.said().strip().splitlines()[-1]
-    assert sentence.startswith("harness.trials.contract.HarnessError: "), sentence
+    assert sentence.startswith("harness.errors.HarnessError: "), sentence
     assert "full" in sentence or "No space left" in sentence
     ballast.unlink()
     assert small_disk.run() == 0, small_disk.said()
@@ -204,7 +204,7 @@ def test_read_only_disk(small_disk: Disk) -> None:
     subprocess.run(["mount", "-o", "remount,ro", small_disk.folder], check=True)
     assert small_disk.run() == 1, small_disk.said()
     sentence = small_disk.said().strip().splitlines()[-1]
-    assert sentence.startswith("harness.trials.contract.HarnessError: "), sentence
+    assert sentence.startswith("harness.errors.HarnessError: "), sentence
     assert "mlflow.db" in sentence
     subprocess.run(["mount", "-o", "remount,rw", small_disk.folder], check=True)
     assert small_disk.run() == 0, small_disk.said()

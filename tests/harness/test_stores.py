@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 
-from harness.engine.worker import ANSWER, Desk, Report
+from harness import verbs
+from harness.engine.messages import ANSWER, Report
+from harness.engine.worker import Desk
 from harness.places import Places, find_places
 from harness.stores.recorder import Recorder
 from harness.stores.results import Results
-from harness.studies.plan import StudyFile, make_plan
+from harness.studies.plan import make_plan
+from harness.studies.study_file import StudyFile
 from harness.trials.contract import Failure, TrialSpec
-from harness.verbs import all_ as verbs
 from tests.harness.conftest import make_result, make_spec
 
 STORES = ("sqlite", "postgres", pytest.param("server", marks=pytest.mark.slow))

@@ -12,8 +12,8 @@ import pytest
 
 from benchmarks.datasets.dcase2023 import DATASET
 from benchmarks.synthetic.generator import generate
+from harness import verbs
 from harness.places import Places, find_places
-from harness.verbs import all_ as verbs
 
 STUDY = """
 name = "toy"

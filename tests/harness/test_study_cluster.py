@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from harness import verbs
 from harness.engine.cluster import check_places
-from harness.engine.worker import ANSWER, Desk, Report
+from harness.engine.messages import ANSWER, Report
+from harness.engine.worker import Desk
+from harness.errors import HarnessError
 from harness.places import Places
 from harness.stores.recorder import Recorder
 from harness.studies.plan import make_plan
 from harness.studies.progress import Progress
-from harness.trials.contract import HarnessError
-from harness.verbs import all_ as verbs
 from tests.harness.conftest import make_result
 from tests.harness.test_cells import RECORDINGS, runs, states, study
 from tests.harness.test_study import STUDY, counts, make_recordings, official, places_in

@@ -17,13 +17,14 @@ from filelock import FileLock
 
 from backbones.contract import EpochReport
 from harness.engine.cluster import find_room, gpu_share, reason_of_death
-from harness.engine.pruning import SIGNAL, epoch_result
-from harness.engine.pruning import signal as training_signal
-from harness.engine.worker import ANSWER, LEAVING, Desk, Report, may_go_away, reason_of
+from harness.engine.messages import ANSWER, LEAVING, SIGNAL, Report, epoch_result
+from harness.engine.messages import signal as training_signal
+from harness.engine.worker import Desk, may_go_away, reason_of
 from harness.places import Places
 from harness.stores.recorder import Recorder
-from harness.studies.plan import PruningTable, make_plan
+from harness.studies.plan import make_plan
 from harness.studies.progress import Outcome
+from harness.studies.study_file import PruningTable
 from harness.trials.contract import Failure
 from harness.trials.limits import GIB, excess, limited, waiting
 from tests.harness.conftest import make_result

@@ -15,13 +15,12 @@ from mlflow import MlflowClient
 from benchmarks.contract import DatasetPart, Protocol
 from benchmarks.datasets.dcase2023 import DATASET
 from benchmarks.synthetic.generator import generate
-from harness import plugins
+from harness import plugins, verbs
+from harness.errors import HarnessError
 from harness.places import Places, find_places
 from harness.scorefiles.submission import submit
 from harness.scoring.thresholds import Threshold, decision_threshold, training_scores
 from harness.stores.recorder import Recorder
-from harness.trials.contract import HarnessError
-from harness.verbs import all_ as verbs
 from tests.harness.conftest import make_result, make_spec
 
 
@@ -209,7 +208,7 @@ def test_what_cannot_be_submitted_is_said(recorder: Recorder, tmp_path: Path) ->
 def test_thresholds_come_from_training_clips_of_the_same_section(asdbench: Any, root: Path, tmp_path: Path) -> None:
     """The level row's threshold is the rule applied to levels of training clips, each left out of its references."""
     from harness.cache import Cache
-    from harness.trials.contract import ScoreRequest
+    from harness.scoring.contract import ScoreRequest
     from harness.trials.recordings import objects, prepare_recordings
     from harness.trials.trial import run_trial
 

@@ -18,6 +18,8 @@ from mlflow.utils.validation import _validate_metric_name
 
 from backbones.contract import EpochReport
 from benchmarks.metrics.measures import machine_h_means, measure, official_score
+from harness import verbs
+from harness.errors import HarnessError
 from harness.places import Places, find_places
 from harness.scoring.thresholds import Threshold
 from harness.statistics.intervals import ClipDraws, score_intervals
@@ -25,9 +27,9 @@ from harness.stores import results as tables
 from harness.stores.recorder import Recorder
 from harness.stores.records import read_record, write_result
 from harness.stores.results import Results
-from harness.stores.tracker import Tracker, joined_name, result_metrics
-from harness.trials.contract import Failure, HarnessError
-from harness.verbs import all_ as verbs
+from harness.stores.run_names import joined_name, result_metrics
+from harness.stores.tracker import Tracker
+from harness.trials.contract import Failure
 from tests.harness.conftest import RULE, make_result, make_scored, make_spec
 from tests.harness.test_cells import drive, driver, study
 from tests.harness.test_scoring import ALL, write_cells

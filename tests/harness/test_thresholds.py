@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from harness import plugins
+from harness.errors import HarnessError
+from harness.scoring.contract import ScoreRequest
 from harness.scoring.thresholds import decision_threshold, decisions, section_threshold, training_scores
-from harness.trials.contract import HarnessError, ScoreRequest
 
 
 def make_request(n: int = 40, *, seed: int = 0) -> ScoreRequest:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.studies.plan import Plan, StudyFile, make_plan
+from harness.studies.plan import Plan, make_plan
+from harness.studies.study_file import StudyFile
 
 M = (1, 2, 3, 5, 7, 10, 13, 15)
 K = (15, 16, 17, 18, 19)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from harness.engine.worker import ANSWER, Desk, Report
+from harness.engine.messages import ANSWER, Report
+from harness.engine.worker import Desk
 from harness.trials.contract import TrialResult
 
 

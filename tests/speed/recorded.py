@@ -18,7 +18,8 @@ from benchmarks.contract import MachineMetrics
 from benchmarks.protocols import find_protocol
 from harness.stores import results as tables
 from harness.stores.results import Results
-from harness.stores.tracker import Tracker, result_metrics, spec_params
+from harness.stores.run_names import result_metrics, spec_params
+from harness.stores.tracker import Tracker
 from harness.trials.contract import BackboneChoice, TrialResult, TrialSpec
 
 STUDY = "recorded"

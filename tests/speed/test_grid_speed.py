@@ -15,8 +15,8 @@ import pytest
 
 from benchmarks.datasets.dcase2023 import DATASET
 from benchmarks.synthetic.generator import generate
+from harness import verbs
 from harness.places import find_places
-from harness.verbs import all_ as verbs
 from tests.speed import plain_grid
 
 STUDY = """

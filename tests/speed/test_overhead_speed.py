@@ -15,14 +15,16 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
 from harness.engine import tune as study
+from harness.engine.messages import ANSWER
 from harness.engine.opening import opened
-from harness.engine.worker import ANSWER
 from harness.places import Places, find_places
 from harness.stores.recorder import Recorder
 from harness.stores.records import write_result
 from harness.stores.results import Results
-from harness.stores.tracker import Tracker, result_metrics, spec_params
-from harness.studies.plan import Plan, StudyFile, make_plan
+from harness.stores.run_names import result_metrics, spec_params
+from harness.stores.tracker import Tracker
+from harness.studies.plan import Plan, make_plan
+from harness.studies.study_file import StudyFile
 from harness.trials.contract import TrialResult
 from tests.harness.conftest import make_result
 from tests.speed.many_trials import copy_trial, plan_of_many

@@ -14,8 +14,8 @@ from sklearn.neighbors import NearestNeighbors
 
 from benchmarks.metrics.sections import SectionScores, split_sections
 from harness.scorers import knn
+from harness.scoring.contract import ScoreRequest
 from harness.statistics.bootstrap import bootstrap_official, draw_clips
-from harness.trials.contract import ScoreRequest
 
 MACHINES = ("bearing", "fan", "gearbox", "slider", "ToyCar", "ToyTrain", "valve")
 RESAMPLES = 1000

@@ -21,9 +21,11 @@ from typing import Any
 import psutil
 import sqlalchemy as sa
 
+from harness.errors import HarnessError
 from harness.interrupts import stop_if_asked, whole
-from harness.stores.results import KEYS_A_QUERY, Results, creation_lock, database_errors
-from harness.trials.contract import HarnessError
+from harness.stores.database import creation_lock, store_errors
+from harness.stores.readings import KEYS_A_QUERY
+from harness.stores.results import Results
 
 RENEW_SECONDS = 20.0
 LEASE_SECONDS = 120.0  # a driver on another host that has not renewed for so long is gone
@@ -105,7 +107,7 @@ class Claims:
         self.owner = _owner()
         self._closed = threading.Event()
         self._heart = threading.Thread(target=self._beat, name="lease", daemon=True)
-        with database_errors(self.uri), creation_lock(self.uri):
+        with store_errors(self.uri), creation_lock(self.uri):
             metadata.create_all(self.engine)
 
     def __enter__(self) -> Claims:
@@ -119,14 +121,14 @@ class Claims:
         with whole():
             self._closed.set()
             self._heart.join()
-            with suppress(HarnessError), database_errors(self.uri), self.engine.begin() as connection:
+            with suppress(HarnessError), store_errors(self.uri), self.engine.begin() as connection:
                 connection.execute(claims.update().where(claims.c.owner == self.owner).values(owner=FREE))
                 connection.execute(drivers.delete().where(drivers.c.owner == self.owner))
 
     def take(self, key: str, label: str = "") -> Lost | None:
         """Claim a key: what it lost before, or None where a living driver has it."""
         label = label[:500]
-        with database_errors(self.uri):
+        with store_errors(self.uri):
             for _ in range(2):  # the row may go between a refused insert and the look at it
                 if self._insert(key, label):
                     return Lost()
@@ -150,7 +152,7 @@ class Claims:
     def release(self, key: str, *, tries: int | None = None) -> None:
         """Give a key back; with the tries that it lost where somebody shall take it up again."""
         mine = (claims.c.key == key, claims.c.owner == self.owner)
-        with database_errors(self.uri), self.engine.begin() as connection:
+        with store_errors(self.uri), self.engine.begin() as connection:
             if tries is None:
                 connection.execute(claims.delete().where(*mine))
             else:
@@ -159,7 +161,7 @@ class Claims:
     def holds(self, key: str) -> bool:
         """Tell whether a key is still this driver's: after a long standstill another one may have it."""
         query = sa.select(claims.c.owner).where(claims.c.key == key)
-        with database_errors(self.uri), self.engine.connect() as connection:
+        with store_errors(self.uri), self.engine.connect() as connection:
             return bool(connection.execute(query).scalar() == self.owner)
 
     def living(self, keys: Iterable[str]) -> dict[str, Claim]:
@@ -174,7 +176,7 @@ class Claims:
 
     def is_alive(self, owner: str) -> bool:
         """Tell whether a driver lives."""
-        with database_errors(self.uri), self.engine.connect() as connection:
+        with store_errors(self.uri), self.engine.connect() as connection:
             return self._lives(owner, self._leases(connection), _clock(connection))
 
     @contextmanager
@@ -190,7 +192,7 @@ class Claims:
 
     def _look(self, keys: Iterable[str]) -> tuple[list[Any], Mapping[str, float], float]:
         wanted, rows = list(dict.fromkeys(keys)), list[Any]()
-        with database_errors(self.uri), self.engine.connect() as connection:
+        with store_errors(self.uri), self.engine.connect() as connection:
             for start in range(0, len(wanted), KEYS_A_QUERY):
                 part = wanted[start : start + KEYS_A_QUERY]
                 rows += connection.execute(sa.select(claims).where(claims.c.key.in_(part))).fetchall()
@@ -225,7 +227,7 @@ class Claims:
                 self._renew()
 
     def _renew(self) -> None:
-        with database_errors(self.uri), self.engine.begin() as connection:
+        with store_errors(self.uri), self.engine.begin() as connection:
             now, mine = _clock(connection), drivers.c.owner == self.owner
             if not connection.execute(drivers.update().where(mine).values(renewed=now)).rowcount:
                 connection.execute(drivers.insert().values(owner=self.owner, renewed=now))

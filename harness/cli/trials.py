@@ -1,0 +1,155 @@
+"""Pseudo-labels alone, and one trial."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import (
+    K1,
+    K2,
+    Below,
+    Csv,
+    Db,
+    Fusion,
+    GroundTruth,
+    Json,
+    Labels,
+    M,
+    Markdown,
+    MinConfidence,
+    Options,
+    ProtocolName,
+    Root,
+    Seed,
+    SkipBad,
+    Truth,
+    Weights,
+    form_of,
+    options_of,
+    places_of,
+)
+
+
+def label(
+    root: Root,
+    protocol: ProtocolName,
+    m: M = 1,
+    k1: K1 = 15,
+    k2: K2 = 15,
+    fusion: Fusion = "composite",
+    backbone: Annotated[str, typer.Option(help="Whose pre-trained latents are clustered.")] = "tiny",
+    weights: Weights = "",
+    option: Options = None,
+    min_confidence: MinConfidence = 0.9,
+    below: Below = "drop",
+    seed: Seed = 0,
+    labels: Labels = "paper",
+    truth: Truth = None,
+    ground_truth: GroundTruth = None,
+    skip_bad: SkipBad = False,
+    out: Annotated[Path | None, typer.Option(help="Write the labels to a .parquet or .csv file.")] = None,
+    as_json: Json = False,
+    as_csv: Csv = False,
+    as_markdown: Markdown = False,
+) -> None:
+    """Pseudo-label the training clips, without any fine-tuning; with --truth, judge the labels too.
+
+    Example: asdbench label ~/dcase --protocol paper --m 3 --k1 15 --k2 15
+    """
+    from harness import verbs
+    from harness.answers.columns import quality_columns
+    from harness.cli.console import say, show, telling
+    from harness.tables import count, percent, plain
+
+    with telling() as told:
+        document = verbs.label(
+            root, protocol=protocol, m=m, k1=k1, k2=k2, fusion=fusion, backbone=backbone, weights=weights,
+            options=options_of(option), min_confidence=min_confidence, below=below, seed=seed, labels=labels,
+            truth=truth, ground_truth=ground_truth, skip_bad=skip_bad, out=out, told=told,
+        )  # fmt: skip
+    form = form_of(as_json, as_csv, as_markdown)
+    columns = [
+        plain("machine"),
+        plain("case"),
+        *(count(n) for n in ("clips", "labeled", "pseudo_labeled", "left_out", "classes", "singletons")),
+        percent("mean_confidence", "confidence %"),
+        *(quality_columns() if any("purity" in row for row in document["rows"]) else []),
+    ]
+    source = {"paper": f"M = {m}", "gmm": f"Gaussian mixtures, M = {m}", "machine": "the machine type alone"}
+    title = f"Pseudo-labels of {protocol}, {source.get(labels, 'the truth: an upper bound')}"
+    show(form, columns, document["rows"], title=title, document=document)
+    if form == "text":
+        for row in document["rows"]:
+            say(f"{row['machine']}: {row['why']}")
+
+
+def trial(
+    root: Root,
+    protocol: ProtocolName,
+    backbone: Annotated[str, typer.Option(help="By name; see `asdbench ls backbones`.")],
+    m: M = 1,
+    k1: K1 = 15,
+    k2: K2 = 15,
+    fusion: Fusion = "composite",
+    seed: Seed = 0,
+    weights: Weights = "",
+    option: Options = None,
+    scorer: Annotated[
+        list[str] | None, typer.Option(help="NAME or NAME:option=value,...; may be repeated [default: knn].")
+    ] = None,
+    frozen: Annotated[bool, typer.Option("--frozen", help="No labels and no fine-tuning.")] = False,
+    epochs: Annotated[int, typer.Option(min=0, help="Passes over the training clips; 0 is --frozen.")] = 40,
+    batch_size: Annotated[int, typer.Option(min=1, help="Clips an optimiser step sees.")] = 512,
+    learning_rate: Annotated[float, typer.Option(help="Peak, after warm-up.")] = 2e-4,
+    warmup_epochs: Annotated[float, typer.Option(min=0, help="Linear warm-up.")] = 4.0,
+    clip_seconds: Annotated[float, typer.Option(min=0.1, help="Every clip is brought to this length.")] = 10.0,
+    recipe: Annotated[
+        list[str] | None,
+        typer.Option(help="Another choice of the recipe, NAME=VALUE, as lora_rank=8; may be repeated."),
+    ] = None,
+    min_confidence: MinConfidence = 0.9,
+    below: Below = "drop",
+    labels: Labels = "paper",
+    truth: Truth = None,
+    ground_truth: GroundTruth = None,
+    skip_bad: SkipBad = False,
+    threads: Annotated[int, typer.Option(min=1, help="Of torch.")] = 1,
+    db: Db = None,
+    as_json: Json = False,
+    as_csv: Csv = False,
+    as_markdown: Markdown = False,
+) -> None:
+    """Run one trial in this process and record it.
+
+    Example: asdbench trial ~/dcase --protocol dcase2023 --backbone tiny --m 3 --epochs 10
+    """
+    from harness import verbs
+    from harness.cli.console import say, show, telling
+    from harness.tables import in_percent, percent, plain
+
+    with telling() as told:
+        document = verbs.trial(
+            root, protocol=protocol, backbone=backbone, m=None if frozen or not epochs else m, k1=k1, k2=k2,
+            fusion=fusion, seed=seed, weights=weights, options=options_of(option), scorers=scorer or ["knn"],
+            recipe={
+                "epochs": max(1, epochs), "batch_size": batch_size, "learning_rate": learning_rate,
+                "warmup_epochs": warmup_epochs, "clip_seconds": clip_seconds, **options_of(recipe, flag="--recipe"),
+            },
+            min_confidence=min_confidence, below=below, labels=labels, truth=truth, threads=threads,
+            ground_truth=ground_truth, skip_bad=skip_bad, places=places_of(db, None), told=told,
+        )  # fmt: skip
+    form = form_of(as_json, as_csv, as_markdown)
+    columns = [
+        *(plain(name) for name in ("dataset", "machine", "section")),
+        *(percent(name, f"{name} %") for name in ("auc", "s_auc", "t_auc", "p_auc", "h_mean")),
+    ]
+    show(form, columns, document["rows"], title=f"Trial {document['key']}", document=document)
+    if form == "text":
+        ends = (document["intervals"] or {}).get("official")
+        between = f", 95 % interval over clips {in_percent(ends[0])} to {in_percent(ends[1])}" if ends else ""
+        say(f"Official score {in_percent(document['official_score'])}{between}. MLflow run {document['run_id']}.")
+        for why in document["undefined"]:
+            say(f"Undefined: {why}")

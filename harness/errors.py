@@ -1,0 +1,17 @@
+"""The one error of the harness: a sentence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.credentials import scrubbed
+
+if TYPE_CHECKING:  # so that a listing, which needs the errors alone, waits for no framework
+    pass
+
+
+class HarnessError(ValueError):
+    """A study, trial or question that cannot be carried out, said in one sentence, without a password in it."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(scrubbed(sentence))

@@ -1,0 +1,57 @@
+"""What a scorer is, and what it is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:  # so that a listing, which needs the errors alone, waits for no framework
+    pass
+
+
+ScorerInput: TypeAlias = Literal["embedding", "level"]
+LEVEL_SCORER = "level"
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """One machine type's section, as a scorer sees it: arrays, and never which clip is anomalous.
+
+    Attributes:
+        references: (r, d) vectors of normal training clips.
+        reference_domains: (r,) "source", "target" or None where the year has no domains.
+        queries: (q, d) vectors of the clips to be scored.
+        seed: of scorers that draw.
+    """
+
+    references: NDArray[np.float32]
+    reference_domains: NDArray[np.object_]
+    queries: NDArray[np.float32]
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """One way to turn vectors into anomaly scores, declared by a file as `SCORER`.
+
+    Attributes:
+        name: the file's name.
+        reads: encoder embeddings, or the clip's level in dB alone.
+        score: from a request, and the options by keyword, to (q,) scores; higher = more anomalous.
+        summary: one line for listings.
+        options: name -> default of what `score` takes; a value is of its default's type, a number at least 1.
+        words: option -> the words that it may be; an option that is not here may be any.
+        settle: checks options that depend on more than their type, and returns them in their one canonical form.
+    """
+
+    name: str
+    reads: ScorerInput
+    score: Callable[..., NDArray[np.float64]]
+    summary: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    settle: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict

@@ -1,0 +1,325 @@
+"""What is asked of the results tables: by leaderboards, comparisons, studies."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import sqlalchemy as sa
+
+from harness.errors import HarnessError
+from harness.plugins import unknown
+from harness.stores.database import store_errors
+from harness.stores.tables import (
+    machine_metrics,
+    scores,
+    studies,
+    study_trials,
+    test_clips,
+    trials,
+)
+from harness.trials.contract import Measured
+
+NO_CLIP_SCORES = b""  # of a trial that is known by its metrics alone
+FEW = 500  # trials that a question may name one by one
+KEYS_A_QUERY = 500  # older SQLite takes 999 variables
+
+
+TEST_COLUMNS = ["clip_id", "dataset", "machine", "section", "domain", "condition"]
+
+# what leaderboards read of a trial, besides its scorer and official score: not its detail, which is a hundred times
+# as long as all the rest
+LISTED = (
+    "id", "key", "kind", "backbone", "m", "k1", "k2", "fusion", "labels", "seed", "protocol", "train_data", "test_data",
+    "recipe", "classes", "singletons", "left_out", "seconds", "peak_mb",
+)  # fmt: skip
+MACHINE_NUMBERS = ("h_mean", "auc", "s_auc", "t_auc", "p_auc")
+BETWEEN = "\x1f"  # ASCII's unit separator, which no name has
+
+
+@dataclass(frozen=True)
+class End:
+    """How a recorded trial ended.
+
+    Attributes:
+        status: "finished", "failed" or "pruned".
+        reason: why it has no result; empty where it has one.
+        run_id: MLflow's.
+        official: of a finished trial, the official score by scorer.
+    """
+
+    status: str
+    reason: str
+    run_id: str
+    official: dict[str, float | None]
+
+
+class Readings:
+    """The results tables of one database, as they are read.
+
+    Args:
+        uri: the database's address, for sentences.
+        engine: of it.
+    """
+
+    def __init__(self, uri: str, engine: sa.Engine) -> None:
+        self.uri, self.engine = uri, engine
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self.engine.dispose()
+
+    def finished(self, keys: Iterable[str], *, scorers: Iterable[str] = ()) -> dict[str, str]:
+        """Return key -> run id of the trials that are finished, with every one of these scorers."""
+        needed = set(scorers)
+        query = sa.select(trials.c.key, trials.c.run_id).where(trials.c.status == "finished")
+        if needed:  # a trial has a row each scorer, so as many of them as are needed must be there
+            query = (
+                query.join(scores)
+                .where(scores.c.scorer.in_(needed))
+                .group_by(trials.c.key, trials.c.run_id)
+                .having(sa.func.count() == len(needed))
+            )
+        return dict(self._of_keys(query, keys))
+
+    def scorers_of(self, keys: Iterable[str]) -> dict[str, list[str]]:
+        """Return key -> scorers of the trials that are finished."""
+        query = sa.select(trials.c.key, scores.c.scorer).join(scores).where(trials.c.status == "finished")
+        found: dict[str, list[str]] = {}
+        for some in _slices(keys):
+            for key, scorer in self._rows(query.where(trials.c.key.in_(some)).order_by(scores.c.scorer)):
+                found.setdefault(key, []).append(scorer)
+        return found
+
+    def run_of(self, key: str) -> str | None:
+        """Return the run id of one finished trial."""
+        rows = self._rows(sa.select(trials.c.run_id).where(trials.c.key == key, trials.c.status == "finished"))
+        return rows[0][0] if rows else None
+
+    def rows_of(self, keys: Iterable[str]) -> dict[str, tuple[str, str, str]]:
+        """Return key -> (status, run id, where that run is kept) of every trial that has a row."""
+        query = sa.select(trials.c.key, trials.c.status, trials.c.run_id, trials.c.origin)
+        return {key: (status, run_id, origin) for key, status, run_id, origin in self._of_keys(query, keys)}
+
+    def holds_clips(self, test_data: str, clips: pd.DataFrame) -> bool:
+        """Tell whether clips are those recorded under a fingerprint of test recordings; none recorded yet is yes."""
+        content = self._rows(sa.select(test_clips.c.content).where(test_clips.c.test_data == test_data))
+        here = clips_digest(clips.sort_values("clip_id"))
+        return not content or clips_digest(unpacked_clips(content[0][0])) == here
+
+    def ends(self, keys: Iterable[str]) -> dict[str, End]:
+        """Return how recorded trials ended, by key."""
+        found: dict[str, End] = {}
+        # one question: between two another driver may record a trial
+        query = sa.select(
+            trials.c.key, trials.c.status, trials.c.reason, trials.c.run_id, scores.c.scorer, scores.c.official_score
+        ).outerjoin(scores)
+        for key, status, reason, run_id, scorer, value in self._of_keys(query, keys):
+            end = found.setdefault(key, End(status, reason, run_id or "", {}))
+            if scorer is not None:
+                end.official[scorer] = value
+        return found
+
+    def costs(self, keys: Iterable[str]) -> list[dict[str, Any]]:
+        """Return the rows of recorded trials, whatever their end, with `detail` as JSON."""
+        found: list[dict[str, Any]] = []
+        for part in _slices(keys):
+            query = sa.select(trials).where(trials.c.key.in_(part)).order_by(trials.c.id)
+            found += [dict(row._mapping) for row in self._rows(query)]
+        return found
+
+    def measured(self, keys: Iterable[str], scorer: str) -> dict[str, Measured]:
+        """Return the numbers of finished trials that goals are made of, by key."""
+        found: dict[str, Measured] = {}
+        for part in _slices(keys):
+            among = (trials.c.key.in_(part), trials.c.status == "finished")
+            # details first: a trial that another driver records in between is then left out, not taken without numbers
+            details = sa.select(trials.c.key, trials.c.detail, scores.c.official_score).join(scores)
+            rows = self._rows(details.where(*among, scores.c.scorer == scorer))
+            domains: dict[str, list[tuple[float | None, float | None]]] = {}
+            columns = (trials.c.key, machine_metrics.c.s_auc, machine_metrics.c.t_auc)
+            query = sa.select(*columns).join(machine_metrics).where(*among, machine_metrics.c.scorer == scorer)
+            for key, s_auc, t_auc in self._rows(query):
+                domains.setdefault(key, []).append((s_auc, t_auc))
+            for key, detail, official in rows:
+                content, numbers = json.loads(detail), domains.get(key, [])
+                found[key] = Measured(
+                    official,
+                    [row[0] for row in numbers],
+                    [row[1] for row in numbers],
+                    content.get("seconds", {}),
+                    content.get("peak_mb", {}),
+                )
+        return found
+
+    def studies(self) -> pd.DataFrame:
+        """Return the recorded studies, newest last."""
+        return self._frame(sa.select(studies).order_by(studies.c.id))
+
+    def study_keys(self, study_key: str) -> list[str]:
+        """Return the keys of a study's trials."""
+        query = sa.select(study_trials.c.trial_key).join(studies).where(studies.c.key == study_key)
+        return [row[0] for row in self._rows(query)]
+
+    def trial_scores(self, keys: Iterable[str] | None = None) -> pd.DataFrame:
+        """Return one row a finished trial and scorer: the trial's columns, `scorer`, `official_score`."""
+        keys = None if keys is None else set(keys)
+        query = (
+            sa.select(trials, scores.c.scorer, scores.c.official_score)
+            .join(scores)
+            .where(trials.c.status == "finished")
+            .order_by(trials.c.id, scores.c.scorer)
+        )
+        return _only(self._frame(_of_keys(query, keys)), "key", keys)
+
+    def recorded(self, keys: Iterable[str]) -> pd.DataFrame:
+        """Return finished trials' own columns, `detail` with them, for some keys."""
+        wanted = list(dict.fromkeys(keys))
+        parts = [wanted[start : start + KEYS_A_QUERY] for start in range(0, len(wanted), KEYS_A_QUERY)] or [[]]
+        query = sa.select(trials).where(trials.c.status == "finished")
+        return pd.concat([self._frame(query.where(trials.c.key.in_(part))) for part in parts], ignore_index=True)
+
+    def metrics(self, keys: Iterable[str] | None = None) -> pd.DataFrame:
+        """Return one row a finished trial, scorer, dataset, machine type and section, with `key`."""
+        keys = None if keys is None else set(keys)
+        query = (
+            sa.select(trials.c.key, machine_metrics)
+            .join(machine_metrics)
+            .where(trials.c.status == "finished")
+            .order_by(trials.c.id, machine_metrics.c.scorer, machine_metrics.c.dataset, machine_metrics.c.machine)
+        )
+        return _only(self._frame(_of_keys(query, keys)), "key", keys)
+
+    def trial_columns(self, study_key: str | None = None) -> dict[str, tuple[Any, ...]]:
+        """Return LISTED, `scorer` and `official_score` as columns, a place a finished trial and scorer.
+
+        Args:
+            study_key: only this study's trials.
+        """
+        query = (
+            sa.select(*(trials.c[name] for name in LISTED), scores.c.scorer, scores.c.official_score)
+            .join(scores)
+            .where(trials.c.status == "finished")
+            .order_by(trials.c.id, scores.c.scorer)
+        )
+        if study_key is not None:
+            query = query.where(trials.c.key.in_(_keys_of(study_key)))
+        columns = list(zip(*self._tuples(query), strict=True)) or [()] * (len(LISTED) + 2)
+        return dict(zip((*LISTED, "scorer", "official_score"), columns, strict=True))
+
+    def machine_numbers(self, study_key: str | None = None) -> list[tuple[Any, ...]]:
+        """Return (trial id, name, *MACHINE_NUMBERS) of every finished trial, scorer, machine type and section.
+
+        The name is scorer, dataset and machine type, with BETWEEN between them: one text is read three times as fast
+        as three.
+
+        Args:
+            study_key: only this study's trials.
+        """
+        scorer, dataset, machine = (machine_metrics.c[each] for each in ("scorer", "dataset", "machine"))
+        name = scorer + BETWEEN + dataset + BETWEEN + machine
+        query = sa.select(machine_metrics.c.trial_id, name, *(machine_metrics.c[each] for each in MACHINE_NUMBERS))
+        if study_key is not None:
+            query = query.join(trials).where(trials.c.key.in_(_keys_of(study_key)))
+        return self._tuples(query)
+
+    def experiment_of(self, run_id: str) -> str | None:
+        """Return MLflow's experiment that holds a run; None where MLflow's tables are elsewhere."""
+        runs = sa.table("runs", sa.column("run_uuid"), sa.column("experiment_id"))
+        if not sa.inspect(self.engine).has_table(runs.name):
+            return None
+        found = self._rows(sa.select(runs.c.experiment_id).where(runs.c.run_uuid == run_id))
+        return str(found[0][0]) if found else None
+
+    def test_set(self, test_data: str) -> pd.DataFrame | None:
+        """Return the clips of a fingerprint of test recordings, with TEST_COLUMNS; None where none are recorded."""
+        query = sa.select(test_clips.c.content).where(test_clips.c.test_data == test_data)
+        return self._test_clips(test_data) if self._rows(query) else None
+
+    def clip_scores(self, keys: Iterable[str], scorer: str) -> dict[str, pd.DataFrame]:
+        """Return key -> test clips with their `score`, for finished trials that have this scorer's clip scores."""
+        wanted = set(keys)
+        query = (
+            sa.select(trials.c.key, trials.c.test_data, scores.c.clip_scores)
+            .join(scores)
+            .where(scores.c.scorer == scorer, trials.c.key.in_(wanted), trials.c.status == "finished")
+            .where(scores.c.clip_scores != NO_CLIP_SCORES)
+        )
+        rows = self._rows(query)
+        sets = {name: self._test_clips(name) for name in {row[1] for row in rows}}
+        return {key: sets[name].assign(score=_unpacked(packed)) for key, name, packed in rows}
+
+    def _test_clips(self, name: str) -> pd.DataFrame:
+        return unpacked_clips(self._rows(sa.select(test_clips.c.content).where(test_clips.c.test_data == name))[0][0])
+
+    def _of_keys(self, query: sa.Select[Any], keys: Iterable[str]) -> Iterator[Any]:
+        """Yield a query's rows of these trials alone, some hundred keys at a time: SQLite takes no more than 32,766."""
+        wanted = list(dict.fromkeys(keys))
+        for start in range(0, len(wanted), KEYS_A_QUERY):
+            yield from self._rows(query.where(trials.c.key.in_(wanted[start : start + KEYS_A_QUERY])))
+
+    def _rows(self, query: sa.Select[Any]) -> list[Any]:
+        with store_errors(self.uri), self.engine.connect() as connection:
+            return list(connection.execute(query).fetchall())
+
+    def _tuples(self, query: sa.Select[Any]) -> list[tuple[Any, ...]]:
+        """Return rows of numbers and texts as the driver gives them; SQLAlchemy's own rows take twice as long."""
+        with store_errors(self.uri), self.engine.connect() as connection:
+            return list(connection.execute(query).cursor.fetchall())
+
+    def _frame(self, query: sa.Select[Any]) -> pd.DataFrame:
+        with store_errors(self.uri), self.engine.connect() as connection:
+            found = connection.execute(query)
+            return pd.DataFrame(found.fetchall(), columns=list(found.keys()))
+
+
+def find_study(results: Readings, study: str) -> dict[str, Any]:
+    """Return a recorded study by its name (the newest one) or key.
+
+    Raises:
+        HarnessError: no study of that name is recorded.
+    """
+    recorded = results.studies()
+    found = recorded[(recorded["name"] == study) | (recorded["key"] == study)]
+    if found.empty:
+        raise HarnessError(unknown("recorded study", study, set(recorded["name"])))
+    return {str(name): value for name, value in found.iloc[-1].to_dict().items()}
+
+
+def unpacked_clips(content: bytes) -> pd.DataFrame:
+    """Return the clip table that is kept of a test set."""
+    return pd.DataFrame(json.loads(zlib.decompress(content)), columns=TEST_COLUMNS)
+
+
+def _unpacked(content: bytes) -> np.ndarray[Any, np.dtype[np.float64]]:
+    return np.frombuffer(zlib.decompress(content), dtype="<f8")
+
+
+def _of_keys(query: sa.Select[Any], keys: set[str] | None) -> sa.Select[Any]:
+    """Ask for a few trials alone; a question that names thousands is too long for some databases."""
+    return query if keys is None or len(keys) > FEW else query.where(trials.c.key.in_(sorted(keys)))
+
+
+def _keys_of(study_key: str) -> sa.Select[Any]:
+    return sa.select(study_trials.c.trial_key).join(studies).where(studies.c.key == study_key)
+
+
+def _slices(keys: Iterable[str]) -> Iterator[list[str]]:
+    wanted = list(dict.fromkeys(keys))
+    for start in range(0, len(wanted), KEYS_A_QUERY):
+        yield wanted[start : start + KEYS_A_QUERY]
+
+
+def _only(frame: pd.DataFrame, column: str, keys: Iterable[str] | None) -> pd.DataFrame:
+    return frame if keys is None else frame[frame[column].isin(set(keys))].reset_index(drop=True)
+
+
+def clips_digest(clips: pd.DataFrame) -> str:
+    """Return what tells one test set's clips and their truth from another's."""
+    return hashlib.blake2b("\n".join(clips["clip_id"]).encode(), digest_size=16).hexdigest()

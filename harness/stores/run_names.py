@@ -1,0 +1,97 @@
+"""Under which names a trial's choices and numbers stand in MLflow."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import asdict
+from typing import Any
+
+from harness.scoring.choice import plain_name
+from harness.statistics.intervals import ScoreIntervals
+from harness.trials.contract import TrialResult, TrialSpec
+
+EXPERIMENT = "asdbench"
+# of labels against the truth, per machine type, where there is one
+QUALITY = ("purity", "nmi", "ari", "recall_at_m", "recall_at_m_retained", "entropy", "judged_left_out")
+PLAIN = re.compile(r"[\w -]{1,64}")  # MLflow's names may also have . and /, which join ours, and : except on Windows
+ILLEGAL = re.compile(r"[^\w -]")
+
+
+def spec_params(spec: TrialSpec) -> dict[str, Any]:
+    """Return a trial's choices under the names that MLflow's compare view lines up."""
+    recipe = {f"recipe.{name}": value for name, value in asdict(spec.recipe).items()}
+    backbone = spec.backbone
+    return {
+        "kind": spec.kind,
+        "backbone": backbone.name if backbone else None,
+        "encoder": backbone.encoder if backbone else None,
+        "weights_sha256": backbone.weights_sha256 if backbone else None,
+        **{f"encoder.{name}": value for name, value in (backbone.options if backbone else ())},
+        "m": spec.m,
+        "k1": spec.k1,
+        "k2": spec.k2,
+        "fusion": spec.fusion,
+        "labels": spec.labels if spec.kind == "trial" else None,
+        "truth_data": spec.truth_data or None,
+        "min_confidence": spec.min_confidence,
+        "below": spec.below,
+        "protocol": spec.protocol.name,
+        "seed": spec.seed,
+        **(recipe if spec.kind == "trial" else {}),
+    }
+
+
+def result_metrics(result: TrialResult) -> dict[str, float]:
+    """Return a trial's numbers by metric name; the first scorer's stand without its name in front."""
+    values: dict[str, float | None] = {}
+    years = len({part.dataset for part in result.spec.protocol.score})  # several stand before a machine type's name
+    for place, (scorer, metrics) in enumerate(result.metrics.items()):
+        front = "" if place == 0 else f"{plain_name(scorer)}/"
+        values[f"{front}official_score"] = result.official[scorer]
+        values |= _interval_metrics(front, result.intervals.get(scorer))
+        for found in result.thresholds.get(scorer, ()):
+            values[f"{front}threshold/{joined_name(found.dataset, found.machine, found.section)}"] = found.value
+        for machine, h_mean in result.machines[scorer].items():
+            parts = machine.split("/", 1) if years > 1 else [machine]
+            values[f"{front}h_mean/{joined_name(*parts)}"] = h_mean
+        many = len({each.dataset for each in metrics}) > 1
+        sections = len({(each.dataset, each.machine) for each in metrics}) < len(metrics)
+        for each in metrics:
+            parts = [*([each.dataset] if many else ()), each.machine, *([each.section] if sections else ())]
+            name = joined_name(*parts)
+            for metric in ("auc", "s_auc", "t_auc", "p_auc"):
+                values[f"{front}{metric}/{name}"] = getattr(each, metric)
+    for name in ("clips", "classes", "singletons", "left_out", "pseudo_labeled"):
+        if result.labels:
+            values[f"labels/{name}"] = float(sum(int(row[name]) for row in result.labels))
+    for row in result.labels:
+        for name in QUALITY:
+            values[f"labels/{name}/{joined_name(str(row['machine']))}"] = row.get(name)
+    values |= {f"seconds/{stage}": value for stage, value in result.seconds.items()}
+    values |= {f"peak_mb/{stage}": value for stage, value in result.peak_mb.items()}
+    return {name: float(value) for name, value in values.items() if value is not None}
+
+
+def joined_name(*parts: str) -> str:
+    """Return names of a year, machine type and section as one that MLflow takes in a metric's name.
+
+    A part that MLflow would refuse, or that has a sign which joins parts, has _ for each such sign and ends in a digest
+    of what it was, so that different names stay apart: `A&B <x>` becomes `A_B _x_-31c896d6`.
+    """
+    return ".".join(part if PLAIN.fullmatch(part) else _plainer(part) for part in parts)
+
+
+def _plainer(part: str) -> str:
+    told_apart = hashlib.blake2b(part.encode(), digest_size=4).hexdigest()
+    return f"{ILLEGAL.sub('_', part[:48])}-{told_apart}"
+
+
+def _interval_metrics(front: str, intervals: ScoreIntervals | None) -> dict[str, float | None]:
+    """Return the ends of the official score's intervals by metric name."""
+    ends: dict[str, float | None] = {}
+    if intervals is not None:
+        for name, found in (("ci", intervals.official), ("machines_ci", intervals.official_machines)):
+            low, high = found or (None, None)
+            ends |= {f"{front}official_score_{name}_low": low, f"{front}official_score_{name}_high": high}
+    return ends

@@ -1,0 +1,82 @@
+"""A trial's pseudo-labels, counted and judged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import pandas as pd
+
+from harness.trials.candidates import RankedMachine
+from harness.trials.contract import TrialSpec
+from labeling.contract import PseudoLabels
+from labeling.fusion import fuse_top_m, label_statistics
+from labeling.quality import label_quality
+
+# What the counts of a row of label statistics call otherwise, or not at all.
+JUDGED = {"clips": "judged", "left_out": "judged_left_out", "classes": "judged_classes"}
+
+
+def fuse_labels(
+    spec: TrialSpec, ranked: Mapping[str, RankedMachine], *, truth: Mapping[str, str] | None = None
+) -> tuple[PseudoLabels, tuple[dict[str, Any], ...], pd.DataFrame]:
+    """Fuse Top-M, count what came of it, and judge it where the truth is known.
+
+    Args:
+        spec: M and fusion.
+        ranked: by machine type.
+        truth: training clip id -> attribute that was withheld; it judges the labels and changes none.
+
+    Returns:
+        The pseudo-labels, one row of statistics a machine type, one row a training clip.
+    """
+    candidates = {machine: each.candidates for machine, each in ranked.items()}
+    m, widest = spec.m or 1, max(spec.k1 or 1, spec.k2 or 1)
+    labels = fuse_top_m(candidates, m=m, fusion=spec.fusion, below=spec.below, widest=widest)
+    judged = label_quality(candidates, truth, m=m, fusion=spec.fusion, widest=widest) if truth else {}
+    statistics = tuple(
+        {
+            "machine": machine,
+            "strategy": candidates[machine].strategy,
+            "case": candidates[machine].case,
+            **asdict(counted),
+            "labels": spec.labels,
+            "why": ranked[machine].why,
+            **({JUDGED.get(name, name): value for name, value in asdict(judged[machine]).items()} if judged else {}),
+        }
+        for machine, counted in label_statistics(candidates, labels).items()
+    )
+    return labels, statistics, label_table(ranked, labels)
+
+
+def label_table(ranked: Mapping[str, RankedMachine], labels: PseudoLabels) -> pd.DataFrame:
+    """Return one row a training clip: machine, case, class (NA when left out), candidates with confidence as JSON."""
+    if labels.targets.ndim == 1:
+        classes = dict(zip(labels.ids.tolist(), labels.classes[labels.targets].tolist(), strict=True))
+    else:
+        best = labels.classes[labels.targets.argmax(axis=1)]
+        classes = dict(zip(labels.ids.tolist(), best.tolist(), strict=True))
+    rows = [
+        {
+            "clip_id": clip_id,
+            "machine": machine,
+            "case": each.candidates.case,
+            "labeled": bool(labeled),
+            "retained": bool(retained),
+            "class": classes.get(clip_id),
+            "candidates": json.dumps([name for name in names if name]),
+            "confidence": json.dumps([round(float(c), 6) for name, c in zip(names, confidence, strict=True) if name]),
+        }
+        for machine, each in ranked.items()
+        for clip_id, names, confidence, labeled, retained in zip(
+            each.candidates.ids.tolist(),
+            each.candidates.names.tolist(),
+            each.candidates.confidence.tolist(),
+            each.candidates.labeled,
+            each.candidates.retained,
+            strict=True,
+        )
+    ]
+    return pd.DataFrame(rows)

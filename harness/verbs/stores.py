@@ -1,0 +1,64 @@
+"""The stores, opened for a verb."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import HarnessError
+from harness.places import Places, code_revision
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harness.stores.recorder import Recorder
+    from harness.stores.results import Results
+
+
+def sync(source: str | None = None, **chosen: Any) -> dict[str, Any]:
+    """Write the results tables from MLflow's runs; see `harness.stores.sync.sync`."""
+    from harness.stores.sync import sync as synchronise
+
+    return synchronise(source, **chosen)
+
+
+@contextmanager
+def open_results(places: Places) -> Iterator[Results]:
+    """Open the results tables for reading; a database that is not there is not made.
+
+    Raises:
+        HarnessError: nothing was recorded there yet.
+    """
+    from harness.stores.database import sqlite_path
+    from harness.stores.results import Results
+
+    path = sqlite_path(places.results)
+    if path is not None and not path.is_file():
+        raise HarnessError(
+            f"Recorded trials are read from {path}, but there is no such file; run `asdbench demo` or a study first, "
+            "or name the database with --db."
+        )
+    results = Results(places.results)
+    try:
+        yield results
+    finally:
+        results.close()
+
+
+@contextmanager
+def open_recorder(places: Places) -> Iterator[Recorder]:
+    """Open MLflow and the results tables for recording; what is missing is made.
+
+    Raises:
+        HarnessError: one of them cannot be opened and written.
+    """
+    from harness.stores.recorder import Recorder
+    from harness.stores.results import Results
+
+    results = Results(places.results)  # first: it also tells whether the database can be written
+    try:
+        from harness.stores.tracker import Tracker
+
+        yield Recorder(Tracker(places.tracking, code=code_revision()), results)
+    finally:
+        results.close()

@@ -1,0 +1,119 @@
+"""Running a study, and how it stands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.places import Places, code_revision, find_places
+
+if TYPE_CHECKING:
+    from harness.stores.recorder import Recorder
+    from harness.studies.progress import Event, Outcome
+    from harness.studies.study_file import StudyFile
+from harness.told import Told, silent
+from harness.verbs.stores import open_results
+
+
+def study_run(
+    study: str | StudyFile,
+    *,
+    data: Path,
+    workers: int | None = None,
+    address: str | None = None,
+    retry_failed: bool = False,
+    ground_truth: Path | None = None,
+    skip_bad: bool = False,
+    places: Places | None = None,
+    told: Told = silent,
+    listen: Event = lambda _progress: None,
+) -> Outcome:
+    """Run a study to the end, from wherever it stopped.
+
+    Args:
+        study: the name of one that ships, the path of a TOML file, or what one would hold.
+        data: folder with recordings in the official layout.
+        workers: trials at once; None is the study's, else what the machine has room for.
+        address: of a Ray cluster to join.
+        retry_failed: take up again what is recorded as failed.
+        ground_truth: the user's copy of the official files about evaluation clips.
+        skip_bad: go on without files that cannot be used; the study's run says how many.
+        places: of the stores.
+        told: progress of the preparation.
+        listen: told after each trial.
+    """
+    import os
+
+    from harness.engine.opening import opened
+    from harness.studies.plan import make_plan
+    from harness.studies.study_file import read_study
+    from harness.trials.candidates import check_candidates
+    from harness.trials.recordings import prepare_recordings, with_released
+
+    places = places or find_places()
+    plan = make_plan(read_study(study) if isinstance(study, str) else study)
+    cache = places.open_cache()
+    recordings = prepare_recordings(
+        data, plan.protocol, cache, workers=workers or os.cpu_count() or 1, ground_truth=ground_truth,
+        skip_bad=skip_bad,
+        progress=lambda done, total: told("reading recordings", done, total),
+    )  # fmt: skip
+    if plan.file.labeling.truth:
+        recordings = with_released(recordings, Path(plan.file.labeling.truth).expanduser())
+    specs = plan.specs(
+        train_data=recordings.train_data, test_data=recordings.test_data, truth_data=recordings.truth_data
+    )
+    check_candidates(specs, recordings, cache, workers=workers or os.cpu_count() or 1)
+    with opened(plan, recordings, places, code=code_revision(), address=address) as study_opened:
+        recorder = study_opened.recorder
+        from harness.engine.tune import run_study
+
+        outcome = run_study(
+            plan,
+            recordings,
+            recorder,
+            places,
+            workers=workers,
+            address=address,
+            retry_failed=retry_failed,
+            listen=listen,
+        )
+        study_opened.leave_ray()
+        log_study_pictures(recorder, outcome)
+        return outcome
+
+
+def log_study_pictures(recorder: Recorder, outcome: Outcome) -> None:
+    """Log the M-curve, the leaderboard and the report page of a study to its run."""
+    from harness.answers.leaderboard import leaderboard
+    from harness.pictures.candidates import m_curve, png
+    from harness.report.page import report
+    from harness.tables import csv_table
+
+    if outcome.progress.finished:
+        rows = leaderboard(recorder.results, study=outcome.key)
+        recorder.tracker.log_text(
+            outcome.run_id, {"m_curve.png": png(m_curve(rows)), "leaderboard.csv": csv_table(rows)}
+        )
+        tracker = recorder.tracker
+        report(recorder.results, study=outcome.key, tracking=tracker.uri, tracker=tracker)
+
+
+def study_status(study: str, *, trials: bool = False, places: Places | None = None) -> dict[str, Any]:
+    """Say how far a recorded study is, and what runs; see `harness.studies.status.study_status`."""
+    from harness.studies.status import study_status as status
+
+    with open_results(places or find_places()) as results:
+        return status(results, study, trials=trials)
+
+
+def study_ls(*, places: Places | None = None) -> list[dict[str, Any]]:
+    """List the recorded studies."""
+    with open_results(places or find_places()) as results:
+        names = ["name", "key", "protocol", "planned", "run_id"]
+        rows = results.studies()
+        done = [len(results.finished(results.study_keys(key))) for key in rows["key"]]
+        return [
+            {**{name: row[name] for name in names}, "finished": count, "created": str(row["created"])}
+            for row, count in zip(rows.to_dict("records"), done, strict=True)
+        ]
