@@ -30,7 +30,7 @@ from harness.stores.results import Results
 from harness.stores.tracker import Tracker
 from tests.harness.conftest import make_result, make_spec
 from tests.harness.quick_driver import DATA, in_this_process, quick_plan
-from tests.harness.test_store_faults import assert_whole
+from tests.harness.stores.test_faults import assert_whole
 
 
 def stop() -> None:

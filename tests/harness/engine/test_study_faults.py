@@ -1,0 +1,131 @@
+"""Killed, a study of real trials run again ends with the numbers of an undisturbed one; see also test_store_faults."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.harness.engine.test_tune import STUDY, counts, make_recordings, official
+
+pytestmark = pytest.mark.slow
+
+MOST_SECONDS = 240
+
+
+def start(folder: Path, recordings: Path) -> subprocess.Popen[bytes]:
+    """Start the toy study's command line in a folder, in a process group of its own."""
+    (folder / "toy.toml").write_text(STUDY % "1e-3")
+    environment = {**os.environ, "ASDBENCH_CACHE": str(folder / "cache")}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    command = [sys.executable, "-m", "harness.cli.main", "study", "run", "toy.toml", "--data", str(recordings)]
+    with (folder / "log.txt").open("ab") as log:
+        return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
+
+
+def recorded(folder: Path) -> int:
+    """How many trials stand in the results tables; a look that makes no table itself."""
+    try:
+        with sqlite3.connect(f"file:{folder / 'mlflow.db'}?mode=ro", uri=True) as database:
+            return int(database.execute("select count(*) from asd_trials where status = 'finished'").fetchone()[0])
+    except sqlite3.OperationalError:  # not made yet
+        return 0
+
+
+def wait_for(folder: Path, process: subprocess.Popen[bytes], trials: int) -> None:
+    """Wait until so many trials are recorded."""
+    deadline = time.monotonic() + MOST_SECONDS
+    while recorded(folder) < trials and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+def finish(folder: Path, recordings: Path) -> None:
+    """Run the study to its end."""
+    assert start(folder, recordings).wait(MOST_SECONDS) == 0, (folder / "log.txt").read_text()
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Generated recordings of two machine types."""
+    return make_recordings(tmp_path_factory.mktemp("recordings"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
+    """Official scores of a study that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    finish(folder, root)
+    return official(folder)
+
+
+def assert_whole(folder: Path, undisturbed: dict[str, float]) -> None:
+    """Every cell stands once in every store, nothing is left open, and the numbers are the undisturbed ones."""
+    held = counts(folder)
+    assert held["mlflow"].get("FINISHED") == 7, held
+    assert "RUNNING" not in held["mlflow"], held
+    assert held["tables"] == {"finished": 7}, held
+    assert held["optuna"].get("COMPLETE") == 7, held
+    assert held["optuna"].get("RUNNING", 0) == held["optuna"].get("WAITING", 0) == 0, held
+    assert official(folder) == undisturbed
+
+
+def test_driver_killed(root: Path, tmp_path: Path, undisturbed: dict[str, float]) -> None:
+    """The driver of real trials killed with SIGKILL after two: the same command goes on to the same numbers."""
+    process = start(tmp_path, root)
+    wait_for(tmp_path, process, 2)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    finish(tmp_path, root)
+    assert_whole(tmp_path, undisturbed)
+
+
+def test_worker_killed(root: Path, tmp_path: Path, undisturbed: dict[str, float]) -> None:
+    """A worker killed with SIGKILL in the middle of a trial: the trial is made again, the study ends well."""
+    process = start(tmp_path, root)
+    wait_for(tmp_path, process, 1)
+    workers = [each for each in psutil.Process(process.pid).children(recursive=True) if is_busy(each)]
+    assert workers, (tmp_path / "log.txt").read_text()
+    workers[0].kill()
+    assert process.wait(MOST_SECONDS) == 0, (tmp_path / "log.txt").read_text()
+    assert_whole(tmp_path, undisturbed)
+    said = (tmp_path / "log.txt").read_text()
+    assert "its worker process died" in said
+    assert "trying again" in said
+    assert "Traceback" not in said
+
+
+def test_interrupted(root: Path, tmp_path: Path, undisturbed: dict[str, float]) -> None:
+    """Ctrl-C, which a terminal sends to every process, stops cleanly, leaves no run open and says how to go on."""
+    process = start(tmp_path, root)
+    wait_for(tmp_path, process, 2)
+    os.killpg(process.pid, signal.SIGINT)
+    assert_stopped(tmp_path, process.wait(60), status=130)
+    process = start(tmp_path, root)
+    wait_for(tmp_path, process, 4)
+    process.send_signal(signal.SIGTERM)  # of a scheduler whose time is up
+    assert_stopped(tmp_path, process.wait(60), status=143)
+    finish(tmp_path, root)
+    assert_whole(tmp_path, undisturbed)
+
+
+def assert_stopped(folder: Path, found: int, *, status: int) -> None:
+    """The driver has ended with this status and a sentence, and nothing is left open."""
+    said, held = (folder / "log.txt").read_text(), counts(folder)
+    assert found == status, said
+    assert said.rstrip().endswith("Run the same command again to go on where it stopped."), said
+    assert "RUNNING" not in {**held["mlflow"], **held["optuna"]}, held
+
+
+def is_busy(process: psutil.Process) -> bool:
+    """Whether a process is a Ray worker that runs trials."""
+    try:
+        return process.name().startswith("ray::ResourceT")  # what Tune makes of a trial's class
+    except psutil.Error:
+        return False
