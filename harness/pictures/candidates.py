@@ -30,7 +30,7 @@ def candidate_planes(ranked: Mapping[str, RankedCandidates], planes: Mapping[str
 
     Args:
         ranked: candidates by machine type.
-        planes: (n, 2) of the same clips by machine type; where no features were read (0, 2), and the square has no clips.
+        planes: (n, 2) of the same clips by machine type; (0, 2) where no features were read: its square has no clips.
     """
     columns = min(COLUMNS, len(ranked))
     rows = -(-len(ranked) // columns)
@@ -63,7 +63,7 @@ def confidence_by_rank(ranked: Mapping[str, RankedCandidates]) -> Figure:
     """Draw the mean confidence of the first, second, ... candidate, a line a machine type.
 
     Args:
-        ranked: candidates by machine type; meant are the clips that do not keep their own attribute and have candidates.
+        ranked: candidates by machine type. Clips that keep their own attribute, or have no candidate, do not count.
     """
     figure = Figure(figsize=(6.4, 4.2))
     axes = figure.add_axes((0.1, 0.12, 0.6, 0.8))

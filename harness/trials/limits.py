@@ -1,4 +1,4 @@
-"""What one trial may take: minutes and memory, watched from inside its worker."""
+"""What one trial may take and what it took: minutes, memory and threads, watched from inside its worker."""
 
 from __future__ import annotations
 
@@ -117,3 +117,36 @@ def hold_threads(threads: int) -> None:
 
     torch.set_num_threads(threads)
     threadpool_limits(limits=threads)
+
+
+SAMPLE_SECONDS = 0.05
+MIB = 2**20
+
+
+class Costs:
+    """Seconds and peak memory by stage, in the order in which the stages ran."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.peak_mb: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measure what happens inside under a name."""
+        process, done = psutil.Process(), threading.Event()
+        highest = [process.memory_info().rss]
+
+        def watch() -> None:
+            while not done.wait(SAMPLE_SECONDS):
+                highest[0] = max(highest[0], process.memory_info().rss)
+
+        watcher = threading.Thread(target=watch, name=f"memory of {name}", daemon=True)
+        watcher.start()
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = time.perf_counter() - began
+            done.set()
+            watcher.join()
+            self.peak_mb[name] = max(highest[0], process.memory_info().rss) / MIB

@@ -20,10 +20,9 @@ from harness.scoring.thresholds import SectionThresholds
 from harness.trials.candidates import RankedMachine, rank_machines
 from harness.trials.checkpoints import training_checkpoint
 from harness.trials.contract import TrialResult, TrialSpec
-from harness.trials.cost import Costs
 from harness.trials.embedded import VECTORS, Embedded, Training, embedded_key, find_embedded, keep_embedded
 from harness.trials.labels import fuse_labels
-from harness.trials.limits import waiting
+from harness.trials.limits import Costs, waiting
 from harness.trials.measures import joined_official_score, machine_scores, measure_years, scorer_intervals
 from harness.trials.recordings import Recordings
 from harness.trials.stages import embed_clips, finetune_encoder, pretrained_encoder, score_machines
