@@ -116,7 +116,7 @@ def main() -> None:
 def _is_known(error: Exception) -> bool:
     """Tell whether an error is one of the rooms' own, without importing a room for the question."""
     known = (
-        ("harness.trials.contract", "HarnessError"),
+        ("harness.errors", "HarnessError"),
         ("backbones.contract", "BackboneError"),
         ("benchmarks.contract", "BenchmarkError"),
         ("labeling.contract", "LabelingError"),

@@ -15,8 +15,8 @@ import pytest
 
 from benchmarks.datasets.dcase2023 import DATASET
 from benchmarks.synthetic.generator import generate
-from harness import verbs
 from harness.places import find_places
+from harness.verbs.stores import open_results
 from tests.speed import plain_grid
 
 STUDY = """
@@ -91,7 +91,7 @@ def test_grid_against_a_plain_script(tmp_path: Path, bench: Any) -> None:
         [sys.executable, "-m", "harness.cli.main", "study", "run", "grid.toml", "--data", str(root)], tmp_path
     )
     plain, printed = run([sys.executable, "-m", "tests.speed.plain_grid", str(root)], tmp_path)
-    with verbs.open_results(find_places(tracking=f"sqlite:///{tmp_path / 'mlflow.db'}")) as results:
+    with open_results(find_places(tracking=f"sqlite:///{tmp_path / 'mlflow.db'}")) as results:
         rows = results.trial_scores()
     found = {f"{row.backbone} M={row.m}": row.official_score for row in rows.itertuples()}
     expected = json.loads(printed)

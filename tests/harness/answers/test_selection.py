@@ -19,7 +19,7 @@ from harness.answers.grids import Grid, choose
 from harness.answers.selection import select
 from harness.errors import HarnessError
 from harness.stores.results import Results
-from tests.harness.recording import MACHINES, clips_of, open_tables, record
+from tests.harness.made_up_clips import MACHINES, clips_of, open_tables, record
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from benchmarks.datasets.dcase2023 import DATASET
 from benchmarks.synthetic.generator import generate
 from harness import verbs
 from harness.places import Places, find_places
+from harness.verbs.stores import open_results
 
 STUDY = """
 name = "toy"
@@ -77,7 +78,7 @@ def counts(folder: Path) -> dict[str, Any]:
 
 def official(folder: Path) -> dict[str, float]:
     """Every trial's official scores by key and scorer."""
-    with verbs.open_results(places_in(folder)) as results:
+    with open_results(places_in(folder)) as results:
         rows = results.trial_scores()
     return {f"{row.key} {row.scorer}": row.official_score for row in rows.itertuples()}
 
@@ -124,7 +125,7 @@ def test_one_trial_equals_the_studys(
         recipe={"clip_seconds": 1.0},
         places=places_in(tmp_path),
     )
-    with verbs.open_results(places_in(finished)) as results:
+    with open_results(places_in(finished)) as results:
         rows = results.trial_scores()
     frozen = rows[(rows["kind"] == "frozen") & (rows["seed"] == 0) & (rows["scorer"] == "knn")]
     assert found["status"] == "finished"

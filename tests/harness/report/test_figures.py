@@ -23,7 +23,7 @@ from harness.report.figures import (
     source_against_target,
 )
 from harness.stores.recorder import Recorder
-from tests.harness.studies import MACHINES, record_study
+from tests.harness.made_up_studies import MACHINES, record_study
 
 
 @pytest.fixture

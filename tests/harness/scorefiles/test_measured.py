@@ -14,6 +14,7 @@ from benchmarks.metrics.measures import measure, metric_rows, official_score
 from harness import verbs
 from harness.errors import HarnessError
 from harness.places import Places
+from harness.verbs.stores import open_results
 from tests.benchmarks.metrics.test_oracle import scored_clips
 
 DATA = Path(__file__).parents[2] / "data" / "metrics"
@@ -140,7 +141,7 @@ def test_the_clip_scores_of_an_external_system_come_back(places: Places, tmp_pat
     """What is recorded of an external system has the files' scores and labels, and its intervals in the detail."""
     folder = write_cells(tmp_path / "scores", ALL)
     found = verbs.score(folder, dataset="dcase2023", resamples=100, record="theirs", places=places)
-    with verbs.open_results(places) as results:
+    with open_results(places) as results:
         clips = results.clip_scores([found["key"]], "external")[found["key"]]
         detail = json.loads(results.trial_scores([found["key"]])["detail"].iloc[0])
     assert len(clips) == 20

@@ -20,8 +20,8 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
-from harness import verbs
 from harness.places import Places, find_places
+from harness.verbs.stores import open_results
 from tests.harness.quick_driver import POINTS, drive, quick_result, quick_specs
 
 pytestmark = pytest.mark.slow
@@ -93,7 +93,7 @@ def assert_whole(places: Places) -> None:
     complete = Counter(trial.user_attrs["key"] for trial in trials if trial.state.name == "COMPLETE")
     assert complete == Counter(list(specs)), states
     assert set(states) <= {"COMPLETE", "FAIL", "PRUNED"}, states
-    with verbs.open_results(places) as results:
+    with open_results(places) as results:
         rows = results.trial_scores()
         clips = results.clip_scores(specs, "knn")
     quiet = {key: quick_result(spec) for key, spec in specs.items()}

@@ -40,7 +40,7 @@ def test_finished_trial_stands_in_both_stores(recorder: Recorder) -> None:
     }
     assert [each.dataset.digest for each in run.inputs.dataset_inputs] == ["aaaa", "bbbb"]
     assert len(recorder.results.metrics()) == 2
-    assert recorder.results.official(spec.key(), "knn") == pytest.approx(result.official["knn"])
+    assert recorder.results.ends([spec.key()])[spec.key()].official["knn"] == pytest.approx(result.official["knn"])
 
 
 def test_clip_scores_come_back_as_they_were(recorder: Recorder) -> None:
@@ -101,7 +101,7 @@ def test_failure_keeps_its_reason(recorder: Recorder) -> None:
         "traceback.txt",
         "trial.json",
     ]
-    assert recorder.results.failed([spec.key()]) == {spec.key(): "loss became nan in epoch 3."}
+    assert recorder.results.ends([spec.key()])[spec.key()].reason == "loss became nan in epoch 3."
 
 
 def test_failure_never_hides_a_result(recorder: Recorder) -> None:
@@ -109,4 +109,4 @@ def test_failure_never_hides_a_result(recorder: Recorder) -> None:
     spec = make_spec()
     recorder.finish(recorder.begin(spec), make_result(spec))
     recorder.fail(recorder.begin(spec), spec, Failure("it died"))
-    assert recorder.results.official(spec.key(), "knn") is not None
+    assert recorder.results.ends([spec.key()])[spec.key()].official["knn"] is not None

@@ -30,6 +30,7 @@ from harness.stores.results import Results
 from harness.stores.run_names import joined_name, result_metrics
 from harness.stores.tracker import Tracker
 from harness.trials.contract import Failure
+from harness.verbs.stores import open_results
 from tests.harness.conftest import RULE, make_result, make_scored, make_spec
 from tests.harness.scorefiles.test_measured import ALL, write_cells
 from tests.harness.studies.test_cells import drive, driver, study
@@ -72,7 +73,7 @@ def everything(places: Places) -> dict[str, Any]:
 
 def all_rows(places: Places) -> dict[str, Any]:
     """Every row of ours, without what a database numbers by itself or stamps with the time."""
-    with verbs.open_results(places) as results:
+    with open_results(places) as results:
         keys = results.trial_scores()["key"].tolist()
         trials = results._frame(sa.select(tables.trials).order_by(tables.trials.c.key))
         return {
@@ -86,7 +87,7 @@ def all_rows(places: Places) -> dict[str, Any]:
 
 def detail_of(places: Places, key: str) -> dict[str, Any]:
     """What the tables keep of one trial as JSON."""
-    with verbs.open_results(places) as results:
+    with open_results(places) as results:
         found: dict[str, Any] = json.loads(results.recorded([key])["detail"].iloc[0])
     return found
 
@@ -137,10 +138,10 @@ def test_run_in_the_bin_gives_way(recorder: Recorder, places: Places) -> None:
     spec = make_spec()
     for shift in (1.0, 2.0):
         recorder.finish(recorder.begin(spec), make_result(spec, shift=shift))
-    wanted = recorder.results.official(spec.key(), "knn")
+    wanted = recorder.results.ends([spec.key()])[spec.key()].official["knn"]
     forget(places)
     found = verbs.sync(places=places)
-    assert (found["taken"], recorder.results.official(spec.key(), "knn")) == (1, wanted)
+    assert (found["taken"], recorder.results.ends([spec.key()])[spec.key()].official["knn"]) == (1, wanted)
     assert wanted == make_result(spec, shift=2.0).official["knn"]
 
 
@@ -190,7 +191,7 @@ def test_pruned_trials_come_back(recorder: Recorder, places: Places) -> None:
 def test_cells_of_a_search_stay_with_their_study(places: Places) -> None:
     """A search's trials, which nobody had planned, belong to their study again: its own and those it took over."""
     specs = [make_spec(seed=seed) for seed in (0, 1)]
-    with verbs.open_results(places) as results:
+    with open_results(places) as results:
         recorder = Recorder(Tracker(places.tracking, code="test"), results)
         parent = recorder.tracker.start_study("k", "toy", tags={}, params={})
         recorder.put_study("k", name="toy", protocol="toy", run_id=parent, planned=2, content="{}", trials=[])
@@ -210,11 +211,11 @@ def test_search_says_at_its_end_what_it_took_over(places: Places) -> None:
     for name in ("first", "second"):
         with driver(places, study(name=name, sampler={"name": "tpe"}), tracker=tracker) as cells:
             drive(cells)
-    with verbs.open_results(places) as results:
+    with open_results(places) as results:
         before = {key: sorted(results.study_keys(key)) for key in results.studies()["key"]}
     forget(places)
     verbs.sync(places=places)
-    with verbs.open_results(places) as results:
+    with open_results(places) as results:
         assert {key: sorted(results.study_keys(key)) for key in results.studies()["key"]} == before
     assert [len(keys) for keys in before.values()] == [7, 7]
 

@@ -75,7 +75,7 @@ def test_trial_is_recorded_and_read_back(recorder: Recorder, data: dict[str, str
     key = spec.key()
     assert recorder.results.finished([key], scorers=["knn"]) == {key: run_id}
     assert recorder.results.finished([key], scorers=["knn", "gmm"]) == {}
-    assert recorder.results.official(key, "knn") == result.official["knn"]
+    assert recorder.results.ends([key])[key].official["knn"] == result.official["knn"]
     found = recorder.results.clip_scores([key], "knn")[key].set_index("clip_id")["score"]
     told = result.scored.set_index("clip_id")["score_knn"]
     assert (found.loc[told.index] == told).all()
@@ -98,7 +98,7 @@ def test_failure_is_recorded(recorder: Recorder, data: dict[str, str]) -> None:
     run_id = recorder.begin(spec)
     recorder.fail(run_id, spec, Failure("loss became nan.", "Traceback ..."))
     assert status_of(recorder, run_id) == "FAILED"
-    assert recorder.results.failed([spec.key()]) == {spec.key(): "loss became nan."}
+    assert recorder.results.ends([spec.key()])[spec.key()].reason == "loss became nan."
 
 
 def test_open_run_is_settled(recorder: Recorder, data: dict[str, str]) -> None:

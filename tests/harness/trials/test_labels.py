@@ -20,7 +20,7 @@ from harness.cache import Cache
 from harness.errors import HarnessError
 from harness.pictures.candidates import candidate_planes, confidence_by_rank, png
 from harness.stores.run_names import result_metrics
-from harness.trials.candidates import RankedMachine, check_candidates, rank_machines, route_machine
+from harness.trials.candidates import check_candidates, rank_machines, route_machine
 from harness.trials.choices import labeled_by
 from harness.trials.contract import BackboneChoice, TrialSpec
 from harness.trials.labels import fuse_labels
@@ -294,6 +294,6 @@ def test_pictures_of_many_clips() -> None:
         strategy="cluster_wise",
     )
     plane = rng.normal(size=(n, 2)).astype(np.float32)
-    ranked = {f"machine{number:02d}": RankedMachine(candidates, "", plane) for number in range(16)}
-    drawn = png(candidate_planes(ranked)), png(confidence_by_rank(ranked))
+    ranked = {f"machine{number:02d}": candidates for number in range(16)}
+    drawn = png(candidate_planes(ranked, dict.fromkeys(ranked, plane))), png(confidence_by_rank(ranked))
     assert all(picture.startswith(b"\x89PNG") for picture in drawn)

@@ -22,6 +22,7 @@ from harness.studies.plan import make_plan
 from harness.studies.study_file import StudyFile
 from harness.tables import written
 from harness.trials.choices import labeled_by
+from harness.verbs.stores import open_results
 from tests.harness.conftest import make_result, make_spec
 
 DATA = {"train_data": "aaaa", "test_data": "bbbb", "truth_data": "cccc"}
@@ -146,7 +147,7 @@ def test_a_study_over_all_label_sources(
     places = find_places(tracking=f"sqlite:///{tmp_path / 'mlflow.db'}")
     outcome = verbs.study_run(str(tmp_path / "toy.toml"), data=root, workers=2, places=places)
     assert (outcome.progress.finished, outcome.progress.failed, outcome.failures) == (6, 0, {})
-    with verbs.open_results(places) as results:
+    with open_results(places) as results:
         trials = results.trial_scores()
         assert sorted(trials["labels"]) == ["gmm", "gmm", "machine", "paper", "paper", "truth"]
         for detail in trials["detail"]:

@@ -207,9 +207,10 @@ def test_the_truth_enters_where_it_is_asked_for_alone(recordings: Recordings, sp
         assert (names[0] == names[1]) == (labels != "truth")
 
 
-def test_one_file_reads_what_was_released_and_one_asks_it() -> None:
-    """Of the harness only truth.py reads released attributes, and only the verbs, before any trial, ask it to."""
+def test_one_file_reads_what_was_released_and_verbs_ask_it() -> None:
+    """Of the harness one file reads released attributes, and only the verbs, before any trial, ask it to."""
     harness = Path(__file__).parents[3] / "harness"
-    texts = {path.name: path.read_text(encoding="utf-8") for path in harness.rglob("*.py")}
-    assert {name for name, text in texts.items() if "read_truth" in text} == {"truth.py"}
-    assert {name for name, text in texts.items() if "with_released" in text} == {"truth.py", "verbs.py"}
+    texts = {path.relative_to(harness).as_posix(): path.read_text(encoding="utf-8") for path in harness.rglob("*.py")}
+    assert {name for name, text in texts.items() if "read_truth" in text} == {"trials/recordings.py"}
+    asking = {name for name, text in texts.items() if "with_released" in text}
+    assert asking == {"trials/recordings.py", "verbs/trials.py", "verbs/studies.py"}
