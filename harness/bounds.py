@@ -68,6 +68,7 @@ BOUNDS = {
     "memory_gb": _above_zero(1_000_000),
     "cpus": Bound(0.001, 10_000, whole=False),  # Ray counts in ten thousandths
     "gpus": Bound(0, 10_000, whole=False),
+    "threads": Bound(1, 1024),
     "workers": Bound(1, 10_000),
     "retries": Bound(0, 1000),
     "population": Bound(2, 10_000),
