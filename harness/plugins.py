@@ -13,6 +13,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from harness.bounds import shortened
 from harness.errors import HarnessError
 
 PluginKind: TypeAlias = Literal["backbone", "strategy", "dataset", "scorer"]
@@ -85,7 +86,7 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name.lower(), [other.lower() for other in known], n=1, cutoff=0.5)
     hint = f" Did you mean {next(other for other in known if other.lower() == near[0])!r}?" if near else ""
     listed = ", ".join(known) if known else "(there is none)"
-    return f"{what} must be one of {listed}, but got {name!r}.{hint}"
+    return f"{what} must be one of {listed}, but got {shortened(repr(name))}.{hint}"
 
 
 def _files(kind: PluginKind) -> dict[str, Path]:

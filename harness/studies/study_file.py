@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -23,6 +24,8 @@ from harness.trials.axes import AXES, Axis
 from harness.trials.choices import check_labels
 from labeling.contract import MIN_CONFIDENCE
 
+# what pydantic adds to a key where a value may be of several types: "clip_seconds.constrained-float"
+BRANCH = re.compile(r"constrained-\w+|literal\[.*\]|float|int|str|bool")
 SEARCHES = ("tpe", "nsga2")  # samplers that propose; the others walk through the cells
 
 
@@ -314,7 +317,7 @@ def _shipped() -> Any:
 
 def _sentence(error: ValidationError, *, inside: tuple[str, ...] = ()) -> str:
     first = error.errors()[0]
-    place = ".".join(str(step) for step in (*inside, *first["loc"]))
+    place = shortened(".".join(str(step) for step in (*inside, *first["loc"]) if not BRANCH.fullmatch(str(step))))
     if first["type"] == "extra_forbidden":
         known = _keys_beside((*inside, *first["loc"]))
         near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)

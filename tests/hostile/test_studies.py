@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.bounds import BOUNDS, bound_of, checked
-from harness.cli.main import main
 from harness.errors import HarnessError
 from harness.studies.plan import make_plan, planned_keys, planned_trials
 from harness.studies.study_file import read_recipe, read_study
 from harness.trials.choices import TrialChoices
+from tests.harness.conftest import asdbench  # noqa: F401 - a fixture
 
 READABLE = 700  # characters of the longest sentence
 
@@ -186,52 +187,48 @@ def test_every_number_has_its_rule(name: str) -> None:
 @pytest.mark.parametrize(
     ("options", "status", "said"),
     [
-        ("--seed 9223372036854775808", 2, "0<=x<=4294967295"),
-        ("--seed -1", 2, "0<=x<=4294967295"),
-        (f"--seed {'9' * 400}", 2, "0<=x<=4294967295"),
-        ("--clip-seconds 1e9", 2, "0.1<=x<=3600"),
-        ("--clip-seconds nan", 1, "recipe.clip_seconds"),
-        ("--clip-seconds inf", 2, "0.1<=x<=3600"),
-        ("--learning-rate inf", 2, "0<=x<=100"),
-        ("--learning-rate nan", 1, "recipe.learning_rate"),
+        ("--seed 9223372036854775808", 2, "--seed.*4294967295"),
+        ("--seed -1", 2, "--seed.*(0<=x|equal to 0)"),
+        (f"--seed {'9' * 400}", 2, "--seed.*4294967295"),
+        ("--clip-seconds 1e9", 2, "--clip-seconds.*3600"),
+        ("--clip-seconds nan", None, "clip.seconds"),
+        ("--clip-seconds inf", 2, "--clip-seconds.*3600"),
+        ("--learning-rate inf", 2, "--learning-rate.*100"),
+        ("--learning-rate nan", None, "learning.rate"),
         ("--learning-rate 0", 1, "recipe.learning_rate: Input should be greater than 0"),
-        ("--learning-rate -1", 2, "0<=x<=100"),
-        ("--warmup-epochs 1e300", 2, "0<=x<=1000000"),
-        ("--batch-size 99999999999999999999", 2, "1<=x<=1000000"),
-        ("--epochs 99999999999999999999", 2, "0<=x<=1000000"),
-        ("--threads 0", 2, "1<=x<=1024"),
-        ("--threads 99999999", 2, "1<=x<=1024"),
-        ("--m 0", 2, "1<=x<=1000000"),
-        ("--k1 -3", 2, "1<=x<=1000000"),
+        ("--learning-rate -1", 2, "--learning-rate.*(0<=x|equal to 0)"),
+        ("--warmup-epochs 1e300", 2, "1000000"),
+        ("--batch-size 99999999999999999999", 2, "--batch-size.*1000000"),
+        ("--epochs 99999999999999999999", 2, "1000000"),
+        ("--threads 0", 2, "--threads.*(1<=x|equal to 1)"),
+        ("--threads 99999999", 2, "--threads.*1024"),
+        ("--m 0", 2, "--(m|k1).*(1<=x|equal to 1)"),
+        ("--k1 -3", 2, "--(m|k1).*(1<=x|equal to 1)"),
         ("--k2 1e3", 2, "--k2"),
-        ("--min-confidence 1.5", 2, "0<=x<=1"),
-        ("--min-confidence nan", 1, "min_confidence must be a number from 0 to 1, but got nan"),
+        ("--min-confidence 1.5", 2, "--min-confidence.*(<=1|equal to 1)"),
+        ("--min-confidence nan", None, "min.confidence"),
         ("--recipe lora_rank=-1", 1, "recipe.lora_rank: Input should be greater than or equal to 0"),
         ("--recipe clip_seconds=1e9", 1, "recipe.clip_seconds"),
         (
             "--labels papper",
             1,
-            "labels must be one of gmm, machine, paper, truth, but got 'papper'. Did you mean 'paper'?",
+            "labels must be one of gmm, machine, paper, truth, but got 'papper'.* 'paper'",
         ),
     ],
 )
 def test_options_of_a_trial(
-    tmp_path: Path,
+    asdbench: Any,  # noqa: F811 - pytest finds it by its name
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
     options: str,
-    status: int,
+    status: int | None,
     said: str,
 ) -> None:
     """The command line has a study file's bounds, and refuses before recordings are read."""
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "1000")
-    line = f"asdbench trial nowhere --protocol dcase2023 --backbone tiny {options}"
-    monkeypatch.setattr("sys.argv", line.split())
-    with pytest.raises(SystemExit) as end:
-        main()
-    told = " ".join(capsys.readouterr().err.split())
-    assert (end.value.code, said in told) == (status, True), told
+    ended, _, err = asdbench(f"trial nowhere --protocol dcase2023 --backbone tiny {options}")
+    told = " ".join(err.split())
+    assert ended == status or (status is None and ended in {1, 2}), told
+    assert re.search(said, told), told
     assert "Traceback" not in told
 
 
