@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from backbones.contract import EpochReport
 from harness.cache import Cache
 from harness.keys import digest
 from harness.trials.contract import METHOD, TrialSpec
+from harness.trials.limits import waiting
 from harness.trials.recordings import Recordings
 from harness.trials.stages import clip_samples, embedded_ids
 from labeling.contract import PseudoLabels
@@ -110,3 +112,24 @@ def find_embedded(key: str, cache: Cache) -> Embedded | None:
         return None
     ids, vectors = found
     return Embedded(dict(zip(ids.tolist(), vectors, strict=True)), training)
+
+
+def embedded_once(key: str, cache: Cache, make: Callable[[], Embedded]) -> tuple[Embedded, bool]:
+    """Return the embeddings of a key, and whether an earlier trial had made them.
+
+    Of two trials that would train the same, one waits for the other; its waiting counts for none of its minutes.
+
+    Args:
+        key: of `embedded_key`.
+        cache: that keeps them.
+        make: trains and embeds, where nothing was kept.
+    """
+    with ExitStack() as held:
+        with waiting():
+            held.enter_context(cache.alone(VECTORS, key))
+        kept = find_embedded(key, cache)
+        if kept is not None:
+            return kept, True
+        made = make()
+        keep_embedded(key, cache, made)
+        return made, False

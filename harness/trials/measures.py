@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,31 @@ from benchmarks.metrics.measures import machine_h_means, measure, official_score
 from harness.rules import rule_of
 from harness.statistics.intervals import ClipDraws, ScoreIntervals, score_intervals
 from harness.trials.contract import TrialSpec, machine_name
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What the scores of a trial come to, by scorer.
+
+    Attributes:
+        metrics: each machine type's sections.
+        official: the official score as a fraction; None where undefined.
+        machines: the harmonic mean of each machine type, as a fraction.
+    """
+
+    metrics: dict[str, tuple[Any, ...]]
+    official: dict[str, float | None]
+    machines: dict[str, dict[str, float]]
+
+
+def measure_scorers(spec: TrialSpec, scored: pd.DataFrame) -> Numbers:
+    """Measure the column of every scorer that a trial names, each year by its own rule."""
+    metrics = {scorer: measure_years(scored, scorer) for scorer in spec.scorers}
+    return Numbers(
+        metrics=metrics,
+        official={scorer: joined_official_score(rows) for scorer, rows in metrics.items()},
+        machines={scorer: machine_scores(spec, rows) for scorer, rows in metrics.items()},
+    )
 
 
 def scorer_intervals(scored: pd.DataFrame, scorers: Sequence[str]) -> dict[str, ScoreIntervals]:

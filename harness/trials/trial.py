@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from backbones.contract import EpochReport, OnEpoch
 from harness.cache import Cache
@@ -17,13 +14,14 @@ from harness.pictures.candidates import candidate_planes, confidence_by_rank, pn
 from harness.pictures.scores import score_pictures
 from harness.scoring.choice import plain_name
 from harness.scoring.thresholds import SectionThresholds
+from harness.statistics.intervals import ScoreIntervals
 from harness.trials.candidates import RankedMachine, rank_machines
 from harness.trials.checkpoints import training_checkpoint
 from harness.trials.contract import TrialResult, TrialSpec
-from harness.trials.embedded import VECTORS, Embedded, Training, embedded_key, find_embedded, keep_embedded
+from harness.trials.embedded import Embedded, Training, embedded_key, embedded_once
 from harness.trials.labels import fuse_labels
-from harness.trials.limits import Costs, waiting
-from harness.trials.measures import joined_official_score, machine_scores, measure_years, scorer_intervals
+from harness.trials.limits import Costs
+from harness.trials.measures import Numbers, measure_scorers, scorer_intervals
 from harness.trials.recordings import Recordings
 from harness.trials.stages import embed_clips, finetune_encoder, pretrained_encoder, score_machines
 from labeling.contract import PseudoLabels
@@ -45,90 +43,151 @@ def run_trial(spec: TrialSpec, recordings: Recordings, cache: Cache, *, on_epoch
     Raises:
         ValueError: one of the rooms' errors; the trial cannot be carried out.
     """
-    costs, epochs = Costs(), list[EpochReport]()
-
-    def listen(report: EpochReport) -> None:
-        epochs.append(report)
-        if on_epoch is not None:
-            on_epoch(report)
-
-    statistics: tuple[dict[str, Any], ...] = ()
-    pseudo_labels = pd.DataFrame()
-    vectors: Mapping[str, NDArray[np.float32]] | None = None
-    ranked: dict[str, RankedMachine] = {}
-    reused: tuple[str, ...] = ()
-    if spec.kind != "level" and spec.backbone is not None:
-        labels = None
-        if spec.kind == "trial":
-            with costs.stage("rank"):
-                ranked = rank_machines(spec, recordings, cache)  # no M in here
-            with costs.stage("fuse"):
-                labels, statistics, pseudo_labels = fuse_labels(spec, ranked, truth=recordings.truth)
-        key = embedded_key(spec, recordings, labels)
-        with ExitStack() as training:
-            with waiting():  # of two trials that would train the same, one waits for the other
-                training.enter_context(cache.alone(VECTORS, key))
-            kept = find_embedded(key, cache)
-            if kept is None:
-                vectors = _train_and_embed(spec, recordings, cache, labels, costs=costs, listen=listen)
-                made = {stage: costs.seconds[stage] for stage in LEARNING if stage in costs.seconds}
-                peaks = {stage: costs.peak_mb[stage] for stage in made}
-                keep_embedded(key, cache, Embedded(vectors, Training(tuple(epochs), made, peaks)))
-        if kept is not None:  # made when the trial was scored by other scorers, or by another M
-            vectors, reused = kept.vectors, tuple(kept.training.seconds)
-            for report in kept.training.epochs:
-                listen(report)
-            costs.seconds |= kept.training.seconds
-            costs.peak_mb |= kept.training.peak_mb
-    thresholds = SectionThresholds()
-    with costs.stage("score"):
-        scored = score_machines(spec, vectors, recordings, on_section=thresholds.add)
-    with costs.stage("measure"):
-        metrics = {scorer: measure_years(scored, scorer) for scorer in spec.scorers}
-        official = {scorer: joined_official_score(rows) for scorer, rows in metrics.items()}
-        machines = {scorer: machine_scores(spec, rows) for scorer, rows in metrics.items()}
-    with costs.stage("intervals"):
-        intervals = scorer_intervals(scored, spec.scorers)
-    with costs.stage("draw"):
-        pictures = {
-            f"{name}_{plain_name(scorer)}.png": png(figure)
-            for scorer in spec.scorers
-            for name, figure in score_pictures(scored, metrics[scorer], scorer).items()
-        }
-        if ranked:
-            pictures |= cache.get(
-                "ranking-picture", f"{spec.ranking_key()}-{DRAWN}", lambda: _candidate_pictures(ranked)
-            )
+    costs = Costs()
+    ranked = _rank(spec, recordings, cache, costs)  # no M in here
+    labels, statistics, pseudo_labels = _fuse(spec, ranked, recordings, costs)
+    embedded, reused = _finetune(spec, recordings, labels, cache, costs=costs, on_epoch=on_epoch)
+    scored, thresholds = _score(spec, embedded, recordings, costs)
+    numbers, intervals = _measure(spec, scored, costs)
     return TrialResult(
         spec=spec,
-        metrics=metrics,
-        official=official,
-        machines=machines,
+        metrics=numbers.metrics,
+        official=numbers.official,
+        machines=numbers.machines,
         labels=statistics,
-        epochs=tuple(epochs),
+        epochs=embedded.training.epochs if embedded else (),
+        pictures=_draw(spec, ranked, scored, numbers, cache, costs=costs),
         seconds=costs.seconds,
         peak_mb=costs.peak_mb,
         scored=scored.drop(columns=["path"]),
         pseudo_labels=pseudo_labels,
-        pictures=pictures,
         reused=reused,
         intervals=intervals,
         thresholds=thresholds.by_scorer,
     )
 
 
+# --- each line of the page: what it costs, what is kept, and what a reference trial leaves out
+
+
+def _rank(spec: TrialSpec, recordings: Recordings, cache: Cache, costs: Costs) -> dict[str, RankedMachine]:
+    """Rank the candidates of every training clip; a reference (frozen, level) learns no labels and has none."""
+    if spec.kind != "trial":
+        return {}
+    with costs.stage("rank"):
+        return rank_machines(spec, recordings, cache)
+
+
+def _fuse(
+    spec: TrialSpec, ranked: Mapping[str, RankedMachine], recordings: Recordings, costs: Costs
+) -> tuple[PseudoLabels | None, tuple[dict[str, Any], ...], pd.DataFrame]:
+    """Fuse the M best candidates into classes; count and judge them."""
+    if spec.kind != "trial":
+        return None, (), pd.DataFrame()
+    with costs.stage("fuse"):
+        return fuse_labels(spec, ranked, truth=recordings.truth)
+
+
+def _finetune(
+    spec: TrialSpec,
+    recordings: Recordings,
+    labels: PseudoLabels | None,
+    cache: Cache,
+    *,
+    costs: Costs,
+    on_epoch: OnEpoch | None,
+) -> tuple[Embedded | None, tuple[str, ...]]:
+    """Fine-tune the encoder and embed the clips, unless an earlier trial's training was the very same.
+
+    Returns:
+        The embeddings, None where the level alone is scored; and the stages that an earlier trial did, whose epochs are
+        told again and whose costs are taken over.
+    """
+    if spec.kind == "level" or spec.backbone is None:
+        return None, ()
+
+    def make() -> Embedded:
+        return _train_and_embed(spec, recordings, labels, cache, costs=costs, on_epoch=on_epoch)
+
+    embedded, kept = embedded_once(embedded_key(spec, recordings, labels), cache, make)
+    if not kept:
+        return embedded, ()
+    for report in embedded.training.epochs:
+        if on_epoch is not None:
+            on_epoch(report)
+    costs.seconds |= embedded.training.seconds
+    costs.peak_mb |= embedded.training.peak_mb
+    return embedded, tuple(embedded.training.seconds)
+
+
 def _train_and_embed(
-    spec: TrialSpec, recordings: Recordings, cache: Cache, labels: PseudoLabels | None, *, costs: Costs, listen: OnEpoch
-) -> Mapping[str, NDArray[np.float32]]:
+    spec: TrialSpec,
+    recordings: Recordings,
+    labels: PseudoLabels | None,
+    cache: Cache,
+    *,
+    costs: Costs,
+    on_epoch: OnEpoch | None,
+) -> Embedded:
     if spec.backbone is None:
         raise HarnessError("A trial without a backbone makes no embeddings; name one with --backbone.")
+    epochs: list[EpochReport] = []
+
+    def listen(report: EpochReport) -> None:
+        epochs.append(report)
+        if on_epoch is not None:
+            on_epoch(report)
+
     encoder = pretrained_encoder(spec.backbone, seed=spec.seed)
     if labels is not None:
         with costs.stage("finetune"):
             cut = training_checkpoint(cache.folder, spec.key())
             encoder = finetune_encoder(spec, encoder, recordings, labels, on_epoch=listen, checkpoint=cut)
     with costs.stage("embed"):
-        return embed_clips(spec, encoder, recordings)
+        vectors = embed_clips(spec, encoder, recordings)
+    seconds = {stage: costs.seconds[stage] for stage in LEARNING if stage in costs.seconds}
+    return Embedded(vectors, Training(tuple(epochs), seconds, {stage: costs.peak_mb[stage] for stage in seconds}))
+
+
+def _score(
+    spec: TrialSpec, embedded: Embedded | None, recordings: Recordings, costs: Costs
+) -> tuple[pd.DataFrame, SectionThresholds]:
+    """Score the test clips by every scorer, and find above which score a clip is called anomalous."""
+    thresholds = SectionThresholds()
+    with costs.stage("score"):
+        vectors = None if embedded is None else embedded.vectors
+        return score_machines(spec, vectors, recordings, on_section=thresholds.add), thresholds
+
+
+def _measure(spec: TrialSpec, scored: pd.DataFrame, costs: Costs) -> tuple[Numbers, dict[str, ScoreIntervals]]:
+    """Measure the scores by the years' own rules, and between which ends other test clips would bring them."""
+    with costs.stage("measure"):
+        numbers = measure_scorers(spec, scored)
+    with costs.stage("intervals"):
+        return numbers, scorer_intervals(scored, spec.scorers)
+
+
+def _draw(
+    spec: TrialSpec,
+    ranked: Mapping[str, RankedMachine],
+    scored: pd.DataFrame,
+    numbers: Numbers,
+    cache: Cache,
+    *,
+    costs: Costs,
+) -> dict[str, bytes]:
+    """Draw the scores, and the candidates: those once for all trials with the same ranking."""
+    with costs.stage("draw"):
+        pictures = {
+            f"{name}_{plain_name(scorer)}.png": png(figure)
+            for scorer in spec.scorers
+            for name, figure in score_pictures(scored, numbers.metrics[scorer], scorer).items()
+        }
+        if ranked:
+            pictures |= cache.get(
+                "ranking-picture", f"{spec.ranking_key()}-{DRAWN}", lambda: _candidate_pictures(ranked)
+            )
+    return pictures
 
 
 def _candidate_pictures(ranked: Mapping[str, RankedMachine]) -> dict[str, bytes]:
