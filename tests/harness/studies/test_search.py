@@ -17,7 +17,7 @@ from harness.studies.cells import Cells
 from harness.studies.goals import goal_values
 from harness.studies.plan import make_plan
 from harness.trials.contract import Measured
-from tests.harness.made_up_studies import test_cells
+from tests.harness.studies import test_cells
 from tests.harness.studies.test_cells import answer, drive, states, study, together
 from tests.harness.studies.test_plan import GOOD, written
 
