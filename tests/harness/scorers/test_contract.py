@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -330,46 +329,18 @@ def test_knn_takes_the_nearer_domain_or_all_references() -> None:
     np.testing.assert_allclose(found, together, rtol=1e-6)
 
 
-def embeddings(n: int, *, seed: int, noise: float = 0.02) -> np.ndarray:
-    """Make vectors of 300 numbers that lie near a few directions, as embeddings do."""
-    groups = np.random.default_rng(0).normal(size=(12, 300))
-    random = np.random.default_rng(seed)
-    mixed = random.dirichlet(np.full(12, 0.2), size=n) @ groups
-    return (1 + mixed + noise * random.normal(size=(n, 300))).astype(np.float32)
-
-
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
-@pytest.mark.parametrize("k", [1, 4])
-def test_bounds_rule_out_no_neighbour(metric: str, k: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where bounds spare most products, over several blocks, neighbours are those of a full search."""
-    references, queries = embeddings(3000, seed=1), embeddings(300, seed=2)
-    monkeypatch.setattr(neighbours, "REFERENCE_ROWS", 2100)
-    used: list[bool] = []
-    candidates = neighbours._Bounds.candidates
-
-    def watched(*arguments: Any, **named: Any) -> object:
-        found = candidates(*arguments, **named)
-        used.append(found is not None)
-        return found
-
-    monkeypatch.setattr(neighbours._Bounds, "candidates", watched)
+@pytest.mark.parametrize("k", [1, 4, 12])
+def test_neighbours_are_those_of_a_full_search(metric: str, k: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over blocks of which the first holds fewer than k references and the last a single one, none is missed."""
+    monkeypatch.setattr(neighbours, "REFERENCE_ROWS", 9)
+    monkeypatch.setattr(neighbours, "QUERY_ROWS", 16)
+    random = np.random.default_rng(0)
+    references, queries = 1 + random.normal(size=(64, 30)).astype("f4"), random.normal(size=(33, 30)).astype("f4")
     distances, places = neighbours.nearest(queries, references, k=k, metric=metric)
-    assert len(used) == 3 and all(used)  # a probe and the rest in the first block, all at once in the second
     truth = cdist(queries, references, metric)
     np.testing.assert_array_equal(places, truth.argsort(axis=1)[:, :k])
-    np.testing.assert_allclose(distances, np.sort(truth, axis=1)[:, :k], rtol=1e-6, atol=1e-12)
-
-
-@pytest.mark.parametrize("outside", [neighbours.OUTSIDE, 2.0], ids=["at once", "after a probe"])
-def test_bounds_that_spare_nothing_are_given_up(outside: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Vectors in all directions are searched in full, with the same neighbours."""
-    monkeypatch.setattr(neighbours, "OUTSIDE", outside)
-    random = np.random.default_rng(0)
-    references, queries = random.normal(size=(2100, 300)).astype("f4"), random.normal(size=(300, 300)).astype("f4")
-    distances, places = neighbours.nearest(queries, references, k=2)
-    truth = cdist(queries, references, "cosine")
-    np.testing.assert_array_equal(places, truth.argsort(axis=1)[:, :2])
-    np.testing.assert_allclose(distances, np.sort(truth, axis=1)[:, :2], rtol=1e-6)
+    np.testing.assert_allclose(distances, np.sort(truth, axis=1)[:, :k], rtol=1e-6)
 
 
 def test_kmeans_keeps_target_clips_as_they_are() -> None:
