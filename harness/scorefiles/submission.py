@@ -78,7 +78,7 @@ def find_trial(results: Results, key: str, *, scorer: str | None = None) -> dict
         raise HarnessError(
             f"Trial {keys[0]} has the scorers {', '.join(scorers)}, but a submission is of one; choose with --scorer."
         )
-    chosen = scorers[0] if scorer is None else _canonical(scorer)
+    chosen = scorers[0] if scorer is None else scorer if scorer in scorers else _canonical(scorer)
     if chosen not in scorers:
         raise HarnessError(plugins.unknown(f"scorer of trial {keys[0]}", chosen, scorers))
     return {str(name): value for name, value in found[found["scorer"] == chosen].iloc[0].to_dict().items()}

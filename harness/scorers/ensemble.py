@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import HarnessError
-from harness.scoring.choice import load_scorer
+from harness.scoring.choice import parse_scorer
 from harness.scoring.contract import Scorer, ScoreRequest
 from harness.scoring.reference_sets import check_embeddings, of_domain
 
@@ -38,8 +38,7 @@ def score(request: ScoreRequest, *, of: str = MEMBERS) -> NDArray[np.float64]:
     check_embeddings(request)
     total = np.zeros(len(request.queries))
     folds = _folds(request)
-    for name in members:
-        scorer = load_scorer(name)
+    for scorer in map(parse_scorer, members):
         unseen = np.concatenate([scorer.score(_held_out(request, folds == fold)) for fold in np.unique(folds)])
         deviation = float(unseen.std())
         total += (scorer.score(request) - unseen.mean()) / (deviation if deviation > ROUNDING else 1.0)
@@ -52,10 +51,13 @@ def settle(options: Mapping[str, Any]) -> Mapping[str, Any]:
     Raises:
         HarnessError: a member is unknown, is an ensemble, or reads no embeddings; or there are fewer than two.
     """
-    members = sorted({name.strip() for name in options["of"].split("+")})
-    for name in members:
-        if name == SCORER.name or load_scorer(name).reads != "embedding":
-            raise HarnessError(f"ensemble:of takes scorers of embeddings joined by +, but {name} is none.")
+    choices = [parse_scorer(name) for name in options["of"].split("+")]
+    for choice in choices:
+        if choice.options or choice.name == SCORER.name or choice.scorer.reads != "embedding":
+            raise HarnessError(
+                f"ensemble:of takes scorers of embeddings without options, joined by +, but {choice} is none."
+            )
+    members = sorted(set(map(str, choices)))
     if len(members) < 2:
         raise HarnessError(f"ensemble:of must name at least two scorers joined by +, but got {options['of']!r}.")
     return {**options, "of": "+".join(members)}

@@ -174,14 +174,15 @@ def test_results_keep_every_scorers_rows(recorder: Recorder) -> None:
     spec = make_spec()
     recorder.finish(recorder.begin(spec), make_result(spec))
     made = make_result(spec)
-    other = {name: {"gmm": getattr(made, name)["knn"]} for name in ("metrics", "official", "machines")}
-    scored = made.scored.rename(columns={"score_knn": "score_gmm"})
-    recorder.finish(recorder.begin(spec), replace(made, scored=scored, **other))
-    assert recorder.results.scorers_of([spec.key()]) == {spec.key(): ["gmm", "knn"]}
-    assert recorder.results.finished([spec.key()], scorers=["knn", "gmm"])
-    assert len(recorder.results.metrics()) == 4
+    for more in ("kmeans", "gmm"):  # the second as a first version of gmm, which computed other scores, recorded it
+        other = {name: {more: getattr(made, name)["knn"]} for name in ("metrics", "official", "machines")}
+        scored = made.scored.rename(columns={"score_knn": f"score_{more}"})
+        recorder.finish(recorder.begin(spec), replace(made, scored=scored, **other))
+    assert recorder.results.scorers_of([spec.key()]) == {spec.key(): ["gmm", "kmeans", "knn"]}
+    assert recorder.results.finished([spec.key()], scorers=["knn", "gmm", "kmeans"])
+    assert len(recorder.results.metrics()) == 6
     (again,) = recorder.with_recorded_scorers([replace(spec, scorers=("mahalanobis",))])
-    assert again.scorers == ("mahalanobis", "gmm", "knn")
+    assert again.scorers == ("mahalanobis", "kmeans", "knn")
 
 
 def test_a_trial_verb_adds_a_scorer(asdbench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
