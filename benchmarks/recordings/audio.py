@@ -21,17 +21,17 @@ from numpy.typing import NDArray
 
 from benchmarks.contract import BenchmarkError, Mix, ProblemKind
 from benchmarks.files import open_regular, printable
-from benchmarks.recordings.containers import Announced, ends_whole, read_announced
+from benchmarks.recordings.containers import Announced, last_flac_frame, read_announced, with_flac_total
 
 SAMPLE_RATE = 16_000  # Hz; of all official recordings
 FULL_SCALE = 32_768.0  # int16
 RATES = (1000, 1_000_000)  # Hz; below, a small file would become a huge clip; nothing is recorded above
 MOST_SAMPLES = 2**28  # of a clip, all channels together, as recorded or at 16 kHz: 4.6 h of one channel
 BLOCK_SAMPLES = 2**20
-# Formats whose length is checked against their header; of others, a cut file could not be told from a whole one.
-FORMATS = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC", "OGG", "NIST", "MP3", "MPEG")
+# Containers whose header tells their length; of others, a cut file could not be told from a whole one.
+FORMATS = ("WAV", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC", "Ogg", "NIST", "MP3 with a Xing header")
 FLOATS = ("FLOAT", "DOUBLE")
-INT16_PEAK = 2.0  # float samples beyond it are taken for the steps of integers in the error's sentence
+INTEGER_PEAK = 128.0  # float samples beyond it look like the steps of integers: no gain is 42 dB too high
 
 Samples: TypeAlias = NDArray[np.int16]
 
@@ -138,49 +138,61 @@ def _read(path: str) -> _Content:
         there = os.fstat(opened.fileno()).st_size
         if there == 0:
             raise RecordingError(f"recordings must be wav or flac files, but {shown} is empty.", "empty")
-        announced = read_announced(opened) or Announced("")
-        missing = announced.missing(there)
+        announced = read_announced(opened)
+        missing = announced.missing(there) if announced else ""
         if missing:
             raise _cut_short(shown, missing)
         try:
             samples, rate, encoding = _decode_all(opened, announced, shown)
         except (soundfile.LibsndfileError, OSError) as error:
+            total = last_flac_frame(opened) if announced and announced.flac else None
+            if announced and announced.frames and total != announced.frames:
+                held = f"{total} are there" if total is not None else "its last frame is not whole"
+                raise _cut_short(
+                    shown, f"its header announces {announced.frames} samples a channel and {held}"
+                ) from error
             reason = getattr(error, "error_string", error)
             raise RecordingError(
                 f"recordings must be wav or flac files, but {shown} cannot be read ({reason}).", "unreadable"
             ) from error
-        if announced.frames is not None and announced.frames > len(samples):
+        if announced and announced.frames is not None and announced.frames > len(samples):
             raise _cut_short(
                 shown, f"its header announces {announced.frames} samples a channel and {len(samples)} are there"
             )
         if len(samples) == 0:
             raise RecordingError(f"recordings must hold samples, but {shown} is empty.", "empty")
-        if announced.flac is not None:
-            _check_flac(opened, samples, announced, shown)
+        if announced and announced.flac:
+            _check_flac(samples, *announced.flac, shown)
     if samples.dtype != np.int16:
         samples = _check_floats(samples, encoding, shown)
     return _Content(samples, rate, encoding)
 
 
-def _decode_all(file: BinaryIO, announced: Announced, shown: str) -> tuple[NDArray[Any], int, str]:
+def _decode_all(file: BinaryIO, announced: Announced | None, shown: str) -> tuple[NDArray[Any], int, str]:
     """Decode a file to its end: (frames, channels) samples, Hz and the encoding."""
     there = os.fstat(file.fileno()).st_size
     if there > 8 * MOST_SAMPLES:
         raise RecordingError(
             f"recordings must have at most {8 * MOST_SAMPLES} bytes, but {shown} has {there}.", "length"
         )
-    file.seek(0)
     source: int | io.BytesIO = file.fileno()
-    if announced.size is None:  # a placeholder that libsndfile may not know
+    file.seek(0)
+    if announced and announced.flac and announced.frames is None:  # libsndfile reads no FLAC without its length
+        total = last_flac_frame(file)
+        if total is None:
+            raise _cut_short(shown, "its header announces no length, and its last frame is not whole")
+        file.seek(0)
+        source = io.BytesIO(with_flac_total(file.read(), announced.start, total))
+    elif announced and announced.size is None:  # a placeholder that libsndfile may not know
         source = io.BytesIO(announced.completed(file.read()))
     else:
         os.lseek(file.fileno(), 0, os.SEEK_SET)  # the file itself, whose first bytes Python has read ahead
     with soundfile.SoundFile(source, closefd=False) as recording:
         rate, channels, encoding = recording.samplerate, recording.channels, recording.subtype
-        if recording.format not in FORMATS:
+        if announced is None:
             raise RecordingError(
                 f"recordings must be of a format whose length can be checked ({', '.join(FORMATS)}), but {shown} is "
-                f"{recording.format}; write it as WAV or FLAC.", "unreadable",
+                f"{recording.format_info}; write it as WAV or FLAC.", "unreadable",
             )  # fmt: skip
         if not RATES[0] <= rate <= RATES[1]:
             raise RecordingError(
@@ -213,24 +225,19 @@ def _check_floats(samples: NDArray[Any], encoding: str, shown: str) -> NDArray[n
     if peak > 1:
         share = np.count_nonzero(np.abs(samples) > 1) / samples.size
         way = "lower the gain of all recordings alike"
-        if peak > INT16_PEAK:
+        if peak > INTEGER_PEAK:
             bits = next((bits for bits in (16, 24, 32) if peak <= 2 ** (bits - 1)), 0)
             way = f"they look like {bits}-bit integers, so divide all by {2 ** (bits - 1)}" if bits else way
         raise RecordingError(
             f"float samples must lie within -1..1, which is full scale, but the peak of {shown} is {peak:.6g} and "
-            f"{100 * share:.2g} % of its samples are beyond; {way}.", "loud",
+            f"{100 * share:.3g} % of its samples are beyond; {way}.", "loud",
         )  # fmt: skip
     return samples.astype(np.float32, copy=False)
 
 
-def _check_flac(file: BinaryIO, samples: NDArray[Any], announced: Announced, shown: str) -> None:
-    """Raise where FLAC's samples are not those that its header has the sum of, or its last frame is not whole."""
-    told, bits = announced.flac or (b"", 0)
-    if not any(told):  # a writer into a pipe knows no sum
-        if announced.frames is None and not ends_whole(file):
-            raise _cut_short(shown, "its header announces no length, and its last frame is not whole")
-        return
-    if bits not in {8, 16, 24}:
+def _check_flac(samples: NDArray[Any], told: bytes, bits: int, shown: str) -> None:
+    """Raise where FLAC's samples are not those that its header has the sum of; writers into a pipe know none."""
+    if bits not in {8, 16, 24} or not any(told):
         return
     steps = samples if samples.dtype == np.int16 else np.rint(samples * np.float32(2 ** (bits - 1))).astype("<i4")
     width = bits // 8

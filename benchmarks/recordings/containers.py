@@ -1,6 +1,7 @@
 """What the header of an audio file announces, against the bytes that are there: libsndfile passes over the difference.
 
-Read are WAV (RIFF and RIFX, extensible too), RF64 and BW64, W64, AIFF and AIFC, AU, CAF, FLAC, Ogg and NIST SPHERE.
+Read are WAV (RIFF and RIFX, extensible too), RF64 and BW64, W64, AIFF and AIFC, AU, CAF, FLAC, Ogg, NIST SPHERE, and
+MP3 with the Xing header that tells its length.
 
 A writer into a pipe cannot go back to its header and leaves a placeholder there for the length: 0, or one within
 `PLACEHOLDERS` (sox 0x7ffff000, arecord 0x80000000 and 0x7fffffdb, ffmpeg 0xffffffff). Such a recording is taken for
@@ -20,7 +21,6 @@ from typing import BinaryIO, Literal
 PLACEHOLDERS = ((0x7F000000, 0x80010000), (0xFFFF0000, 0xFFFFFFFF))
 ENDLESS = 2**63 - 2**16  # the same where sizes have 64 bits; ffmpeg leaves 2^63 - 1, CAF allows 2^64 - 1
 MOST_CHUNKS = 65_536  # before the samples
-CHUNK_NAMES = (b"data", b"fmt ", b"LIST", b"fact", b"SSND", b"COMM")
 PCM_TAGS = (1, 3, 0xFFFE)  # of a fmt chunk: integers, floats, and the extensible form of both
 PCM_TYPES = (b"NONE", b"sowt", b"twos", b"raw ", b"fl32", b"FL32", b"fl64", b"FL64", b"in24", b"in32")  # of AIFC
 W64_RIFF = bytes.fromhex("726966662e91cf11a5d628db04c10000")
@@ -95,29 +95,45 @@ def read_announced(file: BinaryIO) -> Announced | None:
         (magic[:4] == b".snd", lambda: _au(file, there, "big")),
         (magic[:4] == b"dns.", lambda: _au(file, there, "little")),
         (magic[:4] == b"caff", lambda: _caf(file, there)),
-        (magic[:4] == b"fLaC" or magic[:3] == b"ID3", lambda: _flac(file)),
+        (magic[:4] == b"fLaC", lambda: _flac(file)),
+        (magic[:3] == b"ID3", lambda: _flac(file) or _mp3(file, there)),
+        (magic[:1] == b"\xff", lambda: _mp3(file, there)),
         (magic[:4] == b"OggS", lambda: _ogg(file, there)),
         (magic[:7] == b"NIST_1A", lambda: _nist(file)),
     )
     return next((read() for told, read in readers if told), None)
 
 
-def ends_whole(file: BinaryIO) -> bool:
-    """Tell whether a FLAC ends with a frame whose check sum holds."""
+def last_flac_frame(file: BinaryIO) -> int | None:
+    """Return how many samples a channel a FLAC has, told by its last frame; None where that one is not whole.
+
+    For FLACs whose header does not tell it: a writer into a pipe leaves 0 there.
+    """
     there = os.fstat(file.fileno()).st_size
-    file.seek(max(0, there - MOST_FRAME_BYTES))
-    tail = file.read()
+    stream = _flac(file)
+    if stream is None:
+        return None
+    block = int.from_bytes(_at(file, stream.start + 10, 2), "big")  # the largest, and the size of all but the last
+    tail = _at(file, max(0, there - MOST_FRAME_BYTES), MOST_FRAME_BYTES)
     if tail[-TAG_BYTES:].startswith(b"TAG"):
         tail = tail[:-TAG_BYTES]
     position = len(tail)
-    crc16 = _crc16_table()
+    table = _crc16_table()
     for _ in range(MOST_TRIES):
         position = max(tail.rfind(b"\xff\xf8", 0, position), tail.rfind(b"\xff\xf9", 0, position))  # a frame's start
         if position < 0:
-            return False
-        if _crc16(tail[position:], crc16) == 0:  # the sum stands at the frame's end, so that the whole gives 0
-            return True
-    return False
+            return None
+        if _crc16(tail[position:], table) == 0:  # the sum stands at the frame's end, so that the whole gives 0
+            return _frame_end(tail[position:], block)
+    return None
+
+
+def with_flac_total(data: bytes, start: int, total: int) -> bytes:
+    """Return a FLAC's bytes with its number of samples in the header; `start` is where its stream does."""
+    fixed = bytearray(data)
+    packed = int.from_bytes(data[start + 18 : start + 26], "big")
+    fixed[start + 18 : start + 26] = (packed - packed % 2**36 + total).to_bytes(8, "big")
+    return bytes(fixed)
 
 
 def _riff(file: BinaryIO, there: int, magic: bytes) -> Announced | None:
@@ -218,7 +234,7 @@ def _flac(file: BinaryIO) -> Announced | None:
         return None
     packed = int.from_bytes(info[18:26], "big")
     total, bits = packed % 2**36, (packed >> 36) % 32 + 1
-    return Announced("FLAC", frames=total or None, flac=(info[26:42], bits))
+    return Announced("FLAC", start, frames=total or None, flac=(info[26:42], bits))
 
 
 def _ogg(file: BinaryIO, there: int) -> Announced:
@@ -248,11 +264,7 @@ def _nist(file: BinaryIO) -> Announced | None:
 
 
 def _chunks(file: BinaryIO, there: int, order: Order) -> list[tuple[int, bytes, int]]:
-    """List the chunks of a file as (position, name, length) up to the one that holds the samples and what follows it.
-
-    Chunks stand at even places; some writers forget the byte between, so one that has a known name at the odd place is
-    taken there.
-    """
+    """List the chunks of a file, (position, name, length): up to `data`, or all where there is none."""
     found: list[tuple[int, bytes, int]] = []
     position = 12  # name, size, form
     while position + 8 <= there and len(found) < MOST_CHUNKS:
@@ -261,9 +273,7 @@ def _chunks(file: BinaryIO, there: int, order: Order) -> list[tuple[int, bytes, 
         found.append((position, header[:4], length))
         if header[:4] == b"data":
             break
-        position += 8 + length
-        if length % 2 and _at(file, position, 4) not in CHUNK_NAMES:
-            position += 1
+        position += 8 + length + length % 2  # chunks stand at even places
     return found
 
 
@@ -291,6 +301,44 @@ def _at(file: BinaryIO, position: int, count: int) -> bytes:
     """Read bytes at a place; fewer where the file ends."""
     file.seek(position)
     return file.read(count)
+
+
+def _mp3(file: BinaryIO, there: int) -> Announced | None:
+    head = _at(file, 0, 10)
+    start = 0
+    if head[:3] == b"ID3":
+        start = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=False))
+    frame = _at(file, start, 256)
+    place = max(frame.find(b"Xing"), frame.find(b"Info"))
+    if frame[:1] != b"\xff" or place < 0 or len(frame) < place + 16:
+        return None
+    told = int.from_bytes(frame[place + 4 : place + 8], "big")
+    if told & 3 != 3:  # the number of frames, then that of bytes
+        return None
+    size = int.from_bytes(frame[place + 12 : place + 16], "big")
+    return Announced("MP3", start, size)
+
+
+def _frame_end(frame: bytes, block: int) -> int | None:
+    """Return the number of the sample behind a FLAC frame (RFC 9639, section 9.1)."""
+    code = frame[2] >> 4
+    lead = frame[4]
+    more = 0 if lead < 0x80 else 8 - (lead ^ 0xFF).bit_length() - 1  # the number is written as UTF-8 would write it
+    number = lead if lead < 0x80 else lead & (0x3F >> more)
+    for byte in frame[5 : 5 + more]:
+        number = number << 6 | byte & 0x3F
+    behind = 5 + more
+    if code == 1:
+        size = 192
+    elif code <= 5:
+        size = 576 << (code - 2)
+    elif code == 6:
+        size = frame[behind] + 1
+    elif code == 7:
+        size = int.from_bytes(frame[behind : behind + 2], "big") + 1
+    else:
+        size = 256 << (code - 8)
+    return number + size if frame[1] & 1 else number * block + size
 
 
 @functools.cache
