@@ -67,7 +67,7 @@ def test_other_rates(write_clip: Write) -> None:
 @pytest.mark.parametrize(
     ("samples", "words"),
     [
-        ([1.5, -1.5, 0.0], r"the peak of .* is 1\.5 and 67 % of its samples are beyond; lower the gain"),
+        ([1.5, -1.5, 0.0], r"the peak of .* is 1\.5 and 66\.7 % of its samples are beyond; lower the gain"),
         ([1.001, 0.0], r"is 1\.001 and 50 %"),
         ([-3000.0, 12.0], "16-bit integers, so divide all by 32768"),
         ([8e6, 0.0], "24-bit integers"),
