@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import re
 from collections import Counter
@@ -14,6 +13,8 @@ from typing import Literal, TypeAlias
 import pandas as pd
 
 from benchmarks.contract import BenchmarkError, Condition, Dataset, Domain, Part
+from benchmarks.files import printable, read_table
+from benchmarks.recordings.layout import is_hidden
 from benchmarks.recordings.names import ClipName, parse_name
 
 logger = logging.getLogger(__name__)
@@ -126,21 +127,22 @@ def read_truth(folder: Path | str) -> dict[str, str]:
             names of which not exactly one says an attribute.
     """
     folder = Path(folder).expanduser().absolute()
-    tables = sorted(folder.rglob("*_correspondence.csv")) if folder.is_dir() else []
+    tables = _tables(folder, "*_correspondence.csv")
     if not tables:
         raise BenchmarkError(f"{folder} must hold the official *_correspondence.csv files, but holds none.")
     truth = {}
     for table in tables:
         prefix = _place_of(table)
         for row in _rows(table):
-            if row == ["source_file_name", "target_file_name"] or not row:
+            if [cell.casefold() for cell in row] == ["source_file_name", "target_file_name"]:
                 continue
             names = [_stem(cell) for cell in row[:2]]
             attributes = [parse_name(name).attribute for name in names]
             known = [attribute for attribute in attributes if attribute is not None]
             if len(names) != 2 or len(known) != 1:
                 raise BenchmarkError(
-                    f"{table} must pair a name that says an attribute with one that does not, but has {','.join(row)}."
+                    f"{table} must pair a name that says an attribute with one that does not, but has "
+                    f"{printable(','.join(row))}."
                 )
             truth[f"{prefix}/{names[attributes.index(None)]}"] = known[0]
     return truth
@@ -150,7 +152,7 @@ def _read_official(folder: Path, years: Mapping[str, Dataset]) -> dict[str, _Off
     """Read all official files below a folder, by the name of their year."""
     officials = {name: _Official() for name in years}
     found = False
-    for path in sorted(folder.rglob("*.csv")) if folder.is_dir() else ():
+    for path in _tables(folder, "*.csv"):
         listed, match = LIST_FILE.fullmatch(path.name), EVALUATOR_FILE.fullmatch(path.name)
         if listed is not None:
             found = True
@@ -191,10 +193,8 @@ def _read_list(path: Path, dataset: Dataset, official: _Official) -> None:
 def _read_evaluator(path: Path, machine: str, official: _Official) -> None:
     """Read a file of an evaluator: a name and 0 or 1 a row."""
     for row in _rows(path):
-        if not row:
-            continue
         if len(row) < 2 or row[1].strip() not in ("0", "1"):
-            raise BenchmarkError(f"rows of {path} must be <name>,<0 or 1>, but one is {','.join(row)}.")
+            raise BenchmarkError(f"rows of {path} must be <name>,<0 or 1>, but one is {printable(','.join(row))}.")
         key, positive = (machine, _stem(row[0])), row[1].strip() == "1"
         if path.parent.name == "ground_truth_data":
             condition: Condition = "anomaly" if positive else "normal"
@@ -262,15 +262,21 @@ def _place_of(table: Path) -> str:
 
 
 def _rows(path: Path) -> Iterator[list[str]]:
-    """Yield the rows of a csv."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as lines:
-            yield from csv.reader(lines)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BenchmarkError(f"{path} must be a readable UTF-8 csv, but: {error}.") from error
+    """Yield the rows of a csv, without empty cells at their ends."""
+    for _, cells in read_table(path).rows:
+        kept = list(cells)
+        while kept and not kept[-1]:
+            kept.pop()
+        yield kept
+
+
+def _tables(folder: Path, pattern: str) -> list[Path]:
+    """List the csv files below a folder, sorted; hidden folders hold copies (`.ipynb_checkpoints`), not files."""
+    found = sorted(folder.rglob(pattern)) if folder.is_dir() else []
+    return [path for path in found if not any(map(is_hidden, path.relative_to(folder).parts))]
 
 
 def _stem(name: str) -> str:
     """Return a name without its ending, if it has one: names may hold dots."""
-    name = name.strip().rsplit("/", 1)[-1]
+    name = name.strip().replace("\\", "/").rsplit("/", 1)[-1]
     return name[: -len(".wav")] if name.lower().endswith(".wav") else name
