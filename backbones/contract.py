@@ -15,8 +15,20 @@ from torch import Tensor, nn
 MEL_BINS = 128  # paper, section 4.2
 
 
+MOST_LETTERS = 1_000  # of a sentence; names in other people's files can be megabytes long
+
+
 class BackboneError(ValueError):
-    """A backbone, checkpoint or fine-tuning run that cannot go on, said in one sentence."""
+    """A backbone, checkpoint or fine-tuning run that cannot go on, said in one sentence.
+
+    The sentence is one line without control signs, which names in a file may contain, and of a readable length.
+    """
+
+    def __init__(self, sentence: str = "") -> None:
+        plain = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in sentence)
+        if len(plain) > MOST_LETTERS:  # the way out stands at the end
+            plain = f"{plain[: MOST_LETTERS // 2]} ... {plain[-MOST_LETTERS // 3 :]}"
+        super().__init__(plain)
 
 
 class Encoder(nn.Module):

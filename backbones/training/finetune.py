@@ -222,9 +222,9 @@ class _Started:
                 trainer.encoder, "finetune", trainer.targets.cpu().numpy().tobytes(), trainer.head.out_features,
                 trainer.recipe, seed, shape, str(trainer.device), trainer.dtype,
             )  # fmt: skip
-            state = checkpoint.open(key)
-            if state is not None:
-                self.reports = trainer.load(state)
+            left = checkpoint.take_up(key, trainer.load, lambda: trainer.state([]))
+            if left is not None:
+                self.reports = left
                 logger.info("going on after epoch %d of %d", len(self.reports), trainer.recipe.epochs)
 
     def add(self, report: EpochReport) -> None:

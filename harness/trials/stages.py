@@ -17,6 +17,7 @@ from backbones.features.prepared import Features
 from backbones.memory import enough_memory
 from backbones.training.checkpoint import TrainingCheckpoint
 from backbones.training.finetune import finetune
+from backbones.weights import sha256_of
 from benchmarks.recordings.audio import SAMPLE_RATE
 from harness import plugins
 from harness.errors import HarnessError
@@ -37,12 +38,33 @@ def pretrained_encoder(choice: BackboneChoice, *, seed: int) -> Encoder:
     weights = Path(choice.weights) if choice.weights else None
     with enough_memory(f"to build the backbone {choice.name}", way_out="take a smaller one"):
         encoder = backbone.build(weights=weights, seed=seed, **dict(choice.options))
+    if weights is not None and choice.weights_sha256:
+        must_be_the_weights(weights, encoder.weights_sha256 or sha256_of(weights), wanted=choice.weights_sha256)
     if encoder.sample_rate != SAMPLE_RATE:
         raise HarnessError(
             f"The backbone {choice.name} takes waveforms at {encoder.sample_rate} Hz, but recordings come at "
             f"{SAMPLE_RATE} Hz; let its fbank resample them (backbones.features.log_mel.resample)."
         )
     return encoder
+
+
+def must_be_the_weights(weights: Path, found: str, *, wanted: str) -> None:
+    """Refuse weights that are not those that a trial was planned with, since its key holds their sum.
+
+    Args:
+        weights: the checkpoint or the model's folder.
+        found: sum of what was loaded.
+        wanted: sum of what was there when the trial was planned.
+
+    Raises:
+        HarnessError: they differ.
+    """
+    if found != wanted:
+        raise HarnessError(
+            f"The weights in {weights} must be those that the trial was planned with (sha256 {wanted[:12]}...), but "
+            f"they have changed since (now {found[:12]}...); put the file back, or run the command again to plan with "
+            "the new one."
+        )
 
 
 def reader(spec: TrialSpec, recordings: Recordings, ids: NDArray[np.str_]) -> ReadClips:
