@@ -11,8 +11,8 @@ import pandas as pd
 
 from benchmarks.contract import Dataset
 from harness import plugins
-from harness.cache import write_whole
 from harness.errors import HarnessError
+from harness.files import write_whole
 from harness.scoring.choice import parse_scorer
 from harness.scoring.thresholds import QUANTILE, Threshold, decisions, threshold_of
 from harness.stores.results import Results

@@ -25,7 +25,7 @@ from harness.trials.labels import fuse_labels
 from harness.trials.limits import Costs, waiting
 from harness.trials.measures import joined_official_score, machine_scores, measure_years, scorer_intervals
 from harness.trials.recordings import Recordings
-from harness.trials.stages import embed_clips, finetune_encoder, pretrained_encoder, score_machines
+from harness.trials.stages import embed_clips, embedded_ids, finetune_encoder, pretrained_encoder, score_machines
 from labeling.contract import PseudoLabels
 
 DRAWN = 1  # raise it when pictures of a ranking change: those in a cache were drawn by earlier code
@@ -68,7 +68,7 @@ def run_trial(spec: TrialSpec, recordings: Recordings, cache: Cache, *, on_epoch
         with ExitStack() as training:
             with waiting():  # of two trials that would train the same, one waits for the other
                 training.enter_context(cache.alone(VECTORS, key))
-            kept = find_embedded(key, cache)
+            kept = find_embedded(key, cache, embedded_ids(recordings))
             if kept is None:
                 vectors = _train_and_embed(spec, recordings, cache, labels, costs=costs, listen=listen)
                 made = {stage: costs.seconds[stage] for stage in LEARNING if stage in costs.seconds}
@@ -97,7 +97,10 @@ def run_trial(spec: TrialSpec, recordings: Recordings, cache: Cache, *, on_epoch
         }
         if ranked:
             pictures |= cache.get(
-                "ranking-picture", f"{spec.ranking_key()}-{DRAWN}", lambda: _candidate_pictures(ranked)
+                "ranking-picture",
+                f"{spec.ranking_key()}-{DRAWN}",
+                lambda: _candidate_pictures(ranked),
+                fits=lambda kept: all(isinstance(each, bytes) for each in kept.values()),
             )
     return TrialResult(
         spec=spec,

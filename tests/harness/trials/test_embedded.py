@@ -99,7 +99,7 @@ def test_what_is_not_whole_is_made_again(made: Any, harm: str) -> None:
     cache = Cache(folder / f"harm-{harm}")
     first = run_trial(spec, recordings, cache)
     kind = embedded.VECTORS if harm == "cut" else embedded.TRAINING
-    (path,) = (cache.folder / kind).rglob("*.pkl")
+    (path,) = (cache.folder / kind).rglob("*.npz")
     path.write_bytes(path.read_bytes()[:-9]) if harm == "cut" else path.unlink()
     again = run_trial(spec, recordings, cache)
     assert again.reused == ()
@@ -155,15 +155,15 @@ def test_what_is_too_large_is_not_kept(made: Any, monkeypatch: pytest.MonkeyPatc
     cache = Cache(folder / "large")
     monkeypatch.setattr(embedded, "MOST_BYTES", 100)
     run_trial(spec, recordings, cache)
-    assert not list((cache.folder / embedded.VECTORS).rglob("*.pkl"))
+    assert not list((cache.folder / embedded.VECTORS).rglob("*.npz"))
 
 
 def test_the_oldest_make_room(tmp_path: Path) -> None:
     """A folder that would grow above its limit loses its oldest values, and no other."""
     cache = Cache(tmp_path)
     for place, key in enumerate(("aa1", "bb2", "cc3")):
-        cache.put("embedding", key, np.zeros(1000, dtype=np.uint8), most_bytes=2500)
-        if (path := tmp_path / "embedding" / key[:2] / f"{key}.pkl").exists():
+        cache.put("embedding", key, np.zeros(1000, dtype=np.uint8), most_bytes=3500)
+        if (path := tmp_path / "embedding" / key[:2] / f"{key}.npz").exists():
             os.utime(path, (place, place))
     assert cache.find("embedding", "aa1") is None
     assert all(cache.find("embedding", key) is not None for key in ("bb2", "cc3"))
