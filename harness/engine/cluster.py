@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 # batched front ends and convolutions spend a third of their time giving pages back without it
 WORKER_MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "-1"}
-# workers import while the driver opens its stores
-PRELOADED = {"preload_python_modules": ["harness.engine.actor", "sklearn.cluster", "sklearn.ensemble"]}
 KNOCK_SECONDS = 10  # a head that has not taken a connection by then is not there; Ray itself waits for minutes
 ANSWER_SECONDS = 60  # a node that has not answered by then cannot run a trial
 PLACELESS = {"auto", "local"}  # Ray's words for a cluster of this machine
@@ -153,9 +151,7 @@ def _start(address: str | None) -> None:
             ray.init(address=address, **quiet)
         else:  # "local": without it Ray joins whatever cluster runs on this machine
             remedy = "Ray's log, session_latest/logs in /tmp/ray or RAY_TMPDIR, says more"
-            ray.init(
-                address="local", num_cpus=os.cpu_count(), include_dashboard=False, _system_config=PRELOADED, **quiet
-            )  # fmt: skip
+            ray.init(address="local", num_cpus=os.cpu_count(), include_dashboard=False, **quiet)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise HarnessError(
             f"A Ray cluster must answer at {address or 'this machine'}, but it did not: "

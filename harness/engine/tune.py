@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,6 @@ from harness.engine.cluster import (
     reason_of_death,
     trials_at_once,
 )
-from harness.engine.local import on_one_machine
 from harness.engine.messages import ANSWER, EPOCH, EPOCHS, SIGNAL
 from harness.engine.pruning import make_scheduler
 from harness.engine.worker import Desk, work
@@ -263,8 +262,7 @@ def _run(
             ),
         )
         try:
-            with on_one_machine() if address is None and len(nodes) == 1 else nullcontext():
-                tuner.fit()
+            tuner.fit()
         except (tune.TuneError, ray.exceptions.RayError) as error:
             if searcher.broken is not None:
                 raise searcher.broken from None
