@@ -17,7 +17,6 @@ from harness.engine.messages import ANSWER, LEAVING, Report
 from harness.errors import HarnessError
 from harness.trials.checkpoints import forget_training
 from harness.trials.contract import Failure, TrialResult, TrialSpec
-from harness.trials.kept import keep_features
 from harness.trials.limits import hold_threads, limited
 from harness.trials.recordings import open_recordings
 from harness.trials.trial import run_trial
@@ -61,7 +60,6 @@ def work(key: str, desk: Desk, report: Report) -> None:
     def tell(reason: str) -> None:
         report({ANSWER: Failure(reason), LEAVING: True})
 
-    keep_features(desk.memory_gb is None)
     with limited(tell, minutes=desk.minutes, memory_gb=desk.memory_gb):
         answer = answer_trial(desk.specs[key], desk, report)
     if isinstance(answer, TrialResult) or not answer.again:  # another try goes on from there
