@@ -26,7 +26,7 @@ from backbones.contract import (
     pick_device,
 )
 from backbones.features.masks import apply_masks, draw_masks
-from backbones.features.prepared import Features, make_all, prepare_features
+from backbones.features.prepared import Features, prepare_features
 from backbones.memory import MicroBatch, arithmetic, enough_memory
 from backbones.networks.noise import Noise, drawing_from
 from backbones.training.adapters import choose_what_learns, merge_adapters
@@ -145,7 +145,6 @@ def finetune(
     on_epoch: OnEpoch | None = None,
     device: torch.device | None = None,
     features_gb: float = 4.0,
-    features: Features | None = None,
     checkpoint: TrainingCheckpoint | None = None,
 ) -> Encoder:
     """Teach a copy of an encoder to tell classes apart, and return that copy.
@@ -166,7 +165,6 @@ def finetune(
         on_epoch: is told of each epoch.
         device: None takes the first GPU where there is one, else the CPU.
         features_gb: GiB of log-mel features that may be kept in memory.
-        features: the encoder's log-mel features by position, where they are kept; nothing is read then.
         checkpoint: where the state is kept between epochs, under a path that stands for the clips; everything else
             that the numbers depend on is compared. Epochs of a cut run are reported again. The caller removes it.
 
@@ -194,10 +192,7 @@ def finetune(
     if learner.gradient_decay is not None:
         learner.gradient_decay = recipe.gradient_decay
     with _torch_generator_kept(device):
-        if features is None:
-            features, shape = prepare_features(learner, read, len(checked), device=device, budget_gb=features_gb)
-        else:
-            features, shape = make_all(features, len(checked), device=device)
+        features, shape = prepare_features(learner, read, len(checked), device=device, budget_gb=features_gb)
         head = _new_head(learner.dim, n_classes, seed=seed).to(device)
         trainer = _Trainer(learner, head, features, checked, recipe=recipe)
         started = _Started(checkpoint, trainer, seed=seed, shape=shape)

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from backbones.contract import Backbone, Encoder, OnEpoch, ReadClips
 from backbones.embed import embed
-from backbones.features.prepared import Features
 from backbones.memory import enough_memory
 from backbones.training.checkpoint import TrainingCheckpoint
 from backbones.training.finetune import finetune
@@ -24,7 +23,6 @@ from harness.errors import HarnessError
 from harness.scoring.choice import ScorerChoice, parse_scorer
 from harness.scoring.contract import Scorer, ScoreRequest
 from harness.trials.contract import BackboneChoice, TrialSpec
-from harness.trials.kept import kept_features
 from harness.trials.recordings import Recordings, objects
 from labeling.contract import PseudoLabels
 
@@ -101,7 +99,6 @@ def finetune_encoder(
         encoder,
         reader(spec, recordings, labels.ids),
         labels.targets,
-        features=features_of(spec, encoder, recordings, labels.ids),
         n_classes=len(labels.classes),
         recipe=spec.recipe,
         seed=spec.seed,
@@ -118,14 +115,7 @@ def embed_clips(spec: TrialSpec, encoder: Encoder, recordings: Recordings) -> di
 
 def embed_ids(spec: TrialSpec, encoder: Encoder, recordings: Recordings, ids: NDArray[np.str_]) -> NDArray[np.float32]:
     """Embed clips: (n,) ids -> (n, d)."""
-    read = reader(spec, recordings, ids)
-    return embed(encoder, read, len(ids), features=features_of(spec, encoder, recordings, ids))
-
-
-def features_of(spec: TrialSpec, encoder: Encoder, recordings: Recordings, ids: NDArray[np.str_]) -> Features | None:
-    """Return the log-mel features of clips by position where they are kept between trials, else None."""
-    read, samples = reader(spec, recordings, ids), clip_samples(spec, recordings)
-    return kept_features(spec, encoder, recordings, ids, read=read, samples=samples)
+    return embed(encoder, reader(spec, recordings, ids), len(ids))
 
 
 def embedded_ids(recordings: Recordings) -> NDArray[np.str_]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.places import Places, code_revision, find_places
+from harness.places import Places, find_places
 
 if TYPE_CHECKING:
     from harness.stores.recorder import Recorder
     from harness.studies.progress import Event, Outcome
     from harness.studies.study_file import StudyFile
 from harness.told import Told, silent
-from harness.verbs.stores import open_results
+from harness.verbs.stores import open_recorder, open_results
 
 
 def study_run(
@@ -44,7 +44,6 @@ def study_run(
     """
     import os
 
-    from harness.engine.opening import opened
     from harness.studies.plan import make_plan
     from harness.studies.study_file import read_study
     from harness.trials.candidates import check_candidates
@@ -64,21 +63,13 @@ def study_run(
         train_data=recordings.train_data, test_data=recordings.test_data, truth_data=recordings.truth_data
     )
     check_candidates(specs, recordings, cache, workers=workers or os.cpu_count() or 1)
-    with opened(plan, recordings, places, code=code_revision(), address=address) as study_opened:
-        recorder = study_opened.recorder
-        from harness.engine.tune import run_study
+    from harness.engine.tune import run_study  # Ray takes seconds to import; what is wrong with the data is said before
 
+    with open_recorder(places) as recorder:
         outcome = run_study(
-            plan,
-            recordings,
-            recorder,
-            places,
-            workers=workers,
-            address=address,
-            retry_failed=retry_failed,
+            plan, recordings, recorder, places, workers=workers, address=address, retry_failed=retry_failed,
             listen=listen,
-        )
-        study_opened.leave_ray()
+        )  # fmt: skip
         log_study_pictures(recorder, outcome)
         return outcome
 

@@ -99,7 +99,8 @@ def test_stores_agree(finished: Path) -> None:
 
 
 def test_running_again_runs_nothing(root: Path, finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A finished study run again starts no trial and leaves every store as it was."""
+    """A finished study run again starts no trial and no Ray, and leaves every store as it was."""
+    monkeypatch.setattr("ray.init", lambda *_, **__: pytest.fail("Ray was started, but nothing is left to run"))
     before = counts(finished)
     outcome = run(root, finished, monkeypatch)
     assert (outcome.progress.started, outcome.progress.finished) == (0, 7)
