@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -213,15 +213,35 @@ class FinetuneRecipe:
     lora_targets: Literal["attention", "all"] = "attention"
 
     def content(self) -> dict[str, Any]:
-        """Return what decides about numbers.
+        """Return what decides about numbers; later choices are left out where they change nothing (`FIRST_RELEASE`)."""
+        content = dict(vars(self))  # asdict copies each value first, which took most of a key's time
+        for name, decides, default in _LATER:
+            if content[decides] == default:
+                del content[name]
+        return content
 
-        Choices that came later are left out where they change nothing, so that what was recorded before they came
-        keeps its key.
-        """
-        content = vars(self)  # asdict copies each value first, which took most of a key's time
-        unused = [] if self.freeze_layers else ["freeze_layers"]
-        unused += [] if self.lora_rank else ["lora_rank", "lora_alpha", "lora_targets"]
-        return {name: value for name, value in content.items() if name not in unused}
+
+# Fields that `FinetuneRecipe` had when trials were first recorded: they are part of every key. A later field is left
+# out of keys while it has its default, so that trials recorded before it came keep their keys.
+FIRST_RELEASE = (
+    "epochs", "batch_size", "micro_batch", "learning_rate", "weight_decay", "warmup_epochs", "clip_seconds", "fit",
+    "time_mask", "mel_mask", "masks", "gradient_clip", "precision", "layer_decay", "gradient_decay", "train",
+)  # fmt: skip
+# A later field that only says how another one works counts exactly where that other one is not at its default:
+# without adapters (`lora_rank = 0`) their scale changes nothing.
+WORKS_WITH = {"lora_alpha": "lora_rank", "lora_targets": "lora_rank"}
+
+
+def _later_fields() -> tuple[tuple[str, str, Any], ...]:
+    """Return each later field, the field that decides whether it counts, and at which value of that one it does not."""
+    defaults = {each.name: each.default for each in fields(FinetuneRecipe)}
+    deciding = {name: WORKS_WITH.get(name, name) for name in defaults if name not in FIRST_RELEASE}
+    # those that depend on another first: once that one is left out, nobody can tell
+    order = sorted(deciding, key=lambda name: deciding[name] == name)
+    return tuple((name, deciding[name], defaults[deciding[name]]) for name in order)
+
+
+_LATER = _later_fields()
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -10,7 +12,9 @@ import pandas as pd
 from benchmarks.clips import did_you_mean
 from benchmarks.contract import PARTS, BenchmarkError, DatasetPart, Protocol, Withheld
 
-YEARS = ("dcase2020", "dcase2021", "dcase2022", "dcase2023", "dcase2024", "dcase2025")
+# paper, section 4.1: the years whose recordings train. A year that comes later is none of them.
+PAPER_YEARS = ("dcase2020", "dcase2021", "dcase2022", "dcase2023", "dcase2024", "dcase2025")
+YEAR = re.compile(r"dcase\d{4}")  # how a year's file in `benchmarks/datasets` is called
 # The labeling room's cases, which a benchmark names and never runs (paper, Table 1).
 CASES = ("sample-wise", "fragmented", "partial", "unlabeled", "direct")
 KEYS = ("name", "train", "score", "machines", "cases", "strategies", "withhold", "summary")
@@ -47,16 +51,24 @@ def parse_part(name: str) -> DatasetPart:
     raise BenchmarkError(f"parts must be written <dataset>/<{'|'.join(PARTS)}>, but got {name}.{hint}")
 
 
+def year_names() -> list[str]:
+    """List the years that have a file in `benchmarks/datasets`, sorted, without importing any."""
+    files = (Path(__file__).parent / "datasets").glob("*.py")
+    return sorted(file.stem for file in files if YEAR.fullmatch(file.stem))
+
+
+def year_protocol(year: str) -> Protocol:
+    """Return the protocol that every year has: its development set trains, and is scored."""
+    return Protocol(year, _parts(f"{year}/dev"), _parts(f"{year}/dev"), summary=f"the development set of {year} alone")
+
+
 PROTOCOLS: dict[str, Protocol] = {
     protocol.name: protocol
     for protocol in (
-        *(
-            Protocol(year, _parts(f"{year}/dev"), _parts(f"{year}/dev"), summary=f"the development set of {year} alone")
-            for year in YEARS
-        ),
+        *(year_protocol(year) for year in year_names()),
         Protocol(
             "dcase2025-paper",
-            train=_parts(*(f"{year}/{part}" for year in YEARS for part in ("dev", "additional"))),
+            train=_parts(*(f"{year}/{part}" for year in PAPER_YEARS for part in ("dev", "additional"))),
             score=_parts("dcase2025/dev"),
             cases=PAPER_CASES,
             summary="the paper's: all six years train, the development set of 2025 is scored",

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from harness.bounds import span
+
 if TYPE_CHECKING:
     from harness.places import Places
     from harness.tables import Form
@@ -26,26 +28,31 @@ Db = Annotated[
 ]
 Optuna = Annotated[str | None, typer.Option("--optuna", help="Database of Optuna's studies [default: beside --db].")]
 ProtocolName = Annotated[str, typer.Option("--protocol", help="What trains and what is scored; see `asdbench ls`.")]
-M = Annotated[int, typer.Option("--m", help="Attributes joined in a pseudo-label.")]
-K1 = Annotated[int, typer.Option("--k1", help="Nearest labeled neighbours of a clip.")]
-K2 = Annotated[int, typer.Option("--k2", help="Clusters of K-means.")]
+M = Annotated[int, typer.Option("--m", **span("m"), help="Attributes joined in a pseudo-label.")]
+K1 = Annotated[int, typer.Option("--k1", **span("k1"), help="Nearest labeled neighbours of a clip.")]
+K2 = Annotated[int, typer.Option("--k2", **span("k2"), help="Clusters of K-means.")]
 Fusion = Annotated[
     Literal["composite", "set", "soft"], typer.Option("--fusion", help="How M attributes become a target.")
 ]
 Labels = Annotated[
-    Literal["paper", "machine", "gmm", "truth"],
-    typer.Option("--labels", help="The paper's method, or a baseline; truth is an upper bound."),
+    str,
+    typer.Option(
+        "--labels",
+        help="paper (its method), truth (an upper bound), or a strategy that stands alone: machine, gmm, your own.",
+    ),
 ]
 Truth = Annotated[
     Path | None, typer.Option("--truth", help="Folder with released attributes, by which the labels are judged.")
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Of everything that draws.")]
+Seed = Annotated[int, typer.Option("--seed", **span("seed"), help="Of everything that draws.")]
 Weights = Annotated[str, typer.Option("--weights", help="A checkpoint: a path, or a name in ASDBENCH_WEIGHTS.")]
+Threads = Annotated[int, typer.Option("--threads", **span("threads"), help="Of torch.")]
 Options = Annotated[
     list[str] | None, typer.Option("--option", help="An option of the backbone, NAME=VALUE; may be repeated.")
 ]
 MinConfidence = Annotated[
-    float, typer.Option("--min-confidence", min=0, max=1, help="Under which a sample-wise label is not retained.")
+    float,
+    typer.Option("--min-confidence", **span("min_confidence"), help="Under which a sample-wise label is not retained."),
 ]
 Below = Annotated[Literal["drop", "machine"], typer.Option("--below", help="What becomes of such a clip.")]
 StudyName = Annotated[str | None, typer.Option("--study", help="Only this study's trials, by name or key.")]

@@ -26,7 +26,9 @@ def score(
     record: Annotated[
         str | None, typer.Option(metavar="NAME", help="Record the scores on the leaderboard under this name.")
     ] = None,
-    resamples: Annotated[int, typer.Option(min=100, help="Of the bootstrap that intervals come from.")] = 1000,
+    resamples: Annotated[
+        int, typer.Option(min=100, max=1_000_000, help="Of the bootstrap that intervals come from.")
+    ] = 1000,
     seed: Seed = 0,
     db: Db = None,
     as_json: Json = False,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from harness.bounds import span
 from harness.cli.options import (
     Csv,
     Data,
@@ -27,7 +28,9 @@ study_app = typer.Typer(no_args_is_help=True, help="Studies: run, watch and list
 def study_run(
     study: Annotated[str, typer.Argument(help="One that ships (`asdbench ls studies`), or a .toml file.")],
     data: Data,
-    workers: Annotated[int | None, typer.Option(min=1, help="Trials at once [default: as the study says].")] = None,
+    workers: Annotated[
+        int | None, typer.Option(**span("workers"), help="Trials at once [default: as the study says].")
+    ] = None,
     address: Annotated[str | None, typer.Option(help="Join this Ray cluster instead of starting Ray here.")] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Take up again what is recorded as failed.")
@@ -100,7 +103,9 @@ def study_ls(db: Db = None, as_json: Json = False, as_csv: Csv = False, as_markd
 
 def demo(
     data: Annotated[Path, typer.Option(help="Where the generated recordings go.")] = Path(".asdbench/demo"),
-    workers: Annotated[int | None, typer.Option(min=1, help="Trials at once [default: one a core].")] = None,
+    workers: Annotated[
+        int | None, typer.Option(**span("workers"), help="Trials at once [default: one a core].")
+    ] = None,
     db: Db = None,
     optuna: Optuna = None,
 ) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from harness.bounds import span
 from harness.cli.options import (
     K1,
     K2,
@@ -25,6 +26,7 @@ from harness.cli.options import (
     Root,
     Seed,
     SkipBad,
+    Threads,
     Truth,
     Weights,
     form_of,
@@ -59,17 +61,19 @@ def label(
 
     Example: asdbench label ~/dcase --protocol paper --m 3 --k1 15 --k2 15
     """
-    from harness import verbs
     from harness.answers.columns import quality_columns
     from harness.cli.console import say, show, telling
     from harness.tables import count, percent, plain
+    from harness.trials.choices import TrialChoices
+    from harness.verbs.trials import label_chosen
 
     with telling() as told:
-        document = verbs.label(
-            root, protocol=protocol, m=m, k1=k1, k2=k2, fusion=fusion, backbone=backbone, weights=weights,
+        choices = TrialChoices(
+            protocol=protocol, m=m, k1=k1, k2=k2, fusion=fusion, backbone=backbone, weights=weights,
             options=options_of(option), min_confidence=min_confidence, below=below, seed=seed, labels=labels,
-            truth=truth, ground_truth=ground_truth, skip_bad=skip_bad, out=out, told=told,
+            truth=truth, ground_truth=ground_truth, skip_bad=skip_bad,
         )  # fmt: skip
+        document = label_chosen(root, choices, out=out, told=told)
     form = form_of(as_json, as_csv, as_markdown)
     columns = [
         plain("machine"),
@@ -78,8 +82,8 @@ def label(
         percent("mean_confidence", "confidence %"),
         *(quality_columns() if any("purity" in row for row in document["rows"]) else []),
     ]
-    source = {"paper": f"M = {m}", "gmm": f"Gaussian mixtures, M = {m}", "machine": "the machine type alone"}
-    title = f"Pseudo-labels of {protocol}, {source.get(labels, 'the truth: an upper bound')}"
+    source = {"paper": f"M = {m}", "truth": "the truth: an upper bound", "machine": "the machine type alone"}
+    title = f"Pseudo-labels of {protocol}, {source.get(labels, f'{labels}, M = {m}')}"
     show(form, columns, document["rows"], title=title, document=document)
     if form == "text":
         for row in document["rows"]:
@@ -101,11 +105,15 @@ def trial(
         list[str] | None, typer.Option(help="NAME or NAME:option=value,...; may be repeated [default: knn].")
     ] = None,
     frozen: Annotated[bool, typer.Option("--frozen", help="No labels and no fine-tuning.")] = False,
-    epochs: Annotated[int, typer.Option(min=0, help="Passes over the training clips; 0 is --frozen.")] = 40,
-    batch_size: Annotated[int, typer.Option(min=1, help="Clips an optimiser step sees.")] = 512,
-    learning_rate: Annotated[float, typer.Option(help="Peak, after warm-up.")] = 2e-4,
-    warmup_epochs: Annotated[float, typer.Option(min=0, help="Linear warm-up.")] = 4.0,
-    clip_seconds: Annotated[float, typer.Option(min=0.1, help="Every clip is brought to this length.")] = 10.0,
+    epochs: Annotated[
+        int, typer.Option(min=0, max=span("epochs")["max"], help="Passes over the training clips; 0 is --frozen.")
+    ] = 40,
+    batch_size: Annotated[int, typer.Option(**span("batch_size"), help="Clips an optimiser step sees.")] = 512,
+    learning_rate: Annotated[float, typer.Option(**span("learning_rate"), help="Peak, after warm-up.")] = 2e-4,
+    warmup_epochs: Annotated[float, typer.Option(**span("warmup_epochs"), help="Linear warm-up.")] = 4.0,
+    clip_seconds: Annotated[
+        float, typer.Option(**span("clip_seconds"), help="Every clip is brought to this length.")
+    ] = 10.0,
     recipe: Annotated[
         list[str] | None,
         typer.Option(help="Another choice of the recipe, NAME=VALUE, as lora_rank=8; may be repeated."),
@@ -116,7 +124,7 @@ def trial(
     truth: Truth = None,
     ground_truth: GroundTruth = None,
     skip_bad: SkipBad = False,
-    threads: Annotated[int, typer.Option(min=1, help="Of torch.")] = 1,
+    threads: Threads = 1,
     db: Db = None,
     as_json: Json = False,
     as_csv: Csv = False,
@@ -126,21 +134,23 @@ def trial(
 
     Example: asdbench trial ~/dcase --protocol dcase2023 --backbone tiny --m 3 --epochs 10
     """
-    from harness import verbs
     from harness.cli.console import say, show, telling
     from harness.tables import in_percent, percent, plain
+    from harness.trials.choices import TrialChoices
+    from harness.verbs.trials import run_chosen
 
     with telling() as told:
-        document = verbs.trial(
-            root, protocol=protocol, backbone=backbone, m=None if frozen or not epochs else m, k1=k1, k2=k2,
+        choices = TrialChoices(
+            protocol=protocol, backbone=backbone, m=None if frozen or not epochs else m, k1=k1, k2=k2,
             fusion=fusion, seed=seed, weights=weights, options=options_of(option), scorers=scorer or ["knn"],
             recipe={
                 "epochs": max(1, epochs), "batch_size": batch_size, "learning_rate": learning_rate,
                 "warmup_epochs": warmup_epochs, "clip_seconds": clip_seconds, **options_of(recipe, flag="--recipe"),
             },
-            min_confidence=min_confidence, below=below, labels=labels, truth=truth, threads=threads,
-            ground_truth=ground_truth, skip_bad=skip_bad, places=places_of(db, None), told=told,
+            min_confidence=min_confidence, below=below, labels=labels, truth=truth, ground_truth=ground_truth,
+            skip_bad=skip_bad,
         )  # fmt: skip
+        document = run_chosen(root, choices, threads=threads, places=places_of(db, None), told=told)
     form = form_of(as_json, as_csv, as_markdown)
     columns = [
         *(plain(name) for name in ("dataset", "machine", "section")),

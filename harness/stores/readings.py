@@ -24,6 +24,7 @@ from harness.stores.tables import (
     test_clips,
     trials,
 )
+from harness.trials.axes import AXES
 from harness.trials.contract import Measured
 
 NO_CLIP_SCORES = b""  # of a trial that is known by its metrics alone
@@ -36,8 +37,8 @@ TEST_COLUMNS = ["clip_id", "dataset", "machine", "section", "domain", "condition
 # what leaderboards read of a trial, besides its scorer and official score: not its detail, which is a hundred times
 # as long as all the rest
 LISTED = (
-    "id", "key", "kind", "backbone", "m", "k1", "k2", "fusion", "labels", "seed", "protocol", "train_data", "test_data",
-    "recipe", "classes", "singletons", "left_out", "seconds", "peak_mb",
+    "id", "key", "kind", *(axis.name for axis in AXES), "seed", "protocol", "train_data", "test_data", "recipe",
+    "classes", "singletons", "left_out", "seconds", "peak_mb",
 )  # fmt: skip
 MACHINE_NUMBERS = ("h_mean", "auc", "s_auc", "t_auc", "p_auc")
 BETWEEN = "\x1f"  # ASCII's unit separator, which no name has

@@ -6,13 +6,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, create_model
 
 from backbones.contract import EpochReport, FinetuneRecipe
 from benchmarks.contract import MachineMetrics, Protocol
@@ -20,9 +20,8 @@ from benchmarks.protocols import parse_protocol
 from harness.errors import HarnessError
 from harness.stores.readings import TEST_COLUMNS
 from harness.stores.results import result_detail
+from harness.trials.axes import AXES, Axis
 from harness.trials.contract import BackboneChoice, Failure, Kind, TrialResult, TrialSpec, protocol_content
-from labeling.contract import LabelSource
-from labeling.fusion import Fusion
 
 TRIAL_FILE, SCORES_FILE, STUDY_FILE, CELLS_FILE = "trial.json", "clip_scores.parquet", "study.json", "cells.json"
 METRIC_FIELDS = {each.name for each in fields(MachineMetrics)}
@@ -116,14 +115,9 @@ class _BackboneForm(_Form):
     weights_sha256: Name = ""
 
 
-class _SpecForm(_Form):
+class _SpecBase(_Form):
     kind: Kind
     backbone: _BackboneForm | None
-    m: Count | None
-    k1: Count | None
-    k2: Count | None
-    fusion: Fusion
-    labels: LabelSource = "paper"
     protocol: dict[str, Any]
     seed: Count
     recipe: dict[str, Scalar]
@@ -133,6 +127,22 @@ class _SpecForm(_Form):
     test_data: Name
     truth_data: Name = ""
     scorers: tuple[Name, ...]
+
+
+def _axis_form(axis: Axis) -> tuple[Any, Any]:
+    """Return the form of an axis's value, and what it is in records written before there was such an axis."""
+    kind: Any = Count | None if axis.number else Literal[axis.choices] if axis.choices else Name
+    return kind, axis.default
+
+
+if TYPE_CHECKING:  # a class that is made from a table is none to a type checker
+    _SpecForm: TypeAlias = _SpecBase
+else:
+    _SpecForm = create_model(
+        "_SpecForm",
+        __base__=_SpecBase,
+        **{axis.name: _axis_form(axis) for axis in AXES if axis.of == "spec" and axis.name != "backbone"},
+    )
 
 
 class _MetricsForm(_Form):

@@ -26,6 +26,7 @@ from harness.stores.tables import (
     test_clips,
     trials,
 )
+from harness.trials.axes import axis_values
 from harness.trials.contract import Failure, TrialResult, TrialSpec, machine_name
 
 
@@ -210,12 +211,7 @@ def _spec_row(spec: TrialSpec) -> dict[str, Any]:
     return {
         "key": spec.key(),
         "kind": spec.kind,
-        "backbone": spec.backbone.name if spec.backbone else None,
-        "m": spec.m,
-        "k1": spec.k1,
-        "k2": spec.k2,
-        "fusion": spec.fusion,
-        "labels": spec.labels,
+        **axis_values(spec),
         "seed": spec.seed,
         "protocol": spec.protocol.name,
         "train_data": spec.train_data,

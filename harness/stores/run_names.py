@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.scoring.choice import plain_name
 from harness.statistics.intervals import ScoreIntervals
+from harness.trials.axes import AXES
 from harness.trials.contract import TrialResult, TrialSpec
 
 EXPERIMENT = "asdbench"
@@ -20,18 +21,16 @@ ILLEGAL = re.compile(r"[^\w -]")
 
 def spec_params(spec: TrialSpec) -> dict[str, Any]:
     """Return a trial's choices under the names that MLflow's compare view lines up."""
-    recipe = {f"recipe.{name}": value for name, value in asdict(spec.recipe).items()}
+    recipe = {f"recipe.{name}": value for name, value in asdict(spec.recipe).items()}  # its axes among them
+    axes = {axis.name: axis.value(spec) for axis in AXES if axis.of == "spec"}
     backbone = spec.backbone
     return {
         "kind": spec.kind,
-        "backbone": backbone.name if backbone else None,
+        "backbone": axes["backbone"],
         "encoder": backbone.encoder if backbone else None,
         "weights_sha256": backbone.weights_sha256 if backbone else None,
         **{f"encoder.{name}": value for name, value in (backbone.options if backbone else ())},
-        "m": spec.m,
-        "k1": spec.k1,
-        "k2": spec.k2,
-        "fusion": spec.fusion,
+        **axes,
         "labels": spec.labels if spec.kind == "trial" else None,
         "truth_data": spec.truth_data or None,
         "min_confidence": spec.min_confidence,

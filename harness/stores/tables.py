@@ -2,7 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import sqlalchemy as sa
+
+from harness.trials.axes import AXES, Axis
+
+FIRST_AXES = ("backbone", "m", "k1", "k2", "fusion", "labels")  # have stood in the tables from the beginning
+
+
+def axis_column(axis: Axis) -> sa.Column[Any]:
+    """Return an axis's column; a later one is filled with the axis's default where a table of before has it not."""
+    kinds: dict[str, sa.types.TypeEngine[Any]] = {"backbone": sa.String(200), "fusion": sa.String(32)}
+    kind = sa.Integer() if axis.number else kinds.get(axis.name, sa.String(64))
+    if axis.name in FIRST_AXES:
+        return sa.Column(axis.name, kind, nullable=axis.name not in ("fusion", "labels"))
+    return sa.Column(axis.name, kind, server_default=None if axis.default is None else str(axis.default))
+
 
 metadata = sa.MetaData()
 studies = sa.Table(
@@ -25,12 +42,7 @@ trials = sa.Table(
     sa.Column("status", sa.String(16), nullable=False, index=True),
     sa.Column("reason", sa.Text, nullable=False, default=""),
     sa.Column("kind", sa.String(16), nullable=False),
-    sa.Column("backbone", sa.String(200)),
-    sa.Column("m", sa.Integer),
-    sa.Column("k1", sa.Integer),
-    sa.Column("k2", sa.Integer),
-    sa.Column("fusion", sa.String(32), nullable=False),
-    sa.Column("labels", sa.String(16), nullable=False),
+    *(axis_column(axis) for axis in AXES),
     sa.Column("seed", sa.Integer, nullable=False),
     sa.Column("protocol", sa.String(200), nullable=False),
     sa.Column("train_data", sa.String(64), nullable=False),
@@ -85,12 +97,40 @@ test_clips = sa.Table(
 
 
 def add_new_columns(engine: sa.Engine) -> None:
-    """Add what tables of an earlier version have not; every such column has a default."""
+    """Add what tables of an earlier version have not; every such column has a default or may be empty."""
     inspector = sa.inspect(engine)
     for table in metadata.sorted_tables:
-        there = {column["name"] for column in inspector.get_columns(table.name)}
+        there = {column["name"]: column["type"] for column in inspector.get_columns(table.name)}
         for column in table.columns:
             if column.name not in there:
                 definition = sa.schema.CreateColumn(column).compile(engine)
-                with engine.begin() as connection:
-                    connection.execute(sa.text(f"ALTER TABLE {table.name} ADD COLUMN {definition}"))
+                _alter(engine, f"ALTER TABLE {table.name} ADD COLUMN {definition}")
+                if table is trials:
+                    _fill_from_recipes(engine, column.name)
+            elif (
+                _is_longer(column.type, there[column.name]) and engine.dialect.name != "sqlite"
+            ):  # which counts nothing
+                kind = column.type.compile(engine.dialect)
+                _alter(engine, f"ALTER TABLE {table.name} ALTER COLUMN {column.name} TYPE {kind}")
+
+
+def _alter(engine: sa.Engine, statement: str) -> None:
+    with engine.begin() as connection:
+        connection.execute(sa.text(statement))
+
+
+def _is_longer(new: sa.types.TypeEngine[Any], old: sa.types.TypeEngine[Any]) -> bool:
+    lengths = [getattr(kind, "length", None) for kind in (new, old)]
+    return None not in lengths and lengths[0] > lengths[1]  # type: ignore[operator]
+
+
+def _fill_from_recipes(engine: sa.Engine, name: str) -> None:
+    """Write what recorded recipes say into the new column of an axis that was a choice of the recipe before."""
+    if name not in {axis.name for axis in AXES if axis.of == "recipe"}:
+        return
+    with engine.begin() as connection:
+        for number, detail in connection.execute(sa.select(trials.c.id, trials.c.detail)).all():
+            recipe = json.loads(detail).get("recipe") or {}
+            if name in recipe:
+                row = trials.update().where(trials.c.id == number)
+                connection.execute(row.values({name: recipe[name]}))

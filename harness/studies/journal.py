@@ -19,13 +19,15 @@ from harness.errors import HarnessError
 from harness.stores.database import create_schema, creation_lock, sqlite_path, write_ahead
 from harness.studies.goals import MINIMISED
 from harness.studies.plan import Plan, m_values
-from harness.studies.study_file import SEARCHES
-from harness.trials.choices import WITHOUT_M
+from harness.studies.study_file import SEARCHES, SpaceTable
+from harness.trials.axes import AXES, axis_values
+from harness.trials.choices import PAPER, read_by
 from harness.trials.contract import TrialSpec
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 UNSIGNED_SECONDS = 120.0  # a proposal that has no owner after so long was left behind by a killed driver
+SEEDS = 2**32  # that a sampler tells apart
 SPENT = "asdbench seconds of "
 # Optuna's own way reads every parameter of every trial: 8 s for 10,000 trials where this takes 0.03
 COMPLETE_KEYS = (
@@ -79,11 +81,12 @@ class Journal:
             self.study = _open_study(uri, self.storage, name, plan)
             self.study_id = self.storage.get_study_id_from_name(name)
             # from where it stopped, and not the same proposals again; two that start at once are told apart by claims
-            self.study.sampler = make_sampler(plan, seed=plan.file.sampler.seed + self._count())
+            self.study.sampler = make_sampler(plan, seed=(plan.file.sampler.seed + self._count()) % SEEDS)
+        self._any_trial = next((spec for spec in specs.values() if spec.kind == "trial"), None)
         self._by_choice: dict[tuple[Any, ...], dict[int, TrialSpec]] = {}
         for spec in specs.values():
             if spec.kind == "trial":
-                self._by_choice.setdefault(_choice(spec), {})[spec.seed] = spec
+                self._by_choice.setdefault(tuple(axis_values(spec).values()), {})[spec.seed] = spec
 
     # --- beginning
 
@@ -218,7 +221,7 @@ class Journal:
         values: Sequence[float] | None = None,
         attributes: Mapping[str, Any] | None = None,
     ) -> FrozenTrial:
-        cell = _cell(spec)
+        cell = _cell(spec, self.plan.file.space)
         if self.asks:
             cell.pop("seed", None)
             cell = {self._name(name, spec): value for name, value in cell.items()}
@@ -234,29 +237,39 @@ class Journal:
         )
 
     def _suggest(self, trial: optuna.Trial) -> tuple[Any, ...]:
-        """Suggest what the choice has, and nothing that it has not: a condition a line."""
-        space = self.plan.file.space
-        labels = trial.suggest_categorical("labels", space.labels)
-        backbone = trial.suggest_categorical("backbone", space.backbone)
-        if labels in WITHOUT_M:
-            return backbone, None, None, None, "composite", labels
-        k1 = trial.suggest_categorical("k1", space.k1) if labels == "paper" else None
-        k2 = trial.suggest_categorical("k2", space.k2)
-        fitting = m_values(space, k1=k1, k2=k2)
-        m = trial.suggest_categorical(_name_of_m(fitting, space.m), fitting) if fitting else None
-        fusion = trial.suggest_categorical("fusion", space.fusion)
-        return backbone, m, k1, k2, fusion, labels
+        """Suggest a choice: of each axis what the study has, and of M, K1, K2 and fusion what the labels read."""
+        file, space = self.plan.file, self.plan.file.space
+        chosen: dict[str, Any] = {"fusion": "composite"}
+        for name in ("labels", "backbone"):
+            chosen[name] = trial.suggest_categorical(name, space.values(name))
+        read = read_by(chosen["labels"])
+        for name in ("k1", "k2"):
+            chosen[name] = trial.suggest_categorical(name, space.values(name)) if name in read else None
+        fitting = m_values(space, k1=chosen["k1"], k2=chosen["k2"]) if "m" in read else []
+        chosen["m"] = trial.suggest_categorical(_name_of_m(fitting, space.values("m")), fitting) if fitting else None
+        for axis in AXES:
+            if axis.name in chosen and not (axis.name == "fusion" and "fusion" in read):
+                continue
+            values = file.values(axis)
+            if axis.of == "recipe" and not space.values(axis.name):  # not varied: no parameter
+                chosen[axis.name] = values[0]
+            else:
+                chosen[axis.name] = trial.suggest_categorical(axis.name, values)
+        if self._any_trial is None:
+            raise HarnessError("A search needs trials to propose, but no backbone of the study has weights to learn.")
+        return tuple(axis_values(self.plan.with_choices(self._any_trial, chosen)).values())
 
     def _name(self, name: str, spec: TrialSpec) -> str:
         if name != "m":
             return name
-        return _name_of_m(m_values(self.plan.file.space, k1=spec.k1, k2=spec.k2 or 0), self.plan.file.space.m)
+        space = self.plan.file.space
+        return _name_of_m(m_values(space, k1=spec.k1, k2=spec.k2), space.values("m"))
 
     def _choices(self, name: str, value: Any) -> list[Any]:
         space = self.plan.file.space
         if name.startswith("m_up_to_"):
-            return [m for m in space.m if m <= int(name.removeprefix("m_up_to_"))]
-        choices = list(self.plan.file.seeds if name == "seed" else getattr(space, name))
+            return [m for m in space.values("m") if m <= int(name.removeprefix("m_up_to_"))]
+        choices = list(self.plan.file.seeds) if name == "seed" else space.values(name)
         return choices if value in choices else [*choices, value]
 
     def _set(self, number: int, name: str, value: Any) -> None:
@@ -320,7 +333,8 @@ def make_sampler(plan: Plan, *, seed: int) -> optuna.samplers.BaseSampler:
     """Make the sampler that a study names; grid and random order ask none."""
     name, space = plan.file.sampler.name, plan.file.space
     if name == "tpe":
-        fixed = space.labels == ["paper"] and len(m_values(space, k1=min(space.k1), k2=min(space.k2))) == len(space.m)
+        k1, k2 = min(space.values("k1")), min(space.values("k2"))
+        fixed = space.values("labels") == [PAPER] and m_values(space, k1=k1, k2=k2) == space.values("m")
         # where a parameter depends on another, trials are modelled by what they have in common, group by group
         several = len(plan.file.sampler.goals) > 1
         return optuna.samplers.TPESampler(seed=seed, multivariate=not fixed or not several, group=not fixed)
@@ -343,18 +357,12 @@ def _attributes(spec: TrialSpec) -> dict[str, Any]:
     return {"key": spec.key(), "label": spec.label()}  # each costs a millisecond; MLflow has the rest
 
 
-def _choice(spec: TrialSpec) -> tuple[Any, ...]:
-    return spec.backbone.name if spec.backbone else None, spec.m, spec.k1, spec.k2, spec.fusion, spec.labels
-
-
-def _cell(spec: TrialSpec) -> dict[str, Any]:
+def _cell(spec: TrialSpec, space: SpaceTable) -> dict[str, Any]:
+    """Return a trial's choices as Optuna's parameters: those that it has, of the axes that its study varies."""
     cell = {
-        "backbone": spec.backbone.name if spec.backbone else None,
-        "m": spec.m,
-        "k1": spec.k1,
-        "k2": spec.k2,
-        "fusion": spec.fusion if spec.kind == "trial" else None,
-        "labels": spec.labels if spec.kind == "trial" else None,
-        "seed": spec.seed if spec.kind != "level" else None,
+        axis.name: axis.value(spec)
+        for axis in AXES
+        if space.values(axis.name) and (axis.name == "backbone" or spec.kind == "trial")
     }
+    cell["seed"] = spec.seed if spec.kind != "level" else None
     return {name: value for name, value in cell.items() if value is not None}

@@ -1,10 +1,10 @@
-"""A study file, read and checked, and the trials that it plans."""
+"""The trials that a study file plans."""
 
 from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,8 +16,9 @@ from harness.errors import HarnessError
 from harness.keys import digest
 from harness.plugins import unknown
 from harness.scoring.contract import LEVEL_SCORER
-from harness.studies.study_file import SEARCHES, BackboneTable, SpaceTable, StudyFile, unsaid_later
-from harness.trials.choices import TRUTH_COMES_FROM, WITHOUT_M, choose_backbone, frozen_spec, labeled_by, level_spec
+from harness.studies.study_file import SEARCHES, BackboneTable, SpaceTable, StudyFile
+from harness.trials.axes import AXES, Axis, nested_axes
+from harness.trials.choices import TRUTH_COMES_FROM, choose_backbone, frozen_spec, labeled_by, level_spec, read_by
 from harness.trials.contract import BackboneChoice, TrialSpec, protocol_content
 from labeling.fusion import check_m
 
@@ -46,16 +47,10 @@ class Plan:
             test_data: fingerprint of the test recordings.
             truth_data: fingerprint of the released attributes; it counts where labels are made from them.
         """
-        left_out = dict.fromkeys(("resources", "pruning", "summary", "protocol", "backbones", "scorers"), True)
-        budget = {"trials", "hours"}  # more of it goes on with the same study
-        exclude: dict[str, Any] = {
-            **left_out, "labeling": {"truth"}, "sampler": budget, "recipe": unsaid_later(self.file.recipe)
-        }  # fmt: skip
-        file = self.file.model_dump(exclude=exclude)
         return digest(
             {
-                **file,
-                "truth_data": truth_data if "truth" in self.file.space.labels else "",
+                **self.file.content(),
+                "truth_data": truth_data if "truth" in self.file.space.values("labels") else "",
                 "protocol": protocol_content(self.protocol),
                 "backbones": {name: choice.content() for name, choice in self.backbones.items()},
                 "train_data": train_data,
@@ -83,30 +78,57 @@ class Plan:
             scorers=tuple(name for name in file.scorers if name != LEVEL_SCORER),
         )
         specs = [level_spec(base)] if file.level else []
-        for seed, name in itertools.product(file.seeds, file.space.backbone):
-            if file.frozen:
-                specs.append(frozen_spec(replace(base, backbone=self.backbones[name], seed=seed)))
-        space = file.space
-        learning = [name for name in space.backbone if _learns(self.backbones[name])]
-        # backbone by backbone innermost: trials side by side then seldom wait for the same latents
-        for seed, k1, k2, fusion, m, name, labels in itertools.product(
-            file.seeds, space.k1, space.k2, space.fusion, space.m, learning, space.labels
-        ):
-            if labels in WITHOUT_M or m in m_values(space, k1=None if labels == "gmm" else k1, k2=k2):
-                cell = replace(base, backbone=self.backbones[name], m=m, k1=k1, k2=k2, fusion=fusion, seed=seed)
+        inputs = [axis for axis in AXES if axis.of == "recipe"]  # the frozen read clips as the trained do
+        for seed, name in itertools.product(file.seeds if file.frozen else (), file.space.values("backbone")):
+            for values in itertools.product(*map(file.values, inputs)):
+                chosen = {"backbone": name, **_named(inputs, values)}
+                specs.append(frozen_spec(self.with_choices(replace(base, seed=seed), chosen)))
+        axes = nested_axes()
+        reads = {labels: read_by(labels) for labels in file.space.values("labels")}
+        for seed, *choice in itertools.product(file.seeds, *map(self._learning_values, axes)):
+            chosen = _named(axes, choice)
+            labels, read = chosen["labels"], reads[chosen["labels"]]
+            if "m" not in read or chosen["m"] in m_values(file.space, **_widths(chosen, read)):
+                cell = self.with_choices(replace(base, seed=seed), chosen)
                 specs.append(labeled_by(cell, labels, truth_data=truth_data))
         return list({spec.key(): spec for spec in specs}.values())
 
+    def with_choices(self, spec: TrialSpec, chosen: Mapping[str, Any]) -> TrialSpec:
+        """Return a trial with these values of axes, by the axes' names, as the study's space writes them."""
+        own = {axis.name: chosen[axis.name] for axis in AXES if axis.of == "spec" and axis.name in chosen}
+        if "backbone" in own:
+            own["backbone"] = self.backbones[own["backbone"]]
+        recipe = {axis.name: chosen[axis.name] for axis in AXES if axis.of == "recipe" and axis.name in chosen}
+        if recipe:
+            own["recipe"] = self.file.recipe.model_copy(update=recipe).recipe()
+        return replace(spec, **own)
 
-def m_values(space: SpaceTable, *, k1: int | None, k2: int) -> list[int]:
+    def _learning_values(self, axis: Axis) -> list[Any]:
+        """Return an axis's values that trials with fine-tuning have: a backbone without weights to learn has none."""
+        values = self.file.values(axis)
+        return [name for name in values if _learns(self.backbones[name])] if axis.name == "backbone" else values
+
+
+def m_values(space: SpaceTable, *, k1: int | None, k2: int | None) -> list[int]:
     """Return the M of a space that K1 and K2 give candidates for; more would repeat the cell below.
 
     Args:
         space: of the study.
         k1: nearest labeled neighbours; None where the labels know none.
-        k2: clusters.
+        k2: clusters; None where the labels know none.
     """
-    return [m for m in space.m if m <= max(k1 or 0, k2)]
+    if k1 is None and k2 is None:  # how many candidates there are, only the strategy knows
+        return space.values("m")
+    return [m for m in space.values("m") if m <= max(k1 or 0, k2 or 0)]
+
+
+def _named(axes: Sequence[Axis], values: Iterable[Any]) -> dict[str, Any]:
+    return {axis.name: value for axis, value in zip(axes, values, strict=True)}
+
+
+def _widths(chosen: Mapping[str, Any], read: Collection[str]) -> dict[str, int | None]:
+    """Return K1 and K2 as far as the labels of a cell read them."""
+    return {name: chosen[name] if name in read else None for name in ("k1", "k2")}
 
 
 def _learns(choice: BackboneChoice) -> bool:
@@ -123,12 +145,12 @@ def make_plan(file: StudyFile) -> Plan:
     for strategy in protocol.strategies.values():
         if strategy not in plugins.names("strategy"):
             raise HarnessError(unknown("strategy", strategy, plugins.names("strategy")))
-    if "truth" in file.space.labels and not file.labeling.truth and not protocol.withhold:
+    if "truth" in file.space.values("labels") and not file.labeling.truth and not protocol.withhold:
         raise HarnessError(f"space.labels can hold truth only where the truth is known; {TRUTH_COMES_FROM}.")
-    widest = max(*file.space.k1, *file.space.k2)
-    for m in file.space.m:
+    widest = max(*file.space.values("k1"), *file.space.values("k2"))
+    for m in file.space.values("m"):
         check_m(m, widest)
-    tables = {name: file.backbones.get(name) or BackboneTable(encoder=name) for name in file.space.backbone}
+    tables = {name: file.backbones.get(name) or BackboneTable(encoder=name) for name in file.space.values("backbone")}
     choices = {
         name: choose_backbone(name, table.encoder, weights=table.weights, options=table.options)
         for name, table in tables.items()
@@ -144,19 +166,20 @@ def make_plan(file: StudyFile) -> Plan:
 
 def planned_keys(plan: Plan, specs: Mapping[str, TrialSpec]) -> list[str]:
     """Return the cells that are known before a study begins, in order: of a search, its references."""
-    sampler, keys = plan.file.sampler, list(specs)
-    references = [key for key in keys if specs[key].kind != "trial"]
-    cells = [key for key in keys if specs[key].kind == "trial"]
+    sampler = plan.file.sampler
+    references = [key for key, spec in specs.items() if spec.kind != "trial"]
     if sampler.name in SEARCHES:
-        return references[: planned_trials(plan, specs)]
+        return references
+    cells = [key for key, spec in specs.items() if spec.kind == "trial"]
     if sampler.name == "random":
         cells = order_of(cells, seed=sampler.seed)
-    return [*references, *cells][: planned_trials(plan, specs)]
+    return [*references, *cells[: sampler.trials]]
 
 
 def planned_trials(plan: Plan, specs: Mapping[str, TrialSpec]) -> int:
-    """Return how many trials a study plans, references included."""
-    return min(plan.file.sampler.trials or len(specs), len(specs))
+    """Return how many trials a study plans: every reference, and as many others as its sampler may take."""
+    cells = sum(spec.kind == "trial" for spec in specs.values())
+    return len(specs) - cells + min(plan.file.sampler.trials or cells, cells)
 
 
 def order_of(keys: Sequence[str], *, seed: int) -> list[str]:

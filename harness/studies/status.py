@@ -9,8 +9,9 @@ from typing import Any
 from harness.stores.claims import Claims
 from harness.stores.readings import find_study
 from harness.stores.results import Results
+from harness.trials.axes import AXES
 
-CHOICES = ("kind", "backbone", "m", "k1", "k2", "labels", "seed")
+CHOICES = ("kind", *(axis.name for axis in AXES), "seed")
 
 
 def study_status(results: Results, study: str, *, trials: bool = False) -> dict[str, Any]:

@@ -3,31 +3,62 @@
 from __future__ import annotations
 
 import difflib
-import tomllib
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
 
 from backbones import named_weights
 from backbones.contract import FinetuneRecipe
 from harness import plugins
+from harness.bounds import bound_of, shortened
 from harness.errors import HarnessError
 from harness.plugins import unknown
 from harness.scoring.choice import canonical_scorers
 from harness.studies.goals import Goal
-from labeling.contract import MIN_CONFIDENCE, LabelSource
-from labeling.fusion import Fusion
+from harness.studies.toml_file import check_content, read_toml
+from harness.trials.axes import AXES, Axis
+from harness.trials.choices import check_labels
+from labeling.contract import MIN_CONFIDENCE
 
-PAPER_K = 15  # paper, section 3.2: K1 = K2 = 15 in all experiments
 SEARCHES = ("tpe", "nsga2")  # samplers that propose; the others walk through the cells
-Positive = Annotated[int, Field(ge=1)]
+
+
+def bounded(name: str, **options: Any) -> Any:
+    """Return a number's field with its bounds (`harness.bounds`), and a default where one is given."""
+    bound = bound_of(name)
+    kind = int if bound.whole else float
+    limits: dict[str, Any] = {"gt" if bound.above else "ge": kind(bound.low), "le": kind(bound.high)}
+    if not bound.whole:
+        limits["allow_inf_nan"] = False
+    return Field(**limits, **options)
 
 
 class _Table(BaseModel):
+    """A table of a study file.
+
+    Attributes:
+        FIRST_RELEASE: the fields whose value is part of a study's key whatever it is. Every other field came later and
+            is left out of keys while it has its default, so that studies recorded before it came keep theirs.
+        NEVER: fields that are no part of a key.
+    """
+
     model_config = ConfigDict(extra="forbid", frozen=True)
+    FIRST_RELEASE: ClassVar[tuple[str, ...]] = ()
+    NEVER: ClassVar[tuple[str, ...]] = ()
+
+    def content(self) -> dict[str, Any]:
+        """Return what of the table makes it another study."""
+        said = {}
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            later = name not in self.FIRST_RELEASE
+            if name in self.NEVER or (later and value == field.default):
+                continue
+            said[name] = value.content() if isinstance(value, _Table) else value
+        return said
 
 
 class BackboneTable(_Table):
@@ -38,39 +69,33 @@ class BackboneTable(_Table):
     options: dict[str, int | float | str | bool] = {}
 
 
-class SpaceTable(_Table):
-    """`[space]`: what is varied."""
-
-    backbone: list[str] = Field(min_length=1)
-    m: list[Positive] = Field(min_length=1)
-    k1: list[Positive] = Field(default=[PAPER_K], min_length=1)
-    k2: list[Positive] = Field(default=[PAPER_K], min_length=1)
-    fusion: list[Fusion] = Field(default=["composite"], min_length=1)
-    labels: list[LabelSource] = Field(default=["paper"], min_length=1)
-
-
 class RecipeTable(_Table):
     """`[recipe]`: of fine-tuning; what is not said is the paper's."""
 
-    epochs: Positive = FinetuneRecipe.epochs
-    batch_size: Positive = FinetuneRecipe.batch_size
-    micro_batch: Positive | None = None
-    learning_rate: float = Field(default=FinetuneRecipe.learning_rate, gt=0)
-    weight_decay: float = Field(default=FinetuneRecipe.weight_decay, ge=0)
-    warmup_epochs: float = Field(default=FinetuneRecipe.warmup_epochs, ge=0)
-    clip_seconds: float | Literal["longest"] = Field(default=10.0)
+    FIRST_RELEASE = (
+        "epochs", "batch_size", "micro_batch", "learning_rate", "weight_decay", "warmup_epochs", "clip_seconds", "fit",
+        "time_mask", "mel_mask", "masks", "gradient_clip", "precision", "layer_decay", "train",
+    )  # fmt: skip
+
+    epochs: int = bounded("epochs", default=FinetuneRecipe.epochs)
+    batch_size: int = bounded("batch_size", default=FinetuneRecipe.batch_size)
+    micro_batch: int | None = bounded("micro_batch", default=None)
+    learning_rate: float = bounded("learning_rate", default=FinetuneRecipe.learning_rate)
+    weight_decay: float = bounded("weight_decay", default=FinetuneRecipe.weight_decay)
+    warmup_epochs: float = bounded("warmup_epochs", default=FinetuneRecipe.warmup_epochs)
+    clip_seconds: Annotated[float, bounded("clip_seconds")] | Literal["longest"] = Field(default=10.0)
     fit: Literal["repeat", "pad"] = "repeat"
-    time_mask: int = Field(default=FinetuneRecipe.time_mask, ge=0)
-    mel_mask: int = Field(default=FinetuneRecipe.mel_mask, ge=0)
-    masks: int = Field(default=FinetuneRecipe.masks, ge=0)
-    gradient_clip: float = Field(default=FinetuneRecipe.gradient_clip, gt=0)
+    time_mask: int = bounded("time_mask", default=FinetuneRecipe.time_mask)
+    mel_mask: int = bounded("mel_mask", default=FinetuneRecipe.mel_mask)
+    masks: int = bounded("masks", default=FinetuneRecipe.masks)
+    gradient_clip: float = bounded("gradient_clip", default=FinetuneRecipe.gradient_clip)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    layer_decay: float = Field(default=FinetuneRecipe.layer_decay, gt=0, le=1)
-    gradient_decay: float = Field(default=FinetuneRecipe.gradient_decay, gt=0, le=1)
+    layer_decay: float = bounded("layer_decay", default=FinetuneRecipe.layer_decay)
+    gradient_decay: float = bounded("gradient_decay", default=FinetuneRecipe.gradient_decay)
     train: Literal["all", "head"] = "all"
-    freeze_layers: int = Field(default=FinetuneRecipe.freeze_layers, ge=0)
-    lora_rank: int = Field(default=FinetuneRecipe.lora_rank, ge=0)
-    lora_alpha: float = Field(default=FinetuneRecipe.lora_alpha, gt=0)
+    freeze_layers: int = bounded("freeze_layers", default=FinetuneRecipe.freeze_layers)
+    lora_rank: int = bounded("lora_rank", default=FinetuneRecipe.lora_rank)
+    lora_alpha: float = bounded("lora_alpha", default=FinetuneRecipe.lora_alpha)
     lora_targets: Literal["attention", "all"] = "attention"
 
     def recipe(self) -> FinetuneRecipe:
@@ -80,13 +105,39 @@ class RecipeTable(_Table):
         return FinetuneRecipe(**values)
 
 
-LATER = ("gradient_decay", "freeze_layers", "lora_rank", "lora_alpha", "lora_targets")  # after studies were recorded
+class _Space(_Table):
+    """`[space]`: what is varied."""
+
+    FIRST_RELEASE = ("backbone", "m", "k1", "k2", "fusion", "labels")
+
+    def values(self, name: str) -> list[Any]:
+        """Return what the space has of an axis; of a recipe's axis that it does not name, nothing."""
+        return list(getattr(self, name) or ())
+
+    @field_validator("labels", check_fields=False)
+    @classmethod
+    def _known(cls, labels: list[str]) -> list[str]:
+        for name in labels:
+            check_labels(name, what="space.labels")
+        return labels
 
 
-def unsaid_later(table: RecipeTable) -> set[str]:
-    """Return the later fields that a recipe leaves at their default: they stay out of keys."""
-    fields = RecipeTable.model_fields
-    return {name for name in LATER if getattr(table, name) == fields[name].default}
+def _axis_field(axis: Axis) -> tuple[Any, Any]:
+    """Return the type and default of an axis's list in `[space]`."""
+    if axis.of == "recipe":  # each value is as `[recipe]` would have it
+        field = RecipeTable.model_fields[axis.name]
+        one: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+        return list[one] | None, Field(default=None, min_length=1)
+    words = Literal[axis.choices] if axis.choices else str
+    one = Annotated[int, bounded(axis.name)] if axis.number else words
+    return list[one], Field(min_length=1) if axis.default is None else Field(default=[axis.default], min_length=1)
+
+
+if TYPE_CHECKING:  # a class that is made from a table is none to a type checker
+    SpaceTable: TypeAlias = _Space
+else:
+    fields = {axis.name: _axis_field(axis) for axis in AXES}
+    SpaceTable = create_model("SpaceTable", __base__=_Space, __doc__=_Space.__doc__, **fields)
 
 
 class LabelingTable(_Table):
@@ -96,8 +147,11 @@ class LabelingTable(_Table):
     unless `space.labels` asks for "truth" by name.
     """
 
+    FIRST_RELEASE = ("min_confidence", "below")
+    NEVER = ("truth",)  # where it is found; a study's key has its fingerprint
+
     truth: str = ""
-    min_confidence: float = Field(default=MIN_CONFIDENCE, ge=0, le=1)
+    min_confidence: float = bounded("min_confidence", default=MIN_CONFIDENCE)
     below: Literal["drop", "machine"] = "drop"
 
 
@@ -107,16 +161,21 @@ class SamplerTable(_Table):
     - "grid": every cell, in order. "random": every cell, in a random order.
     - "tpe", "nsga2": Optuna proposes; a choice that it proposes again is run with the next of the study's seeds.
 
-    `trials` counts references too. `hours` are those of all runs of the study together: when they are spent no trial
-    begins, and those that run go on to their end. Raising either and running the study again goes on.
+    `trials` counts trials with pseudo-labels; the references (level, and a frozen one a backbone and seed) come on top,
+    so that `trials = 2` gives two results to compare with them. `hours` are those of all runs of the study together:
+    when they are spent no trial begins, and those that run go on to their end. Raising either and running the study
+    again goes on.
     """
+
+    FIRST_RELEASE = ("name", "goals", "population", "seed")
+    NEVER = ("trials", "hours")  # more of either goes on with the same study
 
     name: Literal["grid", "random", "tpe", "nsga2"] = "grid"
     goals: list[Goal] = Field(default=["score"], min_length=1, max_length=3)
-    trials: Positive | None = None
-    hours: float | None = Field(default=None, gt=0)
-    population: int = Field(default=20, ge=2)
-    seed: int = 0
+    trials: int | None = bounded("trials", default=None)
+    hours: float | None = bounded("hours", default=None)
+    population: int = bounded("population", default=20)
+    seed: int = bounded("seed", default=0)
 
     @model_validator(mode="after")
     def _distinct(self) -> SamplerTable:
@@ -138,10 +197,10 @@ class PruningTable(_Table):
     """
 
     name: Literal["asha", "median"]
-    grace: Positive = 3
-    reduction: float = Field(default=3, gt=1)
-    least: Positive = 3
-    every: Positive = 1
+    grace: int = bounded("grace", default=3)
+    reduction: float = bounded("reduction", default=3)
+    least: int = bounded("least", default=3)
+    every: int = bounded("every", default=1)
 
 
 class ResourcesTable(_Table):
@@ -150,21 +209,25 @@ class ResourcesTable(_Table):
     A trial that runs longer than `minutes` or whose worker holds more than `memory_gb` is ended and recorded as failed.
     """
 
-    workers: Positive | None = None
-    cpus: float = Field(default=1, gt=0)
-    gpus: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"
-    retries: int = Field(default=2, ge=0)
-    minutes: float | None = Field(default=None, gt=0)
-    memory_gb: float | None = Field(default=None, gt=0)
+    workers: int | None = bounded("workers", default=None)
+    cpus: float = bounded("cpus", default=1)
+    gpus: Annotated[float, bounded("gpus")] | Literal["auto"] = "auto"
+    retries: int = bounded("retries", default=2)
+    minutes: float | None = bounded("minutes", default=None)
+    memory_gb: float | None = bounded("memory_gb", default=None)
 
 
 class StudyFile(_Table):
     """A study as its TOML file says it."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    FIRST_RELEASE = ("name", "seeds", "frozen", "level", "space", "recipe", "labeling", "sampler")
+    # a plan's key has the protocol and the backbones resolved; the others change no number of a trial
+    NEVER = ("resources", "pruning", "summary", "protocol", "backbones", "scorers")
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
     summary: str = ""
     protocol: str | dict[str, Any]
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0], min_length=1)
+    seeds: list[Annotated[int, bounded("seed")]] = Field(default=[0], min_length=1)
     scorers: list[str] = Field(default=["knn"], min_length=1)
     frozen: bool = True
     level: bool = True
@@ -183,10 +246,19 @@ class StudyFile(_Table):
             if named_weights(table.encoder)[0] not in plugins.names("backbone"):
                 raise ValueError(unknown("encoder", table.encoder, plugins.names("backbone")))
         known = {*self.backbones, *plugins.names("backbone")}
-        for name in self.space.backbone:
+        for name in self.space.values("backbone"):
             if named_weights(name)[0] not in known:
                 raise ValueError(unknown("space.backbone", name, known))
+        for axis in AXES:
+            if axis.of == "recipe" and self.space.values(axis.name) and axis.name in self.recipe.model_fields_set:
+                raise ValueError(
+                    f"{axis.name} must be said once, but both space and recipe have it; leave it out of recipe."
+                )
         return self
+
+    def values(self, axis: Axis) -> list[Any]:
+        """Return what the study's trials have of an axis: what `[space]` names, else what `[recipe]` says."""
+        return self.space.values(axis.name) or [getattr(self.recipe, axis.name)]
 
 
 def study_names() -> list[str]:
@@ -201,18 +273,14 @@ def read_study(study: str) -> StudyFile:
         HarnessError: there is none of that name, or a key or value is wrong.
     """
     if study in study_names():
-        source, text = study, (_shipped() / f"{study}.toml").read_text()
-    elif study.endswith(".toml") and Path(study).is_file():
-        source, text = study, Path(study).read_text()
-    else:
-        raise HarnessError(
-            unknown("study", study, study_names()) + " A study of your own is named by the path of its .toml file."
-        )
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise HarnessError(f"The study file {source} must be TOML, but: {error}.") from error
-    return checked_study(table, source)
+        return checked_study(read_toml(Path(str(_shipped() / f"{study}.toml"))), study)
+    if study.endswith(".toml"):
+        path = Path(study)
+        if path.exists():
+            return checked_study(read_toml(path), study)
+    raise HarnessError(
+        unknown("study", study, study_names()) + " A study of your own is named by the path of its .toml file."
+    )
 
 
 def checked_study(table: Mapping[str, Any], source: str) -> StudyFile:
@@ -221,10 +289,11 @@ def checked_study(table: Mapping[str, Any], source: str) -> StudyFile:
     Raises:
         HarnessError: a key or value is wrong.
     """
+    check_content(table, source=source)
     try:
         return StudyFile.model_validate(table)
     except ValidationError as error:
-        raise HarnessError(f"The study {source} has a mistake: {_sentence(error)}") from error
+        raise HarnessError(f"The study {shortened(source)} has a mistake: {_sentence(error)}") from error
 
 
 def read_recipe(values: Mapping[str, Any]) -> FinetuneRecipe:
@@ -255,7 +324,7 @@ def _sentence(error: ValidationError, *, inside: tuple[str, ...] = ()) -> str:
         return f"the key {place} must be there, but it is missing."
     if first["type"] == "value_error":
         return str(first["ctx"]["error"]) if "ctx" in first else first["msg"]
-    return f"{place}: {first['msg']}, but got {first['input']!r}."
+    return f"{place}: {first['msg']}, but got {shortened(repr(first['input']))}."
 
 
 def _keys_beside(place: tuple[int | str, ...]) -> list[str]:

@@ -15,6 +15,7 @@ from harness import plugins
 from harness.cache import Cache
 from harness.errors import HarnessError
 from harness.keys import digest
+from harness.trials.choices import PAPER, TRUTH
 from harness.trials.contract import METHOD, TrialSpec
 from harness.trials.recordings import Recordings, objects
 from harness.trials.stages import clip_ids, embed_ids, pretrained_encoder
@@ -75,7 +76,7 @@ def _rank_machines(spec: TrialSpec, recordings: Recordings, cache: Cache) -> dic
     for machine, clips in recordings.train.groupby("machine", sort=True):
         attributes = _attributes(spec, recordings, clips)
         chosen = route_machine(spec, str(machine), recordings, cache)
-        if spec.labels == "truth" and all(attribute is None for attribute in attributes):
+        if spec.labels == TRUTH and all(attribute is None for attribute in attributes):
             chosen = Route("direct", "machine", "No attribute is known, released or not: the machine type alone.")
         strategy: Strategy = plugins.load("strategy", chosen.strategy)
         features = _features(strategy, spec, recordings, clips, cache)
@@ -95,7 +96,7 @@ def _rank_machines(spec: TrialSpec, recordings: Recordings, cache: Cache) -> dic
             candidates = strategy.rank(request)
         except ValueError as error:
             raise HarnessError(f"{machine}, {chosen.case}: {error}") from error
-        if spec.labels == "truth":  # a clip's own is what it shows; the released one stands in for a pseudo-label
+        if spec.labels == TRUTH:  # a clip's own is what it shows; the released one stands in for a pseudo-label
             candidates = replace(candidates, labeled=candidates.labeled & clips["attribute"].notna().to_numpy(bool))
         drawn = plane(features) if features.shape[1] else np.zeros((0, 2), dtype=np.float32)
         ranked[str(machine)] = RankedMachine(candidates, chosen.why, drawn)
@@ -118,21 +119,20 @@ def check_candidates(specs: Iterable[TrialSpec], recordings: Recordings, cache: 
         HarnessError: K1 is above the labeled clips of a sample-wise machine type, or K2 above the clips of a
             cluster-wise one.
     """
-    checked = {(spec.k1, spec.k2, spec.labels): spec for spec in specs if spec.kind == "trial"}
-    for (k1, k2, _), spec in checked.items():
+    different = {(spec.k1, spec.k2, spec.labels): spec for spec in specs if spec.kind == "trial"}
+    for (k1, k2, _), spec in different.items():
         for machine, clips in recordings.train.groupby("machine", sort=True):
             chosen = route_machine(spec, str(machine), recordings, cache, workers=workers)
             strategy: Strategy = plugins.load("strategy", chosen.strategy)
             if strategy.features == "mfcc":
                 _mfcc(recordings, clips, cache, workers=workers)
             labeled = int(clips["attribute"].notna().sum())
-            for name, value, case, there, what in (
+            paper = chosen.strategy == CASE_STRATEGY[chosen.case]
+            for name, value, cases, there, what in (
                 ("k1", k1, ("sample-wise",), labeled, "labeled training clips"),
                 ("k2", k2, ("fragmented", "partial", "unlabeled"), len(clips), "training clips"),
-                ("k2", k2, ("gmm",), len(clips), "training clips"),
             ):
-                paper = chosen.strategy == CASE_STRATEGY[chosen.case]
-                read = chosen.case in case if paper else chosen.strategy in case
+                read = chosen.case in cases if paper else name in strategy.choices
                 if read and value is not None and not 1 <= value <= there:
                     raise HarnessError(
                         f"{name} must be between 1 and {there}, the {what} of {machine} ({chosen.case}), but got "
@@ -165,9 +165,9 @@ def route_machine(spec: TrialSpec, machine: str, recordings: Recordings, cache: 
         fixed=spec.protocol.cases.get(machine),
     )
     strategy = spec.protocol.strategies.get(machine)
-    if spec.labels == "truth":
+    if spec.labels == TRUTH:
         return Route("direct", "direct", "Every attribute that is known is used, released ones too: an upper bound.")
-    if spec.labels != "paper" and strategy != "machine":
+    if spec.labels != PAPER and strategy != "machine":
         return Route(shown.case, spec.labels, f"The baseline {spec.labels} labels every machine type.")
     return shown if strategy is None else Route(shown.case, strategy, f"The protocol fixes the strategy {strategy}.")
 
@@ -208,7 +208,7 @@ def _attributes(spec: TrialSpec, recordings: Recordings, clips: pd.DataFrame) ->
     The truth enters here alone, and only for a trial that asks for it.
     """
     attributes = objects(clips["attribute"])
-    if spec.labels != "truth":
+    if spec.labels != TRUTH:
         return attributes
     pairs = zip(clip_ids(clips).tolist(), attributes, strict=True)
     return np.array([recordings.truth.get(clip_id) if own is None else own for clip_id, own in pairs], dtype=object)

@@ -1,27 +1,118 @@
-"""What a trial's choices become: its backbone with weights found, its references, its source of labels."""
+"""What a trial is chosen by, and what the choices become: its backbone with weights, its references, its labels."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from backbones import HUGGING_FACE, named_weights
 from backbones.contract import FinetuneRecipe
 from backbones.weights import find_checkpoint, find_model_folder, sha256_of
 from harness import plugins
+from harness.bounds import checked
 from harness.errors import HarnessError
 from harness.plugins import unknown
 from harness.scoring.contract import LEVEL_SCORER
+from harness.trials.axes import PAPER_K
 from harness.trials.contract import BackboneChoice, TrialSpec
-from labeling.contract import MIN_CONFIDENCE, LabelSource
+from labeling.contract import MIN_CONFIDENCE, Strategy
+from labeling.fusion import Fusion
 
-WITHOUT_M: tuple[LabelSource, ...] = ("machine", "truth")  # one label a clip, whatever M, K1, K2 and fusion
+PAPER, TRUTH = "paper", "truth"  # the two labels that are no strategy's name
+LABELING = frozenset(("m", "k1", "k2", "fusion"))  # the axes that labels may or may not read
 TRUTH_COMES_FROM = (
     "name the folder of the released attributes with --truth, in a study under [labeling] as truth, "
     "or let the protocol withhold some"
 )
+
+
+@dataclass(frozen=True)
+class TrialChoices:
+    """What one trial is chosen by, before anything is looked up; the defaults are the paper's.
+
+    Attributes:
+        protocol: by name.
+        backbone: by name.
+        m: attributes joined in a pseudo-label; None leaves the encoder frozen.
+        k1: nearest labeled neighbours.
+        k2: clusters.
+        fusion: how the M attributes become a target.
+        seed: of everything that draws.
+        weights: a checkpoint; empty is random weights from the seed.
+        options: of the backbone.
+        scorers: by name, with options as in `knn:k=5,metric=euclidean`.
+        recipe: what differs from the paper's recipe.
+        min_confidence: under which a sample-wise pseudo-label is not retained.
+        below: what becomes of a clip that is not retained.
+        labels: what labels the clips (`labeled_by`).
+        truth: folder with released attributes, by which the labels are judged; none is made from them unless `labels`
+            is "truth".
+        ground_truth: the user's copy of the official files about evaluation clips.
+        skip_bad: go on without files that cannot be used.
+
+    Raises:
+        HarnessError: a number is out of its bounds (`harness.bounds`), or nothing labels by that name.
+    """
+
+    protocol: str
+    backbone: str
+    m: int | None = 1
+    k1: int = PAPER_K
+    k2: int = PAPER_K
+    fusion: Fusion = "composite"
+    seed: int = 0
+    weights: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    scorers: Sequence[str] = ("knn",)
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    min_confidence: float = MIN_CONFIDENCE
+    below: Literal["drop", "machine"] = "drop"
+    labels: str = PAPER
+    truth: Path | None = None
+    ground_truth: Path | None = None
+    skip_bad: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what no trial could be made of, before recordings are read for minutes."""
+        for name in ("k1", "k2", "seed", "min_confidence", *(("m",) if self.m is not None else ())):
+            checked(name, getattr(self, name))
+        check_labels(self.labels)
+
+
+def check_labels(labels: str, *, what: str = "labels") -> None:
+    """Refuse what does not label training clips: neither the paper's method, nor the truth, nor a baseline.
+
+    Raises:
+        HarnessError: with what there is and the nearest of it.
+    """
+    if labels in (PAPER, TRUTH):
+        return
+    if labels not in plugins.names("strategy") or not _strategy(labels).stands_alone:
+        baselines = [name for name in plugins.names("strategy") if _strategy(name).stands_alone]
+        raise HarnessError(unknown(what, labels, [PAPER, TRUTH, *baselines]))
+
+
+def read_by(labels: str) -> frozenset[str]:
+    """Return which of the axes M, K1, K2 and fusion change anything for trials that are labeled so.
+
+    The paper's method reads all of them, the truth none. A baseline says which numbers it reads; one that reads M has
+    several candidates a clip, and so reads the fusion too.
+    """
+    if labels == PAPER:
+        return LABELING
+    if labels == TRUTH:
+        return frozenset()
+    choices = frozenset(_strategy(labels).choices)
+    return choices | {"fusion"} if "m" in choices else choices
+
+
+@lru_cache(maxsize=64)  # a plan asks for it with every cell, and finding a plugin looks through folders
+def _strategy(name: str) -> Strategy:
+    strategy: Strategy = plugins.load("strategy", name)
+    return strategy
 
 
 def frozen_spec(spec: TrialSpec) -> TrialSpec:
@@ -42,13 +133,13 @@ def frozen_spec(spec: TrialSpec) -> TrialSpec:
     )
 
 
-def labeled_by(spec: TrialSpec, labels: LabelSource, *, truth_data: str = "") -> TrialSpec:
+def labeled_by(spec: TrialSpec, labels: str, *, truth_data: str = "") -> TrialSpec:
     """Return a trial whose training clips are labeled by the paper's method or by a baseline.
 
     - "paper": each machine type by its case's strategy.
-    - "machine": the machine type alone, a lower bound.
-    - "gmm": a Gaussian mixture per domain, the other published pseudo-labeling for this task.
     - "truth": the attribute that was withheld, an upper bound.
+    - A strategy that stands alone, for every machine type: "machine" is the machine type alone, a lower bound; "gmm" a
+      Gaussian mixture per domain, the other published pseudo-labeling for this task.
 
     What a baseline does not read is left out of its spec, so that it stands once whatever M, K1 and K2 there are.
 
@@ -58,16 +149,24 @@ def labeled_by(spec: TrialSpec, labels: LabelSource, *, truth_data: str = "") ->
         truth_data: fingerprint of the truth.
 
     Raises:
-        HarnessError: labels are "truth" and there is none.
+        HarnessError: labels are "truth" and there is none, or there is no such strategy.
     """
-    if labels == "paper":
+    if labels == PAPER:
         return spec
-    if labels == "truth" and not truth_data:
+    if labels == TRUTH and not truth_data:
         raise HarnessError(f"labels can be truth only where the truth is known, but it is not; {TRUTH_COMES_FROM}.")
-    bare = replace(spec, labels=labels, k1=None, min_confidence=MIN_CONFIDENCE, below="drop")
-    if labels not in WITHOUT_M:
-        return bare
-    return replace(bare, m=None, k2=None, fusion="composite", truth_data=truth_data if labels == "truth" else "")
+    read = read_by(labels)
+    return replace(
+        spec,
+        labels=labels,
+        m=spec.m if "m" in read else None,
+        k1=spec.k1 if "k1" in read else None,
+        k2=spec.k2 if "k2" in read else None,
+        fusion=spec.fusion if "fusion" in read else "composite",
+        min_confidence=MIN_CONFIDENCE,
+        below="drop",
+        truth_data=truth_data if labels == TRUTH else "",
+    )
 
 
 def level_spec(spec: TrialSpec) -> TrialSpec:

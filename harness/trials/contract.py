@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from harness.keys import digest
+from harness.trials.axes import AXES
 
 if TYPE_CHECKING:  # so that a listing, which needs the errors alone, waits for no framework
     import pandas as pd
@@ -16,11 +17,12 @@ if TYPE_CHECKING:  # so that a listing, which needs the errors alone, waits for 
     from benchmarks.contract import MachineMetrics, Protocol
     from harness.scoring.thresholds import Threshold
     from harness.statistics.intervals import ScoreIntervals
-    from labeling.contract import LabelSource
     from labeling.fusion import Fusion
 
 Kind: TypeAlias = Literal["trial", "frozen", "level", "external"]
 
+SAID_APART = ("backbone", "labels", "fusion")  # axes that a trial's label says in words of its own
+ALWAYS_SAID = ("m", "k1", "k2")  # and those that it says even of the paper's value
 METHOD = 1  # part of every key: raise it when a change of code changes a trial's numbers
 
 
@@ -86,7 +88,7 @@ class TrialSpec:
     train_data: str
     test_data: str
     scorers: tuple[str, ...] = ("knn",)
-    labels: LabelSource = "paper"
+    labels: str = "paper"
     truth_data: str = ""
 
     def key(self) -> str:
@@ -127,8 +129,12 @@ class TrialSpec:
         if self.kind == "external":
             return f"{name} external"
         labels = "" if self.labels == "paper" else f" labels={self.labels}"
-        numbers = (("M", self.m), ("K1", self.k1), ("K2", self.k2))
-        chosen = "".join(f" {symbol}={value}" for symbol, value in numbers if value is not None)
+        values = {axis: axis.value(self) for axis in AXES if axis.name not in SAID_APART}
+        chosen = "".join(
+            f" {axis.heading}={value}"
+            for axis, value in values.items()
+            if value is not None and (value != axis.default or axis.name in ALWAYS_SAID)
+        )
         fusion = "" if self.fusion == "composite" else f" {self.fusion}"
         return f"{name}{labels}{chosen}{fusion} seed={self.seed}"
 
@@ -145,7 +151,17 @@ class TrialSpec:
             "seed": self.seed,
             "labels": self.labels,
             "truth_data": self.truth_data,
+            **{name: getattr(self, name) for name, default in _LATER if getattr(self, name) != default},
         }
+
+
+# Fields that `TrialSpec` had when trials were first recorded; what keys hold of them is written out above. A later
+# field is part of both keys except while it has its default, so that trials recorded before it came keep their keys.
+FIRST_RELEASE = (
+    "kind", "backbone", "m", "k1", "k2", "fusion", "protocol", "seed", "recipe", "min_confidence", "below",
+    "train_data", "test_data", "scorers", "labels", "truth_data",
+)  # fmt: skip
+_LATER = tuple((each.name, each.default) for each in fields(TrialSpec) if each.name not in FIRST_RELEASE)
 
 
 @dataclass(frozen=True)

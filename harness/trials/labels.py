@@ -15,7 +15,8 @@ from labeling.contract import PseudoLabels
 from labeling.fusion import fuse_top_m, label_statistics
 from labeling.quality import label_quality
 
-# What the counts of a row of label statistics call otherwise, or not at all.
+# A row of label statistics counts clips, clips left out and classes; the judgement counts the same of those clips alone
+# whose truth is known, so its counts stand beside them under names of their own.
 JUDGED = {"clips": "judged", "left_out": "judged_left_out", "classes": "judged_classes"}
 
 
@@ -33,7 +34,10 @@ def fuse_labels(
         The pseudo-labels, one row of statistics a machine type, one row a training clip.
     """
     candidates = {machine: each.candidates for machine, each in ranked.items()}
-    m, widest = spec.m or 1, max(spec.k1 or 1, spec.k2 or 1)
+    m = spec.m or 1
+    widths = [width for width in (spec.k1, spec.k2) if width is not None]
+    # of labels that read M and neither K1 nor K2, the candidates themselves say how many there are
+    widest = max(widths, default=None if spec.m else 1)
     labels = fuse_top_m(candidates, m=m, fusion=spec.fusion, below=spec.below, widest=widest)
     judged = label_quality(candidates, truth, m=m, fusion=spec.fusion, widest=widest) if truth else {}
     statistics = tuple(

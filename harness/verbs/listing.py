@@ -10,7 +10,13 @@ from harness.errors import HarnessError
 
 
 def ls(kind: str | None = None) -> list[dict[str, Any]]:
-    """List what can be named, without importing any of it: rows of kind, name, summary.
+    """List what can be named, without importing any of it.
+
+    Args:
+        kind: backbones, strategies, datasets, scorers, protocols or studies; None lists all of them.
+
+    Returns:
+        A row a name: `kind`, `name`, `summary`.
 
     Raises:
         HarnessError: there is no such kind.

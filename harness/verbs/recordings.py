@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from harness import plugins
+from harness.told import Told, silent
 
 if TYPE_CHECKING:
     from benchmarks.contract import Part
-
-Told: TypeAlias = Callable[[str, int, int], None]
-
-
-def _nobody(_what: str, _done: int, _all: int) -> None:
-    """Tell nobody about progress."""
 
 
 def data_index(
@@ -30,6 +25,12 @@ def data_index(
         dataset: only this one; None counts all that are there.
         ground_truth: the user's copy of the official files about evaluation clips.
         skip_bad: count without files that cannot be indexed, and say how many they are.
+
+    Returns:
+        `dataset`, `clips`, `skipped` (files that were left out), and `rows`: a group of clips each.
+
+    Raises:
+        BenchmarkError: the folder holds no recordings, or files that cannot be indexed.
     """
     from benchmarks.clips import count_clips
     from harness.trials.recordings import index_datasets, objects
@@ -54,7 +55,7 @@ def data_doctor(
     protocol: str | None = None,
     ground_truth: Path | None = None,
     workers: int | None = None,
-    told: Told = _nobody,
+    told: Told = silent,
 ) -> dict[str, Any]:
     """Read every recording of a root and say what is there, what is wrong with it, and whether a protocol could run.
 
@@ -69,6 +70,9 @@ def data_doctor(
     Returns:
         `root`, `parts` (what is there, a row a part), `problems` (a row each), `counts` (problems by kind) and
         `protocol` (`name`, `runs`, `why`), None where none was named.
+
+    Raises:
+        ValueError: there is no such dataset or protocol, or the folder cannot be read.
     """
     import os
 
@@ -97,8 +101,9 @@ def data_download(
     *,
     machines: Sequence[str] | None = None,
     parts: Sequence[str] | None = None,
-    told: Told = _nobody,
-    **options: Any,
+    keep: bool = False,
+    base_url: str | None = None,
+    told: Told = silent,
 ) -> dict[str, Any]:
     """Download official archives, verify and unpack them; what is there already is not fetched again.
 
@@ -107,17 +112,22 @@ def data_download(
         root: folder that gets the year's folder, in the baseline's layout.
         machines: machine types; None fetches all.
         parts: dev, additional, eval; None fetches all.
+        keep: keep the archives after they were unpacked.
+        base_url: of a mirror of Zenodo; None is Zenodo.
         told: progress in MB, by archive.
-        **options: of `benchmarks.archives.download.download`.
 
     Returns:
         `dataset`, `root` and `archives`: a row each of name, part, machine, bytes, sha256 and whether it was `fetched`.
+
+    Raises:
+        ValueError: there is no such dataset, part or machine type, or an archive cannot be fetched or unpacked.
     """
-    from benchmarks.archives.download import download
+    from benchmarks.archives.download import ZENODO, download
 
     done = download(
         plugins.load("dataset", dataset), root, machines=machines, parts=cast("Sequence[Part] | None", parts),
-        progress=lambda name, got, total: told(f"{name}, MB", got // 10**6, total // 10**6), **options,
+        progress=lambda name, got, total: told(f"{name}, MB", got // 10**6, total // 10**6),
+        base_url=base_url or ZENODO, keep=keep,
     )  # fmt: skip
     return {"dataset": dataset, "root": str(root), "archives": [asdict(archive) for archive in done]}
 
@@ -128,11 +138,30 @@ def data_generate(
     *,
     machines: Sequence[str] | None = None,
     parts: Sequence[str] = ("dev",),
+    train_source: int = 30,
+    train_target: int = 5,
+    test_per_cell: int = 10,
+    seconds: float = 10.0,
     seed: int = 0,
-    told: Told = _nobody,
-    **sizes: Any,
+    told: Told = silent,
 ) -> None:
-    """Write a small set of generated recordings in a year's own layout."""
+    """Write a small set of generated recordings in a year's own layout; what is there already stays.
+
+    Args:
+        root: folder that gets the year's folder.
+        dataset: by name.
+        machines: machine types; None makes all of the year's.
+        parts: dev, additional, eval.
+        train_source: source training clips a section.
+        train_target: target training clips a section.
+        test_per_cell: test clips a section, domain and condition.
+        seconds: length of a clip.
+        seed: of what is drawn.
+        told: progress.
+
+    Raises:
+        ValueError: there is no such dataset, machine type or part, or the folder cannot be written.
+    """
     from benchmarks.synthetic.generator import generate
 
     generate(
@@ -140,7 +169,10 @@ def data_generate(
         plugins.load("dataset", dataset),
         machines=machines,
         parts=cast("tuple[Part, ...]", tuple(parts)),  # generate refuses any other
+        train_source=train_source,
+        train_target=train_target,
+        test_per_cell=test_per_cell,
+        seconds=seconds,
         seed=seed,
         progress=lambda done, total: told(f"generating {dataset}", done, total),
-        **sizes,
     )

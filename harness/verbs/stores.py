@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
 from harness.places import Places, code_revision
+from harness.told import Told, silent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,11 +16,26 @@ if TYPE_CHECKING:
     from harness.stores.results import Results
 
 
-def sync(source: str | None = None, **chosen: Any) -> dict[str, Any]:
-    """Write the results tables from MLflow's runs; see `harness.stores.sync.sync`."""
+def sync(
+    source: str | None = None, *, rewrite: bool = False, places: Places | None = None, told: Told = silent
+) -> dict[str, Any]:
+    """Write the results tables from MLflow's runs; what is there already stays.
+
+    Args:
+        source: another database or tracking server whose trials are taken in; None is this database's own MLflow.
+        rewrite: write rows that are there, too.
+        places: of the stores.
+        told: progress.
+
+    Returns:
+        See `harness.stores.sync.sync`: counts, and a row a run that was refused.
+
+    Raises:
+        HarnessError: a store cannot be opened, or fails on the way.
+    """
     from harness.stores.sync import sync as synchronise
 
-    return synchronise(source, **chosen)
+    return synchronise(source, rewrite=rewrite, places=places, told=told)
 
 
 @contextmanager

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.places import Places, find_places
+from harness.told import Told, silent
+from harness.verbs.stores import open_recorder, open_results
 
 if TYPE_CHECKING:
     from harness.stores.recorder import Recorder
     from harness.studies.progress import Event, Outcome
     from harness.studies.study_file import StudyFile
-from harness.told import Told, silent
-from harness.verbs.stores import open_recorder, open_results
 
 
 def study_run(
@@ -41,6 +41,12 @@ def study_run(
         places: of the stores.
         told: progress of the preparation.
         listen: told after each trial.
+
+    Returns:
+        How the study ended: what it is recorded as, how many trials did what, and why trials failed.
+
+    Raises:
+        ValueError: the study has a mistake, the recordings cannot be used, or a store does not answer.
     """
     import os
 
@@ -91,7 +97,19 @@ def log_study_pictures(recorder: Recorder, outcome: Outcome) -> None:
 
 
 def study_status(study: str, *, trials: bool = False, places: Places | None = None) -> dict[str, Any]:
-    """Say how far a recorded study is, and what runs; see `harness.studies.status.study_status`."""
+    """Say how far a recorded study is, and what runs.
+
+    Args:
+        study: by name or key.
+        trials: say of each recorded trial what it cost, too.
+        places: of the results.
+
+    Returns:
+        See `harness.studies.status.study_status`.
+
+    Raises:
+        HarnessError: no such study is recorded.
+    """
     from harness.studies.status import study_status as status
 
     with open_results(places or find_places()) as results:
@@ -99,7 +117,17 @@ def study_status(study: str, *, trials: bool = False, places: Places | None = No
 
 
 def study_ls(*, places: Places | None = None) -> list[dict[str, Any]]:
-    """List the recorded studies."""
+    """List the recorded studies.
+
+    Args:
+        places: of the results.
+
+    Returns:
+        A row a study: `name`, `key`, `protocol`, `planned`, `run_id`, `finished`, `created`.
+
+    Raises:
+        HarnessError: nothing was recorded there yet.
+    """
     with open_results(places or find_places()) as results:
         names = ["name", "key", "protocol", "planned", "run_id"]
         rows = results.studies()

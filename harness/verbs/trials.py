@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import HarnessError
 from harness.interrupts import whole
 from harness.places import Places, find_places
+from harness.told import Told, silent
+from harness.trials.axes import PAPER_K
+from harness.verbs.stores import open_recorder
 
 if TYPE_CHECKING:
     from backbones.contract import EpochReport
+    from harness.cache import Cache
     from harness.stores.results import Results
+    from harness.trials.choices import TrialChoices
     from harness.trials.contract import TrialSpec
-    from labeling.contract import LabelSource
+    from harness.trials.recordings import Recordings
     from labeling.fusion import Fusion
-from harness.told import Told, silent
-from harness.verbs.stores import open_recorder
 
 
 def label(
@@ -27,8 +29,8 @@ def label(
     *,
     protocol: str,
     m: int = 1,
-    k1: int = 15,
-    k2: int = 15,
+    k1: int = PAPER_K,
+    k2: int = PAPER_K,
     fusion: Fusion = "composite",
     backbone: str = "tiny",
     weights: str = "",
@@ -36,7 +38,7 @@ def label(
     min_confidence: float = 0.9,
     below: Literal["drop", "machine"] = "drop",
     seed: int = 0,
-    labels: LabelSource = "paper",
+    labels: str = "paper",
     truth: Path | None = None,
     ground_truth: Path | None = None,
     skip_bad: bool = False,
@@ -67,15 +69,32 @@ def label(
         out: a parquet or csv file for the labels themselves.
         places: of the cache.
         told: progress.
+
+    Returns:
+        `protocol`, `m`, `k1`, `k2`, `fusion`, `labels`, and `rows`: a machine type each with `strategy`, `why`, counts
+        of clips and classes, `mean_confidence`, and where the truth is known how close the labels come to it.
+
+    Raises:
+        ValueError: a choice is wrong, the recordings cannot be used, or the clips cannot be labeled so.
     """
+    from harness.trials.choices import TrialChoices
+
+    choices = TrialChoices(
+        protocol=protocol, backbone=backbone, m=m, k1=k1, k2=k2, fusion=fusion, weights=weights, options=options or {},
+        min_confidence=min_confidence, below=below, seed=seed, labels=labels, truth=truth, ground_truth=ground_truth,
+        skip_bad=skip_bad,
+    )  # fmt: skip
+    return label_chosen(root, choices, out=out, places=places, told=told)
+
+
+def label_chosen(
+    root: Path, choices: TrialChoices, *, out: Path | None = None, places: Places | None = None, told: Told = silent
+) -> dict[str, Any]:
+    """Pseudo-label the training clips of a trial that was chosen; see `label`."""
     from harness.trials.candidates import rank_machines
     from harness.trials.labels import fuse_labels
 
-    spec, recordings, cache = _one_trial(
-        root, protocol, backbone, weights=weights, options=options, m=m, k1=k1, k2=k2, fusion=fusion,
-        min_confidence=min_confidence, below=below, seed=seed, labels=labels, truth=truth,
-        ground_truth=ground_truth, skip_bad=skip_bad, places=places or find_places(), told=told,
-    )  # fmt: skip
+    spec, recordings, cache = _prepared(root, choices, places=places or find_places(), told=told)
     statistics, table = fuse_labels(spec, rank_machines(spec, recordings, cache), truth=recordings.truth)[1:]
     if out is not None:
         beside = out.with_name(f".{out.name}.part")
@@ -86,8 +105,8 @@ def label(
         else:
             raise HarnessError(f"--out must end in .parquet or .csv, but got {out.name!r}.")
         beside.replace(out)
-    choices = {"m": m, "k1": k1, "k2": k2, "fusion": fusion, "labels": labels}
-    return {"protocol": protocol, **choices, "rows": list(statistics)}
+    said = {name: getattr(choices, name) for name in ("protocol", "m", "k1", "k2", "fusion", "labels")}
+    return {**said, "rows": list(statistics)}
 
 
 def trial(
@@ -96,8 +115,8 @@ def trial(
     protocol: str,
     backbone: str,
     m: int | None = 1,
-    k1: int = 15,
-    k2: int = 15,
+    k1: int = PAPER_K,
+    k2: int = PAPER_K,
     fusion: Fusion = "composite",
     seed: int = 0,
     weights: str = "",
@@ -106,7 +125,7 @@ def trial(
     recipe: Mapping[str, Any] | None = None,
     min_confidence: float = 0.9,
     below: Literal["drop", "machine"] = "drop",
-    labels: LabelSource = "paper",
+    labels: str = "paper",
     truth: Path | None = None,
     ground_truth: Path | None = None,
     skip_bad: bool = False,
@@ -140,7 +159,27 @@ def trial(
         threads: of torch; another number may change the last digits.
         places: of the stores.
         told: progress.
+
+    Returns:
+        See `recorded_trial`.
+
+    Raises:
+        ValueError: a choice is wrong, the recordings cannot be used, or the trial fails, which is recorded.
     """
+    from harness.trials.choices import TrialChoices
+
+    choices = TrialChoices(
+        protocol=protocol, backbone=backbone, m=m, k1=k1, k2=k2, fusion=fusion, seed=seed, weights=weights,
+        options=options or {}, scorers=scorers, recipe=recipe or {}, min_confidence=min_confidence, below=below,
+        labels=labels, truth=truth, ground_truth=ground_truth, skip_bad=skip_bad,
+    )  # fmt: skip
+    return run_chosen(root, choices, threads=threads, places=places, told=told)
+
+
+def run_chosen(
+    root: Path, choices: TrialChoices, *, threads: int = 1, places: Places | None = None, told: Told = silent
+) -> dict[str, Any]:
+    """Run and record a trial that was chosen; see `trial`."""
     from harness.trials.checkpoints import forget_training
     from harness.trials.contract import Failure
     from harness.trials.limits import hold_threads
@@ -148,11 +187,7 @@ def trial(
 
     hold_threads(threads)
     places = places or find_places()
-    spec, recordings, cache = _one_trial(
-        root, protocol, backbone, weights=weights, options=options, m=m, k1=k1, k2=k2, fusion=fusion,
-        min_confidence=min_confidence, below=below, seed=seed, labels=labels, truth=truth, scorers=scorers,
-        recipe=recipe, ground_truth=ground_truth, skip_bad=skip_bad, places=places, told=told,
-    )  # fmt: skip
+    spec, recordings, cache = _prepared(root, choices, places=places, told=told)
     with open_recorder(places) as recorder:
         key = spec.key()
         done = recorder.results.finished([key], scorers=spec.scorers)
@@ -177,7 +212,17 @@ def trial(
 
 
 def recorded_trial(results: Results, key: str, *, scorer: str) -> dict[str, Any]:
-    """Return one recorded trial as the command line prints it."""
+    """Return one recorded trial as the command line prints it.
+
+    Args:
+        results: the tables.
+        key: of the trial.
+        scorer: whose numbers.
+
+    Returns:
+        `key`, `run_id`, `status`, `scorer`, `official_score`, `rows` (a section each), `intervals`, `labels` (a machine
+        type each), `undefined`, and what it cost by stage: `seconds`, `peak_mb`, `reused`.
+    """
     import json
 
     trials = results.trial_scores([key])
@@ -202,27 +247,8 @@ def recorded_trial(results: Results, key: str, *, scorer: str) -> dict[str, Any]
     }
 
 
-def _one_trial(
-    root: Path,
-    protocol: str,
-    backbone: str,
-    *,
-    places: Places,
-    told: Told,
-    m: int | None,
-    k1: int,
-    k2: int,
-    weights: str,
-    options: Mapping[str, Any] | None,
-    recipe: Mapping[str, Any] | None = None,
-    scorers: Sequence[str] = ("knn",),
-    labels: LabelSource = "paper",
-    truth: Path | None = None,
-    ground_truth: Path | None = None,
-    skip_bad: bool = False,
-    **rest: Any,
-) -> tuple[TrialSpec, Any, Any]:
-    """Resolve one trial's spec and prepare its recordings."""
+def _prepared(root: Path, choices: TrialChoices, *, places: Places, told: Told) -> tuple[TrialSpec, Recordings, Cache]:
+    """Resolve what was chosen to a trial's spec, and prepare its recordings."""
     from benchmarks.protocols import find_protocol
     from harness.scoring.choice import canonical_scorers
     from harness.studies.study_file import read_recipe
@@ -232,26 +258,27 @@ def _one_trial(
     from harness.trials.recordings import prepare_recordings, with_released
     from labeling.fusion import check_m
 
-    scorers = canonical_scorers(scorers)
-    found = find_protocol(protocol)
-    choice = choose_backbone(backbone, backbone, weights=weights, options=options)
+    protocol, recipe, m = find_protocol(choices.protocol), read_recipe(choices.recipe), choices.m
+    scorers = tuple(canonical_scorers(choices.scorers))
+    backbone = choose_backbone(
+        choices.backbone, choices.backbone, weights=choices.weights, options=choices.options
+    )  # fmt: skip
     if m is not None:
-        check_m(m, max(k1, k2))
+        check_m(m, max(choices.k1, choices.k2))
     cache = places.open_cache()
     recordings = prepare_recordings(
-        root, found, cache, ground_truth=ground_truth, skip_bad=skip_bad,
+        root, protocol, cache, ground_truth=choices.ground_truth, skip_bad=choices.skip_bad,
         progress=lambda done, total: told("reading recordings", done, total),
     )  # fmt: skip
-    if truth is not None:
-        recordings = with_released(recordings, truth)
+    if choices.truth is not None:
+        recordings = with_released(recordings, choices.truth)
     spec = TrialSpec(
-        kind="trial", backbone=choice, m=m, k1=k1, k2=k2, protocol=found,
-        recipe=read_recipe(recipe or {}), train_data=recordings.train_data,
-        test_data=recordings.test_data, scorers=tuple(scorers), **rest,
+        kind="trial", backbone=backbone, m=m, k1=choices.k1, k2=choices.k2, fusion=choices.fusion, protocol=protocol,
+        seed=choices.seed, recipe=recipe, min_confidence=choices.min_confidence, below=choices.below,
+        train_data=recordings.train_data, test_data=recordings.test_data, scorers=scorers,
     )  # fmt: skip
     if m is None:
-        spec = frozen_spec(replace(spec))
-    else:
-        spec = labeled_by(spec, labels, truth_data=recordings.truth_data)
-        check_candidates([spec], recordings, cache)
+        return frozen_spec(spec), recordings, cache
+    spec = labeled_by(spec, choices.labels, truth_data=recordings.truth_data)
+    check_candidates([spec], recordings, cache)
     return spec, recordings, cache

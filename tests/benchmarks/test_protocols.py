@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pandas as pd
 import pytest
 
@@ -140,3 +143,30 @@ def test_what_cannot_be_split(clips: pd.DataFrame, change: dict[str, object], wo
     protocol = parse_protocol({"name": "mine", "train": ["dcase2025/dev"], "score": ["dcase2025/dev"]} | change)
     with pytest.raises(BenchmarkError, match=words):
         split_clips(clips, protocol)
+
+
+ANOTHER_YEAR = """
+import sys
+from pathlib import Path
+
+import benchmarks.protocols as before
+
+year, paper = Path(before.__file__).parent / "datasets" / "dcase2031.py", before.find_protocol("paper")
+glob = Path.glob
+Path.glob = lambda folder, pattern: [*glob(folder, pattern), year] if folder == year.parent else glob(folder, pattern)
+del sys.modules["benchmarks.protocols"]
+import benchmarks.protocols as after
+
+assert after is not before
+assert after.find_protocol("dcase2031") == after.year_protocol("dcase2031"), "the year has its protocol"
+assert "dcase2031" not in before.PROTOCOLS
+assert after.find_protocol("paper") == paper, "and the paper's is the same"
+assert set(after.PROTOCOLS) - set(before.PROTOCOLS) == {"dcase2031"}
+assert not [name for name in sys.modules if name.startswith("benchmarks.datasets.")], "no file is imported for it"
+"""
+
+
+def test_another_years_file_is_its_protocol() -> None:
+    """A year that gets a file gets a protocol of that name, and the paper trains on its six years as before."""
+    done = subprocess.run([sys.executable, "-c", ANOTHER_YEAR], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
