@@ -142,9 +142,7 @@ def _from_onnx(content: bytes, beside: Any) -> Iterator[tuple[NDArray[Any], NDAr
         shape = tuple(tensor.dims)
         count = math.prod(shape)
         if tensor.data_type != FLOAT or not 0 < count <= MOST_BYTES // 4:
-            raise BackboneError(
-                f"A convolution must be float32 numbers, but {name} is {shape} of another type."
-            )
+            raise BackboneError(f"A convolution must be float32 numbers, but {name} is {shape} of another type.")
         raw = tensor.raw_data
         if tensor.data_location == EXTERNAL:
             where = {entry.key: entry.value for entry in tensor.external_data}
@@ -188,4 +186,3 @@ def _from_h5(path: Path) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
         beta, mean, variance = (pick(f"{layer}/bn", name) for name in ("beta", "moving_mean", "moving_variance"))
         gain = 1.0 / np.sqrt(variance + NORM_EPSILON)
         yield weight * gain[:, None, None, None], beta - gain * mean
-        )
