@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ class ScorerChoice:
     def __str__(self) -> str:
         """Return the canonical text: equal choices, equal text. A first version goes without saying: `knn:k=5`."""
         name = self.name if self.version == 1 else f"{self.name}@{self.version}"
-        said = ",".join(f"{option}={value}" for option, value in self.options)
+        said = ",".join(f"{option}={_said(value)}" for option, value in self.options)
         return f"{name}:{said}" if said else name
 
     @property
@@ -153,6 +154,8 @@ def _value(scorer: Scorer, option: str, text: str) -> Any:
         raise HarnessError(plugins.unknown(f"An option of the scorer {scorer.name}", option, scorer.options))
     if option in scorer.words and text not in scorer.words[option]:
         raise HarnessError(plugins.unknown(f"{scorer.name}:{option}", text, scorer.words[option]))
+    if isinstance(scorer.options[option], float):
+        return _number(scorer.name, option, text)
     if not isinstance(scorer.options[option], int):
         return text
     try:
@@ -162,3 +165,17 @@ def _value(scorer: Scorer, option: str, text: str) -> Any:
     if value < 1:
         raise HarnessError(f"{scorer.name}:{option} must be a whole number of at least 1, but got {text!r}.")
     return value
+
+
+def _number(scorer: str, option: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise HarnessError(f"{scorer}:{option} must be a number above 0, but got {text!r}.")
+    return value
+
+
+def _said(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -41,7 +41,8 @@ class Scorer:
         score: from a request, and the options by keyword, to (q,) scores; higher = more anomalous. It refuses what it
             cannot work with by a HarnessError, and never returns NaN.
         summary: one line for listings.
-        options: name -> default of what `score` takes; a value is of its default's type, a number at least 1.
+        options: name -> default of what `score` takes; a value is of its default's type: a whole number at least 1, a
+            number above 0, or a word.
         words: option -> the words that it may be; an option that is not here may be any.
         settle: checks options that depend on more than their type, and returns them in their one canonical form.
         version: raised when a change of code changes its scores. Above 1 it is part of the scorer's text in results,

@@ -26,9 +26,12 @@ NAMES = sorted(path.stem for path in Path(harness.scorers.__file__).parent.glob(
 VARIANTS = (
     "ensemble:of=gmm+kmeans+knn+knn_rescaled+mahalanobis+smote_knn",
     "gmm:components=1",
+    "gwrp:decay=0.9,k=4,metric=euclidean",
     "kmeans:clusters=4,metric=euclidean",
     "knn:k=3,metric=euclidean",
     "knn:domains=together,k=5",
+    "knn_bands:bands=2,join=max",
+    "knn_median:k=2,metric=euclidean",
     "knn_rescaled:k=3,metric=euclidean",
     "mahalanobis:covariance=domain",
     "smote_knn:k=2,metric=euclidean,neighbours=2",
