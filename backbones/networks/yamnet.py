@@ -97,7 +97,8 @@ class YamNet(Encoder):
         for number, convolution in enumerate(self.convolutions, start=1):
             x = functional.relu(convolution(_padded(x, convolution)))
             if number in layers:
-                found[number] = x.mean(dim=2).transpose(1, 2).unflatten(0, (clips, -1))  # (b, patches, bands, width)
+                bands = x.mean(dim=2).transpose(1, 2)  # (b * patches, bands, width)
+                found[number] = bands.reshape(clips, -1, *bands.shape[1:])
             if number >= max(layers):
                 break
         return [found[number] for number in layers]
