@@ -30,7 +30,8 @@ MOST_JSON = 64 * 2**20  # bytes; the largest vocabularies take 20 MiB
 MOST_SHARDS = 100
 CODE = "auto_map"  # where a folder names the Python files that should be run
 LARGEST = 2**24  # of a whole number in a configuration: samples of a window, sizes, places of tokens
-NOT_OURS = ("transformers_weights", "name_or_path", "_name_or_path")  # other files than those that are read here
+# Names of other files than those that are read here, and of types: weights always become float32.
+NOT_OURS = ("transformers_weights", "name_or_path", "_name_or_path", "dtype", "torch_dtype")
 ATTENTION = ("attn_implementation", "_attn_implementation")
 KNOWN_ATTENTION = (None, "eager", "sdpa")  # anything else names a package, or code on the hub
 INTEGERS = ("num_batches_tracked", "position_ids", "token_type_ids", "relative_position_index")  # counts, no weights
@@ -186,12 +187,13 @@ def _check_config(config: dict[str, Any], path: Path, *, tensors: int) -> None:
             raise BackboneError(
                 f"{name} in {path} must be eager or sdpa, which come with transformers and torch, but is {value!r}."
             )
-        if name.endswith("layers") and type(value) is int and value > tensors:
+        if name.endswith(("layers", "depths")) and type(value) is int and value > tensors:
             raise BackboneError(
                 f"{path} does not fit the weights beside it: {name} is {value}, but there are {tensors} tensors in all."
             )
-    for name in NOT_OURS:
-        config.pop(name, None)
+    for part in [value for _, value in _members(config) if isinstance(value, dict)]:
+        for name in NOT_OURS:
+            part.pop(name, None)
 
 
 def _check_numbers(content: object, path: Path) -> None:

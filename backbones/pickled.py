@@ -20,7 +20,9 @@ ALLOWED_CLASSES: tuple[type, ...] = (argparse.Namespace,)  # AudioMAE's files ke
 ZIP_START = b"PK\x03\x04"
 WHAT = "a checkpoint"
 MOST_PARTS = 20_000  # of a zip file: a tensor each
-_FORBIDDEN = re.compile(r"(?:GLOBAL|global|Unsupported class|Unsupported function)[: ]+([A-Za-z_][\w.]*\.[\w.]+)")
+_FORBIDDEN = re.compile(  # of builtins torch says the bare name
+    r"(?:GLOBAL|global|Unsupported class|Unsupported function)[: ]+([A-Za-z_][\w.]*\.[\w.]+)|GLOBAL[: ]+(\w+)"
+)
 
 
 def read_pickled(data: bytes, path: Path) -> object:
@@ -37,6 +39,11 @@ def read_pickled(data: bytes, path: Path) -> object:
     if data.lstrip(b" \t\r\n")[:1] in (b"{", b"["):
         shown = data[:40].decode("utf-8", "replace").strip().splitlines()[0]
         raise BackboneError(f"{path} is a text file and no checkpoint (it begins with {shown!r}); download it again.")
+    if data[8:10] == b'{"' and data[6:8] == bytes(2):  # eight bytes of a length, then JSON
+        raise BackboneError(
+            f"{path} is a safetensors file, but this backbone reads files of torch.save; name a model of transformers "
+            "by its folder, as hf:FOLDER."
+        )
     if data.startswith(ZIP_START):
         _check_zip(data, path)
     try:
@@ -75,7 +82,7 @@ def _check_zip(data: bytes, path: Path) -> None:
 
 def _refusal(data: bytes, path: Path, error: Exception) -> BackboneError:
     found = _FORBIDDEN.search(str(error))
-    called = found.group(1) if found else _called_by(data)
+    called = found.group(1) or found.group(2) if found else _called_by(data)
     if called is None:
         return BackboneError(
             f"{path} is no checkpoint, a file that torch.save writes, or it is cut off or damaged; download it again."

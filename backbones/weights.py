@@ -26,6 +26,7 @@ MODEL_CONFIG = "config.json"  # what tells the folder of a saved transformers mo
 MODEL_SUFFIXES = (".json", ".safetensors", ".bin")
 NAMED = 3  # how many keys an error message names
 MOST_NAMED = 80  # letters of a key that a message shows
+MOST_BYTES = 4 * 2**30  # of a checkpoint; the released ones have 0.4 GB
 MOST_TENSORS = 10_000  # of a checkpoint; the released ones have 250
 PLAIN = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # the types of weights that are read
 COUNTS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)  # of buffers that nothing uses
@@ -145,7 +146,7 @@ def read_checkpoint(weights: str | Path) -> Checkpoint:
         BackboneError: when the file is missing, empty, cut off, no checkpoint at all, would run code, or holds no
             "model".
     """
-    read = read_file(find_checkpoint(weights))
+    read = read_file(find_checkpoint(weights), most_bytes=MOST_BYTES)
     return parse_checkpoint(read.data, read.path, sha256=read.sha256)
 
 

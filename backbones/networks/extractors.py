@@ -85,7 +85,6 @@ def make_extractor(transformers: Any, settings: dict[str, Any], folder: Path, fo
 def _number(extractor: Any, name: str, low: float, high: float, *, folder: Path) -> float:
     value = getattr(extractor, name, None)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-        raise BackboneError(
-            f"{name} of the feature extractor in {folder} must be a number from {low:g} to {high:g}, but is {value!r}."
-        )
+        allowed = f"{high:g}" if low == high else f"a number from {low:g} to {high:g}"
+        raise BackboneError(f"{name} of the feature extractor in {folder} must be {allowed}, but is {value!r}.")
     return value

@@ -244,10 +244,15 @@ def load_model(weights: str | Path) -> HuggingFaceEncoder:
         _must_fit(model_class, config, saved)
         model, found = model_class.from_pretrained(
             None, config=config, state_dict=dict(saved.tensors), output_loading_info=True, dtype=torch.float32,
-            local_files_only=True, use_safetensors=True, trust_remote_code=False,
+            local_files_only=True, use_safetensors=True, trust_remote_code=False, ignore_mismatched_sizes=True,
         )  # fmt: skip
         part, inner = _audio_part(model, form)
         _must_be_whole(found["missing_keys"], inner, folder)
+        if other := sorted(str(name) for name, *_ in found["mismatched_keys"] if str(name).startswith(inner)):
+            raise BackboneError(
+                f"{folder} does not fit the model that its config.json describes: {len(other)} of its weights have "
+                f"other shapes, {other[0]} first."
+            )
         floats = {name: value for name, value in part.state_dict().items() if value.is_floating_point()}
         check_values(floats, path=folder)
         encoder = HuggingFaceEncoder(part, extractor, form=form, dim=part.config.hidden_size)
