@@ -12,7 +12,8 @@ from mlflow.entities import Run, ViewType
 
 from harness.credentials import remember, shown
 from harness.errors import HarnessError
-from harness.stores.database import creation_lock, sqlite_path
+from harness.places import sqlite_path
+from harness.stores.database import creation_lock
 from harness.stores.run_names import EXPERIMENT
 from harness.stores.server import ask_server, mlflow_errors
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.places import Places, code_revision, find_places
+from harness.places import Places, code_revision, find_places, sqlite_path
 from harness.verbs.stores import open_results
 
 
@@ -31,7 +31,6 @@ def leaderboard(*, places: Places | None = None, references: bool = True, **chos
 def reference(name: str | None = None, *, places: Places | None = None) -> list[dict[str, Any]]:
     """Return published numbers beside the same cells recorded here; see `harness.answers.published.reference`."""
     from harness.answers.published import reference as beside
-    from harness.stores.database import sqlite_path
 
     places = places or find_places()
     path = sqlite_path(places.results)
