@@ -8,10 +8,10 @@ from typing import Any
 
 from markupsafe import Markup
 
+from harness.answers.board import row_name
 from harness.report import charts
 from harness.report.charts import Point
 from harness.report.evidence import curve_families
-from harness.report.sheets import row_name
 from harness.tables import in_percent
 
 LINES = charts.SERIES - 1  # the last colour is the references'

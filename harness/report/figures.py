@@ -9,11 +9,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from harness.answers.board import row_name
 from harness.errors import HarnessError
 from harness.pictures.candidates import CHANCE, CURVES
 from harness.report.drawings import MEASURES, spread_of
 from harness.report.evidence import curve_families
-from harness.report.sheets import row_name
 
 MARKERS = "os^Dvp"
 SIZE = (6.4, 4.2)  # inches

@@ -83,17 +83,19 @@ def study_run(
 def log_study_pictures(recorder: Recorder, outcome: Outcome) -> None:
     """Log the M-curve, the leaderboard and the report page of a study to its run."""
     from harness.answers.leaderboard import leaderboard
+    from harness.answers.question import Question
     from harness.pictures.candidates import m_curve, png
     from harness.report.page import report
     from harness.tables import csv_table
 
     if outcome.progress.finished:
-        rows = leaderboard(recorder.results, study=outcome.key)
+        question = Question(study=outcome.key)
+        rows = leaderboard(recorder.results, question)
         recorder.tracker.log_text(
             outcome.run_id, {"m_curve.png": png(m_curve(rows)), "leaderboard.csv": csv_table(rows)}
         )
         tracker = recorder.tracker
-        report(recorder.results, study=outcome.key, tracking=tracker.uri, tracker=tracker)
+        report(recorder.results, question=question, tracking=tracker.uri, tracker=tracker)
 
 
 def study_status(study: str, *, trials: bool = False, places: Places | None = None) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import pytest
 from harness.answers.compare import compare
 from harness.answers.frames import answer_frame, machines_frame
 from harness.answers.leaderboard import leaderboard
+from harness.answers.question import Question
 from harness.answers.selection import select
 from harness.errors import HarnessError
 from harness.pictures.candidates import png
@@ -54,7 +55,10 @@ def test_figures_show_what_the_rows_say(rows: list[dict[str, Any]]) -> None:
 def test_comparisons_are_drawn_and_framed(recorder: Recorder) -> None:
     """Comparisons and selections become frames and a figure with a point and an interval a comparison."""
     record_study(recorder, m=(1, 3))
-    compared, selected = compare(recorder.results, resamples=100), select(recorder.results, resamples=100)
+    compared, selected = (
+        compare(recorder.results, Question(resamples=100)),
+        select(recorder.results, Question(resamples=100)),
+    )
     frame = answer_frame(compared)
     assert (len(frame), frame["m"].dtype, "machines" in frame) == (len(compared), pd.Int64Dtype(), False)
     assert frame["delta"].tolist() == [row["delta"] for row in compared]

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from harness import verbs
+from harness.answers.question import Question
 from harness.errors import HarnessError
 from harness.places import Places
 from harness.report import charts
@@ -70,7 +71,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path) -> tuple[
     shutil.copy(empty_mlflow, path)
     results = Results(f"sqlite:///{path}")
     record_study(Recorder(Tracker(f"sqlite:///{path}", code="a" * 40), results))
-    evidence = gather(results, study="made-up", resamples=100)
+    evidence = gather(results, Question(study="made-up", resamples=100))
     results.close()
     return evidence, render(evidence, tracking=f"sqlite:///{path}", written=WRITTEN)
 
@@ -177,7 +178,7 @@ def test_names_are_escaped(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) 
     """Names of studies, backbones and machines are text wherever they stand: tables, charts, configuration."""
     monkeypatch.setattr(recorder.tracker, "log_result", lambda *_: None)  # MLflow takes no such name of a metric
     record_study(recorder, name=VILLAIN, backbones=(VILLAIN,), m=(1, 3), machines=("fan", VILLAIN[:60]))
-    page = render(gather(recorder.results, study=VILLAIN, resamples=100), tracking="sqlite:///mlflow.db")
+    page = render(gather(recorder.results, Question(study=VILLAIN, resamples=100)), tracking="sqlite:///mlflow.db")
     outline = Outline(page)
     assert len(outline.all("script")) == 1
     assert not any(name.startswith("on") for _, attributes in outline.seen for name in attributes)
@@ -214,7 +215,7 @@ def test_report_replaces_its_file_whole(recorder: Recorder, tmp_path: Path) -> N
     run_id = record_study(recorder, backbones=("beats-small",), m=(1, 3))
     out = tmp_path / "report.html"
     out.write_text("older")
-    found = report(recorder.results, out, study=KEY, tracker=recorder.tracker, resamples=100)
+    found = report(recorder.results, out, Question(study=KEY, resamples=100), tracker=recorder.tracker)
     assert out.read_text().startswith("<!doctype html>")
     assert sorted(path.name for path in tmp_path.glob("*report*")) == ["report.html"]
     assert found["bytes"] == out.stat().st_size
@@ -237,7 +238,7 @@ def test_refusals(recorder: Recorder, tmp_path: Path, out: str, chosen: dict[str
     """An unknown study, an unknown backbone and a file that cannot be written are one sentence, and no file is left."""
     record_study(recorder, backbones=("beats-small",), m=(1,), seeds=(0,))
     with pytest.raises(HarnessError, match=said):
-        report(recorder.results, tmp_path / out, **chosen)
+        report(recorder.results, tmp_path / out, Question(**chosen))
     assert not list(tmp_path.glob("*report*"))
 
 
