@@ -257,7 +257,7 @@ ROWS = {
     "bfloat16": (beats(every(lambda t: t.bfloat16())), "loads"),
     "float64": (beats(every(lambda t: t.double())), "loads"),
     "not contiguous": (beats(every(lambda t: t.t().contiguous().t() if t.ndim == 2 else t)), "loads"),
-    "as parameters": (beats(every(lambda t: torch.nn.Parameter(t))), "loads"),
+    "as parameters": (beats(every(torch.nn.Parameter)), "loads"),
     # names
     "number for a name": (beats(lambda c: c["model"].update({1: torch.zeros(1)})), "must map names to tensors"),
     "absurd layer": (beats(model(**{"encoder.layers.99999999.fc1.bias": torch.zeros(1)})), "unknown"),
