@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import HarnessError
-from harness.interrupts import whole
 from harness.places import Places, find_places
 
 if TYPE_CHECKING:
@@ -167,11 +166,9 @@ def trial(
                 try:
                     result = run_trial(spec, recordings, cache, on_epoch=on_epoch)
                 except ValueError as error:
-                    with whole():
-                        recorder.fail(run_id, spec, Failure(str(error), traceback.format_exc()))
+                    recorder.fail(run_id, spec, Failure(str(error), traceback.format_exc()))
                     raise
-                with whole():
-                    recorder.finish(run_id, result)
+                recorder.finish(run_id, result)
             forget_training(places.cache, key)
         return recorded_trial(recorder.results, key, scorer=spec.scorers[0])
 
