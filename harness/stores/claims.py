@@ -22,7 +22,7 @@ import psutil
 import sqlalchemy as sa
 
 from harness.errors import HarnessError
-from harness.interrupts import stop_if_asked
+from harness.interrupts import stop_if_asked, whole
 from harness.stores.database import creation_lock, store_errors
 from harness.stores.readings import KEYS_A_QUERY
 from harness.stores.results import Results
@@ -118,11 +118,12 @@ class Claims:
 
     def __exit__(self, *_: object) -> None:
         """Give everything back."""
-        self._closed.set()
-        self._heart.join()
-        with suppress(HarnessError), store_errors(self.uri), self.engine.begin() as connection:
-            connection.execute(claims.update().where(claims.c.owner == self.owner).values(owner=FREE))
-            connection.execute(drivers.delete().where(drivers.c.owner == self.owner))
+        with whole():  # a notebook that is stopped in here would wait for its own claims when it runs the study again
+            self._closed.set()
+            self._heart.join()
+            with suppress(HarnessError), store_errors(self.uri), self.engine.begin() as connection:
+                connection.execute(claims.update().where(claims.c.owner == self.owner).values(owner=FREE))
+                connection.execute(drivers.delete().where(drivers.c.owner == self.owner))
 
     def take(self, key: str, label: str = "") -> Lost | None:
         """Claim a key: what it lost before, or None where a living driver has it."""
