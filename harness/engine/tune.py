@@ -36,6 +36,7 @@ from harness.engine.pruning import make_scheduler
 from harness.engine.trainable import Work, run_in_tune
 from harness.engine.worker import Desk, work
 from harness.errors import HarnessError
+from harness.interrupts import whole
 from harness.places import Places
 from harness.stores.recorder import Recorder
 from harness.studies.cells import Cells
@@ -126,11 +127,12 @@ class CellSearcher(Searcher):  # type: ignore[misc]  # ray ships no types
 
     @contextmanager
     def _recording(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            self.broken = error
-            raise
+        with whole():  # Ctrl-C between a trial's rows and its end in Optuna would leave it running there
+            try:
+                yield
+            except Exception as error:
+                self.broken = error
+                raise
 
 
 class _Following(tune.Callback):  # type: ignore[misc]  # ray ships no types

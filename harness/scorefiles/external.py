@@ -10,7 +10,6 @@ from backbones.contract import FinetuneRecipe
 from benchmarks.contract import DatasetPart, Protocol
 from benchmarks.metrics.measures import machine_h_means
 from harness.errors import HarnessError
-from harness.interrupts import whole
 from harness.keys import digest
 from harness.pictures.candidates import png
 from harness.pictures.scores import score_pictures
@@ -50,8 +49,7 @@ def record_external(name: str, measured: MeasuredFolder, *, places: Places) -> d
             recorder = Recorder(Tracker(places.tracking, code=code_revision()), results)
             with recorder.open_trial(spec) as run_id:
                 result = external_result(spec, measured)
-                with whole():
-                    recorder.finish(run_id, result)
+                recorder.finish(run_id, result)
     finally:
         results.close()
     return {"key": key, "run_id": run_id}

@@ -118,7 +118,7 @@ class Claims:
 
     def __exit__(self, *_: object) -> None:
         """Give everything back."""
-        with whole():
+        with whole():  # a notebook that is stopped in here would wait for its own claims when it runs the study again
             self._closed.set()
             self._heart.join()
             with suppress(HarnessError), store_errors(self.uri), self.engine.begin() as connection:

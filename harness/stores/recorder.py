@@ -78,21 +78,23 @@ class Recorder:
         self.tracker.log_epochs(run_id, reports)
 
     def finish(self, run_id: str, result: TrialResult) -> None:
-        """Record a finished trial."""
-        self.tracker.log_result(run_id, result)
-        key = result.spec.key()
-        before = self.results.run_of(key)
-        self.results.put_result(result, run_id=run_id, code=self.tracker.code)
-        self.tracker.finish(run_id)
-        if before is not None and before != run_id:
-            self.tracker.retire(before, run_id)
+        """Record a finished trial; Ctrl-C waits until that is done."""
+        with whole():
+            self.tracker.log_result(run_id, result)
+            key = result.spec.key()
+            before = self.results.run_of(key)
+            self.results.put_result(result, run_id=run_id, code=self.tracker.code)
+            self.tracker.finish(run_id)
+            if before is not None and before != run_id:
+                self.tracker.retire(before, run_id)
 
     def fail(self, run_id: str, spec: TrialSpec, failure: Failure) -> None:
-        """Record a trial that failed, with its reason and traceback."""
+        """Record a trial that failed, with its reason and traceback; Ctrl-C waits until that is done."""
         failure = replace(failure, reason=scrubbed(failure.reason), trace=scrubbed(failure.trace))
-        self.tracker.log_failure(run_id, spec, failure)
-        self.results.put_failure(spec, failure, run_id=run_id, code=self.tracker.code)
-        self.tracker.finish(run_id, "FAILED", reason=failure.reason)
+        with whole():
+            self.tracker.log_failure(run_id, spec, failure)
+            self.results.put_failure(spec, failure, run_id=run_id, code=self.tracker.code)
+            self.tracker.finish(run_id, "FAILED", reason=failure.reason)
 
     def prune(self, run_id: str, spec: TrialSpec, reason: str) -> None:
         """Record a trial that was stopped early because it learned worse than others."""

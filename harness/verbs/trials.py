@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import HarnessError
-from harness.interrupts import whole
 from harness.places import Places, find_places
 from harness.told import Told, silent
 from harness.trials.axes import PAPER_K
@@ -202,11 +201,9 @@ def run_chosen(
                 try:
                     result = run_trial(spec, recordings, cache, on_epoch=on_epoch)
                 except ValueError as error:
-                    with whole():
-                        recorder.fail(run_id, spec, Failure(str(error), traceback.format_exc()))
+                    recorder.fail(run_id, spec, Failure(str(error), traceback.format_exc()))
                     raise
-                with whole():
-                    recorder.finish(run_id, result)
+                recorder.finish(run_id, result)
             forget_training(places.cache, key)
         return recorded_trial(recorder.results, key, scorer=spec.scorers[0])
 

@@ -207,14 +207,15 @@ def test_a_lone_trial_is_left_closed(places: Places, monkeypatch: pytest.MonkeyP
     results = Results(places.results)
     recorder = Recorder(Tracker(places.tracking, code="test"), results)
     spec = make_spec()
-    write = getattr(recorder, at)
+    owner, name = (recorder, "begin") if at == "begin" else (recorder.tracker, "log_result")
+    write = getattr(owner, name)
 
     def interrupted(*arguments: Any) -> Any:
         stop()
         return write(*arguments)
 
-    monkeypatch.setattr(recorder, at, interrupted)
-    with pytest.raises(KeyboardInterrupt), recorder.open_trial(spec) as run_id, whole():
+    monkeypatch.setattr(owner, name, interrupted)
+    with pytest.raises(KeyboardInterrupt), recorder.open_trial(spec) as run_id:
         recorder.finish(run_id, make_result(spec))
     client = MlflowClient(tracking_uri=places.tracking)
     (run,) = client.search_runs([client.get_experiment_by_name("asdbench").experiment_id])
