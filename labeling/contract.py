@@ -107,6 +107,8 @@ class Strategy:
         cases: the cases of the paper that it serves.
         rank: from a request to ranked candidates.
         summary: one line for listings.
+        stands_alone: whether it can label every machine type by itself, and so be what `labels` names.
+        choices: where it stands alone, which of m, k1 and k2 matter to it.
     """
 
     name: str
@@ -114,3 +116,5 @@ class Strategy:
     cases: tuple[Case, ...]
     rank: Callable[[RankRequest], RankedCandidates]
     summary: str
+    stands_alone: bool = False
+    choices: tuple[str, ...] = ()

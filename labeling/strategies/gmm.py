@@ -114,4 +114,6 @@ STRATEGY = Strategy(
     cases=CASES,
     rank=rank,
     summary="components of a Gaussian mixture per domain, their number chosen by BIC",
+    stands_alone=True,
+    choices=("m", "k2"),
 )

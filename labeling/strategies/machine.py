@@ -32,4 +32,5 @@ STRATEGY = Strategy(
     cases=CASES,
     rank=rank,
     summary="the machine type alone, no attribute: the lower bound",
+    stands_alone=True,
 )
