@@ -182,6 +182,8 @@ class TestContract:
         asked = request(scorer)
         with pytest.raises(HarnessError, match="needs its domain or None"):
             scorer.score(replace(asked, reference_domains=asked.reference_domains[:3]))
+        with pytest.raises(HarnessError, match="must be source, target or None, but got 'nan'"):
+            scorer.score(replace(asked, reference_domains=np.full(36, np.nan, dtype=object)))
 
 
 def test_knn_is_the_smaller_cosine_distance() -> None:
