@@ -16,8 +16,9 @@ from harness.answers.question import EVERYTHING, Question
 from harness.errors import HarnessError
 from harness.plugins import unknown
 from harness.rules import rule_of
-from harness.statistics.comparison import Comparison, compare_arms, compare_numbers, holm
+from harness.statistics.comparison import Comparison, compare_arms, compare_numbers
 from harness.statistics.power import seeds_needed, seeds_to_reject
+from harness.statistics.significance import holm
 from harness.stores.results import Results
 from harness.tables import in_percent
 from harness.trials.axes import choices, shown_cell, study_axes

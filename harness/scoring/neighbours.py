@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import HarnessError
+from harness.scoring.contract import Floats
 
 QUERY_ROWS = 512  # rows of a block of similarities
 REFERENCE_ROWS = 8192  # columns of it: 16 MB in float32
@@ -15,7 +16,6 @@ REFERENCE_ROWS = 8192  # columns of it: 16 MB in float32
 Metric: TypeAlias = Literal["cosine", "euclidean"]
 METRICS = ("cosine", "euclidean")
 Vectors: TypeAlias = NDArray[np.float32]
-Floats: TypeAlias = NDArray[np.float64]
 Places: TypeAlias = NDArray[np.intp]
 
 

@@ -20,7 +20,7 @@ def check_request(request: ScoreRequest) -> tuple[float, float]:
         The sums of the squares of all references and of all queries, infinite where float32 does not hold them.
 
     Raises:
-        HarnessError: there is no reference, shapes do not fit, or a vector is not finite.
+        HarnessError: there is no reference, shapes do not fit, a domain is none, or a vector is not finite.
     """
     references, queries = request.references, request.queries
     if references.ndim != 2 or queries.ndim != 2 or references.shape[1] != queries.shape[1]:
@@ -34,6 +34,8 @@ def check_request(request: ScoreRequest) -> tuple[float, float]:
             f"Each of the {len(references)} references needs its domain or None, but got "
             f"{len(request.reference_domains)} of them."
         )
+    if strange := set(request.reference_domains.tolist()) - {"source", "target", None}:
+        raise HarnessError(f"A domain must be source, target or None, but got {sorted(map(str, strange))[0]!r}.")
     sums = []
     for name, vectors in (("reference", references), ("query", queries)):
         # a sum of squares is finite only if every number is, and takes no second copy; one that overflows is looked at

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr
 
+from harness.statistics.bootstrap import Floats
 from harness.statistics.significance import ENDLESS, ROUNDING, holm
 
 SURE = 0.05  # of the corrected p-value
 EPS = float(np.finfo(float).eps)  # the official harmonic mean is over max(x, eps)
-
-Floats: TypeAlias = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

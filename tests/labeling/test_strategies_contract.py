@@ -53,6 +53,29 @@ def test_the_file_name_is_the_plugin_name(name):
     assert strategy.summary and "\n" not in strategy.summary
 
 
+@pytest.mark.parametrize("name", [name for name in FILES if declared(name).stands_alone])
+def test_what_labels_every_machine_type_serves_every_case(name):
+    """A strategy that may be a value of `labels` ranks in all cases, and says which of m, k1 and k2 matter to it."""
+    strategy = declared(name)
+    assert set(strategy.cases) == set(CASES)
+    assert set(strategy.choices) <= {"m", "k1", "k2"}
+    for case in CASES:
+        request = request_for(case)
+        ranked = strategy.rank(request)
+        if "m" not in strategy.choices:
+            assert ((ranked.names != "").sum(axis=1) <= 1).all()
+        for number in {"k1", "k2"} - set(strategy.choices):
+            same = strategy.rank(replace(request, **{number: getattr(request, number) - 1}))
+            assert (same.names == ranked.names).all() and (same.confidence == ranked.confidence).all()
+
+
+def test_the_baselines_stand_alone():
+    """The machine type alone and the mixtures may label every machine type; the paper's three strategies may not."""
+    choices = {name: declared(name).choices for name in FILES if declared(name).stands_alone}
+    assert choices.items() >= {"machine": (), "gmm": ("m", "k2")}.items()
+    assert not any(declared(name).stands_alone for name in ("sample_wise", "cluster_wise", "direct"))
+
+
 @pytest.mark.parametrize(("name", "case"), SERVED)
 def test_the_table_is_well_formed(name, case):
     """Ids as they came; rows best first, padded at the end, without repeats; confidence in 0..1, never rising."""

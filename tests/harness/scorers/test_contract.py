@@ -18,6 +18,7 @@ from harness.scorers import ensemble, gmm, kmeans, knn, knn_rescaled, level, mah
 from harness.scoring import neighbours
 from harness.scoring.choice import ScorerChoice, load_scorer, parse_scorer
 from harness.scoring.contract import ScoreRequest
+from harness.scoring.folds import deal
 
 NAMES = sorted(path.stem for path in Path(harness.scorers.__file__).parent.glob("*.py") if path.stem != "__init__")
 
@@ -184,6 +185,8 @@ class TestContract:
         asked = request(scorer)
         with pytest.raises(HarnessError, match="needs its domain or None"):
             scorer.score(replace(asked, reference_domains=asked.reference_domains[:3]))
+        with pytest.raises(HarnessError, match="must be source, target or None, but got 'nan'"):
+            scorer.score(replace(asked, reference_domains=np.full(36, np.nan, dtype=object)))
 
 
 def test_knn_is_the_smaller_cosine_distance() -> None:
@@ -412,14 +415,25 @@ def test_smote_leaves_a_domain_of_one_clip() -> None:
     np.testing.assert_array_equal(smote_knn.score(asked), knn.score(asked))
 
 
+def held_out(asked: ScoreRequest, held: np.ndarray) -> ScoreRequest:
+    """Ask for some references by the others."""
+    return replace(
+        asked,
+        references=asked.references[~held],
+        reference_domains=asked.reference_domains[~held],
+        queries=asked.references[held],
+    )
+
+
 def test_an_ensemble_is_the_mean_of_standardised_scores() -> None:
     """References are scored by folds against the others; queries are measured by their mean and deviation alone."""
     asked = request()
-    folds = ensemble._folds(asked)
-    assert sorted(np.bincount(folds).tolist()) == [7, 7, 7, 7, 8]
+    parts = deal(ensemble._in_any_order(asked))
+    assert sorted(np.bincount(parts).tolist()) == [7, 7, 7, 7, 8]
+    assert sorted(np.bincount(parts[30:], minlength=5).tolist()) == [1, 1, 1, 1, 2]
     expected = []
     for member in (knn, mahalanobis):
-        unseen = np.concatenate([member.score(ensemble._held_out(asked, folds == fold)) for fold in range(5)])
+        unseen = np.concatenate([member.score(held_out(asked, parts == part)) for part in range(5)])
         expected.append((member.score(asked) - unseen.mean()) / unseen.std())
     np.testing.assert_allclose(ensemble.score(asked), np.mean(expected, axis=0), rtol=1e-12)
 
