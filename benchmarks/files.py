@@ -124,17 +124,15 @@ def read_text(path: Path, *, most: int | None = None) -> str:
 def read_table(path: Path, *, most: int = MOST_TABLE_BYTES) -> Table:
     """Read a csv, whose cells a comma, a semicolon or a tab separates.
 
-    The separator is the one that the first line has (`sep=;`, which spreadsheets write, says it outright). Where that
-    line has several, it is the tab before the semicolon before the comma: `a.wav;0,5` has a decimal comma.
+    The separator is the one in the first line that has any (`sep=;`, which spreadsheets write, says it outright). Where
+    that line has several, it is the tab before the semicolon before the comma: `a.wav;0,5` has a decimal comma.
 
     Raises:
         BenchmarkError: as `read_text`, or if quotes are not closed or a cell has over 131,072 characters.
     """
     text = read_text(path, most=most)
-    first = next((line for line in io.StringIO(text) if line.strip()), "")
-    told = re.fullmatch(r'"?sep=([,;|\t])"?\s*', first, re.IGNORECASE)
-    bare = re.sub(r'"[^"]*"', "", first)
-    separator = told[1] if told else next((mark for mark in SEPARATORS if mark in bare), ",")
+    told = re.match(r'\s*"?sep=([,;|\t])"?[^\S\n\r]*(?=[\n\r]|$)', text, re.IGNORECASE)
+    separator = told[1] if told else _separator(text)
     rows = []
     try:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
@@ -172,6 +170,16 @@ def _refuse_others(path: Path, mode: int) -> None:
     if not stat.S_ISREG(mode):
         kind = next((words for test, words in KINDS if test(mode)), "something else")
         raise BenchmarkError(f"{printable(path)} must be a regular file, but is {kind}.")
+
+
+def _separator(text: str) -> str:
+    """Return what separates a csv's cells."""
+    for line in io.StringIO(text):
+        bare = re.sub(r'"[^"]*"', "", line)
+        found = next((mark for mark in SEPARATORS if mark in bare), None)
+        if found is not None:
+            return found
+    return ","
 
 
 def _seems(data: bytes) -> str:
