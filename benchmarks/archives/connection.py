@@ -127,7 +127,8 @@ class Connection:
         # no link is followed, and a fifo is not waited for
         flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | (os.O_APPEND if resumed else os.O_TRUNC)
         with writing(path.parent):
-            out = os.fdopen(os.open(path, flags, 0o666), "ab")
+            # without a buffer: what a full disk did not take would be tried once more when the file is closed
+            out = os.fdopen(os.open(path, flags, 0o666), "ab", buffering=0)
         with out, watched(response, seconds=self._timeout[1], least=LEAST_BYTES) as came:
             while block := response.raw.read1(BLOCK_BYTES, decode_content=False):
                 came(len(block))
@@ -140,8 +141,9 @@ class Connection:
                         "removed, so try again later, or fetch the archive by hand and unzip it."
                     )
                 with writing(path.parent):
-                    out.write(block)
-                    out.flush()
+                    left = memoryview(block)
+                    while left:
+                        left = left[out.write(left) :]
                 if self._progress is not None:
                     self._progress(name, out.tell(), total or 0)
 
@@ -165,6 +167,11 @@ class Connection:
                 raise
             # the errors of requests, of what is below it, and of sockets; files are written inside `writing`
             except (OSError, urllib3.exceptions.HTTPError, http.client.HTTPException, ValueError) as error:
+                if isinstance(error, requests.exceptions.InvalidHeader | urllib3.exceptions.InvalidHeader):
+                    raise BenchmarkError(
+                        f"{url} must announce its size as one number of bytes, but its answer contradicts itself "
+                        f"({_why(error)}); try again later, or fetch the archive by hand and unzip it."
+                    ) from error
                 if isinstance(error, ValueError | requests.TooManyRedirects):  # an address that cannot be
                     raise BenchmarkError(
                         f"{url} must lead to the archive, but leads to no address that can be asked "

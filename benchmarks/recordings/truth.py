@@ -6,7 +6,7 @@ import logging
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -130,21 +130,25 @@ def read_truth(folder: Path | str) -> dict[str, str]:
             names of which not exactly one says an attribute.
     """
     folder = folder_of(folder)
-    tables = sorted(folder.rglob("*_correspondence.csv")) if folder.is_dir() else []
-    if not tables:
-        raise BenchmarkError(f"{folder} must hold the official *_correspondence.csv files, but holds none.")
+    found = find_csvs(folder, named=_is_correspondence, kind="official files") if folder.is_dir() else None
+    if found is None or not found.files:
+        raise BenchmarkError(
+            f"{printable(folder)} must hold the official *_correspondence.csv files, but holds "
+            f"none{_instead(folder, found, _is_correspondence)}."
+        )
     truth = {}
-    for table in tables:
+    for table in found.files:
         prefix = _place_of(table)
         for row in _rows(table):
-            if row == ("source_file_name", "target_file_name"):
+            if [cell.casefold() for cell in row] == ["source_file_name", "target_file_name"]:
                 continue
             names = [_stem(cell) for cell in row[:2]]
             attributes = [parse_name(name).attribute for name in names]
             known = [attribute for attribute in attributes if attribute is not None]
             if len(names) != 2 or len(known) != 1:
                 raise BenchmarkError(
-                    f"{table} must pair a name that says an attribute with one that does not, but has {','.join(row)}."
+                    f"{table} must pair a name that says an attribute with one that does not, but has "
+                    f"{printable(','.join(row))}."
                 )
             truth[f"{prefix}/{names[attributes.index(None)]}"] = known[0]
     return truth
@@ -170,7 +174,7 @@ def _read_official(folder: Path, years: Mapping[str, Dataset]) -> dict[str, _Off
     if not found:
         raise BenchmarkError(
             f"{printable(folder)} must hold the evaluators' ground_truth_data/ and ground_truth_domain/ or the "
-            f"baseline's eval_data_list_<year>.csv, but holds none of them{_instead(folder, there)}."
+            f"baseline's eval_data_list_<year>.csv, but holds none of them{_instead(folder, there, _is_official)}."
         )
     return officials
 
@@ -179,12 +183,16 @@ def _is_official(name: str) -> bool:
     return name.startswith(("ground_truth_", "eval_data_list"))
 
 
-def _instead(folder: Path, found: Found | None) -> str:
+def _is_correspondence(name: str) -> bool:
+    return "_correspondence" in name
+
+
+def _instead(folder: Path, found: Found | None, named: Callable[[str], bool]) -> str:
     """Return what a folder holds instead of official files, for the sentence that says that there are none."""
     if found is None:
         return ", and is no folder"
     nowhere = "it follows no name of theirs, or stands in none of their folders"
-    there = [*found.passed_over, *((path, nowhere) for path in found.files), *other_csvs(folder, named=_is_official)]
+    there = [*found.passed_over, *((path, nowhere) for path in found.files), *other_csvs(folder, named=named)]
     return f": {list_reasons(there)}" if there else ""
 
 

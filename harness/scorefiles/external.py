@@ -8,6 +8,7 @@ import pandas as pd
 
 from backbones.contract import FinetuneRecipe
 from benchmarks.contract import DatasetPart, Protocol
+from benchmarks.files import printable
 from benchmarks.metrics.measures import machine_h_means
 from harness.errors import HarnessError
 from harness.keys import digest
@@ -21,6 +22,7 @@ from harness.stores.tracker import Tracker
 from harness.trials.contract import BackboneChoice, Kind, TrialResult, TrialSpec
 
 EXTERNAL: Kind = "external"  # also the encoder and the scorer of such a system
+MOST_NAME = 200  # characters of a system's name
 LABEL_COLUMNS = ["clip_id", "machine", "section", "domain", "condition"]
 
 
@@ -36,10 +38,15 @@ def record_external(name: str, measured: MeasuredFolder, *, places: Places) -> d
         `key` and `run_id` of the trial.
 
     Raises:
-        HarnessError: the name is empty, or a store cannot be written.
+        HarnessError: the name is empty, longer than 200 characters or not printable, or a store cannot be written.
     """
     if not name.strip():
         raise HarnessError("--record must name the system, but the name is empty.")
+    if not name.strip().isprintable() or len(name) > MOST_NAME:
+        raise HarnessError(
+            f"--record must be a name of at most {MOST_NAME} characters without control characters, but got "
+            f"{printable(name, most=60)}."
+        )
     spec = external_spec(name.strip(), measured)
     key = spec.key()
     results = Results(places.results)
