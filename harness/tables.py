@@ -88,7 +88,12 @@ def printable(text: str, *, longest: int | None = None) -> str:
     if longest is not None and len(text) > longest:
         kept = (longest - len(CUT)) // 2
         text = text[:kept] + CUT + text[-kept:]
-    return CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", " ").replace("\n", " "))
+    return without_controls(text.replace("\r\n", " ").replace("\n", " "))
+
+
+def without_controls(text: str) -> str:
+    """Return text of several lines in which every other control character is replaced."""
+    return "\n".join(CONTROLS.sub("\N{REPLACEMENT CHARACTER}", line) for line in text.split("\n"))
 
 
 def brief(value: str) -> str:
@@ -104,9 +109,11 @@ def _literal(text: str) -> Text:
 def written(form: Form, columns: Sequence[Column], rows: Sequence[Row], document: Mapping[str, Any]) -> str:
     """Return a table as JSON (fractions, all fields), CSV (the same fields, flat) or markdown (as printed)."""
     if form == "json":
-        return json.dumps(finite(document), indent=1, ensure_ascii=False)
+        whole = json.dumps(finite(document), indent=1, ensure_ascii=False)
+        # as JSON may write any sign; the line ends are its own
+        return "\n".join(CONTROLS.sub(lambda sign: f"\\u{ord(sign[0]):04x}", line) for line in whole.split("\n"))
     if form == "csv":
-        return csv_table(rows)
+        return without_controls(csv_table(rows))
     lines = [
         "| " + " | ".join(_cell(column.heading) for column in columns) + " |",
         "| " + " | ".join("---:" if column.right else "---" for column in columns) + " |",

@@ -87,7 +87,10 @@ class RecordedArm:
 
 def is_file_name(reference: str) -> bool:
     """Tell whether a reference means a file."""
-    return reference.endswith(FILES) or Path(reference).is_file()
+    try:
+        return reference.endswith(FILES) or Path(reference).is_file()
+    except (OSError, ValueError):  # too long for a name, or with a sign that no name has
+        return False
 
 
 def find_arm(results: Results, reference: str, *, scorer: str | None = None) -> RecordedArm:

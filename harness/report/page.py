@@ -27,7 +27,7 @@ from harness.errors import HarnessError
 from harness.report import drawings, sheets
 from harness.report.evidence import Board, DetailedRow, Evidence, gather
 from harness.stores.results import Results
-from harness.tables import Row, in_percent
+from harness.tables import Row, in_percent, without_controls
 from harness.trials.axes import axis_names
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def render(
     templates.filters["code"] = _with_code
     boards = [_board(board, place, evidence) for place, board in enumerate(evidence.boards, start=1)]
     title = "Does Top-M pseudo-labeling beat Top-1?"
-    return templates.get_template("report.html.j2").render(
+    page = templates.get_template("report.html.j2").render(
         title=f"{evidence.study['name']}: {title[0].lower()}{title[1:]}" if evidence.study else title,
         scope=_scope(evidence),
         contents=_contents(boards, evidence),
@@ -134,6 +134,8 @@ def render(
         written=f"{written or datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         **_runs(evidence, tracking, tracker),
     )
+    # names come from anywhere: half a surrogate pair cannot be written, and a reader's terminal shows the page's source
+    return without_controls(page.encode(errors="replace").decode())
 
 
 def _board(board: Board, place: int, evidence: Evidence) -> dict[str, Any]:

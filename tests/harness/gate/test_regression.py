@@ -158,7 +158,7 @@ class TestReferences:
     def test_a_study_is_named_by_name_key_or_run(self, results: Results, reference: str) -> None:
         """A study's arm: STUDY[:BACKBONE[:M]], by name, key or MLflow run."""
         arm = find_arm(results, reference)
-        assert [setting.m for setting in arm.scores] == [3]
+        assert [setting.as_json()["m"] for setting in arm.scores] == [3]
         assert arm.backbone == "of-good"
 
     def test_a_trial_is_named_by_key_or_run(self, results: Results) -> None:
@@ -237,8 +237,8 @@ class TestFiles:
         ("edit", "said"),
         [
             (lambda content: content.pop("cells"), "cells: Field required"),
-            (lambda content: content["cells"][0]["trials"][0]["scores"].pop(), "a finite score a clip, but trial"),
-            (lambda content: content.update(columns=["a"]), "must hold trials and clips with clip_id"),
+            (lambda content: content["cells"][0]["trials"][0]["scores"].pop(), "a score a clip, but trial"),
+            (lambda content: content.update(columns=["a"]), "must hold clips with clip_id"),
         ],
     )
     def test_a_file_that_somebody_made_is_checked(
