@@ -141,6 +141,7 @@ def trial(
         places: of the stores.
         told: progress.
     """
+    from harness.stores.claims import Claims
     from harness.trials.checkpoints import forget_training
     from harness.trials.contract import Failure
     from harness.trials.limits import hold_threads
@@ -153,8 +154,9 @@ def trial(
         min_confidence=min_confidence, below=below, seed=seed, labels=labels, truth=truth, scorers=scorers,
         recipe=recipe, ground_truth=ground_truth, skip_bad=skip_bad, places=places, told=told,
     )  # fmt: skip
-    with open_recorder(places) as recorder:
-        key = spec.key()
+    key = spec.key()
+    # of two that want the same trial at once, one waits and reads the other's back
+    with open_recorder(places) as recorder, Claims(recorder.results) as claims, claims.alone(key):
         done = recorder.results.finished([key], scorers=spec.scorers)
         if key not in done:
             spec = recorder.with_recorded_scorers([spec])[0]
