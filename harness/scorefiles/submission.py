@@ -14,7 +14,6 @@ from benchmarks.files import printable
 from benchmarks.folders import folder_of, whole_file, writing
 from harness import plugins
 from harness.errors import HarnessError
-from harness.files import write_whole
 from harness.scoring.choice import parse_scorer
 from harness.scoring.thresholds import QUANTILE, Threshold, decisions, threshold_of
 from harness.stores.results import Results

@@ -179,6 +179,7 @@ def run_chosen(
     root: Path, choices: TrialChoices, *, threads: int = 1, places: Places | None = None, told: Told = silent
 ) -> dict[str, Any]:
     """Run and record a trial that was chosen; see `trial`."""
+    from harness.stores.claims import Claims
     from harness.trials.checkpoints import forget_training
     from harness.trials.contract import Failure
     from harness.trials.limits import hold_threads
@@ -187,8 +188,9 @@ def run_chosen(
     hold_threads(threads)
     places = places or find_places()
     spec, recordings, cache = _prepared(root, choices, places=places, told=told)
-    with open_recorder(places) as recorder:
-        key = spec.key()
+    key = spec.key()
+    # of two that want the same trial at once, one waits and reads the other's back
+    with open_recorder(places) as recorder, Claims(recorder.results) as claims, claims.alone(key):
         done = recorder.results.finished([key], scorers=spec.scorers)
         if key not in done:
             spec = recorder.with_recorded_scorers([spec])[0]

@@ -134,7 +134,7 @@ def test_a_bound_on_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """An archive of more files than any official one is refused by their number."""
     monkeypatch.setattr("benchmarks.archives.members.MOST_MEMBERS", 1)
     (tmp_path / "x.zip").write_bytes(ZIP)
-    with pytest.raises(RefusedArchiveError, match="at most 1 files, but .* has 2 members"):
+    with pytest.raises(RefusedArchiveError, match=r"at most 1 files, but .* has 2 members"):
         unpack(tmp_path / "x.zip", tmp_path / "raw", machine="fan")
 
 
