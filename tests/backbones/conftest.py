@@ -25,6 +25,7 @@ SMALL = {
     },
     "audiomae": {"frames": 96, "embed_dim": 32, "layers": 2, "heads": 4},
     "tiny": {"dim": 16, "width": 4},
+    "yamnet": {},
 }
 FIXED: dict[str, dict[str, object]] = {"logmel": {}}  # without weights to learn
 ALL = {**SMALL, **FIXED}

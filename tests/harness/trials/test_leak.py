@@ -17,7 +17,7 @@ from benchmarks.synthetic.generator import generate
 from harness.cache import Cache
 from harness.scorers import knn
 from harness.scoring.contract import ScoreRequest
-from harness.scoring.thresholds import FOLDS
+from harness.scoring.folds import FOLDS
 from harness.trials.candidates import rank_machines
 from harness.trials.contract import BackboneChoice, TrialSpec
 from harness.trials.labels import fuse_labels
