@@ -1,4 +1,4 @@
-"""A request's clips in the order of their ids, so that an answer does not hang on the order they came in."""
+"""A request's clips in the order of their ids, so that an answer is the same in whatever order they came."""
 
 from __future__ import annotations
 
@@ -91,11 +91,12 @@ def memo_name(request: RankRequest, pool: Pool, step: str, *, labels: bool = Tru
         request: gives the seed.
         pool: gives the clips, in sorted order.
         step: what is made.
-        labels: whether the value hangs on attributes and domains too.
-        settings: other numbers that it hangs on.
+        labels: whether the value depends on attributes and domains too.
+        settings: other numbers that it depends on, such as K2.
 
     Returns:
-        The step, its settings and a digest of the clips: with other attributes withheld, another name.
+        The step, its settings and a digest of the clips, for example "clusters k2=15 seed=0 clips=1f3a...": with other
+        attributes withheld, another name.
     """
     digest = hashlib.sha256()
     for column in (pool.ids, pool.names, pool.codes, pool.domains)[: 4 if labels else 1]:

@@ -61,7 +61,7 @@ class ScoreIntervals:
 
 @dataclass
 class ClipDraws:
-    """Draws of clips, kept for the scorers of one trial: they hang on names, domains and conditions alone.
+    """Draws of clips, made once for all scorers of a trial: names, domains and conditions decide, scores do not.
 
     Attributes:
         resamples: of the bootstrap.
