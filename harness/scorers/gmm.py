@@ -76,7 +76,7 @@ def _fit(vectors: Floats, most: int, seed: int) -> GaussianMixture:
     with single_thread(), warnings.catch_warnings():
         # the step reached is good enough to score by; K-means, which gives the first means, warns of copies
         warnings.simplefilter("ignore", ConvergenceWarning)
-        mixture.fit(vectors)
+        mixture.fit(vectors if len(vectors) > 1 else np.repeat(vectors, 2, axis=0))  # a clip twice has its mean too
     clips = mixture.weights_[:, None] * len(vectors)
     variances = (clips * np.maximum(mixture.covariances_ - added, 0.0) + PRIOR_CLIPS) / (clips + PRIOR_CLIPS)
     mixture.covariances_, mixture.precisions_cholesky_ = variances, 1.0 / np.sqrt(variances)

@@ -76,6 +76,18 @@ def test_the_baselines_stand_alone():
     assert not any(declared(name).stands_alone for name in ("sample_wise", "cluster_wise", "direct"))
 
 
+@pytest.mark.parametrize("value", [1e16, -1e200, 3e38])
+@pytest.mark.parametrize(("name", "case"), [(name, case) for name, case in SERVED if declared(name).features != "none"])
+def test_features_beyond_float32_s_squares_are_refused(name, case, value):
+    """One feature so large that distances overflow is an error that names its clip."""
+    request = request_for(case)
+    request.features[5, 2] = value
+    with pytest.raises(
+        LabelingError, match=rf"within 1e\+15 of 0, but 1 of 24 clips hold larger ones: {request.ids[5]};"
+    ):
+        declared(name).rank(request)
+
+
 @pytest.mark.parametrize(("name", "case"), SERVED)
 def test_the_table_is_well_formed(name, case):
     """Ids as they came; rows best first, padded at the end, without repeats; confidence in 0..1, never rising."""

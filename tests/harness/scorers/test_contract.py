@@ -180,6 +180,21 @@ class TestContract:
         with pytest.raises(HarnessError, match=r"\(r, d\) and \(q, d\)"):
             scorer.score(replace(asked, queries=np.ones((2, 3), dtype=np.float32)))
 
+    def test_whole_numbers_and_odd_seeds_are_refused(self, scorer: ScorerChoice) -> None:
+        """Vectors are floating-point numbers, and a seed is one that NumPy and scikit-learn take."""
+        asked = request(scorer)
+        for wrong in (asked.references.astype(int), asked.references.astype(object)):
+            with pytest.raises(HarnessError, match=r"must be floating-point numbers, but got (int64|object)"):
+                scorer.score(replace(asked, references=wrong))
+        for seed in (-1, 2**32):
+            with pytest.raises(HarnessError, match=f"seed must be between 0 and 4294967295, but got {seed}"):
+                scorer.score(replace(asked, seed=seed))
+
+    def test_one_target_clip_is_served(self, scorer: ScorerChoice) -> None:
+        """A domain of a single clip has no spread of its own, and scores stay finite."""
+        if scorer.scorer.options.get("k") is None or dict(scorer.options).get("k", 1) == 1:
+            assert np.isfinite(scorer.score(request(scorer, source=40, target=1))).all()
+
     def test_domains_that_do_not_fit_are_refused(self, scorer: ScorerChoice) -> None:
         """Every reference has a domain or None."""
         asked = request(scorer)
