@@ -280,8 +280,10 @@ def _demand_numbers(result: TrialResult) -> None:
     """Demand that a trial's numbers are those of its clips' scores: a leaderboard ranks by them.
 
     Every section's metrics are measured again from the scores, and from these the official score and the harmonic
-    means of the machine types. A trial without clip scores must at least agree with itself.
+    means of the machine types. What is known of an external system without clip scores must at least agree with itself.
     """
+    if not len(result.scored) and result.spec.kind != "external":
+        raise HarnessError(f"{SCORES_FILE} must hold the scores of a trial's test clips, but is empty.")
     for scorer, said in result.metrics.items():
         try:
             metrics = measure_years(result.scored, scorer) if len(result.scored) else said

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from harness.errors import HarnessError
 from harness.stores.database import creation_lock, open_engine, store_errors
-from harness.stores.readings import NO_CLIP_SCORES, TEST_COLUMNS, Readings, clips_digest, unpacked_clips
+from harness.stores.readings import NO_CLIP_SCORES, Readings, clip_cells, clips_digest, unpacked_clips
 from harness.stores.tables import (
     add_new_columns,
     machine_metrics,
@@ -229,8 +229,7 @@ def _put_test_clips(connection: sa.Connection, name: str, clips: pd.DataFrame) -
 
 
 def _packed_clips(clips: pd.DataFrame) -> bytes:
-    cells = clips[TEST_COLUMNS].astype(object).where(clips[TEST_COLUMNS].notna(), None)
-    return zlib.compress(json.dumps(cells.to_numpy().tolist()).encode())
+    return zlib.compress(json.dumps(clip_cells(clips)).encode())
 
 
 def _spec_row(spec: TrialSpec) -> dict[str, Any]:

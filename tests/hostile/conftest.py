@@ -1,5 +1,5 @@
-"""The command line for hostile inputs."""
+"""What tests of the borders share."""
 
-from tests.harness.conftest import _stops, asdbench
+from tests.harness.conftest import _stops, asdbench, empty_mlflow
 
-__all__ = ["_stops", "asdbench"]
+__all__ = ["_stops", "asdbench", "empty_mlflow"]
