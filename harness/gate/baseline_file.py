@@ -18,6 +18,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.errors import HarnessError
+from harness.files import write_whole
 from harness.gate.baselines import FILES, RecordedArm, Setting
 from harness.stores.readings import TEST_COLUMNS
 from harness.tables import brief
@@ -89,10 +90,8 @@ def write_baseline(arm: RecordedArm, path: Path, *, code: str) -> None:
     written = json.dumps(document, separators=(",", ":")).encode()
     if path.name.endswith(".gz"):
         written = gzip.compress(written, mtime=0)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        beside.write_bytes(written)
-        beside.replace(path)
+        write_whole(path, written)
     except OSError as error:
         raise HarnessError(
             f"A baseline must be written to a place that takes it, but {path}: {error.strerror}."

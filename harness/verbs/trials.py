@@ -90,20 +90,17 @@ def label_chosen(
     root: Path, choices: TrialChoices, *, out: Path | None = None, places: Places | None = None, told: Told = silent
 ) -> dict[str, Any]:
     """Pseudo-label the training clips of a trial that was chosen; see `label`."""
+    from harness.files import write_whole
     from harness.trials.candidates import rank_machines
     from harness.trials.labels import fuse_labels
 
     spec, recordings, cache = _prepared(root, choices, places=places or find_places(), told=told)
     statistics, table = fuse_labels(spec, rank_machines(spec, recordings, cache), truth=recordings.truth)[1:]
     if out is not None:
-        beside = out.with_name(f".{out.name}.part")
-        if out.suffix == ".parquet":
-            table.to_parquet(beside, index=False)
-        elif out.suffix == ".csv":
-            table.to_csv(beside, index=False)
-        else:
+        if out.suffix not in (".parquet", ".csv"):
             raise HarnessError(f"--out must end in .parquet or .csv, but got {out.name!r}.")
-        beside.replace(out)
+        written = table.to_parquet(index=False) if out.suffix == ".parquet" else table.to_csv(index=False).encode()
+        write_whole(out, written)
     said = {name: getattr(choices, name) for name in ("protocol", "m", "k1", "k2", "fusion", "labels")}
     return {**said, "rows": list(statistics)}
 

@@ -27,7 +27,7 @@ from harness.stores.tracker import Tracker
 from harness.studies.plan import make_plan
 from harness.studies.study_file import StudyFile
 from harness.trials.contract import Failure
-from tests.harness.conftest import make_result, make_spec
+from tests.harness.made_up import make_result, make_spec
 from tests.servers import SECRET, Postgres, free_port
 
 PASSWORDS = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="/@:'\"?#"), min_size=5)

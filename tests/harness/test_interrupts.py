@@ -28,7 +28,7 @@ from harness.stores.claims import Claims
 from harness.stores.recorder import Recorder
 from harness.stores.results import Results
 from harness.stores.tracker import Tracker
-from tests.harness.conftest import make_result, make_spec
+from tests.harness.made_up import make_result, make_spec
 from tests.harness.quick_driver import DATA, in_this_process, quick_plan
 from tests.harness.stores.test_faults import assert_whole
 

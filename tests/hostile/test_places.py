@@ -22,7 +22,7 @@ from harness.stores.database import creation_lock
 from harness.stores.recorder import Recorder
 from harness.stores.results import Results
 from harness.stores.tracker import Tracker
-from tests.harness.conftest import make_result, make_spec
+from tests.harness.made_up import make_result, make_spec
 
 NAMES = (
     "run%41", "%", "100%", "a%2Fb", "%00", "what?v=2", "?", "x?mode=memory", "a#b", "q'uote\"d", "with space", " ",

@@ -23,7 +23,7 @@ from harness.stores.recorder import Recorder
 from harness.stores.records import read_record, write_result
 from harness.stores.results import Results
 from harness.stores.tracker import Tracker
-from tests.harness.conftest import make_result, make_spec
+from tests.harness.made_up import make_result, make_spec
 
 GOOD, BAD = make_spec(seed=1), make_spec(seed=0)
 

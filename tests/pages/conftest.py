@@ -14,7 +14,7 @@ from harness.answers.question import Question
 from harness.report.page import report
 from harness.stores.recorder import Recorder
 from harness.stores.results import Results
-from tests.harness.made_up_studies import record_study
+from tests.harness.made_up import record_study
 
 selenium = pytest.importorskip("selenium", reason="selenium drives the browser; it is among the dev dependencies")
 

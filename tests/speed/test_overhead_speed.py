@@ -24,7 +24,7 @@ from harness.studies.plan import Plan, make_plan
 from harness.studies.study_file import StudyFile
 from harness.trials.contract import TrialResult
 from harness.verbs.stores import open_recorder
-from tests.harness.conftest import make_result
+from tests.harness.made_up import make_result
 from tests.speed.many_trials import copy_trial, plan_of_many
 from tests.speed.nothing import answer_at_once
 

@@ -17,7 +17,7 @@ from harness.answers.question import Question
 from harness.errors import HarnessError
 from harness.stores.results import Results
 from harness.tables import csv_table, text_table, written
-from tests.harness.made_up_clips import MACHINES, clips_of, open_tables, record
+from tests.harness.made_up import MACHINES, clips_of, open_tables, record
 
 
 @pytest.fixture

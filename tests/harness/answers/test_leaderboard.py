@@ -27,7 +27,7 @@ from harness.errors import HarnessError
 from harness.stores.results import Results
 from harness.tables import csv_table, written
 from harness.trials.contract import BackboneChoice, TrialResult, TrialSpec
-from tests.harness.conftest import make_result, make_scored, make_spec
+from tests.harness.made_up import make_result, make_scored, make_spec
 
 RULE = "dcase2022"
 PRINTED = 0.0001 + 1e-9  # a printed percent is off by up to 0.005; what is computed from it by up to twice that

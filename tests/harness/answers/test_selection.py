@@ -20,7 +20,7 @@ from harness.answers.question import Question
 from harness.answers.selection import select
 from harness.errors import HarnessError
 from harness.stores.results import Results
-from tests.harness.made_up_clips import MACHINES, clips_of, open_tables, record
+from tests.harness.made_up import MACHINES, clips_of, open_tables, record
 
 
 @pytest.fixture

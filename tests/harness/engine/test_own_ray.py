@@ -24,7 +24,7 @@ from harness.places import Places
 from harness.stores.recorder import Recorder
 from harness.studies.plan import make_plan
 from harness.studies.progress import Progress
-from tests.harness.conftest import make_result
+from tests.harness.made_up import make_result
 from tests.harness.studies.test_cells import RECORDINGS, study
 
 

@@ -20,7 +20,7 @@ from harness.gate.baselines import RecordedArm, find_arm
 from harness.gate.junit import verdict_cases, write_junit
 from harness.gate.regression import regress
 from harness.stores.results import Results
-from tests.harness.made_up_clips import MACHINES, clips_of, open_tables, record
+from tests.harness.made_up import MACHINES, clips_of, open_tables, record
 
 
 @pytest.fixture(scope="module")

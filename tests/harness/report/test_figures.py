@@ -24,7 +24,8 @@ from harness.report.figures import (
     source_against_target,
 )
 from harness.stores.recorder import Recorder
-from tests.harness.made_up_studies import MACHINES, record_study
+from tests.harness.made_up import STUDY_MACHINES as MACHINES
+from tests.harness.made_up import record_study
 
 
 @pytest.fixture

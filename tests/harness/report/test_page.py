@@ -22,8 +22,7 @@ from harness.report import charts
 from harness.report.evidence import Evidence, curve_families, gather
 from harness.report.page import _headline, _with_code, render, report
 from harness.stores.recorder import Recorder
-from tests.harness.conftest import make_result, make_spec
-from tests.harness.made_up_studies import KEY, record_study
+from tests.harness.made_up import KEY, make_result, make_spec, record_study
 
 VILLAIN = "<script>alert(1)</script>\"'&<svg onload=alert(2)>"
 WRITTEN = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)

@@ -14,7 +14,7 @@ from harness.errors import HarnessError
 from harness.scoring.choice import canonical_scorers, is_computed, parse_scorer, plain_name
 from harness.stores.run_names import result_metrics
 from harness.studies.study_file import StudyFile
-from tests.harness.conftest import make_result, make_spec
+from tests.harness.made_up import make_result, make_spec
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from harness.statistics.bootstrap import bootstrap_sections, draw_clips
 from harness.statistics.intervals import ClipDraws, score_intervals
 from harness.statistics.significance import interval
 from harness.trials.measures import scorer_intervals
-from tests.harness.conftest import RULE, make_scored
+from tests.harness.made_up import RULE, make_scored
 
 RULES = {"dcase2023": RULE}
 

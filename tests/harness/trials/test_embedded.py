@@ -23,7 +23,7 @@ from harness.trials.choices import frozen_spec
 from harness.trials.contract import BackboneChoice, TrialSpec
 from harness.trials.recordings import Recordings, prepare_recordings
 from harness.trials.trial import run_trial
-from tests.harness.conftest import make_result, make_spec
+from tests.harness.made_up import make_result, make_spec
 
 PROTOCOL = parse_protocol(
     {"name": "toy", "train": ["dcase2023/dev"], "score": ["dcase2023/dev"], "cases": {"fan": "fragmented"}}

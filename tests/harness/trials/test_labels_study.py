@@ -24,7 +24,7 @@ from harness.studies.study_file import StudyFile
 from harness.tables import written
 from harness.trials.choices import labeled_by
 from harness.verbs.stores import open_results
-from tests.harness.conftest import make_result, make_spec
+from tests.harness.made_up import make_result, make_spec
 
 DATA = {"train_data": "aaaa", "test_data": "bbbb", "truth_data": "cccc"}
 STUDY = """
