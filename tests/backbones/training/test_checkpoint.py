@@ -184,7 +184,7 @@ def forge(path, change):
     ids=["code", "no state", "a part missing", "another shape", "odd reports", "another optimiser"],
 )
 def test_forged_checkpoint(tmp_path, caplog, monkeypatch, change):
-    """A state in a shared cache that somebody else wrote runs nothing, and training starts over with its own numbers."""
+    """A state in a shared cache that somebody else wrote runs nothing, and training starts over."""
     monkeypatch.chdir(tmp_path)
     encoder = load_encoder("tiny", **SMALL["tiny"])
     waveforms, targets = tones(8), np.arange(8) % 2
