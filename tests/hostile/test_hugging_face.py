@@ -377,7 +377,7 @@ def test_spectrogram_models(good, tmp_path, row):
 
 
 def test_a_yes_to_everything_runs_nothing(good, tmp_path):
-    """With a terminal's yes to every question no code of a folder runs, whatever its model is called."""
+    """With a terminal's yes to every question, no code of a folder runs, whatever its model is called."""
     for number, (name, values) in enumerate([
         (CONFIG, {"model_type": "evil", "auto_map": AUTO}),
         (EXTRACTOR, {"feature_extractor_type": "Evil", "auto_map": AUTO}),
