@@ -109,7 +109,7 @@ def last_flac_frame(file: BinaryIO) -> int | None:
 
     For FLACs whose header does not tell it: a writer into a pipe leaves 0 there.
     """
-    there = os.fstat(file.fileno()).st_size
+    there = file.seek(0, os.SEEK_END)  # from the end: libsndfile has moved the file under Python's buffer
     stream = _flac(file)
     if stream is None:
         return None
