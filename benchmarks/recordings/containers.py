@@ -299,7 +299,10 @@ def _holds_chunks(file: BinaryIO, position: int, there: int, order: Order) -> bo
 
 def _at(file: BinaryIO, position: int, count: int) -> bytes:
     """Read bytes at a place; fewer where the file ends."""
-    file.seek(position)
+    try:
+        file.seek(position)
+    except (OSError, OverflowError):  # a place that no file can have, after a chunk of 2^63 bytes
+        return b""
     return file.read(count)
 
 

@@ -5,8 +5,6 @@ Run by `test_audio.py` with a few examples, and for as long as wanted by
     python -m tests.hostile.fuzz_recordings SECONDS
 """
 
-# ruff: noqa: E501 - lists of odd words
-
 from __future__ import annotations
 
 import contextlib

@@ -151,6 +151,8 @@ LYING: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "W64 into a pipe": (lambda f: (d := made("W64/PCM_16", NOISE, f)) and patched(d, d.find(b"data") + 16, (2**63 - 1).to_bytes(8, "little")), "16000 frames"),
     "CAF, 2^40 bytes": (lambda f: (d := made("CAF/PCM_16", NOISE, f)) and patched(d, d.find(b"data") + 4, (2**40).to_bytes(8, "big")), "truncated: .* 1099511627772"),
     "CAF to the end": (lambda f: (d := made("CAF/PCM_16", NOISE, f)) and patched(d, d.find(b"data") + 4, b"\xff" * 8), "16000 frames"),
+    "CAF, a chunk of 2^61 bytes before": (lambda f: (d := made("CAF/PCM_16", NOISE, f)) and patched(d, d.find(b"free") + 4, (2**61).to_bytes(8, "big")), "unreadable: "),
+    "CAF, a chunk of 2^64 bytes before": (lambda f: (d := made("CAF/PCM_16", NOISE, f)) and patched(d, d.find(b"free") + 4, b"\xff" * 8), "unreadable: "),
     "AU, 1 GB": (lambda f: patched(made("AU/PCM_16", NOISE, f), 8, (10**9).to_bytes(4, "big")), "truncated: .* 1000000000"),
     "AU to the end": (lambda f: patched(made("AU/PCM_16", NOISE, f), 8, b"\xff" * 4), "16000 frames"),
     "AIFF, 1 GB": (lambda f: (d := made("AIFF/PCM_16", NOISE, f)) and patched(d, d.find(b"SSND") + 4, (10**9).to_bytes(4, "big")), "truncated: "),
