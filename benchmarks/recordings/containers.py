@@ -301,7 +301,7 @@ def _at(file: BinaryIO, position: int, count: int) -> bytes:
     """Read bytes at a place; fewer where the file ends."""
     try:
         file.seek(position)
-    except (OSError, OverflowError):  # a place that no file can have, after a chunk of 2^63 bytes
+    except (OSError, OverflowError, ValueError):  # a place that no file can have, after a chunk of 2^63 bytes
         return b""
     return file.read(count)
 
