@@ -109,7 +109,7 @@ def last_flac_frame(file: BinaryIO) -> int | None:
 
     For FLACs whose header does not tell it: a writer into a pipe leaves 0 there.
     """
-    there = os.fstat(file.fileno()).st_size
+    there = file.seek(0, os.SEEK_END)  # from the end: libsndfile has moved the file under Python's buffer
     stream = _flac(file)
     if stream is None:
         return None
@@ -299,7 +299,10 @@ def _holds_chunks(file: BinaryIO, position: int, there: int, order: Order) -> bo
 
 def _at(file: BinaryIO, position: int, count: int) -> bytes:
     """Read bytes at a place; fewer where the file ends."""
-    file.seek(position)
+    try:
+        file.seek(position)
+    except (OSError, OverflowError, ValueError):  # a place that no file can have, after a chunk of 2^63 bytes
+        return b""
     return file.read(count)
 
 
