@@ -134,7 +134,7 @@ def test_a_bound_on_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """An archive of more files than any official one is refused by their number."""
     monkeypatch.setattr("benchmarks.archives.members.MOST_MEMBERS", 1)
     (tmp_path / "x.zip").write_bytes(ZIP)
-    with pytest.raises(RefusedArchiveError, match="at most 1 files, but .* has 2 members"):
+    with pytest.raises(RefusedArchiveError, match=r"at most 1 files, but .* has 2 members"):
         unpack(tmp_path / "x.zip", tmp_path / "raw", machine="fan")
 
 
@@ -508,7 +508,7 @@ def test_a_full_disk_loses_nothing(base: str, tmp_path: Path, full_disk: Callabl
     with pytest.raises(BenchmarkError, match=r"must have room for what is written, but: .*; what is there is whole"):
         fetch(tmp_path, base, send())
     full_disk(5_000)
-    with pytest.raises(BenchmarkError, match="must have room"):
+    with pytest.raises(BenchmarkError, match=r"must have room"):
         generate(tmp_path / "made", dcase2025.DATASET, **small)  # type: ignore[arg-type]  # sizes
     assert not list(tmp_path.rglob("*.wav"))
     full_disk(resource.RLIM_INFINITY)
