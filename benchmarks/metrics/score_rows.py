@@ -51,7 +51,7 @@ def file_rows(file: ScoreFile, dataset: Dataset) -> list[tuple[str, ClipName, fl
     wrong = [(line, cells) for line, cells in rows if len(cells) != 2]
     if wrong:
         line, cells = wrong[0]
-        comma = table.separator == "," and all(map(is_number, cells[1:])) and len(cells) == 3
+        comma = table.separator == "," and len(cells) == 3 and all(map(is_number, cells[1:]))
         hint = "; a decimal comma needs semicolons or tabs between the columns" if comma else ""
         raise BenchmarkError(
             f"rows of {path} must have two columns, a clip name and its score, but line {line} has {len(cells)}: "

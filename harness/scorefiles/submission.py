@@ -155,7 +155,7 @@ def _without_threshold(trial: Mapping[str, Any], where: str, found: Threshold | 
 def _write(out: Path, files: Mapping[str, list[tuple[str, str]]]) -> None:
     """Write the files, each whole or not at all, into a folder that holds no others of their kind."""
     if out.exists() and not out.is_dir():
-        raise HarnessError(f"--out must be a folder, but {printable(out)} is no folder; choose another name.")
+        raise HarnessError(f"--out must be a folder, but {printable(out)} is a file; choose another name.")
     there = {str(path.relative_to(out)) for front in FRONTS for path in out.rglob(f"{front}_*.csv")}
     if strange := sorted(there - files.keys()):
         raise HarnessError(
