@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.errors import HarnessError
+from harness.files import read_bytes, write_whole
 from harness.gate.baselines import FILES, RecordedArm, Setting
 from harness.stores.readings import TEST_COLUMNS
 
@@ -76,10 +76,8 @@ def write_baseline(arm: RecordedArm, path: Path, *, code: str) -> None:
     written = json.dumps(document, separators=(",", ":")).encode()
     if path.name.endswith(".gz"):
         written = gzip.compress(written, mtime=0)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        beside.write_bytes(written)
-        beside.replace(path)
+        write_whole(path, written)
     except OSError as error:
         raise HarnessError(
             f"A baseline must be written to a place that takes it, but {path}: {error.strerror}."
@@ -115,10 +113,8 @@ def read_baseline(path: Path) -> RecordedArm:
 
 def _loaded(path: Path) -> Any:
     try:
-        raw = path.read_bytes()
+        raw = read_bytes(path, what="A baseline")
         return json.loads(gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw)
-    except FileNotFoundError as error:
-        raise HarnessError(f"A baseline must be a file that exists, but there is no {path}.") from error
     except gzip.BadGzipFile as error:
         raise HarnessError(f"{path} must be a whole baseline, but its compression is damaged: {error}.") from error
     except OSError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 from xml.etree import ElementTree as Xml
 
 from harness.errors import HarnessError
+from harness.files import write_whole
 from harness.tables import in_percent
 
 SUITE = "asdbench regress"
@@ -57,10 +57,8 @@ def write_junit(suite: Xml.Element, path: Path) -> None:
     Raises:
         HarnessError: the file cannot be written.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        beside.write_bytes(Xml.tostring(suite, encoding="utf-8", xml_declaration=True))
-        beside.replace(path)
+        write_whole(path, Xml.tostring(suite, encoding="utf-8", xml_declaration=True))
     except OSError as error:
         raise HarnessError(
             f"A JUnit file must be written to a place that takes it, but {path}: {error.strerror}."

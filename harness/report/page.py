@@ -21,6 +21,7 @@ from harness.answers.compare import called
 from harness.answers.leaderboard import board_notes
 from harness.credentials import shown
 from harness.errors import HarnessError
+from harness.files import write_whole
 from harness.report import drawings, sheets
 from harness.report.evidence import Board, Evidence, gather
 from harness.stores.results import Results
@@ -357,12 +358,9 @@ def _hash(content: str) -> str:
 
 
 def _write(out: Path, page: str) -> None:
-    beside = out.with_name(f".{out.name}.part")
     try:
-        beside.write_text(page, encoding="utf-8")
-        beside.replace(out)
+        write_whole(out, page.encode())
     except OSError as error:
-        beside.unlink(missing_ok=True) if out.parent.is_dir() else None
         raise HarnessError(
             f"--out must name a file in a folder that can be written, but {str(out)!r} cannot: {error.strerror}."
         ) from error

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import HarnessError
+from harness.files import write_whole
 from harness.interrupts import whole
 from harness.places import Places, find_places
 
@@ -78,14 +79,10 @@ def label(
     )  # fmt: skip
     statistics, table = fuse_labels(spec, rank_machines(spec, recordings, cache), truth=recordings.truth)[1:]
     if out is not None:
-        beside = out.with_name(f".{out.name}.part")
-        if out.suffix == ".parquet":
-            table.to_parquet(beside, index=False)
-        elif out.suffix == ".csv":
-            table.to_csv(beside, index=False)
-        else:
+        if out.suffix not in (".parquet", ".csv"):
             raise HarnessError(f"--out must end in .parquet or .csv, but got {out.name!r}.")
-        beside.replace(out)
+        parquet = out.suffix == ".parquet"
+        write_whole(out, table.to_parquet(index=False) if parquet else table.to_csv(index=False).encode())
     choices = {"m": m, "k1": k1, "k2": k2, "fusion": fusion, "labels": labels}
     return {"protocol": protocol, **choices, "rows": list(statistics)}
 
