@@ -268,7 +268,7 @@ def _read_truth(path: Path) -> dict[str, str]:
 
 def _audio_of(place: Path) -> Path:
     """Return the folder of the packed audio of prepared recordings: one of the same cache."""
-    named = read_bytes(place / AUDIO_FILE, what="The place of packed audio", most=2**16)
+    named = read_bytes(place / AUDIO_FILE, what="The place of packed audio", most=2**16).replace(b"\0", b"?")
     audio, packs = Path(os.path.realpath(os.fsdecode(named))), Path(os.path.realpath(place.parent.parent / AUDIO))
     if audio.parent != packs:
         raise HarnessError(

@@ -158,7 +158,7 @@ def test_truth_to_judge_by_reaches_nothing_but_the_judgement(
         kept.append(
             {
                 str(path.relative_to(tmp_path / name)): path.read_bytes()
-                for path in sorted((tmp_path / name).rglob("*.pkl"))
+                for path in sorted((tmp_path / name).rglob("*.npz"))
                 if "training" not in path.parts  # how long each epoch took differs from run to run
             }
         )
