@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import secrets
@@ -10,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import ray
@@ -26,6 +27,7 @@ WORKER_MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "-1"}
 SOCKET_BYTES = 103 if sys.platform == "darwin" else 107  # that the path of a unix socket may take
 LONGEST_SOCKET = "/asd-12345678/ray/session_2026-11-28_01-22-52_610258_1234567/sockets/plasma_store"
 LOOPBACK = ("127.0.0.1", "::1")
+PREFIX, LOCK = "asd-", "lock"  # of the folder, and of the file in it that its driver holds while it lives
 REMOVAL_SECONDS = 5.0  # for which workers that are about to end may still write into Ray's folder
 
 
@@ -37,6 +39,15 @@ def own_ray() -> Iterator[None]:
         HarnessError: it does not start.
     """
     folder = short_folder()
+    clear_leftovers(folder.parent)
+    with ExitStack() as held:
+        _hold(folder, held)
+        with _running(folder):
+            yield
+
+
+@contextmanager
+def _running(folder: Path) -> Iterator[None]:
     try:
         with whole():  # Ray crashes when it is stopped while it starts, and puts its own answer to SIGTERM in place
             _start(folder)
@@ -60,11 +71,35 @@ def short_folder() -> Path:
         place = Path(name).absolute()
         if name and len(os.fsencode(place)) <= longest:
             with suppress(OSError):
-                return Path(tempfile.mkdtemp(prefix="asd-", dir=place))
+                return Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
     raise HarnessError(
         f"Ray keeps its sockets in a folder whose path has at most {longest} bytes, but neither TMPDIR nor /tmp is one "
         "that can be written; set TMPDIR to a short folder."
     )
+
+
+def clear_leftovers(place: Path) -> None:
+    """Remove the folders of drivers that were killed: ours, and their locks held by nobody.
+
+    Args:
+        place: where such folders are made.
+    """
+    for folder in place.glob(f"{PREFIX}*"):
+        with suppress(OSError), ExitStack() as held:  # another user's, or gone meanwhile
+            if folder.lstat().st_uid == os.getuid() and not folder.is_symlink() and (folder / LOCK).is_file():
+                _hold(folder, held)
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _hold(folder: Path, held: ExitStack) -> None:
+    """Hold a folder's lock, which the system lets go of when its driver dies, however it dies.
+
+    Raises:
+        OSError: another process holds it.
+    """
+    handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    held.callback(os.close, handle)
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def keep_token_private() -> None:

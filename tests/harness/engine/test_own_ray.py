@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -111,8 +112,7 @@ def test_an_error_within_stops_ray_and_removes_its_files(monkeypatch: pytest.Mon
     with pytest.raises(HarnessError, match="did not start"), own_ray.own_ray():
         pytest.fail("Ray did not start")
     assert [each.exists() for each in made] == [False, True]
-    (made[1] / "ray").rmdir()
-    made[1].rmdir()
+    shutil.rmtree(made[1])
 
 
 def test_folder_for_sockets_is_private_and_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,3 +175,28 @@ def test_no_token_is_made_where_the_user_has_said_how(
     monkeypatch.setenv(name, value)
     keep_token_private()
     assert not (home / ".ray").exists()
+
+
+def test_folders_of_killed_drivers_are_removed(tmp_path: Path) -> None:
+    """A folder whose driver was killed goes at the next start; one that is held, and one that is not ours, stay."""
+    hold = (
+        "import sys, time; from contextlib import ExitStack; from pathlib import Path\n"
+        "from harness.engine.own_ray import _hold\n"
+        "held = ExitStack(); _hold(Path(sys.argv[1]), held); print('held', flush=True); time.sleep(60)"
+    )
+    dead, living, other = (tmp_path / name for name in ("asd-dead", "asd-living", "asd-other"))
+    drivers = []
+    for folder in (dead, living):
+        (folder / "ray").mkdir(parents=True)
+        drivers.append(subprocess.Popen([sys.executable, "-c", hold, str(folder)], stdout=subprocess.PIPE, text=True))
+        assert drivers[-1].stdout is not None
+        assert drivers[-1].stdout.readline() == "held\n"
+    other.mkdir()  # no lock of ours in it
+    try:
+        drivers[0].kill()
+        drivers[0].wait()
+        own_ray.clear_leftovers(tmp_path)
+        assert {path.name for path in tmp_path.iterdir()} == {"asd-living", "asd-other"}
+    finally:
+        drivers[1].kill()
+        drivers[1].wait()
