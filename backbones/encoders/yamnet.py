@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from backbones.contract import Backbone, BackboneError, Encoder
 from backbones.networks.yamnet import YamNet, random_weights
 from backbones.networks.yamnet_files import PACKAGE, packaged_file, read_weights
@@ -25,7 +27,9 @@ def build(*, weights: Path | None = None, seed: int = 0, **options: Any) -> Enco
     """
     if options:
         raise BackboneError(f"backbone yamnet has no option {next(iter(options))}; its size is fixed.")
-    model = YamNet()
+    with torch.device("meta"):  # torch's own generator draws nothing
+        empty = YamNet()
+    model = empty.to_empty(device="cpu")
     if weights is None:
         random_weights(model, seed=seed)
         return model

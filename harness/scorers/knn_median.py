@@ -18,7 +18,8 @@ def score(request: ScoreRequest, *, k: int = K, metric: str = "cosine") -> NDArr
     """Return the smallest over domains of distance / median leave-one-out distance: (q,).
 
     Of each domain's references (its memory bank) the mean distance to the k nearest is taken, and divided by the median
-    of what the references themselves have when each is compared with the others of its bank. So the ten target clips of
+    of what the references themselves have when each is compared with the others of its bank (of all domains' references
+    where its bank has no others enough, as a domain of one clip). So the ten target clips of
     a machine, which lie far apart, and its 990 source clips, which lie close together, are on one scale. Source: back
     end of the winning system of DCASE 2026 Task 2 (Fujimura et al.), as its ablation describes it.
 
@@ -28,21 +29,26 @@ def score(request: ScoreRequest, *, k: int = K, metric: str = "cosine") -> NDArr
         metric: "cosine" or "euclidean".
 
     Raises:
-        HarnessError: a domain has fewer than k + 1 references, all are equal, or a vector is not finite.
+        HarnessError: there are fewer than k + 1 references, a domain has fewer than k, all are equal, or a vector is not finite.
     """
     check_embeddings(request)
     best = np.full(len(request.queries), np.inf)
     for references in reference_sets(request):
-        if len(references) <= k:
-            raise HarnessError(
-                f"knn_median needs at least {k + 1} references of a domain, k = {k} neighbours for each of them, but "
-                f"one has {len(references)}; take a smaller k."
-            )
-        among = nearest(references, references, k=k, metric=metric, exclude=np.arange(len(references)))[0]
-        usual = float(np.median(among.mean(axis=1)))
+        bank = references if len(references) > k else request.references
+        usual = _usual_distance(bank, k=k, metric=metric)
         away = nearest(request.queries, references, k=k, metric=metric)[0].mean(axis=1)
         best = np.minimum(best, away / usual if usual > LEAST else away)
     return best
+
+
+def _usual_distance(bank: NDArray[np.float32], *, k: int, metric: str) -> float:
+    if len(bank) <= k:
+        raise HarnessError(
+            f"knn_median needs at least {k + 1} references, k = {k} neighbours for each of them, but there are "
+            f"{len(bank)}; take a smaller k."
+        )
+    among = nearest(bank, bank, k=k, metric=metric, exclude=np.arange(len(bank)))[0]
+    return float(np.median(among.mean(axis=1)))
 
 
 SCORER = Scorer(

@@ -159,7 +159,7 @@ def test_stores_are_private(tmp_path: Path, umask: int) -> None:
         "from harness.stores.recorder import Recorder\n"
         "from harness.stores.results import Results\n"
         "from harness.stores.tracker import Tracker\n"
-        "from tests.harness.conftest import make_result, make_spec\n"
+        "from tests.harness.made_up import make_result, make_spec\n"
         "import os, stat\n"
         "from pathlib import Path\n"
         "places, spec = find_places(tracking='sqlite:///new/folder/mlflow.db'), make_spec()\n"

@@ -76,7 +76,7 @@ def test_markup_is_text(said: io.StringIO) -> None:
 
 
 def test_long_sentences_are_cut(said: io.StringIO) -> None:
-    """Of a sentence of a megabyte beginning and end are printed; a value that a sentence quotes is shorter still."""
+    """Of a sentence of a megabyte its two ends are printed; a value that a sentence quotes is shorter still."""
     console.note("a" * 10**6 + "the way out")
     assert len(said.getvalue()) <= LONGEST + 1
     assert said.getvalue().endswith("the way out\n")

@@ -58,8 +58,8 @@ def test_knn_median_of_copies() -> None:
     copied = np.repeat(asked.references[:2], [20, 16], axis=0)
     scores = knn_median.score(replace(asked, references=copied))
     assert np.isfinite(scores).all()
-    with pytest.raises(HarnessError, match="at least 4 references of a domain"):
-        knn_median.score(request(target=3), k=3)
+    with pytest.raises(HarnessError, match="at least 4 references, k = 3"):
+        knn_median.score(request(source=0, target=3), k=3)
 
 
 @pytest.mark.parametrize("metric", METRICS)
