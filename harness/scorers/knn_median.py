@@ -29,7 +29,8 @@ def score(request: ScoreRequest, *, k: int = K, metric: str = "cosine") -> NDArr
         metric: "cosine" or "euclidean".
 
     Raises:
-        HarnessError: there are fewer than k + 1 references, a domain has fewer than k, all are equal, or a vector is not finite.
+        HarnessError: there are fewer than k + 1 references, a domain has fewer than k, all are equal, or a vector is
+            not finite.
     """
     check_embeddings(request)
     best = np.full(len(request.queries), np.inf)
