@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from harness.cli import console
 from harness.tables import CONTROLS, LONGEST, Form, brief, plain, printable, written
@@ -34,8 +35,8 @@ HOSTILE = {
 def said(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     """What reaches the terminal, standard output and error together."""
     held = io.StringIO()
-    for each in (console.out, console.err):
-        monkeypatch.setattr(each, "file", held)
+    for name in ("out", "err"):
+        monkeypatch.setattr(console, name, Console(file=held, soft_wrap=True, width=console.WIDE))
     return held
 
 
