@@ -10,7 +10,6 @@ from markupsafe import Markup
 from harness.answers.board import UNNAMED, axis_columns, leaderboard_columns, row_name
 from harness.answers.columns import compare_columns, select_columns
 from harness.answers.compare import SURE, ComparedRow
-from harness.report import charts
 from harness.report.evidence import QUALITY, Board
 from harness.tables import NOTHING, Column, Row, count, in_percent, percent, plain
 from harness.trials.axes import study_axes
@@ -20,6 +19,7 @@ CHANCE = 0.5
 # headings of which less is better, or first
 RISING = ("#", "tier", "p", "p corrected", "s/trial", "MiB", "peak MiB", "seconds")
 DRAWN = "around zero"
+INTERVAL_WIDTH = 150
 STAGE = " s"  # ends the heading of a stage's seconds
 
 
@@ -91,7 +91,7 @@ def compared(board: Board, *, place: int, resamples: int) -> list[Sheet]:
     span = max(abs(value) for row in rows for value in (row["ci_low"], row["ci_high"], row["delta"])) or 1.0
 
     def drawn(row: Row) -> Cell:
-        return Cell(charts.interval(row["delta"], row["ci_low"], row["ci_high"], span=span))
+        return Cell(_interval(row["delta"], row["ci_low"], row["ci_high"], span=span))
 
     columns = [column for column in compare_columns(rows) if not _same_as_paper(column, rows)]
     return [
@@ -294,6 +294,26 @@ def _sheet(
         named=names.index(named) if named in names else 0,
         note=note,
     )
+
+
+def _interval(delta: float, low: float, high: float, *, span: float) -> Markup:
+    """Draw a difference with its interval around zero, small enough for a table's cell.
+
+    Args:
+        delta: the difference.
+        low: of its interval.
+        high: of its interval.
+        span: what the half width stands for, shared by the rows of a table.
+    """
+    middle = INTERVAL_WIDTH / 2
+    ends = [middle + max(-1.0, min(1.0, value / span)) * (middle - 6) for value in (low, high, delta)]
+    drawn = (
+        '<svg viewBox="0 0 {width} 18" class="interval" aria-hidden="true">'
+        '<line x1="{middle}" x2="{middle}" y1="0" y2="18" class="zero"></line>'
+        '<line x1="{:.1f}" x2="{:.1f}" y1="9" y2="9" class="stroke-s0"></line>'
+        '<circle cx="{:.1f}" cy="9" r="4" class="fill-s0"></circle></svg>'
+    )
+    return Markup(drawn.format(*ends, width=INTERVAL_WIDTH, middle=middle))  # noqa: S704 - numbers alone
 
 
 def _rises(heading: str) -> bool:

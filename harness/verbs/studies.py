@@ -84,16 +84,19 @@ def log_study_pictures(recorder: Recorder, outcome: Outcome) -> None:
     """Log the M-curve, the leaderboard and the report page of a study to its run."""
     from harness.answers.leaderboard import leaderboard
     from harness.answers.question import Question
-    from harness.pictures.candidates import m_curve, png
+    from harness.pictures.candidates import png
+    from harness.report.evidence import curve_families
+    from harness.report.figures import m_curve_figure
     from harness.report.page import report
     from harness.tables import csv_table
 
     if outcome.progress.finished:
         question = Question(study=outcome.key)
         rows = leaderboard(recorder.results, question)
-        recorder.tracker.log_text(
-            outcome.run_id, {"m_curve.png": png(m_curve(rows)), "leaderboard.csv": csv_table(rows)}
-        )
+        # a study whose recordings changed on the way has several boards, and a figure shows one
+        board = [row for row in rows if (row["protocol"], row["data"]) == (rows[0]["protocol"], rows[0]["data"])]
+        curve = {"m_curve.png": png(m_curve_figure(board))} if curve_families(board) else {}
+        recorder.tracker.log_text(outcome.run_id, {**curve, "leaderboard.csv": csv_table(rows)})
         tracker = recorder.tracker
         report(recorder.results, question=question, tracking=tracker.uri, tracker=tracker)
 

@@ -25,10 +25,10 @@ SMALL = {
     },
     "audiomae": {"frames": 96, "embed_dim": 32, "layers": 2, "heads": 4},
     "tiny": {"dim": 16, "width": 4},
-    "yamnet": {},
 }
 FIXED: dict[str, dict[str, object]] = {"logmel": {}}  # without weights to learn
-ALL = {**SMALL, **FIXED}
+WHOLE: dict[str, dict[str, object]] = {"yamnet": {}}  # of one size, too large to be trained in every test
+ALL = {**SMALL, **FIXED, **WHOLE}
 
 
 @pytest.fixture(autouse=True, scope="session")

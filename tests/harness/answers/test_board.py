@@ -27,8 +27,7 @@ from harness.stores.results import Results
 from harness.tables import count
 from harness.trials.axes import AXES, Axis, study_axes
 from tests.harness.answers.test_leaderboard import paper_specs, put
-from tests.harness.conftest import make_spec
-from tests.harness.made_up_clips import open_tables, record
+from tests.harness.made_up import make_spec, open_tables, record
 
 QUICK = Question(resamples=100)
 

@@ -156,7 +156,7 @@ def test_failed_trials_are_recorded_and_the_study_goes_on(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A learning rate that explodes fails the learned trials with their reason; references still finish."""
-    outcome = run(root, tmp_path, monkeypatch, rate="100")
+    outcome = run(root, tmp_path, monkeypatch, rate="100\nweight_decay = 100")
     assert (outcome.progress.finished, outcome.progress.failed) == (3, 4)
     assert all("finite" in reason or "nan" in reason.lower() for reason in outcome.failures.values())
     assert counts(tmp_path) == {

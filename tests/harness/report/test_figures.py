@@ -37,9 +37,12 @@ def rows(recorder: Recorder) -> list[dict[str, Any]]:
 
 def test_figures_show_what_the_rows_say(rows: list[dict[str, Any]]) -> None:
     """The M-curve has a line a backbone, the heat map a number a cell, the scatter plots a point a row."""
-    curve = m_curve_figure(rows).axes[0]
-    assert [line.get_label() for line in curve.get_legend().get_lines()][-1] == "chance"
-    drawn = {tuple(container[0].get_xdata()) for container in curve.containers}
+    figure = m_curve_figure(rows)
+    curve = figure.axes[0]
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend[0] == "beats-small (K1 = 15, K2 = 15, knn)"
+    assert sum("frozen" in each for each in legend) == 2
+    drawn = {tuple(round(x) for x in container[0].get_xdata()) for container in curve.containers}
     assert drawn == {(1, 3)}
     assert len(curve.containers) == 2
     heat = machine_heat_map(rows).axes[0]

@@ -18,10 +18,11 @@ from harness import verbs
 from harness.answers.question import Question
 from harness.errors import HarnessError
 from harness.places import Places
-from harness.report import charts
+from harness.report import drawings
 from harness.report.evidence import Evidence, curve_families, gather
 from harness.report.page import _headline, _with_code, render, report
 from harness.stores.recorder import Recorder
+from harness.tables import CONTROLS, brief
 from tests.harness.made_up import KEY, make_result, make_spec, record_study
 
 VILLAIN = "<script>alert(1)</script>\"'&<svg onload=alert(2)>"
@@ -307,15 +308,31 @@ def test_curve_takes_the_family_with_most_m() -> None:
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "told"),
-    [(50, 56, [50, 51, 52, 53, 54, 55, 56]), (0.1, 0.9, [0.2, 0.4, 0.6, 0.8]), (-3, 40, [0, 10, 20, 30, 40])],
+    "hostile", ["[/foo]y", "<script>x</script>", "_hidden", "$a_b$", "a\x1b[31mb\x00\ud800", "b" * 5000]
 )
-def test_ticks_are_round(low: float, high: float, told: list[float]) -> None:
-    """Ticks are steps of 1, 2 or 5 times a power of ten within the range."""
-    assert charts.ticks(low, high) == told
+def test_figures_show_names_as_they_are(made: tuple[Evidence, str], hostile: str) -> None:
+    """A name is text in a figure: no element, no formula, no line that is left out, no control character, no width."""
+    renamed = [
+        {**row, "backbone": hostile} if row["backbone"] == "beats-small" else row for row in made[0].boards[0].rows
+    ]
+    drawn = drawings.figures(renamed, place=1)
+    assert len(drawn) == 4
+    shown = html.escape(brief(hostile), quote=False)
+    for figure in drawn:
+        outline = Outline(str(figure.chart))
+        assert outline.all("script") == []
+        assert any(shown in text for text in re.findall(r"<text[^>]*>([^<]*)</text>", str(figure.chart)))
+        assert not CONTROLS.search(str(figure.chart).replace("\n", ""))
+        assert outline.broken == []
 
 
-def test_svg_is_escaped() -> None:
-    """Text and attributes of an SVG element are escaped once, elements inside it not again."""
-    inner = charts.element("title", "<b>")
-    assert str(charts.element("g", inner, cls='"x"')) == '<g class="&#34;x&#34;"><title>&lt;b&gt;</title></g>'
+def test_figures_have_ids_of_their_own(made: tuple[Evidence, str]) -> None:
+    """Drawn twice a figure is the same text; every reference leads to an id, and no id stands in two figures."""
+    rows = made[0].boards[0].rows
+    once, again, other = ([str(figure.chart) for figure in drawings.figures(rows, place=n)] for n in (1, 1, 2))
+    assert once == again
+    ids = [each for chart in (*once, *other) for each in re.findall(r' id="([^"]+)"', chart)]
+    assert len(ids) == len(set(ids))
+    for chart in once:
+        assert set(re.findall(r'href="#([^"]+)"', chart)) <= set(re.findall(r' id="([^"]+)"', chart))
+        assert "currentColor" in chart
