@@ -112,11 +112,13 @@ class Wider(Results):
 @pytest.fixture
 def wider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wider]:
     """A study over M and, as its seeds tell, two axes that nothing but the table of axes names."""
-    monkeypatch.setattr("harness.trials.axes.AXES", (*AXES, LAYERS, NOISE))
     tables = open_tables(tmp_path)
     for m in (1, 3):
         record(tables, m=m, seeds=[0, 1, 10, 11], apart=0.5 + 0.2 * m, luck=10 * m, study=f"of-{m}")
     tables.close()
+    monkeypatch.setattr(
+        "harness.trials.axes.AXES", (*AXES, LAYERS, NOISE)
+    )  # specs of made-up trials have no such field
     opened = Wider(f"sqlite:///{tmp_path / 'mlflow.db'}")
     yield opened
     opened.close()
