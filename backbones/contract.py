@@ -15,8 +15,20 @@ from torch import Tensor, nn
 MEL_BINS = 128  # paper, section 4.2
 
 
+MOST_LETTERS = 1_000  # of a sentence; names in other people's files can be megabytes long
+
+
 class BackboneError(ValueError):
-    """A backbone, checkpoint or fine-tuning run that cannot go on, said in one sentence."""
+    """A backbone, checkpoint or fine-tuning run that cannot go on, said in one sentence.
+
+    The sentence is one line without control signs, which names in a file may contain, and of a readable length.
+    """
+
+    def __init__(self, sentence: str = "") -> None:
+        plain = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in sentence)
+        if len(plain) > MOST_LETTERS:  # the way out stands at the end
+            plain = f"{plain[: MOST_LETTERS // 2]} ... {plain[-MOST_LETTERS // 3 :]}"
+        super().__init__(plain)
 
 
 class Encoder(nn.Module):
@@ -133,6 +145,53 @@ class Backbone:
     build_masked: EncoderBuilder | None = None
 
 
+class LossHead(nn.Module):
+    """What stands behind an encoder while it is fine-tuned: embeddings in, the loss out; it is thrown away afterwards.
+
+    Attributes:
+        n_classes: number of classes c.
+    """
+
+    n_classes: int
+
+    def forward(self, embeddings: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Judge embeddings.
+
+        Args:
+            embeddings: (b, d) float32.
+            targets: (b,) class of each clip, or (b, c) its weights, which sum to 1.
+
+        Returns:
+            The loss summed over the clips, and (b, c) scores, of which a clip's largest is its most probable class.
+        """
+        raise NotImplementedError
+
+    def begin_step(self) -> None:
+        """Forget what was seen of a batch that is begun again, since memory did not suffice; most keep nothing."""
+
+    def end_step(self) -> None:
+        """Adapt to the batch that has been seen, once its gradient has been taken; most losses have nothing to."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss that a recipe can name, declared by a file as `LOSS`.
+
+    Attributes:
+        name: the file's name.
+        build: makes the loss from `dim`, `n_classes`, a `generator` of the CPU that draws its weights, and its options.
+        summary: one line for listings.
+        options: name -> default of what `build` takes; a value is of its default's type.
+        soft: whether targets may be weights over several classes, as soft fusion and mixup make them.
+    """
+
+    name: str
+    build: Callable[..., LossHead]
+    summary: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    soft: bool = True
+
+
 @dataclass(frozen=True)
 class Embeddings:
     """One vector a clip.
@@ -177,6 +236,9 @@ class FinetuneRecipe:
         lora_rank: rank of low-rank adapters, which then learn in place of the encoder's own weights; 0 has none.
         lora_alpha: adapters are scaled by lora_alpha / lora_rank.
         lora_targets: which linear maps get one: those of the attention, or those of the feed-forward parts too.
+        loss: a file of backbones/losses/ by name, with options as in "arcface:margin=0.3,scale=30".
+        mixup: alpha of the Beta distribution from which each clip's share is drawn when it is mixed with another clip,
+            log-mel features and targets alike (Zhang et al., 2018); 0 mixes nothing.
     """
 
     epochs: int = 40
@@ -199,6 +261,8 @@ class FinetuneRecipe:
     lora_rank: int = 0
     lora_alpha: float = 16.0  # twice the rank of 8 that Hu et al., 2021, find enough
     lora_targets: Literal["attention", "all"] = "attention"
+    loss: str = "cross_entropy"
+    mixup: float = 0.0
 
     def content(self) -> dict[str, Any]:
         """Return what decides about numbers; later choices are left out where they change nothing (`FIRST_RELEASE`)."""

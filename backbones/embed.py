@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 
 from backbones.contract import BackboneError, Encoder, ReadClips, pick_device
-from backbones.features.prepared import Features
 from backbones.memory import free_cached_memory, ran_out_of_memory
 from backbones.modes import evaluating
 
@@ -28,7 +27,6 @@ def embed(
     batch_size: int | None = None,
     device: torch.device | None = None,
     precision: Literal["float32", "bfloat16"] = "float32",
-    features: Features | None = None,
 ) -> NDArray[np.float32]:
     """Embed clips 0 .. n - 1, in evaluation mode; a clip's embedding does not depend on the others'.
 
@@ -39,7 +37,6 @@ def embed(
         batch_size: clips at once; None takes 8 on a CPU, and on a GPU what fits, up to 256.
         device: None takes the first GPU where there is one, else the CPU.
         precision: of the encoder's arithmetic; embeddings are float32 either way.
-        features: the encoder's log-mel features by position, where they are kept; nothing is read then.
 
     Returns:
         (n, d).
@@ -58,9 +55,7 @@ def embed(
         while start < n:
             positions = np.arange(start, min(start + at_once, n), dtype=np.int64)
             try:
-                vectors[positions] = _embed_batch(
-                    encoder, read, positions, device=device, precision=precision, features=features
-                )
+                vectors[positions] = _embed_batch(encoder, read, positions, device=device, precision=precision)
             except (RuntimeError, MemoryError) as error:
                 if not ran_out_of_memory(error):
                     raise
@@ -77,13 +72,9 @@ def _embed_batch(
     *,
     device: torch.device,
     precision: str,
-    features: Features | None,
 ) -> NDArray[np.float32]:
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
-        if features is None:
-            embedded = encoder(read(positions).to(device))
-        else:
-            embedded = encoder.pool(encoder.tokens(features(positions).to(device)))
+        embedded = encoder(read(positions).to(device))
     vectors: NDArray[np.float32] = embedded.float().cpu().numpy()
     if vectors.shape != (len(positions), encoder.dim):
         raise BackboneError(

@@ -1,26 +1,22 @@
-"""Find a checkpoint, take its sha256, read it without running code, and fill a model with it."""
+"""Find a checkpoint, read it without running code, sum what was read, and fill a model with it."""
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import logging
 import os
-import pickle
-import pickletools
-import re
-import warnings
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from backbones.contract import BackboneError
+from backbones.contract import BackboneError, Encoder
+from backbones.files import is_file, read_file, sha256_of_file, what_is
+from backbones.modes import evaluating
+from backbones.pickled import read_pickled
 
 logger = logging.getLogger(__name__)
 
@@ -28,10 +24,15 @@ WEIGHTS_FOLDER = "ASDBENCH_WEIGHTS"  # environment variable
 SUFFIXES = (".pt", ".pth", ".ckpt")
 MODEL_CONFIG = "config.json"  # what tells the folder of a saved transformers model
 MODEL_SUFFIXES = (".json", ".safetensors", ".bin")
-ALLOWED_CLASSES: tuple[type, ...] = (argparse.Namespace,)  # AudioMAE's files keep their command line in one
 NAMED = 3  # how many keys an error message names
-ZIP_START = b"PK\x03\x04"
-_FORBIDDEN = re.compile(r"(?:GLOBAL|global|Unsupported class|Unsupported function)[: ]+([A-Za-z_][\w.]*\.[\w.]+)")
+MOST_NAMED = 80  # letters of a key that a message shows
+MOST_BYTES = 4 * 2**30  # of a checkpoint; the released ones have 0.4 GB
+MOST_TENSORS = 10_000  # of a checkpoint; the released ones have 250
+PLAIN = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # the types of weights that are read
+COUNTS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)  # of buffers that nothing uses
+# BEATs' files name one table of relative positions once a layer, so that the tensors together exceed the file.
+MOST_SHARED = 8  # times the file's size
+PROBE_SECONDS = 2  # of noise that an encoder must hear; a patch of 128 frames takes 1.3
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Checkpoint:
 
     Attributes:
         path: where it lies.
-        sha256: of the file.
+        sha256: of the bytes that `content` was read from.
         content: what it holds, always with "model", a mapping from names to tensors.
     """
 
@@ -61,19 +62,18 @@ def find_checkpoint(weights: str | Path) -> Path:
     Raises:
         BackboneError: when there is no such file.
     """
-    asked = Path(weights).expanduser()
+    asked = _expanded(weights)
     places = [asked]
     folder = os.environ.get(WEIGHTS_FOLDER)
     if folder and not asked.is_absolute():
-        named = Path(folder).expanduser() / asked
-        places += [named, *(named.with_name(named.name + suffix) for suffix in SUFFIXES)]
+        named = _expanded(folder) / asked
+        places += [named, *(named.with_name(named.name + suffix) for suffix in SUFFIXES if named.name)]
     for place in places:
-        if place.is_file():
+        if is_file(place):
             return place
     where = f"{WEIGHTS_FOLDER}={folder}" if folder else f"{WEIGHTS_FOLDER} is not set"
-    kind = "is a folder" if asked.is_dir() else "does not exist"
     raise BackboneError(
-        f"weights must name a checkpoint file, but {asked} {kind}; give its path, "
+        f"weights must name a checkpoint file, but {asked} {what_is(asked)}; give its path, "
         f"or its name in the folder of the environment variable {WEIGHTS_FOLDER} ({where})."
     )
 
@@ -84,153 +84,162 @@ def find_model_folder(weights: str | Path) -> Path:
     Raises:
         BackboneError: when there is no such folder, or no configuration in it.
     """
-    asked = Path(weights).expanduser()
+    asked = _expanded(weights)
     folder = os.environ.get(WEIGHTS_FOLDER)
-    places = [asked] + ([Path(folder).expanduser() / asked] if folder and not asked.is_absolute() else [])
+    places = [asked] + ([_expanded(folder) / asked] if folder and not asked.is_absolute() else [])
     for place in places:
-        if (place / MODEL_CONFIG).is_file():
+        if is_file(place / MODEL_CONFIG):
             return place
-    kind = f"is a folder without {MODEL_CONFIG}" if asked.is_dir() else "is no folder"
+    found = what_is(asked)
+    if found == "is a folder":
+        found = f"is a folder whose {MODEL_CONFIG} {what_is(asked / MODEL_CONFIG)}"
+    elif found == "does not exist":
+        found = "is no folder"
     raise BackboneError(
-        f"hf: must be followed by a folder that a model was saved to by save_pretrained, but {asked} {kind}; "
+        f"hf: must be followed by a folder that a model was saved to by save_pretrained, but {asked} {found}; "
         f"give its path, or its name in the folder of the environment variable {WEIGHTS_FOLDER}."
     )
+
+
+def _expanded(path: str | Path) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:  # ~ of a user that does not exist
+        raise BackboneError(f"weights must name a file or a folder, but got {path}: {error}.") from error
 
 
 def sha256_of(path: Path) -> str:
     """Return the sha256 of a file, or of a model's folder, as 64 hexadecimal digits.
 
-    Each file is read once for as long as it stays as it is. A folder's sum is that of its configurations and weights
-    with their names, so that a note beside them changes nothing.
+    Every call reads the content anew: size and time of a file can be the same when its content is not, and the sum
+    stands for the content in keys. A folder's sum is that of its configurations and weights with their names, so that
+    a note beside them changes nothing.
+
+    Raises:
+        BackboneError: something that is no file lies there.
     """
-    if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix in MODEL_SUFFIXES and file.is_file())
-        text = "".join(f"{file.name} {sha256_of(file)}\n" for file in files)
-        return hashlib.sha256(text.encode()).hexdigest()
-    about = path.stat()
-    return _sha256(path.resolve(), about.st_size, about.st_mtime_ns)
+    if what_is(path) == "is a folder":
+        return folder_sum({file.name: sha256_of_file(file) for file in model_files(path)})
+    return sha256_of_file(path)
 
 
-@lru_cache(maxsize=64)
-def _sha256(path: Path, _size: int, _changed: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def model_files(folder: Path) -> list[Path]:
+    """Return the configurations and weights of a model's folder by name."""
+    try:
+        return sorted(file for file in folder.iterdir() if file.suffix in MODEL_SUFFIXES)
+    except OSError as error:
+        raise BackboneError(f"The folder {folder} could not be read: {error.strerror}.") from error
+
+
+def folder_sum(sums: Mapping[str, str]) -> str:
+    """Return the sum of a model's folder from those of its files by name."""
+    text = "".join(f"{name} {sums[name]}\n" for name in sorted(sums))
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def read_checkpoint(weights: str | Path) -> Checkpoint:
     """Read a checkpoint onto the CPU; only tensors, plain containers and `argparse.Namespace` are let in.
 
+    The file is read once: its sum is that of the very bytes that become tensors.
+
     Raises:
         BackboneError: when the file is missing, empty, cut off, no checkpoint at all, would run code, or holds no
             "model".
     """
-    path = find_checkpoint(weights)
-    try:
-        _check_start(path)
-        sha256 = sha256_of(path)
-        with torch.serialization.safe_globals(list(ALLOWED_CLASSES)), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch about what is refused below
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise _refusal(path, error) from error
-    except (OSError, RuntimeError, EOFError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
-        if isinstance(error, BackboneError):
-            raise
-        raise BackboneError(
-            f"{path} could not be read as a checkpoint, a file that torch.save writes; it may be cut off or damaged: "
-            f"{_first(error)}."
-        ) from error
-    return Checkpoint(path=path, sha256=sha256, content=_check_content(path, content))
+    read = read_file(find_checkpoint(weights), most_bytes=MOST_BYTES)
+    return parse_checkpoint(read.data, read.path, sha256=read.sha256)
 
 
-def _check_start(path: Path) -> None:
-    if path.stat().st_size == 0:
-        raise BackboneError(f"{path} is empty (0 bytes), so it is no checkpoint; download it again.")
-    with path.open("rb") as file:
-        start = file.read(512)
-    if start.startswith(ZIP_START):
-        if not zipfile.is_zipfile(path):
-            raise BackboneError(f"{path} is cut off: its end is missing; download it again.")
-        about = path.stat()
-        if (broken := _broken_part(path.resolve(), about.st_size, about.st_mtime_ns)) is not None:
-            raise BackboneError(f"{path} is damaged: the sum of {broken} does not fit; download it again.")
-        return
-    text = start.lstrip(b"\xef\xbb\xbf \t\r\n")
-    if text[:1] in (b"<", b"{", b"[") or text.startswith(b"version https://git-lfs"):
-        shown = text[:40].decode("utf-8", "replace").splitlines()[0]
-        raise BackboneError(
-            f"{path} is a text file and no checkpoint (it begins with {shown!r}), perhaps an error page "
-            "that was saved in its place; download it again."
-        )
+def parse_checkpoint(data: bytes, path: Path, *, sha256: str = "") -> Checkpoint:
+    """Read a checkpoint from the bytes of its file, see `read_checkpoint`.
 
+    Args:
+        data: the whole file.
+        path: of the file, for what is said.
+        sha256: of the bytes.
 
-@lru_cache(maxsize=64)
-def _broken_part(path: Path, _size: int, _changed: int) -> str | None:
-    """Return the first part of a zip file whose checksum does not fit, which torch itself does not compare."""
-    with zipfile.ZipFile(path) as file:
-        return file.testzip()
-
-
-def _refusal(path: Path, error: Exception) -> BackboneError:
-    found = _FORBIDDEN.search(str(error))
-    called = found.group(1) if found else _called_by(path)
-    if called is None:
-        return BackboneError(
-            f"{path} is no checkpoint, a file that torch.save writes, or it is cut off or damaged; download it again."
-        )
-    allowed = ", ".join(f"{cls.__module__}.{cls.__qualname__}" for cls in ALLOWED_CLASSES)
-    return BackboneError(
-        f"{path} is refused, since loading it would call {called}; beside tensors and plain containers only "
-        f"{allowed} is let in. Get the file from its official source."
-    )
-
-
-def _called_by(path: Path) -> str | None:
-    """Name the first thing that a bare pickle would look up outside what is let in; nothing is executed."""
-    allowed = {f"{cls.__module__} {cls.__qualname__}" for cls in ALLOWED_CLASSES}
-    strings: list[str] = []
-    try:
-        with path.open("rb") as file:
-            for opcode, argument, _ in pickletools.genops(file):
-                called = argument if opcode.name in ("GLOBAL", "INST") else None
-                if opcode.name == "STACK_GLOBAL":
-                    called = " ".join(strings[-2:])
-                if called is not None and called not in allowed:
-                    return str(called).replace(" ", ".")
-                if called is None and isinstance(argument, str):
-                    strings.append(argument)
-    except Exception:  # noqa: BLE001 - what is no pickle raises anything
-        return None
-    return None
-
-
-def _first(error: BaseException) -> str:
-    if isinstance(error, KeyError):  # its text is the key alone
-        return "it begins like no checkpoint"
-    lines = re.sub(r"^\[enforce fail at [^\]]*\] *\. *", "", str(error).strip()).splitlines()
-    return (lines[0] if lines else type(error).__name__).rstrip(".")
-
-
-def _check_content(path: Path, content: object) -> Mapping[str, Any]:
+    Raises:
+        BackboneError: as `read_checkpoint`.
+    """
+    content = read_pickled(data, path)
     if not isinstance(content, Mapping):
         raise BackboneError(f'{path} must hold a mapping with the key "model", but holds a {type(content).__name__}.')
-    model = content.get("model")
     if "model" not in content:
         raise BackboneError(f'{path} must hold a mapping under the key "model", but its keys are {_some(content)}.')
-    if not isinstance(model, Mapping) or not model:
-        kind = "an empty one" if isinstance(model, Mapping) else f"a {type(model).__name__}"
+    check_tensors(content["model"], path=path, size=len(data), what='"model"')
+    return Checkpoint(path=path, sha256=sha256, content=content)
+
+
+def check_tensors(tensors: object, *, path: Path, size: int, what: str) -> dict[str, Tensor]:
+    """Refuse what is no mapping from names to plain tensors whose numbers all lie in the file.
+
+    A tensor of a billion rows that all show the same number takes four bytes in a file and four billion in a model,
+    so every tensor must have a place in the file for each of its numbers.
+
+    Args:
+        tensors: what a file held.
+        path: of the file.
+        size: of the file in bytes.
+        what: holds the tensors, for example '"model"'.
+
+    Raises:
+        BackboneError: naming the first that is something else.
+    """
+    if not isinstance(tensors, Mapping) or not tensors:
+        kind = "an empty one" if isinstance(tensors, Mapping) else f"a {type(tensors).__name__}"
         raise BackboneError(f'{path} must hold a mapping of tensors under the key "model", but holds {kind} there.')
-    for name, value in model.items():
+    if len(tensors) > MOST_TENSORS:
+        raise BackboneError(f"{path} must hold at most {MOST_TENSORS:,} tensors, but holds {len(tensors):,}.")
+    held = 0
+    for name, value in tensors.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
+            shown = _short(name) if isinstance(name, str) else f"a key that is a {type(name).__name__}"
             raise BackboneError(
-                f'In {path}, "model" must map names to tensors, but {name!r} is a {type(value).__name__}.'
+                f"In {path}, {what} must map names to tensors, but {shown} is a {type(value).__name__}."
             )
-        if value.layout != torch.strided or value.is_meta or value.is_quantized:
-            raise BackboneError(
-                f'In {path}, "model" must hold plain tensors with their numbers, but {name} is sparse, quantised or '
-                "without data."
-            )
-    return content
+        _check_tensor(_short(name), value, path=path, what=what)
+        held += value.numel() * value.element_size()
+    if held > MOST_SHARED * size:
+        raise BackboneError(
+            f"{path} is refused: its tensors would take {held:,} bytes, but the file has {size:,}, since many of them "
+            "show the same numbers."
+        )
+    return dict(tensors)
+
+
+def _check_tensor(name: str, value: Tensor, *, path: Path, what: str) -> None:
+    if value.is_nested or value.layout != torch.strided or value.is_meta or value.is_quantized:
+        raise BackboneError(
+            f"In {path}, {what} must hold plain tensors with their numbers, but {name} is sparse, quantised or "
+            "without data."
+        )
+    if value.dtype not in PLAIN + COUNTS:
+        raise BackboneError(
+            f"The weights in {path} must be floating-point numbers of 16 to 64 bits, but {name} has {value.dtype}; "
+            "take a file that is not quantised."
+        )
+    if value.numel() == 0:
+        raise BackboneError(f"The tensors in {path} must hold numbers, but {name} has the shape {tuple(value.shape)}.")
+    if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        raise BackboneError(
+            f"In {path}, {name} has the shape {tuple(value.shape)}, but the file holds fewer numbers, which it repeats."
+        )
+
+
+def count_layers(checkpoint: Checkpoint, start: str) -> int:
+    """Count a model's layers by its tensors' names: those numbered 0, 1, 2 ... without a gap.
+
+    A name such as blocks.99999999.norm1.weight thus stands for itself alone, and `fill` calls it unknown.
+
+    Args:
+        checkpoint: of the model.
+        start: how the names of layers begin, for example "blocks.".
+    """
+    numbers = {name[len(start) :].split(".")[0] for name in checkpoint.tensors if name.startswith(start)}
+    count = 0
+    while str(count) in numbers:
+        count += 1
+    return count
 
 
 def require(checkpoint: Checkpoint, names: Sequence[str], *, backbone: str, top: Sequence[str] = ()) -> None:
@@ -295,7 +304,31 @@ def check_values(tensors: Mapping[str, Tensor], *, path: Path) -> None:
         )
 
 
+def check_hearing(encoder: Encoder, *, path: Path) -> None:
+    """Refuse an encoder from a file that turns a clip of noise into numbers that are not finite.
+
+    Finite weights can do so too: a position convolution of zeros is divided by its own length, and numbers near the
+    largest that float32 holds overflow.
+
+    Raises:
+        BackboneError: naming the file.
+    """
+    noise = torch.randn(1, PROBE_SECONDS * encoder.sample_rate, generator=torch.Generator().manual_seed(0))
+    with evaluating(encoder), torch.no_grad():
+        found = encoder(0.1 * noise)
+    if not torch.isfinite(found).all():
+        raise BackboneError(
+            f"The weights in {path} turn a clip of noise into NaN or infinite numbers, so they are of no use; download "
+            "the file again, or take another."
+        )
+
+
 def _some(names: Iterable[object]) -> str:
-    shown = [str(name) for name in names]
+    shown = [_short(name) for name in names]
     rest = len(shown) - NAMED
     return ", ".join(shown[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _short(name: object) -> str:
+    text = name if isinstance(name, str) else repr(name) if isinstance(name, (int, float)) else type(name).__name__
+    return text if len(text) <= MOST_NAMED else f"{text[:MOST_NAMED]}..."

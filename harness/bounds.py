@@ -62,6 +62,7 @@ BOUNDS = {
     "freeze_layers": Bound(0, 1000),
     "lora_rank": Bound(0, 10_000),
     "lora_alpha": _above_zero(1e12),
+    "mixup": Bound(0, 1000, whole=False),
     "min_confidence": Bound(0, 1, whole=False),
     "hours": _above_zero(87_600),  # ten years
     "minutes": _above_zero(525_600),  # a year

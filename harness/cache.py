@@ -1,141 +1,359 @@
-"""What is kept between trials, keyed by what made it."""
+"""What is kept between trials, keyed by what made it.
+
+An entry is an `.npz` file that numpy alone can open: its arrays, and `value.json` with how they hang together and all
+words and numbers. Nothing in it is a program, so that a cache may come from anybody: what is damaged, or is not the
+value of its key, is made anew.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-import os
-import pickle
-import tempfile
-from collections.abc import Callable, Iterator
+import io
+import json
+import logging
+import math
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, BinaryIO, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from harness.errors import HarnessError
+from harness.files import make_private_folder, open_regular, private_lock, write_whole
 
-SUM_BYTES = 16
+logger = logging.getLogger(__name__)
+
+FORMAT = 1  # of the entries; raise it when they change, so that others are made anew
+WORDS = "value.json"
+ENTRY = ".npz"
+ENTRIES = (ENTRY, ".pkl")  # earlier versions kept pickles: they are never opened, and make room with the others
+MOST_BYTES = 2**31  # of an entry; latents of a year's 17,000 clips have some 50 MB
+MOST_WORDS = 2**22  # bytes of an entry's words, which are few: names and texts of many clips are arrays
+PLAIN = "biufcU"  # kinds of arrays: numbers, truth values and texts; no objects
+# what numpy writes before an array's numbers; numpy itself reads it as Python's source
+HEADER = re.compile(
+    rb"\x93NUMPY\x01\x00..\{'descr': '(?P<dtype>[<>|=][biufcU]\d{1,9})', 'fortran_order': (?P<fortran>True|False), "
+    rb"'shape': \((?P<shape>[\d, ]{0,200})\), \} *\n",
+    re.DOTALL,
+)
+Class: TypeAlias = type[Any]
+Fits: TypeAlias = Callable[[Any], object]
 
 
 class Cache:
     """A folder of values, each made at most once by all processes of a machine.
 
-    An entry is written beside and renamed, and carries the sum of its bytes: a value is whole or it is made anew.
+    A value is an array, a number, a word, bytes, None, or a list, tuple, dict (by words) or dataclass of these. An
+    entry is written beside and renamed: a value is whole or it is made anew.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_private_folder(self.folder)
         except OSError as error:
             raise HarnessError(
                 f"The cache folder {self.folder} must be writable, but {error.strerror}; "
                 "name another one with ASDBENCH_CACHE."
             ) from error
 
-    def get(self, kind: str, key: str, make: Callable[[], Any]) -> Any:
+    def get(
+        self,
+        kind: str,
+        key: str,
+        make: Callable[[], Any],
+        *,
+        of: Sequence[Class] = (),
+        fits: Fits | None = None,
+    ) -> Any:
         """Return the value kept under (kind, key), making and keeping it if there is none.
 
         Args:
             kind: what sort of value, for example "latent"; a folder of its own.
             key: digest of all that the value depends on.
-            make: makes the value, which must be picklable.
+            make: makes the value.
+            of: the dataclasses that it is made of.
+            fits: tells whether a kept value is what was asked for, such as a row each clip; one for which it is false
+                or fails is made anew.
         """
-        path = self.folder / kind / key[:2] / f"{key}.pkl"
-        value = _read(path)
+        value = self._read(kind, key, of, fits)
         if value is not None:
             return value[0]
         with self.alone(kind, key):
-            value = _read(path)
+            value = self._read(kind, key, of, fits)
             if value is None:
                 value = (make(),)
-                write_whole(path, _sealed(value))
+                try:
+                    content = _packed(value[0], kind, key, of)
+                except TypeError as error:
+                    logger.warning("a value of %r is made each time, since it cannot be kept: %s", kind, error)
+                else:
+                    self._write(kind, key, content)
         return value[0]
 
     @contextmanager
     def alone(self, kind: str, key: str) -> Iterator[None]:
         """Hold a value's place: whoever wants to make the same value waits until this one is there, or given up."""
-        path = self.folder / kind / key[:2] / f"{key}.pkl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock"):
+        path = self._path(kind, key)
+        with _writing(self.folder):
+            make_private_folder(path.parent)
+            lock = private_lock(path.with_name(f"{path.name}.lock"))
+            lock.acquire()
+        try:
             yield
+        finally:
+            lock.release()
 
-    def find(self, kind: str, key: str) -> Any | None:
-        """Return the value kept under (kind, key); None where there is none, or it is not whole."""
-        value = _read(self.folder / kind / key[:2] / f"{key}.pkl")
+    def find(self, kind: str, key: str, *, of: Sequence[Class] = (), fits: Fits | None = None) -> Any | None:
+        """Return the value kept under (kind, key); None where there is none, or it is not whole. See `get`."""
+        value = self._read(kind, key, of, fits)
         return None if value is None else value[0]
 
-    def put(self, kind: str, key: str, value: Any, *, most_bytes: int | None = None) -> None:
+    def put(self, kind: str, key: str, value: Any, *, of: Sequence[Class] = (), most_bytes: int | None = None) -> None:
         """Keep a value that was made elsewhere.
 
         Args:
             kind: what sort of value; a folder of its own.
             key: digest of all that the value depends on.
-            value: must be picklable.
+            value: as `Cache` says.
+            of: the dataclasses that it is made of.
             most_bytes: of the kind's folder; the oldest values make room.
+
+        Raises:
+            TypeError: the value holds what cannot be kept.
         """
-        path = self.folder / kind / key[:2] / f"{key}.pkl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        content = _sealed((value,))
+        content = _packed(value, kind, key, of)
         if most_bytes is not None:
             _make_room(self.folder / kind, most_bytes - len(content))
-        write_whole(path, content)
+        self._write(kind, key, content)
 
-    def memo(self, features: NDArray[np.floating[Any]], *, salt: str = "") -> Callable[[str, Callable[[], Any]], Any]:
-        """Return a memo for one feature matrix, as a `RankRequest` takes it."""
+    def memo(
+        self, features: NDArray[np.floating[Any]], *, salt: str = "", of: Sequence[Class] = ()
+    ) -> Callable[[str, Callable[[], Any]], Any]:
+        """Return a memo for one feature matrix, as a `RankRequest` takes it.
+
+        Args:
+            features: whose.
+            salt: what else the values depend on.
+            of: the dataclasses that they are made of.
+        """
         owner = hashlib.blake2b(np.ascontiguousarray(features).tobytes(), digest_size=16)
         owner.update(repr(features.shape).encode() + salt.encode())
         stem = owner.hexdigest()
 
         def remember(name: str, make: Callable[[], Any]) -> Any:
             key = hashlib.blake2b(f"{stem}:{name}".encode(), digest_size=16).hexdigest()
-            return self.get("labeling", key, make)
+            return self.get("labeling", key, make, of=of)
 
         return remember
 
+    def _path(self, kind: str, key: str) -> Path:
+        return self.folder / kind / key[:2] / f"{key}{ENTRY}"
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file beside its place and rename it, so that a reader sees all of it or none."""
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    def _write(self, kind: str, key: str, content: bytes) -> None:
+        if len(content) > MOST_BYTES:
+            logger.warning("a value of %r has %d MiB and is made each time", kind, len(content) // 2**20)
+            return
+        path = self._path(kind, key)
+        with _writing(self.folder):
+            make_private_folder(path.parent)
+            write_whole(path, content, private=True)
+
+    def _read(self, kind: str, key: str, of: Sequence[Class], fits: Fits | None) -> tuple[Any] | None:
+        try:
+            with open_regular(self._path(kind, key)) as file:
+                value = _unpacked(file, kind, key, of)
+            return (value,) if fits is None or fits(value) else None
+        except FileNotFoundError:
+            return None
+        except FAULTS as error:
+            logger.info("an entry of %r is made anew: %s", kind, type(error).__name__)
+            return None
+
+
+# what opening a file of any content may raise: zipfile's and json's errors, and those of our own checks
+FAULTS = (
+    OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, EOFError, MemoryError,
+    NameError, struct.error, zlib.error, zipfile.BadZipFile, zipfile.LargeZipFile,
+)  # fmt: skip
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Say in one sentence that the cache cannot be written."""
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(beside).replace(path)
-    except BaseException:
-        Path(beside).unlink(missing_ok=True)
-        raise
+        yield
+    except OSError as error:
+        raise HarnessError(
+            f"The cache folder {folder} must take what is written there, but {error.filename or folder}: "
+            f"{error.strerror}; make room there, or name another one with ASDBENCH_CACHE."
+        ) from error
 
 
 def _make_room(folder: Path, most_bytes: int) -> None:
     """Remove the oldest values of a folder until what is left takes so many bytes at most."""
     there = []
-    for path in folder.glob("*/*.pkl"):
+    for path in folder.glob("*/*"):
         with suppress(FileNotFoundError):  # another process may make room at the same time
-            found = path.stat()
-            there.append((found.st_mtime, found.st_size, path))
+            if path.suffix in ENTRIES:
+                found = path.lstat()
+                there.append((found.st_mtime, found.st_size, path))
     total = sum(size for _, size, _ in there)
     for _, size, path in sorted(there):
         if total <= most_bytes:
             return
-        path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError, IsADirectoryError, PermissionError):
+            path.unlink()
         total -= size
 
 
-def _sealed(value: tuple[Any]) -> bytes:
-    body = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
-    return hashlib.blake2b(body, digest_size=SUM_BYTES).digest() + body
+# --- an entry: arrays as numpy writes them, and how they hang together
 
 
-def _read(path: Path) -> tuple[Any] | None:
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    body = content[SUM_BYTES:]
-    if hashlib.blake2b(body, digest_size=SUM_BYTES).digest() != content[:SUM_BYTES]:
-        return None
-    value: tuple[Any] = pickle.loads(body)
+@dataclass
+class _Arrays:
+    """The arrays of a value, in the order in which they are met."""
+
+    arrays: list[NDArray[Any]] = field(default_factory=list)
+
+    def add(self, array: NDArray[Any]) -> int:
+        """Return the array's number."""
+        if array.dtype.kind not in PLAIN or array.dtype.hasobject:
+            raise TypeError(f"an array of {array.dtype}")
+        self.arrays.append(array)
+        return len(self.arrays) - 1
+
+
+def _packed(value: Any, kind: str, key: str, of: Sequence[Class]) -> bytes:
+    """Return an entry's bytes: the same value gives the same ones."""
+    found = _Arrays()
+    words = {"format": FORMAT, "kind": kind, "key": key, "value": _described(value, found, of)}
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as file:
+        file.writestr(zipfile.ZipInfo(WORDS), json.dumps(words))  # of 1980: no time in what is kept
+        for number, array in enumerate(found.arrays):
+            with file.open(zipfile.ZipInfo(f"{number}.npy"), "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, version=(1, 0), allow_pickle=False)
+    return content.getvalue()
+
+
+def _described(value: Any, found: _Arrays, of: Sequence[Class]) -> Any:
+    """Return a value as JSON with numbers in place of arrays; what JSON has not is a dict of one word."""
+    node: Any = None
+    if isinstance(value, np.ndarray):
+        node = {"array": found.add(value)}
+    elif isinstance(value, np.generic):
+        node = {"number": found.add(np.asarray(value))}
+    elif value is None or isinstance(value, bool | int | float | str):
+        node = value
+    elif isinstance(value, bytes):
+        node = {"bytes": found.add(np.frombuffer(value, dtype=np.uint8))}
+    elif isinstance(value, list | tuple):
+        node = {type(value).__name__: [_described(each, found, of) for each in value]}
+    elif isinstance(value, dict) and all(isinstance(name, str) for name in value):
+        node = {"dict": [[name, _described(each, found, of)] for name, each in value.items()]}
+    elif type(value) in of:
+        names = [each.name for each in dataclasses.fields(value)]
+        fields = {name: _described(getattr(value, name), found, of) for name in names}
+        node = {"of": type(value).__name__, "fields": fields}
+    else:
+        raise TypeError(f"a {type(value).__name__}")
+    return node
+
+
+def _unpacked(file: BinaryIO, kind: str, key: str, of: Sequence[Class]) -> Any:
+    """Read an entry back; nothing that a file says of its sizes is believed before it is compared with the file's own.
+
+    Raises:
+        Exception: one of FAULTS; it is no whole entry of this key.
+    """
+    length = file.seek(0, io.SEEK_END)
+    _demand(length <= MOST_BYTES)
+    with zipfile.ZipFile(file) as entry:
+        members = {each.filename: each for each in entry.infolist()}
+        # stored as they are, each inside the file: what is unpacked is never larger than the file
+        _demand(all(each.compress_type == zipfile.ZIP_STORED for each in members.values()))
+        _demand(sum(each.file_size for each in members.values()) <= length)
+        _demand(members[WORDS].file_size <= MOST_WORDS)
+        words = json.loads(entry.read(WORDS))
+        _demand((words["format"], words["kind"], words["key"]) == (FORMAT, kind, key))
+        arrays = [_array(entry.read(f"{number}.npy")) for number in range(len(members) - 1)]
+    return _value(words["value"], arrays, {each.__name__: each for each in of})
+
+
+def _array(content: bytes) -> NDArray[Any]:
+    """Read an array as numpy writes it, whose header announces just what follows; it may be written to."""
+    said = HEADER.match(content)
+    if said is None:
+        raise ValueError("It is no array of numbers, truth values or texts.")
+    dtype, fortran = np.dtype(said["dtype"].decode()), said["fortran"] == b"True"
+    shape = tuple(int(size) for size in said["shape"].split(b",") if size.strip())
+    _demand(math.prod(shape) * dtype.itemsize == len(content) - said.end())
+    if 0 in (dtype.itemsize, *shape):
+        return np.zeros(shape, dtype)
+    flat = np.frombuffer(bytearray(memoryview(content)[said.end() :]), dtype)
+    return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
+
+
+def _value(node: Any, arrays: Sequence[NDArray[Any]], classes: dict[str, Class]) -> Any:
+    """Return the value that `_described` described."""
+    if not isinstance(node, dict):
+        _demand(not isinstance(node, list))
+        return node
+    (word, content), *more = node.items()
+    _demand(not more or word == "of")
+    value: Any
+    if word == "of":
+        hints, ((_, fields),) = get_type_hints(classes[content]), more
+        kept = {name: _value(each, arrays, classes) for name, each in fields.items()}
+        _demand(all(_is(each, hints[name]) for name, each in kept.items()))
+        value = classes[content](**kept)
+    elif word == "array":
+        value = arrays[content]
+    elif word == "number":
+        value = arrays[content][()]
+    elif word == "bytes":
+        value = arrays[content].tobytes()
+    elif word == "dict":
+        value = {name: _value(each, arrays, classes) for name, each in content}
+    else:
+        inside = [_value(each, arrays, classes) for each in content]
+        value = {"list": inside, "tuple": tuple(inside)}[word]
     return value
+
+
+def _is(value: Any, hint: Any) -> bool:
+    """Tell whether a value is what a dataclass says of its field."""
+    origin, inside = get_origin(hint), get_args(hint)
+    if origin is np.ndarray:  # NDArray[np.float64] is ndarray[shape, dtype[np.float64]]
+        (kept,) = get_args(inside[1]) or (Any,)
+        right = isinstance(value, np.ndarray) and (not isinstance(kept, type) or issubclass(value.dtype.type, kept))
+    elif origin is Literal:
+        right = value in inside
+    elif origin in (Union, UnionType):
+        right = any(_is(value, each) for each in inside)
+    elif origin is tuple:
+        wanted = [inside[0]] * len(value) if inside[1:] == (Ellipsis,) else inside
+        right = isinstance(value, tuple) and len(wanted) == len(value) and all(map(_is, value, wanted))
+    elif hint in (int, float):
+        right = isinstance(value, (float, int) if hint is float else int) and not isinstance(value, bool)
+    elif isinstance(kind := origin or hint, type):
+        every = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        right = isinstance(value, kind) and (not inside or all(_is(each, inside[-1]) for each in every))
+    else:
+        right = hint is Any or hint is value is None
+    return right
+
+
+def _demand(holds: bool) -> None:
+    if not holds:
+        raise ValueError("It is no whole entry of this key.")

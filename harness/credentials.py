@@ -1,13 +1,8 @@
-"""Passwords in addresses: they open a store and are shown nowhere."""
+"""Passwords in addresses: they open a store, and no sentence, table or run of ours shows them."""
 
 from __future__ import annotations
 
-import logging
 import re
-import sys
-import traceback
-from types import TracebackType
-from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 HIDDEN = "***"
@@ -23,11 +18,11 @@ _met: set[str] = set()
 
 
 def remember(*uris: str | None) -> None:
-    """Take note of the passwords in addresses, so that no log line, error or traceback of this process shows them."""
-    new = {secret for uri in uris if uri for secret in _secrets(uri)}
-    if new and not _met:
-        _guard_process()
-    _met.update(new)
+    """Take note of the passwords in addresses, so that `scrubbed` also finds them where they stand alone.
+
+    A driver of PostgreSQL, for example, may quote the password without its address.
+    """
+    _met.update(secret for uri in uris if uri for secret in _secrets(uri))
 
 
 def shown(uri: str) -> str:
@@ -54,21 +49,3 @@ def _secrets(uri: str) -> set[str]:
             found |= {value}
         found |= {match.group().rpartition("=")[2] for match in _IN_OPTION.finditer(value)}
     return {each for secret in found for each in (secret, unquote(secret)) if len(each) >= SHORTEST_BARE}
-
-
-def _guard_process() -> None:
-    """Scrub what is logged and the traceback of an error that nobody caught."""
-    make = logging.getLogRecordFactory()
-
-    def record(*args: Any, **kwargs: Any) -> logging.LogRecord:
-        made = make(*args, **kwargs)
-        made.msg, made.args = scrubbed(made.getMessage()), None
-        if made.exc_info and made.exc_info[0] is not None:
-            made.exc_text = scrubbed("".join(traceback.format_exception(*made.exc_info)))
-        return made
-
-    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        sys.stderr.write(scrubbed("".join(traceback.format_exception(kind, error, trace))))
-
-    logging.setLogRecordFactory(record)
-    sys.excepthook = hook

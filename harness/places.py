@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from urllib.parse import parse_qsl, quote, urlencode
+from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from harness.cache import Cache
 from harness.credentials import remember
 from harness.errors import HarnessError
 
-SQLITE = "sqlite:///"
+SQLITE = "sqlite:///"  # and a path as it stands
+ENCODED = "sqlite+pysqlite:///"  # and a path with %25 for %: SQLAlchemy decodes both, MLflow makes the folders of one
+SPECIAL = re.compile(r"[^\w\s/.,:;@+~=()\[\]{}&$!^-]|[\n\r\t]")  # signs that mean something in an address
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,27 @@ def find_places(*, tracking: str | None = None, results: str | None = None, optu
     return Places(tracking, results, _absolute(optuna) if optuna else _beside(results), cache)
 
 
+def sqlite_uri(path: Path) -> str:
+    """Return the address of a database file, which SQLAlchemy, MLflow and Optuna read as this path and no other."""
+    place = str(path.absolute())
+    return f"{ENCODED}{quote(os.fsencode(place))}" if SPECIAL.search(place) else f"{SQLITE}{place}"
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """Return the file behind a SQLite address, absolute; None for any other database.
+
+    What stands behind `sqlite:///` is a path as people type it, `run%41/mlflow.db` or `what?v=2/mlflow.db`. Only where
+    its folder is not there, and the one that an encoded path means is, it is that one: `a%20b/mlflow.db`.
+    """
+    if uri.startswith(ENCODED):
+        return Path(unquote(uri[len(ENCODED) :], errors="surrogateescape")).absolute()
+    if not uri.startswith(SQLITE) or uri == SQLITE:
+        return None
+    typed = Path(uri[len(SQLITE) :]).absolute()
+    meant = Path(unquote(str(typed), errors="surrogateescape"))
+    return meant if meant.parent.is_dir() and not typed.parent.is_dir() else typed
+
+
 def code_revision() -> str:
     """Return the git commit of the code, with "+changes" where it was edited; outside git the version."""
     here = Path(__file__).parent
@@ -77,18 +101,18 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 def _absolute(uri: str) -> str:
-    """Turn a relative SQLite path absolute: relative ones would point into a worker's own folder."""
+    """Return an address that means the same in every folder: workers have one of their own."""
     if uri.startswith("postgresql://"):
         # SQLAlchemy 2.1 reads this as psycopg 3, earlier ones as psycopg2
         return uri.replace("postgresql://", "postgresql+psycopg://", 1)
-    if not uri.startswith(SQLITE):
-        return uri
-    return f"{SQLITE}{Path(uri[len(SQLITE) :]).absolute()}"
+    path = sqlite_path(uri)
+    return uri if path is None else sqlite_uri(path)
 
 
 def _beside(results: str) -> str:
-    if results.startswith(SQLITE):
-        return f"{SQLITE}{Path(results[len(SQLITE) :]).with_name('optuna.db')}"
+    path = sqlite_path(results)
+    if path is not None:
+        return sqlite_uri(path.with_name("optuna.db"))
     place, _, query = results.partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True))
     options["options"] = f"{options.get('options', '')} -csearch_path=optuna".strip()

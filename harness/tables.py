@@ -19,7 +19,11 @@ Form: TypeAlias = Literal["text", "json", "csv", "markdown"]
 Row: TypeAlias = Mapping[str, Any]
 
 NOTHING = "–"
-CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+# control characters, separators that end a line, signs that turn the direction of what follows, and what is no sign
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+LONGEST = 2000  # characters of a sentence on a terminal
+BRIEF = 120  # characters of a value that a sentence quotes
+CUT = " […] "
 
 
 @dataclass(frozen=True)
@@ -72,17 +76,44 @@ def text_table(title: str, columns: Sequence[Column], rows: Sequence[Row]) -> Ta
     return table
 
 
+def printable(text: str, *, longest: int | None = None) -> str:
+    """Return text that a terminal shows as it is, in one line: names come from files, and files from anybody.
+
+    An escape in the name of a folder could otherwise clear the screen, colour it, or write what was never said.
+
+    Args:
+        text: what is shown; line ends become spaces, what else controls a terminal the replacement character.
+        longest: characters; of a longer text the middle is left out. None is any length.
+    """
+    if longest is not None and len(text) > longest:
+        kept = (longest - len(CUT)) // 2
+        text = text[:kept] + CUT + text[-kept:]
+    return without_controls(text.replace("\r\n", " ").replace("\n", " "))
+
+
+def without_controls(text: str) -> str:
+    """Return text of several lines in which every other control character is replaced."""
+    return "\n".join(CONTROLS.sub("\N{REPLACEMENT CHARACTER}", line) for line in text.split("\n"))
+
+
+def brief(value: str) -> str:
+    """Return a value as a sentence quotes it: printable, and short however long it is."""
+    return printable(value, longest=BRIEF)
+
+
 def _literal(text: str) -> Text:
-    """Return text that a terminal shows as it is: names are neither markup nor control sequences."""
-    return Text(CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text.replace("\n", " ")))
+    """Return text that is no markup and no control sequence."""
+    return Text(printable(text))
 
 
 def written(form: Form, columns: Sequence[Column], rows: Sequence[Row], document: Mapping[str, Any]) -> str:
     """Return a table as JSON (fractions, all fields), CSV (the same fields, flat) or markdown (as printed)."""
     if form == "json":
-        return json.dumps(finite(document), indent=1, ensure_ascii=False)
+        whole = json.dumps(finite(document), indent=1, ensure_ascii=False)
+        # as JSON may write any sign; the line ends are its own
+        return "\n".join(CONTROLS.sub(lambda sign: f"\\u{ord(sign[0]):04x}", line) for line in whole.split("\n"))
     if form == "csv":
-        return csv_table(rows)
+        return without_controls(csv_table(rows))
     lines = [
         "| " + " | ".join(_cell(column.heading) for column in columns) + " |",
         "| " + " | ".join("---:" if column.right else "---" for column in columns) + " |",
@@ -128,7 +159,7 @@ def _ends(row: Row, following: Row | None) -> bool:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    return printable(text).replace("|", "\\|").replace("<", "&lt;")
 
 
 def _flat(row: Row) -> dict[str, Any]:

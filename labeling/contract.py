@@ -26,7 +26,7 @@ class LabelingError(ValueError):
 
 
 def forget(_name: str, make: Callable[[], Any]) -> Any:
-    """Make a value anew: the memo of a caller that keeps nothing."""
+    """Make a value anew each time: the memo of a caller without a cache."""
     return make()
 
 
@@ -44,7 +44,8 @@ class RankRequest:
         min_confidence: best confidence below which a sample-wise clip is not retained.
         seed: of forests and clusterings.
         domains: (n,) "source", "target" or None; only strategies that work per domain read it.
-        memo: returns the value kept under a name for these very features, making it at most once.
+        memo: `memo(name, make)` returns what `make()` gave the first time under that name for these features, so that
+            all M, and all trials with the same K2, share one clustering.
     """
 
     ids: Ids
@@ -108,7 +109,8 @@ class Strategy:
         rank: from a request to ranked candidates.
         summary: one line for listings.
         stands_alone: whether it can label every machine type by itself, and so be what `labels` names.
-        choices: where it stands alone, which of m, k1 and k2 matter to it.
+        choices: where it stands alone, which of m, k1 and k2 matter to it. For example ("m", "k2") of the Gaussian
+            mixtures: trials that differ in K1 alone are one trial.
     """
 
     name: str

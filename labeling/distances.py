@@ -1,4 +1,4 @@
-"""Euclidean distances whose numbers do not hang on threads, and the nearest of many points."""
+"""Euclidean distances that are the same with any number of threads, and the nearest of many points."""
 
 from __future__ import annotations
 

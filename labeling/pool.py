@@ -1,4 +1,4 @@
-"""A request's clips in the order of their ids, so that an answer does not hang on the order they came in."""
+"""A request's clips in the order of their ids, so that an answer is the same in whatever order they came."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from labeling.contract import Case, Ids, LabelingError, RankedCandidates, RankRe
 
 SHOWN = 3  # ids that an error message names before it says "..."
 SEEDS = 2**32  # scikit-learn takes seeds below this
+LARGEST = 1e15  # features beyond have squares that float32 cannot hold, so that every distance would be infinite
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ def open_pool(request: RankRequest, *, strategy: str, cases: Sequence[Case], rea
 
     Raises:
         LabelingError: a case that is not served, no clip, lengths that differ, ids that are missing or repeated,
-            attributes that are neither text nor None, features that are not a finite (n, d) table, a bad seed.
+            attributes that are neither text nor None, features that are not an (n, d) table of finite numbers
+            up to 1e15, a bad seed.
     """
     if request.case not in cases:
         raise LabelingError(f"{strategy} serves the cases {', '.join(cases)}, but got {request.case}.")
@@ -91,11 +93,12 @@ def memo_name(request: RankRequest, pool: Pool, step: str, *, labels: bool = Tru
         request: gives the seed.
         pool: gives the clips, in sorted order.
         step: what is made.
-        labels: whether the value hangs on attributes and domains too.
-        settings: other numbers that it hangs on.
+        labels: whether the value depends on attributes and domains too.
+        settings: other numbers that it depends on, such as K2.
 
     Returns:
-        The step, its settings and a digest of the clips: with other attributes withheld, another name.
+        The step, its settings and a digest of the clips, for example "clusters k2=15 seed=0 clips=1f3a...": with other
+        attributes withheld, another name.
     """
     digest = hashlib.sha256()
     for column in (pool.ids, pool.names, pool.codes, pool.domains)[: 4 if labels else 1]:
@@ -184,4 +187,10 @@ def _check_features(features: NDArray[np.floating[Any]], ids: Ids) -> None:
         raise LabelingError(
             f"features must be finite, but {broken.sum()} of {len(ids)} clips hold NaN or infinity: "
             f"{some(ids[broken])}; make their features anew or leave these clips out."
+        )
+    huge = np.maximum(features.max(axis=1), -features.min(axis=1)) > LARGEST
+    if huge.any():
+        raise LabelingError(
+            f"features must lie within {LARGEST:g} of 0, but {huge.sum()} of {len(ids)} clips hold larger ones: "
+            f"{some(ids[huge])}; the encoder that made them has diverged."
         )

@@ -21,9 +21,9 @@ def withhold(
 ) -> tuple[NDArray[np.object_], dict[str, str]]:
     """Hide the attributes of a share of the clips, of a domain, or of a share of a domain.
 
-    Whether a clip is hidden hangs on its id, the share and the seed alone, not on which other clips there are: each id
-    has a number in 0..1, and the clip is hidden where it is under the share. So a larger share hides the same clips and
-    more, and the hidden count is close to the share of the clips, not exactly it.
+    Whether a clip is hidden depends on its id, the share and the seed alone, not on which other clips there are: each
+    id has a number in 0..1, and the clip is hidden where that is under the share. So a larger share hides the same
+    clips and more, and the hidden count is close to the share of the clips, not exactly it.
 
     Args:
         ids: (n,) clip ids.

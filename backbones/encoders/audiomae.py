@@ -15,7 +15,7 @@ from backbones.contract import MEL_BINS, Backbone, BackboneError, Encoder, Maske
 from backbones.networks.audiomae import AudioMae, AudioMaeConfig, MaskedAudioMae
 from backbones.networks.positions import ORDERS, PositionOrder, position_embedding
 from backbones.options import did_you_mean, must_agree, must_be_positive, updated
-from backbones.weights import Checkpoint, fill, read_checkpoint, require
+from backbones.weights import Checkpoint, check_hearing, count_layers, fill, read_checkpoint, require
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +50,7 @@ def build(*, weights: Path | None = None, seed: int = 0, **options: Any) -> Enco
         found["pooling"] = "fc_norm"
     model = _shape(updated(AudioMaeConfig(), {**found, **options}, what=WHAT))
     fill(model, _used(checkpoint, model), path=checkpoint.path)
+    check_hearing(model, path=checkpoint.path)
     model.weights_sha256 = checkpoint.sha256
     return model
 
@@ -138,7 +139,7 @@ def _read_shapes(checkpoint: Checkpoint, *, decoder: bool) -> dict[str, Any]:
         "patch": patch,
         "frames": (places.shape[1] - 1) // (MEL_BINS // patch) * patch,
         "embed_dim": kernel.shape[0],
-        "layers": _count(tensors, "blocks."),
+        "layers": count_layers(checkpoint, "blocks."),
         "mlp_dim": len(tensors["blocks.0.mlp.fc1.weight"]),
         "qkv_bias": "blocks.0.attn.qkv.bias" in tensors,
     }
@@ -147,7 +148,7 @@ def _read_shapes(checkpoint: Checkpoint, *, decoder: bool) -> dict[str, Any]:
         _refuse_other_decoders(checkpoint)
         found |= {
             "decoder_dim": len(tensors["decoder_embed.weight"]),
-            "decoder_layers": _count(tensors, "decoder_blocks."),
+            "decoder_layers": count_layers(checkpoint, "decoder_blocks."),
             "decoder_mlp_dim": len(tensors["decoder_blocks.0.mlp.fc1.weight"]),
         }
     return found
@@ -179,11 +180,6 @@ def _must_have_sides(checkpoint: Checkpoint, sides: Mapping[str, int]) -> None:
             raise BackboneError(
                 f"{checkpoint.path} does not fit audiomae: {name} has shape {shape}, where {wanted} sides are expected."
             )
-
-
-def _count(tensors: Mapping[str, Tensor], start: str) -> int:
-    numbers = [name[len(start) :].split(".")[0] for name in tensors if name.startswith(start)]
-    return 1 + max(int(number) for number in numbers if number.isdigit())
 
 
 def _used(checkpoint: Checkpoint, model: AudioMae) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import reprlib
 from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import asdict, fields
@@ -18,8 +19,8 @@ from backbones.features.log_mel import BEATS_LOG_MEL, log_mel
 from backbones.networks.beats import RELEASED, BeatsConfig, BeatsTransformer, PositionConv, SelfAttention
 from backbones.networks.noise import Dropout
 from backbones.networks.transformer import ACTIVATIONS
-from backbones.options import did_you_mean, must_agree, must_be_positive, updated
-from backbones.weights import Checkpoint, fill, read_checkpoint, require
+from backbones.options import LARGEST, did_you_mean, must_agree, must_be_positive, updated
+from backbones.weights import Checkpoint, check_hearing, check_values, count_layers, fill, read_checkpoint, require
 
 logger = logging.getLogger(__name__)
 
@@ -179,6 +180,7 @@ def build(*, weights: Path | None = None, seed: int = 0, **options: Any) -> Enco
     training = {name: value for name, value in options.items() if name in TRAINING_ONLY}
     model = _shape(updated(config, training, what="backbone beats"), what=str(checkpoint.path))
     fill(model, _official_names(checkpoint), path=checkpoint.path)
+    check_hearing(model, path=checkpoint.path)
     model.weights_sha256 = checkpoint.sha256
     return model
 
@@ -204,6 +206,12 @@ def _shape(config: BeatsConfig, *, what: str) -> Beats:
             f"num_buckets must be at least 4 and max_distance above a quarter of it, but {what} has "
             f"{config.num_buckets} and {config.max_distance}."
         )
+    if config.relative_position_embedding and max(config.num_buckets, config.max_distance) > LARGEST:
+        raise BackboneError(f"num_buckets and max_distance of {what} must be at most {LARGEST:,}.")
+    if config.fbank_std <= 0.0:
+        raise BackboneError(
+            f"fbank_std must be above 0, since features are divided by it, but {what} has {config.fbank_std}."
+        )
     if not 0.0 <= config.encoder_layerdrop < 1.0:
         raise BackboneError(
             f"encoder_layerdrop must be at least 0 and below 1, but {what} has {config.encoder_layerdrop}."
@@ -220,15 +228,15 @@ def _read_config(checkpoint: Checkpoint) -> BeatsConfig:
     if not isinstance(cfg, Mapping):
         raise BackboneError(f'In {checkpoint.path}, "cfg" must be a mapping, but is a {type(cfg).__name__}.')
     known = {field.name for field in fields(BeatsConfig)}
-    if unknown := sorted(str(key) for key in cfg if key not in known):
-        logger.warning("%s: these keys of its cfg say nothing to this encoder: %s", checkpoint.path, ", ".join(unknown))
+    if unknown := sorted(key for key in cfg if isinstance(key, str) and key not in known):
+        logger.warning("%s: these keys of its cfg say nothing to this encoder: %.200r", checkpoint.path, unknown)
     values = {key: value for key, value in cfg.items() if key in known}
-    there = len({name.split(".")[2] for name in checkpoint.tensors if name.startswith("encoder.layers.")})
+    there = count_layers(checkpoint, "encoder.layers.")
     said = values.get("encoder_layers")
     if isinstance(said, int) and said > there:  # a million layers would take an hour to say so
         raise BackboneError(
-            f"{checkpoint.path} does not fit the Beats it describes: it lacks encoder.layers.{there} of the {said} "
-            "layers of its cfg."
+            f"{checkpoint.path} does not fit the Beats it describes: it lacks encoder.layers.{there} of the "
+            f"{reprlib.repr(said)} layers of its cfg."
         )
     head = checkpoint.tensors.get("predictor.weight")
     if head is not None and head.ndim == 2:
@@ -243,8 +251,10 @@ def _official_names(checkpoint: Checkpoint) -> dict[str, Tensor]:
     for new, old in renamed.items():
         if f"encoder.pos_conv.0.{new}" in tensors:
             tensors[f"encoder.pos_conv.0.{old}"] = tensors.pop(f"encoder.pos_conv.0.{new}")
-    tables = [tensor for name, tensor in tensors.items() if name.endswith("relative_attention_bias.weight")]
-    if any(not torch.equal(table, tables[0]) for table in tables):
+    tables = {name: tensor for name, tensor in tensors.items() if name.endswith("relative_attention_bias.weight")}
+    check_values(tables, path=checkpoint.path)  # before they are compared: NaN differs from itself
+    first, *others = [table.float() for table in tables.values()] or [torch.empty(0)]
+    if any(not torch.equal(table, first) for table in others):
         raise BackboneError(
             f"In {checkpoint.path} all layers must share one relative_attention_bias.weight, but theirs differ."
         )

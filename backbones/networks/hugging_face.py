@@ -7,16 +7,16 @@ clip window by window, so that nothing of it is cut away.
 
 from __future__ import annotations
 
+import copy
 import importlib
 import logging
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,10 +24,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from backbones.contract import BackboneError, Encoder
-from backbones.features.log_mel import FRAME, HOP, SAMPLE_RATE, resample
-from backbones.weights import check_values, find_model_folder, sha256_of
-
-Form: TypeAlias = Literal["waveform", "ast", "clap", "whisper"]
+from backbones.features.log_mel import HOP, SAMPLE_RATE, resample
+from backbones.model_folder import ModelFolder, read_model_folder
+from backbones.networks.extractors import Extractor, Form, make_extractor
+from backbones.weights import check_hearing, check_values, find_model_folder
 
 # a saved configuration's model_type -> the class that reads it, and what its inputs look like
 KINDS: dict[str, tuple[str, Form]] = {
@@ -51,16 +51,8 @@ STEM = re.compile(r"(?:^|\.)(?:feature_extractor|feature_projection|embeddings|p
 WHISPER_RANGE = 2.0  # log10 power / 4: the extractor clamps a clip at 8 decades under its loudest place
 CLAP_FLOOR = -100.0  # dB that CLAP's extractor gives to silence
 FRAME_AT_LEAST = SAMPLE_RATE // 10  # samples: AST's Kaldi features need a frame, with some to spare
+MOST_MISSING, SMALL = 2, 1_000_000  # times and numbers by which a model may exceed its weights: parts that are unused
 HINT = "; install it with: pip install 'asdbench[hf]'"
-
-
-@dataclass(frozen=True)
-class _Extractor:
-    """What turns clips into a model's inputs, clip by clip."""
-
-    call: Callable[..., Any]
-    sample_rate: int
-    window: int  # samples at that rate; 0 is any length
 
 
 class HuggingFaceEncoder(Encoder):
@@ -71,7 +63,7 @@ class HuggingFaceEncoder(Encoder):
         bins_are_mel: False for waveform models, whose frames hold samples.
     """
 
-    def __init__(self, model: nn.Module, extractor: _Extractor, *, form: Form, dim: int) -> None:
+    def __init__(self, model: nn.Module, extractor: Extractor, *, form: Form, dim: int) -> None:
         super().__init__()
         self.model = model
         self.extractor = extractor
@@ -227,6 +219,9 @@ class HuggingFaceEncoder(Encoder):
 def load_model(weights: str | Path) -> HuggingFaceEncoder:
     """Load a folder made by `save_pretrained`, with nothing from the network and no code from the folder.
 
+    transformers is handed what `backbones.model_folder` read, never the folder itself, so that the weights are those of
+    the recorded sum and no file of the folder can choose what is run.
+
     Raises:
         BackboneError: when transformers is missing, or the folder does not hold a whole model of a known kind with
             its feature extractor.
@@ -234,31 +229,58 @@ def load_model(weights: str | Path) -> HuggingFaceEncoder:
     folder = find_model_folder(weights)
     with _offline(folder):
         transformers = importlib.import_module("transformers")
-        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
-        if config.model_type not in KINDS:
+        saved = read_model_folder(folder)
+        kind = saved.config.get("model_type")
+        if not isinstance(kind, str) or kind not in KINDS:
             raise BackboneError(
                 f"{folder} must hold an audio encoder of one of the kinds {', '.join(sorted(KINDS))}, but its "
-                f"config.json says {config.model_type!r}."
+                f"config.json says {kind!r}."
             )
-        class_name, form = KINDS[config.model_type]
+        class_name, form = KINDS[kind]
+        model_class = getattr(transformers, class_name)
+        config = model_class.config_class.from_dict(dict(saved.config))
         config.apply_spec_augment = False  # it draws from numpy's global generator; the recipe has its own masks
-        extractor = _extractor(transformers, folder, form)
-        model, found = getattr(transformers, class_name).from_pretrained(
-            folder, config=config, local_files_only=True, output_loading_info=True, dtype=torch.float32
-        )
-    part, inner = _audio_part(model, form)
-    missing = sorted(
-        name[len(inner) :] for name in found["missing_keys"] if name.startswith(inner) and not UNUSED.search(name)
-    )
-    if missing:
-        raise BackboneError(
-            f"{folder} does not hold the whole model: it lacks {', '.join(missing[:3])}"
-            f"{f' and {len(missing) - 3} more' if len(missing) > 3 else ''}, which would be drawn at random."
-        )
-    check_values({name: value for name, value in part.state_dict().items() if value.is_floating_point()}, path=folder)
-    encoder = HuggingFaceEncoder(part, extractor, form=form, dim=part.config.hidden_size)
-    encoder.weights_sha256 = sha256_of(folder)
+        extractor = make_extractor(transformers, saved.extractor, folder, form)
+        _must_fit(model_class, config, saved)
+        model, found = model_class.from_pretrained(
+            None, config=config, state_dict=dict(saved.tensors), output_loading_info=True, dtype=torch.float32,
+            local_files_only=True, use_safetensors=True, trust_remote_code=False, ignore_mismatched_sizes=True,
+        )  # fmt: skip
+        part, inner = _audio_part(model, form)
+        _must_be_whole(found["missing_keys"], inner, folder)
+        if other := sorted(str(name) for name, *_ in found["mismatched_keys"] if str(name).startswith(inner)):
+            raise BackboneError(
+                f"{folder} does not fit the model that its config.json describes: {len(other)} of its weights have "
+                f"other shapes, {other[0]} first."
+            )
+        floats = {name: value for name, value in part.state_dict().items() if value.is_floating_point()}
+        check_values(floats, path=folder)
+        encoder = HuggingFaceEncoder(part, extractor, form=form, dim=part.config.hidden_size)
+        check_hearing(encoder, path=folder)
+    encoder.weights_sha256 = saved.sha256
     return encoder
+
+
+def _must_fit(model_class: Any, config: Any, saved: ModelFolder) -> None:
+    """Refuse a configuration of a far larger model than the weights beside it, before memory is taken for it."""
+    with torch.device("meta"):
+        empty = model_class(copy.deepcopy(config))
+    wanted = sum(parameter.numel() for parameter in empty.parameters())
+    held = sum(tensor.numel() for tensor in saved.tensors.values())
+    if wanted > MOST_MISSING * held + SMALL:
+        raise BackboneError(
+            f"{saved.path} does not hold the whole model: its config.json speaks of {wanted:,} numbers, but its "
+            f"weights hold {held:,}."
+        )
+
+
+def _must_be_whole(missing: Iterable[str], inner: str, folder: Path) -> None:
+    lacks = sorted(name[len(inner) :] for name in missing if name.startswith(inner) and not UNUSED.search(name))
+    if lacks:
+        raise BackboneError(
+            f"{folder} does not hold the whole model: it lacks {', '.join(lacks[:3])}"
+            f"{f' and {len(lacks) - 3} more' if len(lacks) > 3 else ''}, which would be drawn at random."
+        )
 
 
 def _audio_part(model: Any, form: Form) -> tuple[Any, str]:
@@ -268,23 +290,6 @@ def _audio_part(model: Any, form: Form) -> tuple[Any, str]:
     if form == "clap" and hasattr(model, "audio_model"):
         return model.audio_model, "audio_model."
     return model, ""
-
-
-def _extractor(transformers: Any, folder: Path, form: Form) -> _Extractor:
-    extractor = transformers.AutoFeatureExtractor.from_pretrained(folder, local_files_only=True)
-    rate = int(extractor.sampling_rate)
-    if form == "waveform" and rate != SAMPLE_RATE:
-        raise BackboneError(
-            f"The feature extractor in {folder} takes {rate} Hz, but recordings come at {SAMPLE_RATE} Hz and a "
-            "waveform model must hear its own rate; take a model for 16 kHz."
-        )
-    if form == "waveform":
-        window = 0
-    elif form == "ast":
-        window = (extractor.max_length - 1) * HOP + FRAME
-    else:
-        window = int(extractor.nb_max_samples if form == "clap" else extractor.n_samples)
-    return _Extractor(call=extractor, sample_rate=rate, window=window)
 
 
 @contextmanager

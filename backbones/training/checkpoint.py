@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import logging
-import pickle
+import os
 import time
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
+from backbones.contract import BackboneError
+from backbones.files import read_file, what_is
+from backbones.pickled import read_pickled
+
 logger = logging.getLogger(__name__)
+Loaded = TypeVar("Loaded")
 
 FORMAT = 1  # raise it when what a checkpoint holds changes
 MOST_SHARE = 0.05  # of the time that writing may take
-DAMAGE = (
-    OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, pickle.UnpicklingError, zipfile.BadZipFile,
-)  # fmt: skip
+ODD = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)  # of a state of other names or shapes
 
 
 @dataclass
@@ -29,7 +32,9 @@ class TrainingCheckpoint:
     """Where the state of a training run is kept.
 
     A file that is damaged, or that another run wrote, is passed over with a warning and later replaced: what it would
-    have saved is time, and starting over gives the same numbers.
+    have saved is time, and starting over gives the same numbers. It lies in a cache that others may write to, so it is
+    read as strangers' checkpoints are, without running anything (`backbones.pickled`), and is written for its owner
+    alone.
 
     Attributes:
         path: of the file; its folder is made.
@@ -51,18 +56,41 @@ class TrainingCheckpoint:
         """
         self._key = key
         self._next = time.monotonic() + self.every_seconds
-        if not self.path.is_file():
+        if what_is(self.path) == "does not exist":
             return None
         try:
-            content = _load(self.path)
-        except DAMAGE as error:
-            logger.warning("%s is damaged (%s), so training starts over.", self.path, _first_line(error))
+            content = read_pickled(read_file(self.path).data, self.path)
+        except BackboneError as error:
+            logger.warning("%s is damaged, so training starts over: %s", self.path, error)
             return None
-        if content.get("format") != FORMAT or content.get("key") != key:
+        if not isinstance(content, dict) or content.get("format") != FORMAT or content.get("key") != key:
             logger.warning("%s was left by another training, so this one starts over.", self.path)
             return None
-        state: dict[str, Any] = content["state"]
+        state = content.get("state")
+        if not isinstance(state, dict):
+            logger.warning("%s is damaged, so training starts over: it holds no state.", self.path)
+            return None
         return state
+
+    def take_up(
+        self, key: str, load: Callable[[dict[str, Any]], Loaded], state: Callable[[], dict[str, Any]]
+    ) -> Loaded | None:
+        """Go on from the state that a run left; None where there is none, or none that fits.
+
+        Args:
+            key: digest of all that the run's numbers depend on.
+            load: takes up a state.
+            state: gives the present one, which comes back where the file's does not fit to its end.
+        """
+        if (left := self.open(key)) is None:
+            return None
+        before = copy.deepcopy(state())
+        try:
+            return load(left)
+        except ODD as error:
+            logger.warning("%s is damaged, so training starts over: %s", self.path, type(error).__name__)
+            load(before)
+            return None
 
     def is_due(self) -> bool:
         """Tell whether it is time to write."""
@@ -70,22 +98,32 @@ class TrainingCheckpoint:
 
     def write(self, state: Mapping[str, Any]) -> None:
         """Write a state beside the file and rename it: whoever reads sees all of it or the one before."""
+        if (there := what_is(self.path)) not in ("does not exist", "is a file"):
+            raise BackboneError(f"The state of a training must be kept in {self.path}, but that {there}; move it away.")
         began = time.monotonic()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        save_whole({"format": FORMAT, "key": self._key, "state": dict(state)}, self.path)
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        save_whole({"format": FORMAT, "key": self._key, "state": dict(state)}, self.path, mode=0o600)
         took = time.monotonic() - began
         self._next = time.monotonic() + max(self.every_seconds, took / MOST_SHARE if self.every_seconds else 0.0)
 
     def remove(self) -> None:
         """Remove the file, if there is one."""
-        self.path.unlink(missing_ok=True)
+        if what_is(self.path) != "is a folder":
+            self.path.unlink(missing_ok=True)
 
 
-def save_whole(content: Mapping[str, Any], path: Path) -> None:
-    """Save tensors and plain containers under a path, all of them or nothing."""
+def save_whole(content: Mapping[str, Any], path: Path, *, mode: int = 0o666) -> None:
+    """Save tensors and plain containers under a path, all of them or nothing.
+
+    Args:
+        content: what to save.
+        path: of the file.
+        mode: who may read and write it, before the process's umask.
+    """
     beside = path.with_name(f".{path.name}.{time.monotonic_ns():x}.part")
     try:
-        with beside.open("wb") as file:  # a path would put its name into the file, so that equal contents differ
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        with os.fdopen(descriptor, "wb") as file:  # a path would put its name into the file: equal contents differ
             torch.save(dict(content), file)
         beside.replace(path)
     except BaseException:
@@ -102,17 +140,3 @@ def digest_of(model: nn.Module, *parts: object) -> str:
     for part in (torch.__version__, *parts):
         total.update(b"\0" + (part if isinstance(part, bytes) else repr(part).encode()))
     return total.hexdigest()
-
-
-def _load(path: Path) -> dict[str, Any]:
-    with zipfile.ZipFile(path) as file:  # torch itself does not compare the sums that it writes
-        if (broken := file.testzip()) is not None:
-            raise ValueError(f"the sum of {broken} does not fit")
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    if not isinstance(content, dict):
-        raise TypeError(f"it holds a {type(content).__name__}")
-    return content
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -14,23 +14,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
-from torch.nn import functional
 
 from backbones.contract import (
     BackboneError,
     Encoder,
     EpochReport,
     FinetuneRecipe,
+    LossHead,
     OnEpoch,
     ReadClips,
     pick_device,
 )
 from backbones.features.masks import apply_masks, draw_masks
-from backbones.features.prepared import Features, make_all, prepare_features
+from backbones.features.prepared import Features, prepare_features
 from backbones.memory import MicroBatch, arithmetic, enough_memory
+from backbones.networks.directions import weights_of
 from backbones.networks.noise import Noise, drawing_from
 from backbones.training.adapters import choose_what_learns, merge_adapters
 from backbones.training.checkpoint import TrainingCheckpoint, digest_of
+from backbones.training.loss_choice import LossChoice, parse_loss
 from backbones.training.optimiser import Schedule, check_recipe, make_optimiser, set_learning_rate
 
 logger = logging.getLogger(__name__)
@@ -48,13 +50,15 @@ class _Draws:
     clip_seeds: NDArray[np.int64]  # (n,)
     step_seeds: NDArray[np.int64]  # (steps,)
     masks: Tensor  # (n, masks, 2, 2)
+    partners: NDArray[np.int64]  # (n,) the clip that each is mixed with
+    shares: Tensor  # (n,) float32, a clip's own part of the mixture; 1 where nothing is mixed
 
 
 class _Trainer:
-    """An encoder, its classification head, and what one step of learning needs."""
+    """An encoder, the loss behind it, and what one step of learning needs."""
 
     def __init__(
-        self, encoder: Encoder, head: nn.Linear, features: Features, targets: Tensor, *, recipe: FinetuneRecipe
+        self, encoder: Encoder, head: LossHead, features: Features, targets: Tensor, *, recipe: FinetuneRecipe
     ) -> None:
         self.encoder = encoder
         self.head = head
@@ -76,25 +80,42 @@ class _Trainer:
         if not torch.isfinite(norm):
             raise _NotFiniteError("The gradient's norm", norm.item())
         self.optimiser.step()
+        self.head.end_step()
         return loss, right
 
     def _gradients(self, positions: NDArray[np.int64], draws: _Draws, step_seed: int) -> tuple[float, int]:
         self.optimiser.zero_grad(set_to_none=True)
+        self.head.begin_step()
         loss = torch.zeros((), device=self.device, dtype=torch.float64)
         right = torch.zeros((), device=self.device, dtype=torch.int64)
         for start in range(0, len(positions), self.micro_batch.size):
             part = positions[start : start + self.micro_batch.size]
-            targets = self.targets[torch.from_numpy(part).to(self.device)]
-            logits = self._logits(part, draws, step_seed)
-            summed = functional.cross_entropy(logits, targets, reduction="sum")
-            summed.div(len(positions)).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            targets = self._targets(part, draws)
+            summed, scores = self.head(self._embeddings(part, draws, step_seed), targets)
+            summed.div(len(positions)).backward()
             loss += summed.detach()
             classes = targets if targets.ndim == 1 else targets.argmax(dim=1)
-            right += (logits.detach().argmax(dim=1) == classes).sum()
+            right += (scores.detach().argmax(dim=1) == classes).sum()
         return loss.item(), int(right.item())
 
-    def _logits(self, part: NDArray[np.int64], draws: _Draws, step_seed: int) -> Tensor:
-        fbank = apply_masks(self.features(part), draws.masks[torch.from_numpy(part)])
+    def _targets(self, part: NDArray[np.int64], draws: _Draws) -> Tensor:
+        targets = self.targets[torch.from_numpy(part).to(self.device)]
+        if not self.recipe.mixup:
+            return targets
+        others = self.targets[torch.from_numpy(draws.partners[part]).to(self.device)]
+        shares = draws.shares[torch.from_numpy(part)].to(self.device)[:, None]  # (b, 1)
+        classes = self.head.n_classes
+        return shares * weights_of(targets, classes) + (1.0 - shares) * weights_of(others, classes)
+
+    def _features(self, part: NDArray[np.int64], draws: _Draws) -> Tensor:
+        fbank = self.features(part)  # (b, frames, bins)
+        if self.recipe.mixup:
+            shares = draws.shares[torch.from_numpy(part)].to(fbank.device)[:, None, None]
+            fbank = shares * fbank + (1.0 - shares) * self.features(draws.partners[part])
+        return apply_masks(fbank, draws.masks[torch.from_numpy(part)])
+
+    def _embeddings(self, part: NDArray[np.int64], draws: _Draws, step_seed: int) -> Tensor:
+        fbank = self._features(part, draws)
         noise = Noise(clip_seeds=draws.clip_seeds[part].tolist(), step_seed=step_seed, device=self.device)
         # Encoders that draw from torch's own generator repeat themselves too, if not for every cut of the batch.
         _seed_torch(int(draws.clip_seeds[part[0]]), self.device)
@@ -104,8 +125,7 @@ class _Trainer:
             torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32),
         ):
             embeddings = self.encoder.pool(self.encoder.tokens(fbank))
-        logits: Tensor = self.head(embeddings.float())
-        return logits
+        return embeddings.float()
 
     def state(self, reports: list[EpochReport]) -> dict[str, Any]:
         """Return all that the next epoch depends on: chance is a function of its number."""
@@ -145,7 +165,6 @@ def finetune(
     on_epoch: OnEpoch | None = None,
     device: torch.device | None = None,
     features_gb: float = 4.0,
-    features: Features | None = None,
     checkpoint: TrainingCheckpoint | None = None,
 ) -> Encoder:
     """Teach a copy of an encoder to tell classes apart, and return that copy.
@@ -166,7 +185,6 @@ def finetune(
         on_epoch: is told of each epoch.
         device: None takes the first GPU where there is one, else the CPU.
         features_gb: GiB of log-mel features that may be kept in memory.
-        features: the encoder's log-mel features by position, where they are kept; nothing is read then.
         checkpoint: where the state is kept between epochs, under a path that stands for the clips; everything else
             that the numbers depend on is compared. Epochs of a cut run are reported again. The caller removes it.
 
@@ -185,6 +203,13 @@ def finetune(
     if seed < 0:
         raise BackboneError(f"seed must be 0 or more, but got {seed}.")
     checked = _check_targets(targets, n_classes).to(device)
+    loss = parse_loss(recipe.loss)
+    if not loss.loss.soft and (checked.ndim == 2 or recipe.mixup):
+        soft = "soft fusion makes them" if checked.ndim == 2 else f"mixup = {recipe.mixup:g} makes them"
+        raise BackboneError(
+            f"The loss {loss.loss.name} must have one class a clip, but targets are weights over several ({soft}); "
+            "take another loss, composite fusion, and mixup = 0."
+        )
     learner = copy.deepcopy(encoder).to(device)
     if recipe.epochs == 0:
         return learner.eval()
@@ -194,11 +219,8 @@ def finetune(
     if learner.gradient_decay is not None:
         learner.gradient_decay = recipe.gradient_decay
     with _torch_generator_kept(device):
-        if features is None:
-            features, shape = prepare_features(learner, read, len(checked), device=device, budget_gb=features_gb)
-        else:
-            features, shape = make_all(features, len(checked), device=device)
-        head = _new_head(learner.dim, n_classes, seed=seed).to(device)
+        features, shape = prepare_features(learner, read, len(checked), device=device, budget_gb=features_gb)
+        head = _new_head(loss, learner.dim, n_classes, seed=seed).to(device)
         trainer = _Trainer(learner, head, features, checked, recipe=recipe)
         started = _Started(checkpoint, trainer, seed=seed, shape=shape)
         _train(trainer, shape, seed=seed, on_epoch=on_epoch, started=started)
@@ -219,12 +241,12 @@ class _Started:
         self.reports: list[EpochReport] = []
         if checkpoint is not None:
             key = digest_of(
-                trainer.encoder, "finetune", trainer.targets.cpu().numpy().tobytes(), trainer.head.out_features,
+                trainer.encoder, "finetune", trainer.targets.cpu().numpy().tobytes(), trainer.head.n_classes,
                 trainer.recipe, seed, shape, str(trainer.device), trainer.dtype,
             )  # fmt: skip
-            state = checkpoint.open(key)
-            if state is not None:
-                self.reports = trainer.load(state)
+            left = checkpoint.take_up(key, trainer.load, lambda: trainer.state([]))
+            if left is not None:
+                self.reports = left
                 logger.info("going on after epoch %d of %d", len(self.reports), trainer.recipe.epochs)
 
     def add(self, report: EpochReport) -> None:
@@ -265,7 +287,7 @@ def _train(
             accuracy=right / n,
             learning_rate=rate,
             seconds=time.perf_counter() - began,
-            classes=trainer.head.out_features,
+            classes=trainer.head.n_classes,
             precision=str(trainer.dtype).removeprefix("torch."),
         )
         started.add(report)
@@ -287,18 +309,20 @@ def _draw(n: int, steps: int, shape: tuple[int, int], *, recipe: FinetuneRecipe,
         masks=recipe.masks,
         generator=Generator().manual_seed(int(chance.integers(SEEDS))),
     )
-    return _Draws(order=order, clip_seeds=clip_seeds, step_seeds=step_seeds, masks=masks)
+    partners, shares = order, np.ones(n)
+    if recipe.mixup:
+        mixing = np.random.default_rng([seed, epoch, 1])  # its own: without mixup the other draws stay as they are
+        partners = mixing.permutation(n).astype(np.int64)
+        shares = mixing.beta(recipe.mixup, recipe.mixup, size=n)
+    return _Draws(
+        order=order, clip_seeds=clip_seeds, step_seeds=step_seeds, masks=masks, partners=partners,
+        shares=torch.from_numpy(shares.astype(np.float32)),
+    )  # fmt: skip
 
 
-def _new_head(dim: int, n_classes: int, *, seed: int) -> nn.Linear:
-    with torch.device("meta"):
-        empty = nn.Linear(dim, n_classes)
-    head = empty.to_empty(device="cpu")
+def _new_head(loss: LossChoice, dim: int, n_classes: int, *, seed: int) -> LossHead:
     chance = np.random.default_rng([seed, 0])  # epochs count from 1
-    with torch.no_grad():
-        head.weight.normal_(0.0, 0.02, generator=Generator().manual_seed(int(chance.integers(SEEDS))))
-        head.bias.zero_()
-    return head
+    return loss.build(dim=dim, n_classes=n_classes, generator=Generator().manual_seed(int(chance.integers(SEEDS))))
 
 
 def _check_targets(targets: NDArray[Any], n_classes: int) -> Tensor:

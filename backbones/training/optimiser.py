@@ -38,6 +38,7 @@ def check_recipe(recipe: FinetuneRecipe, encoder: Encoder) -> None:
         ("freeze_layers", 0 <= recipe.freeze_layers < max(1, layers), f"0 to {max(0, layers - 1)}, below all layers"),
         ("lora_rank", recipe.lora_rank >= 0, "0 or more"),
         ("lora_alpha", 0 < recipe.lora_alpha < math.inf, "above 0"),
+        ("mixup", 0 <= recipe.mixup < math.inf, "0 or more"),
         ("lora_targets", recipe.lora_targets in ("attention", "all"), "attention or all"),
     )
     for name, holds, rule in rules:

@@ -183,8 +183,7 @@ def pretrain(
     run = _Pretraining(learner, features, n, recipe=recipe, seed=seed, device=device)
     if checkpoint is not None:
         key = digest_of(learner, "pretrain", n, shape, recipe, seed, str(device), run.dtype)
-        if (state := checkpoint.open(key)) is not None:
-            run.load(state)
+        if checkpoint.take_up(key, run.load, run.state):
             logger.info("going on at step %d of epoch %d", run.step, run.epoch)
     run.all(checkpoint, on_epoch=on_epoch, on_step=on_step)
     for parameter in learner.parameters():
@@ -301,14 +300,15 @@ class _Pretraining:
             "reports": [asdict(report) for report in self.reports],
         }
 
-    def load(self, state: dict[str, Any]) -> None:
-        """Take up a state."""
+    def load(self, state: dict[str, Any]) -> bool:
+        """Take up a state, and say so."""
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.micro_batch.size = state["micro_batch"]
         self.epoch, self.step = state["at"]
         self.summed, self.seconds = state["summed"], state["seconds"]
         self.reports = [PretrainReport(**report) for report in state["reports"]]
+        return True
 
 
 @torch.no_grad()

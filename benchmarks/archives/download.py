@@ -3,37 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
-import os
 import shutil
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
 
 import requests
 from filelock import FileLock
 
-from benchmarks.archives.unpack import BrokenArchiveError, unpack
+from benchmarks.archives.connection import MOST_BYTES, Connection, Told
+from benchmarks.archives.record import Entry, Record, read_record, write_record
+from benchmarks.archives.unpack import BrokenArchiveError, RefusedArchiveError, clear_leftovers, unpack
 from benchmarks.clips import did_you_mean
 from benchmarks.contract import PARTS, Archive, BenchmarkError, Dataset, Part
+from benchmarks.files import open_regular
+from benchmarks.folders import folder_of, writing
 
 logger = logging.getLogger(__name__)
 
 ZENODO = "https://zenodo.org/records"
 STORE = ".archives"  # in the year's folder: the lock, the manifest, archives on their way
 TIMEOUT_SECONDS = (15, 60)  # to connect; between two blocks
-BLOCK_BYTES = 2**15  # a connection that breaks loses the block that was on its way
+REFUSED = ".refused"  # behind the name of an archive that was set aside; a later one takes its place
 WRONG_COPIES = 2  # that many whole copies with wrong bytes are one too many
 SPACE_RATIO = 1.5  # unpacked to packed; noise in 16-bit wav packs to two thirds or worse
-GONE = (401, 403, 404, 410)
 PART_FOLDERS: dict[Part, str] = {"dev": "dev_data", "additional": "eval_data", "eval": "eval_data"}
-
-T = TypeVar("T")
-Told: TypeAlias = Callable[[str, int, int], None]
-"""Told while an archive comes in: (its name, bytes that are there, bytes in all)."""
 
 
 @dataclass(frozen=True)
@@ -86,32 +81,38 @@ def download(
         pause: seconds before the second try; doubled before each further one, a minute at most.
         progress: told while an archive comes in.
 
+    An archive that is refused is set aside as `<name>.refused`, so that the next call downloads it again. No more is
+    taken than the server announced, or, where it announces no size, than the record or the disk allows.
+
     Raises:
-        BenchmarkError: if a machine type or part does not exist, the disk is too small, the server does not have an
-            archive, stays silent or sends wrong bytes, or an archive is not safe to unpack.
+        BenchmarkError: if a machine type or part does not exist, the folder cannot be written to or the disk is too
+            small, the server does not have an archive, stays silent or sends wrong bytes, or an archive is not safe
+            to unpack.
     """
     archives = choose_archives(dataset, machines=machines, parts=parts)
-    year = Path(root).expanduser().absolute() / dataset.folder
+    year = folder_of(root) / dataset.folder
     store = year / STORE
-    store.mkdir(parents=True, exist_ok=True)
     done = []
-    with FileLock(store / "download.lock"), requests.Session() as session:
-        line = _Line(session, tries=tries, pause=pause, progress=progress)
-        manifest = _read_manifest(store)
-        wanted = [archive for archive in archives if not _is_there(archive, year, manifest)]
-        urls = {archive.name: f"{base_url}/{archive.record}/files/{archive.name}" for archive in wanted}
-        sizes = {archive.name: line.size(urls[archive.name]) for archive in wanted}
-        _check_space(store, sizes, keep=keep)
-        for archive in archives:
-            if archive in wanted:
+    with writing(store):
+        store.mkdir(parents=True, exist_ok=True)
+        with FileLock(store / "download.lock"), requests.Session() as session:
+            for folder in sorted(set(PART_FOLDERS.values())):
+                clear_leftovers(year / folder / "raw", {archive.name for archive in dataset.archives})
+            line = Connection(session, tries=tries, pause=pause, timeout=TIMEOUT_SECONDS, progress=progress)
+            record = read_record(store)
+            wanted = [archive for archive in archives if not _is_there(archive, year, record)]
+            urls = {archive.name: f"{base_url}/{archive.record}/files/{archive.name}" for archive in wanted}
+            sizes = {archive.name: line.size(urls[archive.name]) for archive in wanted}
+            _check_space(store, sizes, keep=keep)
+            for archive in archives:
                 name = archive.name
-                _bring(archive, year, line=line, url=urls[name], size=sizes[name], manifest=manifest)
-                if not keep:
-                    (store / archive.name).unlink()
-            entry = manifest[archive.name]
-            done.append(
-                Fetched(archive.name, archive.part, archive.machine, entry["bytes"], entry["sha256"], archive in wanted)
-            )
+                if archive in wanted:
+                    _bring(archive, year, line=line, url=urls[name], size=sizes[name], record=record)
+                    if not keep:
+                        (store / name).unlink()
+                entry = record[name]
+                fetched = archive in wanted
+                done.append(Fetched(name, archive.part, archive.machine, entry.bytes, entry.sha256, fetched))
     return done
 
 
@@ -139,108 +140,43 @@ def choose_archives(
     return [archive for archive in inside if not machines or archive.machine in machines]
 
 
-class _Line:
-    """A connection that tries again."""
+def _bring(archive: Archive, year: Path, *, line: Connection, url: str, size: int | None, record: Record) -> None:
+    """Fetch, verify and unpack one archive, and record it.
 
-    def __init__(self, session: requests.Session, *, tries: int, pause: float, progress: Told | None) -> None:
-        self._session = session
-        self._tries = tries
-        self._pause = pause
-        self._progress = progress
-        session.headers["Accept-Encoding"] = "identity"  # ranges count the bytes of the file itself
-
-    def size(self, url: str) -> int:
-        """Return an archive's size in bytes."""
-
-        def ask() -> int:
-            with self._session.head(url, allow_redirects=True, timeout=TIMEOUT_SECONDS) as response:
-                _check_status(response, url)
-                return int(response.headers["Content-Length"])
-
-        return self._insist(ask, url, lambda: 0)
-
-    def fetch(self, url: str, path: Path, size: int, name: str) -> None:
-        """Fetch what a file lacks; it grows at its end alone, so that it can be gone on with whenever this stops."""
-
-        def go_on() -> None:
-            there = path.stat().st_size if path.exists() else 0
-            if there > size:
-                path.unlink()
-                there = 0
-            if there == size:
-                return
-            headers = {"Range": f"bytes={there}-"} if there else {}
-            with self._session.get(url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS) as response:
-                _check_status(response, url)
-                resumed = response.status_code == requests.codes.partial_content
-                if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {there}-"):
-                    raise requests.RequestException(f"asked from byte {there}, got another range")
-                with path.open("ab" if resumed else "wb") as out:
-                    for block in response.iter_content(BLOCK_BYTES):
-                        out.write(block)
-                        if self._progress is not None:
-                            self._progress(name, out.tell(), size)
-            if path.stat().st_size < size:
-                raise requests.RequestException(f"only {path.stat().st_size} of {size} bytes came")
-
-        self._insist(go_on, url, lambda: path.stat().st_size if path.exists() else 0)
-
-    def _insist(self, attempt: Callable[[], T], url: str, gained: Callable[[], int]) -> T:
-        """Try until it works, or until nothing was gained too many times in a row."""
-        failures, before = 0, gained()
-        while True:
-            try:
-                return attempt()
-            except (requests.RequestException, KeyError) as error:
-                now = gained()
-                failures = 1 if now > before else failures + 1
-                before = now
-                if failures >= self._tries:
-                    raise BenchmarkError(
-                        f"{url} must answer, but failed {failures} times in a row ({error}); try again later, "
-                        "what came is kept."
-                    ) from error
-                seconds = min(60.0, self._pause * 2 ** (failures - 1))
-                logger.warning("%s: %s; trying again in %.0f s.", url, error, seconds)
-                time.sleep(seconds)
-
-
-def _check_status(response: requests.Response, url: str) -> None:
-    """Raise BenchmarkError where asking again is no use, RequestException where it may be."""
-    if response.status_code in GONE:
-        raise BenchmarkError(
-            f"{url} must exist, but the server answers {response.status_code} {response.reason}; "
-            "fetch the archive by hand and unzip it."
-        )
-    response.raise_for_status()
-
-
-def _bring(
-    archive: Archive, year: Path, *, line: _Line, url: str, size: int, manifest: dict[str, dict[str, Any]]
-) -> None:
-    """Fetch, verify and unpack one archive, and note it in the manifest."""
+    An archive that is refused for what it is does not stay in its place, where it would be refused for ever.
+    """
     path = year / STORE / archive.name
     partial = path.with_name(f"{archive.name}.part")
-    recorded = manifest.get(archive.name, {}).get("sha256")
+    for place in (path, partial):
+        _refuse_no_file(place)
+    known = record.get(archive.name)
     for copy in range(1, WRONG_COPIES + 1):
         if not path.exists():
-            line.fetch(url, partial, size, archive.name)
+            most = known.bytes if known else min(MOST_BYTES, int(shutil.disk_usage(path.parent).free / SPACE_RATIO))
+            line.fetch(url, partial, size=size, most=most, name=archive.name)
             partial.rename(path)
         sums = _sums(path)
         try:
-            _check_sums(archive, sums, recorded)
+            _check_sums(archive, sums, known.sha256 if known else None)
             names = unpack(path, year / PART_FOLDERS[archive.part] / "raw", machine=archive.machine)
-        except BrokenArchiveError as error:
-            path.unlink()
-            if copy == WRONG_COPIES:
-                raise
-            logger.warning("%s Fetching it again.", error)
-            continue
-        manifest[archive.name] = {
-            "record": archive.record, "bytes": path.stat().st_size, **sums, "unpacked": list(names),
-        }  # fmt: skip
-        _write_manifest(year / STORE, manifest)
+        except RefusedArchiveError as error:
+            aside = path.rename(path.with_name(f"{archive.name}{REFUSED}"))
+            if isinstance(error, BrokenArchiveError) and copy < WRONG_COPIES:
+                logger.warning("%s Fetching it again.", error)
+                continue
+            raise type(error)(f"{error} It was set aside as {aside.name}; the next call downloads it again.") from error
+        record[archive.name] = Entry(
+            archive.record, path.stat().st_size, md5=sums["md5"], sha256=sums["sha256"], unpacked=names
+        )
+        write_record(year / STORE, record)
         return
+
+
+def _refuse_no_file(path: Path) -> None:
+    """Raise BenchmarkError where something stands in an archive's place that no download put there."""
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        kind = "a link" if path.is_symlink() else "a folder" if path.is_dir() else "no regular file"
+        raise BenchmarkError(f"{path} must be a file of its own, or not be there, but it is {kind}; move it away.")
 
 
 def _check_sums(archive: Archive, sums: dict[str, str], recorded: str | None) -> None:
@@ -256,23 +192,24 @@ def _check_sums(archive: Archive, sums: dict[str, str], recorded: str | None) ->
 def _sums(path: Path) -> dict[str, str]:
     """Return a file's md5 and sha256."""
     md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while block := file.read(2**20):
             md5.update(block)
             sha256.update(block)
     return {"md5": md5.hexdigest(), "sha256": sha256.hexdigest()}
 
 
-def _is_there(archive: Archive, year: Path, manifest: dict[str, dict[str, Any]]) -> bool:
+def _is_there(archive: Archive, year: Path, record: Record) -> bool:
     """Tell whether an archive was unpacked here and still stands where it was."""
     folder = year / PART_FOLDERS[archive.part] / "raw" / archive.machine
-    names = manifest.get(archive.name, {}).get("unpacked", [])
+    names = record[archive.name].unpacked if archive.name in record else ()
     return bool(names) and all((folder / name).exists() for name in names)
 
 
-def _check_space(store: Path, sizes: dict[str, int], *, keep: bool) -> None:
-    """Raise BenchmarkError where the disk cannot hold what is to come."""
-    have = sum(path.stat().st_size for path in store.iterdir() if path.name.removesuffix(".part") in sizes)
+def _check_space(store: Path, announced: dict[str, int | None], *, keep: bool) -> None:
+    """Raise BenchmarkError where the disk cannot hold what is to come, as far as it was announced."""
+    sizes = {name: size or 0 for name, size in announced.items()}
+    have = sum(path.lstat().st_size for path in store.iterdir() if path.name.removesuffix(".part") in sizes)
     packed = sum(sizes.values()) if keep else max(sizes.values(), default=0)
     need = int(max(0, packed - have) + SPACE_RATIO * sum(sizes.values()))
     free = shutil.disk_usage(store).free
@@ -281,20 +218,3 @@ def _check_space(store: Path, sizes: dict[str, int], *, keep: bool) -> None:
             f"the archives need about {need / 1e9:.1f} GB with what they unpack to, but {store} has "
             f"{free / 1e9:.1f} GB left; make room, or name fewer machine types with --machines."
         )
-
-
-def _read_manifest(store: Path) -> dict[str, dict[str, Any]]:
-    path = store / "manifest.json"
-    if not path.exists():
-        return {}
-    manifest: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-    return manifest
-
-
-def _write_manifest(store: Path, manifest: dict[str, dict[str, Any]]) -> None:
-    beside = store / f".manifest.{os.getpid()}.tmp"
-    with beside.open("w", encoding="utf-8") as out:
-        json.dump(dict(sorted(manifest.items())), out, indent=1)
-        out.flush()
-        os.fsync(out.fileno())
-    beside.replace(store / "manifest.json")

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import fcntl
 import filecmp
 import os
 import shutil
-import stat
+import tempfile
 import zipfile
-import zlib
-from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
+from benchmarks.archives.members import (
+    BrokenArchiveError,
+    Members,
+    RefusedArchiveError,
+    blocks,
+    check_members,
+    reading,
+)
 from benchmarks.contract import BenchmarkError
+from benchmarks.files import open_regular
+from benchmarks.folders import writing
 
-MOST_BYTES = 64 * 2**30  # of one archive, unpacked; the largest official one has a few GB
-MOST_MEMBERS = 200_000
+__all__ = ["BrokenArchiveError", "RefusedArchiveError", "clear_leftovers", "unpack"]
+
+MOST_BYTES = 8 * 2**30  # of one archive, unpacked; the largest official one, ToyConveyor of 2020, has some 2 GiB
 MOST_RATIO = 200  # unpacked to packed; silence in 16-bit wav packs a hundredfold, a zip bomb a thousandfold
-BLOCK_BYTES = 2**20
-PASSED_OVER = ("__MACOSX", ".DS_Store")
-
-
-class BrokenArchiveError(BenchmarkError):
-    """An archive whose bytes are damaged; fetching it again may help."""
+STAGING = ".unpacking-"  # in front of an archive's name: the folder that it is unpacked into first
 
 
 def unpack(archive: Path, target: Path, *, machine: str) -> tuple[str, ...]:
@@ -40,93 +47,97 @@ def unpack(archive: Path, target: Path, *, machine: str) -> tuple[str, ...]:
 
     Raises:
         BrokenArchiveError: if the archive is damaged.
-        BenchmarkError: if a member would leave the folder, is a link or another special file, stands there twice, or
-            belongs to another folder; if the archive is too large; or if other files stand in its place.
+        RefusedArchiveError: if a member is not safe to write, or the archive is too large for its kind.
+        BenchmarkError: if the folder cannot be written to, is too small, or holds other files in the archive's place.
     """
-    staging = target / f".unpacking-{archive.name}"
-    shutil.rmtree(staging, ignore_errors=True)
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            members = list(_checked(opened, archive, machine))
-            _check_size(members, archive, target)
+    with open_regular(archive) as file, writing(target), reading(archive), zipfile.ZipFile(file) as opened:
+        members = check_members(opened, archive, machine)
+        size = _check_size(members, archive)
+        with writing(target), _staging(target, archive) as staging:
+            _check_place(target / machine)
+            free = shutil.disk_usage(target).free
+            if size > free:
+                raise BenchmarkError(
+                    f"{archive} needs {size:,} bytes to unpack, but {target} has {free:,} left; make room."
+                )
             for member, place in members:
-                _extract(opened, member, staging / place, archive)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise BrokenArchiveError(f"archives must be whole zip files, but {archive} is not ({error}).") from error
-    except BenchmarkError:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
-    names = sorted(os.listdir(staging / machine))  # noqa: PTH208 - names are wanted, not paths
-    (target / machine).mkdir(parents=True, exist_ok=True)
-    for name in names:
-        _move(staging / machine / name, target / machine / name)
-    shutil.rmtree(staging)
-    return tuple(names)
+                path = staging / place
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with path.open("xb") as out:
+                    for block in blocks(opened, member, archive):
+                        out.write(block)
+                    out.flush()
+                    os.fsync(out.fileno())  # or the manifest could outlive the recordings when the power fails
+            names = sorted(os.listdir(staging / machine))  # noqa: PTH208 - names are wanted, not paths
+            (target / machine).mkdir(exist_ok=True)
+            for name in names:
+                _move(staging / machine / name, target / machine / name)
+            return tuple(names)
 
 
-def _checked(opened: zipfile.ZipFile, archive: Path, machine: str) -> Iterator[tuple[zipfile.ZipInfo, PurePosixPath]]:
-    """Yield the files of an archive with their places, each of them safe to write.
+def clear_leftovers(target: Path, names: Collection[str]) -> None:
+    """Remove what unpackings that were killed have left: folders of ours, of these archives, that no process holds.
 
-    Raises:
-        BenchmarkError: if one is not.
+    Args:
+        target: folder that archives are unpacked into.
+        names: of the archives.
     """
-    seen = set()
-    for member in opened.infolist():
-        place = PurePosixPath(member.filename)
-        if any(part in PASSED_OVER for part in place.parts):
-            continue
-        kind = stat.S_IFMT(member.external_attr >> 16)
-        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-            raise BenchmarkError(
-                f"archives must hold files alone, but {archive} has {member.filename}, a link or device."
-            )
-        unsafe = place.is_absolute() or ".." in place.parts or any(sign in member.filename for sign in "\\:\0")
-        if unsafe or not place.parts:
-            raise BenchmarkError(f"members must stay in their folder, but {archive} has {member.filename!r}.")
-        if place.parts[0] != machine:
-            raise BenchmarkError(f"{archive} must unpack to {machine}/, but has {member.filename!r}.")
-        if member.flag_bits & 1:
-            raise BenchmarkError(f"archives must not be encrypted, but {archive} is.")
-        if member.is_dir():
-            continue
-        if place in seen or len(place.parts) < 2:
-            raise BenchmarkError(f"members must stand in {machine}/ once, but {archive} has {member.filename!r}.")
-        seen.add(place)
-        yield member, place
-    if not seen:
-        raise BenchmarkError(f"{archive} must hold files of {machine}, but holds none.")
+    with writing(target):
+        for path in sorted(target.glob(f"{STAGING}*")):
+            ours = any(path.name == f"{STAGING}{name}" or path.name.startswith(f"{STAGING}{name}-") for name in names)
+            if ours and path.is_dir() and not path.is_symlink() and path.stat().st_uid == os.geteuid():
+                handle = os.open(path, os.O_RDONLY)
+                try:
+                    if _hold(handle):
+                        shutil.rmtree(path)
+                finally:
+                    os.close(handle)
 
 
-def _check_size(members: Sequence[tuple[zipfile.ZipInfo, PurePosixPath]], archive: Path, target: Path) -> None:
-    """Raise BenchmarkError where an archive is too large for its kind or for the disk."""
+@contextmanager
+def _staging(target: Path, archive: Path) -> Iterator[Path]:
+    """Make a fresh folder to unpack into, held as long as this process uses it, gone afterwards."""
+    target.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f"{STAGING}{archive.name}-", dir=target))
+    handle = os.open(staging, os.O_RDONLY)
+    try:
+        _hold(handle)
+        yield staging
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        os.close(handle)
+
+
+def _hold(handle: int) -> bool:
+    """Hold an open folder until this process closes it or dies; False where another process holds it."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a disk without such locks; the lock of the download keeps others out there
+        return True
+    return True
+
+
+def _check_size(members: Members, archive: Path) -> int:
+    """Return how many bytes an archive unpacks to; RefusedArchiveError where that is too much for its kind."""
     size = sum(member.file_size for member, _ in members)
     most = min(MOST_BYTES, MOST_RATIO * archive.stat().st_size)
-    if size > most or len(members) > MOST_MEMBERS:
-        raise BenchmarkError(
-            f"archives must unpack to at most {most:,} bytes in {MOST_MEMBERS:,} files, but {archive} would to "
-            f"{size:,} bytes in {len(members):,}."
+    if size > most:
+        raise RefusedArchiveError(
+            f"archives must unpack to at most {most:,} bytes, but {archive} would to {size:,} bytes in "
+            f"{len(members):,} files."
         )
-    target.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(target).free
-    if size > free:
-        raise BenchmarkError(f"{archive} needs {size:,} bytes to unpack, but {target} has {free:,} left; make room.")
+    return size
 
 
-def _extract(opened: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, archive: Path) -> None:
-    """Write a member, no more of it than it announces; the archive's sum is checked at its end."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    left = member.file_size
-    with opened.open(member) as source, path.open("xb") as out:
-        while block := source.read(BLOCK_BYTES):
-            left -= len(block)
-            if left < 0:
-                raise BrokenArchiveError(f"{member.filename} of {archive} is longer than it announces.")
-            out.write(block)
-        out.flush()
-        os.fsync(out.fileno())  # or the manifest could outlive the recordings when the power fails
-    if left:
-        raise BrokenArchiveError(f"{member.filename} of {archive} is shorter than it announces.")
+def _check_place(folder: Path) -> None:
+    """Raise BenchmarkError where recordings would not come to stand in the folder itself."""
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise BenchmarkError(
+            f"{folder} must be a folder or not be there before it is unpacked, but it is "
+            f"{'a link' if folder.is_symlink() else 'a file'}; move it away."
+        )
 
 
 def _move(source: Path, place: Path) -> None:
@@ -135,7 +146,7 @@ def _move(source: Path, place: Path) -> None:
     Raises:
         BenchmarkError: if something else stands there.
     """
-    if not place.exists():
+    if not os.path.lexists(place):
         source.rename(place)
     elif not _same(source, place):
         raise BenchmarkError(
@@ -145,7 +156,9 @@ def _move(source: Path, place: Path) -> None:
 
 def _same(one: Path, other: Path) -> bool:
     """Tell whether two files, or all files of two folders, hold the same bytes."""
-    if one.is_file() or other.is_file():
-        return one.is_file() and other.is_file() and filecmp.cmp(one, other, shallow=False)
+    if other.is_symlink() or not (other.is_dir() if one.is_dir() else other.is_file()):
+        return False
+    if one.is_file():
+        return filecmp.cmp(one, other, shallow=False)
     names = sorted(os.listdir(one))  # noqa: PTH208 - names are wanted, not paths
     return names == sorted(os.listdir(other)) and all(_same(one / name, other / name) for name in names)  # noqa: PTH208 - likewise

@@ -1,12 +1,18 @@
-"""Recordings, read and brought to 16 kHz and one channel."""
+"""Recordings, read and brought to 16 kHz and one channel.
+
+What is refused: a file that is no regular one, or whose container holds less than it announces
+(`benchmarks.recordings.containers`); samples that are not finite; float samples beyond full scale, which is -1..1,
+since 16 bits would clip them and another gain would change the clip's level; sample rates and lengths out of bounds.
+"""
 
 from __future__ import annotations
 
+import io
 import os
 from dataclasses import dataclass
-from hashlib import blake2b
+from hashlib import blake2b, md5
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 import soundfile
@@ -14,10 +20,18 @@ import soxr
 from numpy.typing import NDArray
 
 from benchmarks.contract import BenchmarkError, Mix, ProblemKind
+from benchmarks.files import open_regular, printable
+from benchmarks.recordings.containers import Announced, last_flac_frame, read_announced, with_flac_total
 
 SAMPLE_RATE = 16_000  # Hz; of all official recordings
 FULL_SCALE = 32_768.0  # int16
-STREAMED = (0, 0xFFFFFFFF)  # data sizes of wav writers that could not go back to their header
+RATES = (1000, 1_000_000)  # Hz; below, a small file would become a huge clip; nothing is recorded above
+MOST_SAMPLES = 2**28  # of a clip, all channels together, as recorded or at 16 kHz: 4.6 h of one channel
+BLOCK_SAMPLES = 2**20
+# Containers whose header tells their length; of others, a cut file could not be told from a whole one.
+FORMATS = ("WAV", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC", "Ogg", "NIST", "MP3 with a Xing header")
+FLOATS = ("FLOAT", "DOUBLE")
+INTEGER_PEAK = 128.0  # float samples beyond it look like the steps of integers: no gain is 42 dB too high
 
 Samples: TypeAlias = NDArray[np.int16]
 
@@ -47,6 +61,8 @@ class Inspection:
         seconds: its length.
         encoding: as libsndfile calls it, for example PCM_16.
         digest: of the samples as they are used, whatever the file's format.
+        peak: largest absolute sample of all channels, 1 at full scale.
+        full_share: share of the samples that stand at full scale, where a recorder clips.
     """
 
     rate: int
@@ -54,6 +70,8 @@ class Inspection:
     seconds: float
     encoding: str
     digest: str
+    peak: float = 0.0
+    full_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +84,16 @@ class _Content:
 def decode(path: str, mix: Mix = "first") -> Samples:
     """Read a recording: one channel at 16 kHz, (samples,) int16.
 
-    16-bit files at 16 kHz come out bit for bit; others are resampled by soxr (HQ) and rounded, and what exceeds full
-    scale is clipped.
+    16-bit files at 16 kHz come out bit for bit; others are resampled by soxr (HQ) and rounded. What exceeds full scale
+    by resampling alone is clipped.
 
     Args:
         path: a wav or flac file.
         mix: which sound of several channels counts.
 
     Raises:
-        RecordingError: if the file is missing, empty, cut short, no audio, or holds a sample that is not finite.
+        RecordingError: if the file is missing, empty, cut short, no audio, or holds a sample that is not finite or, as
+            a float, beyond -1..1; if its rate or length is out of bounds.
     """
     return _convert(_read(path), mix)
 
@@ -88,7 +107,16 @@ def inspect(path: str, mix: Mix = "first") -> Inspection:
     content = _read(path)
     frames, channels = content.samples.shape
     digest = blake2b(_convert(content, mix).astype("<i2", copy=False).tobytes(), digest_size=16).hexdigest()
-    return Inspection(content.rate, channels, frames / content.rate, content.encoding, digest)
+    scale = FULL_SCALE if content.samples.dtype == np.int16 else 1.0
+    low, high = float(content.samples.min()) / scale, float(content.samples.max()) / scale
+    top = 1 - 1 / FULL_SCALE  # the highest step of int16
+    full = 0
+    if high >= top or low <= -1:
+        full = int(np.count_nonzero((content.samples >= top * scale) | (content.samples <= -scale)))
+    return Inspection(
+        content.rate, channels, frames / content.rate, content.encoding, digest, max(high, -low),
+        full / content.samples.size,
+    )  # fmt: skip
 
 
 def look(job: tuple[str, Mix]) -> Inspection | RecordingError:
@@ -101,23 +129,130 @@ def look(job: tuple[str, Mix]) -> Inspection | RecordingError:
 
 def _read(path: str) -> _Content:
     """Read a file whole."""
+    shown = printable(path)
     try:
-        with soundfile.SoundFile(path) as recording:
-            whole = recording.subtype == "PCM_16"  # and so finite; scaling it here is faster than in libsndfile
-            samples = recording.read(dtype="int16" if whole else "float32", always_2d=True)
-            frames, rate, ending = recording.frames, recording.samplerate, recording.format
-            encoding = recording.subtype
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise _unreadable(path, error) from error
-    if len(samples) != frames or (ending == "WAV" and _missing_bytes(path)):
-        raise RecordingError(
-            f"recordings must be whole, but {path} is cut short: its header announces more samples.", "truncated"
-        )
-    if len(samples) == 0:
-        raise RecordingError(f"recordings must hold samples, but {path} is empty.", "empty")
-    if not whole and not np.isfinite(samples).all():
-        raise RecordingError(f"samples must be finite numbers, but {path} holds some that are not.", "not finite")
+        opened = open_regular(Path(path))
+    except BenchmarkError as error:
+        raise RecordingError(str(error), "unreadable") from error
+    with opened:
+        there = os.fstat(opened.fileno()).st_size
+        if there == 0:
+            raise RecordingError(f"recordings must be wav or flac files, but {shown} is empty.", "empty")
+        announced = read_announced(opened)
+        missing = announced.missing(there) if announced else ""
+        if missing:
+            raise _cut_short(shown, missing)
+        try:
+            samples, rate, encoding = _decode_all(opened, announced, shown)
+        except (soundfile.LibsndfileError, OSError) as error:
+            total = last_flac_frame(opened) if announced and announced.flac else None
+            if announced and announced.frames and total != announced.frames:
+                held = f"{total} are there" if total is not None else "its last frame is not whole"
+                raise _cut_short(
+                    shown, f"its header announces {announced.frames} samples a channel and {held}"
+                ) from error
+            reason = getattr(error, "error_string", error)
+            raise RecordingError(
+                f"recordings must be wav or flac files, but {shown} cannot be read ({reason}).", "unreadable"
+            ) from error
+        if announced and announced.frames is not None and announced.frames > len(samples):
+            raise _cut_short(
+                shown, f"its header announces {announced.frames} samples a channel and {len(samples)} are there"
+            )
+        if len(samples) == 0:
+            raise RecordingError(f"recordings must hold samples, but {shown} is empty.", "empty")
+        if announced and announced.flac:
+            _check_flac(samples, *announced.flac, shown)
+    if samples.dtype != np.int16:
+        samples = _check_floats(samples, encoding, shown)
     return _Content(samples, rate, encoding)
+
+
+def _decode_all(file: BinaryIO, announced: Announced | None, shown: str) -> tuple[NDArray[Any], int, str]:
+    """Decode a file to its end: (frames, channels) samples, Hz and the encoding."""
+    there = os.fstat(file.fileno()).st_size
+    if there > 8 * MOST_SAMPLES:
+        raise RecordingError(
+            f"recordings must have at most {8 * MOST_SAMPLES} bytes, but {shown} has {there}.", "length"
+        )
+    source: int | io.BytesIO = file.fileno()
+    file.seek(0)
+    if announced and announced.flac and announced.frames is None:  # libsndfile reads no FLAC without its length
+        total = last_flac_frame(file)
+        if total is None:
+            raise _cut_short(shown, "its header announces no length, and its last frame is not whole")
+        file.seek(0)
+        source = io.BytesIO(with_flac_total(file.read(), announced.start, total))
+    elif announced and announced.size is None:  # a placeholder that libsndfile may not know
+        source = io.BytesIO(announced.completed(file.read()))
+    else:
+        os.lseek(file.fileno(), 0, os.SEEK_SET)  # the file itself, whose first bytes Python has read ahead
+    with soundfile.SoundFile(source, closefd=False) as recording:
+        rate, channels, encoding = recording.samplerate, recording.channels, recording.subtype
+        if announced is None:
+            raise RecordingError(
+                f"recordings must be of a format whose length can be checked ({', '.join(FORMATS)}), but {shown} is "
+                f"{recording.format_info}; write it as WAV or FLAC.", "unreadable",
+            )  # fmt: skip
+        if not RATES[0] <= rate <= RATES[1]:
+            raise RecordingError(
+                f"sample rates must be between {RATES[0]} and {RATES[1]} Hz, but {shown} says {rate}.", "rate"
+            )
+        most = int(MOST_SAMPLES / channels * min(1.0, channels * rate / SAMPLE_RATE))  # frames
+        # 16 bits are finite, and scaling them here is faster than in libsndfile; doubles may be beyond float32
+        kind = {"PCM_16": "int16", "DOUBLE": "float64"}.get(encoding, "float32")
+        if recording.seekable() and recording.frames <= min(most, BLOCK_SAMPLES):  # every usual clip
+            return recording.read(dtype=kind, always_2d=True), rate, encoding
+        # The number of frames of a FLAC from a pipe is unknown, and some codecs cannot seek: read until nothing comes
+        blocks: list[NDArray[Any]] = []
+        count, step = 0, max(1, BLOCK_SAMPLES // channels)
+        while not blocks or len(blocks[-1]) == step:
+            blocks.append(recording.read(step, dtype=kind, always_2d=True))
+            count += len(blocks[-1])
+            if count > most:
+                raise RecordingError(
+                    f"recordings must have at most {MOST_SAMPLES} samples, all channels together and at {SAMPLE_RATE} "
+                    f"Hz ({MOST_SAMPLES / SAMPLE_RATE / 3600:.1f} hours), but {shown} has more.", "length",
+                )  # fmt: skip
+        return np.concatenate(blocks), rate, encoding
+
+
+def _check_floats(samples: NDArray[Any], encoding: str, shown: str) -> NDArray[np.float32]:
+    """Return float samples as float32; raise where they are not finite or beyond full scale."""
+    if not np.isfinite(samples).all():
+        raise RecordingError(f"samples must be finite numbers, but {shown} holds some that are not.", "not finite")
+    peak = max(float(samples.max()), -float(samples.min())) if encoding in FLOATS else 0.0
+    if peak > 1:
+        share = np.count_nonzero(np.abs(samples) > 1) / samples.size
+        way = "lower the gain of all recordings alike"
+        if peak > INTEGER_PEAK:
+            bits = next((bits for bits in (16, 24, 32) if peak <= 2 ** (bits - 1)), 0)
+            way = f"they look like {bits}-bit integers, so divide all by {2 ** (bits - 1)}" if bits else way
+        raise RecordingError(
+            f"float samples must lie within -1..1, which is full scale, but the peak of {shown} is {peak:.6g} and "
+            f"{100 * share:.3g} % of its samples are beyond; {way}.", "loud",
+        )  # fmt: skip
+    return samples.astype(np.float32, copy=False)
+
+
+def _check_flac(samples: NDArray[Any], told: bytes, bits: int, shown: str) -> None:
+    """Raise where FLAC's samples are not those that its header has the sum of; writers into a pipe know none."""
+    if bits not in {8, 16, 24} or not any(told):
+        return
+    steps = samples if samples.dtype == np.int16 else np.rint(samples * np.float32(2 ** (bits - 1))).astype("<i4")
+    width = bits // 8
+    data = steps.astype("<i4").reshape(-1, 1).view(np.uint8)[:, :width]
+    found = md5(data.tobytes(), usedforsecurity=False).digest()
+    if found != told:
+        raise RecordingError(
+            f"recordings must be whole, but {shown} is damaged: its header announces samples with the sum {told.hex()} "
+            f"and those that are there have {found.hex()}.", "truncated",
+        )  # fmt: skip
+
+
+def _cut_short(shown: str, missing: str) -> RecordingError:
+    """Return the error of a recording whose end is missing."""
+    return RecordingError(f"recordings must be whole, but {shown} is cut short: {missing}.", "truncated")
 
 
 def _convert(content: _Content, mix: Mix) -> Samples:
@@ -133,32 +268,3 @@ def _convert(content: _Content, mix: Mix) -> Samples:
     np.rint(mono, out=mono)
     np.clip(mono, -FULL_SCALE, FULL_SCALE - 1, out=mono)
     return mono.astype(np.int16)
-
-
-def _unreadable(path: str, error: Exception) -> RecordingError:
-    """Say why a file cannot be opened."""
-    place = Path(path)
-    try:
-        empty = place.stat().st_size == 0
-    except OSError as missing:
-        return RecordingError(f"recordings must be readable, but {path} is not: {missing.strerror}.", "unreadable")
-    if empty:
-        return RecordingError(f"recordings must be wav or flac files, but {path} is empty.", "empty")
-    if not os.access(place, os.R_OK):
-        return RecordingError(f"recordings must be readable, but {path} is not: Permission denied.", "unreadable")
-    return RecordingError(f"recordings must be wav or flac files, but {path} cannot be read ({error}).", "unreadable")
-
-
-def _missing_bytes(path: str) -> int:
-    """Return how many bytes a wav file's data chunk announces and does not hold; libsndfile passes over that."""
-    with Path(path).open("rb") as recording:
-        size = recording.seek(0, os.SEEK_END)
-        position = 12  # "RIFF", size, "WAVE"
-        while position + 8 <= size:
-            recording.seek(position)
-            header = recording.read(8)
-            length = int.from_bytes(header[4:], "little")
-            if header[:4] == b"data":
-                return 0 if length in STREAMED else max(0, position + 8 + length - size)
-            position += 8 + length + length % 2  # chunks stand at even places
-    return 0

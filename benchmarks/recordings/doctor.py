@@ -20,6 +20,8 @@ from benchmarks.recordings.truth import add_ground_truth
 
 COMMON_SHARE = 0.9  # where so many clips of a machine type are of one length, the others stand out
 LENGTH_SECONDS = 0.05  # lengths that differ by less are one length
+CLIPPED_SHARE = 0.001  # of samples at full scale; a recorder that was set right has none or a few
+FETCHED: tuple[ProblemKind, ...] = ("unreadable", "empty", "truncated", "not finite")  # what fetching again may mend
 WORTH_PROCESSES = 64  # clips; below that a process takes longer to start than to read them
 
 
@@ -230,7 +232,8 @@ def _compare(
     rows = clips[["path", "dataset", "part", "machine"]].itertuples(index=False)
     for (path, name, part, machine), content in zip(rows, contents, strict=True):
         if isinstance(content, RecordingError):
-            yield Problem(content.kind, path, f"{content} Fetch it again.", dataset=name, part=part)
+            way = " Fetch it again." if content.kind in FETCHED else ""
+            yield Problem(content.kind, path, f"{content}{way}", dataset=name, part=part)
             continue
         for kind, sentence in _oddities(path, content, known[name]):
             yield Problem(kind, path, sentence, bad=False, dataset=name, part=part)
@@ -254,6 +257,12 @@ def _oddities(path: str, content: Inspection, dataset: Dataset) -> Iterator[tupl
         yield "channels", f"{path} has {content.channels} channels instead of {dataset.channels}; {used}."
     if content.encoding != "PCM_16":
         yield "encoding", f"{path} is {content.encoding} instead of PCM_16; it is rounded to 16 bits as it is read."
+    if content.full_share >= CLIPPED_SHARE:
+        yield (
+            "clipped",
+            f"{100 * content.full_share:.3g} % of the samples of {path} stand at full scale (its peak is "
+            f"{content.peak:.5g}), so the recorder clipped it; it is used as it is.",
+        )
 
 
 def _odd_lengths(found: Sequence[tuple[str, float]]) -> Iterator[tuple[str, str]]:

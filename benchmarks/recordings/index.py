@@ -12,6 +12,7 @@ import pandas as pd
 
 from benchmarks.clips import make_clips
 from benchmarks.contract import PARTS, BenchmarkError, Dataset, Domain, Part, Problem, Split
+from benchmarks.files import printable
 from benchmarks.recordings.attributes import check_tables
 from benchmarks.recordings.layout import (
     CLIP_FOLDERS,
@@ -22,12 +23,11 @@ from benchmarks.recordings.layout import (
     find_year,
     is_text,
     machine_folders,
-    printable,
     recordings,
     subfolders,
 )
 from benchmarks.recordings.names import NO_ATTRIBUTE, ClipName, format_name, parse_name
-from benchmarks.recordings.own import list_own
+from benchmarks.recordings.own import list_own, why_not
 
 __all__ = ["NO_ATTRIBUTE", "ClipName", "Scan", "format_name", "index_root", "parse_name", "scan_root"]
 
@@ -94,7 +94,9 @@ def usable_clips(scan: Scan, root: Path | str, datasets: Sequence[Dataset], *, s
             logger.warning("%s", problem.sentence)
     if scan.clips.empty:
         years = ", ".join(dataset.name for dataset in datasets)
-        raise BenchmarkError(f"{root} must hold recordings of {years} as {_expected(datasets)}, but none was found.")
+        why = [reason for dataset in datasets if dataset.listed for reason in why_not(Path(root), dataset)]
+        none = f"{root} must hold recordings of {years} as {_expected(datasets)}, but none was found."
+        raise BenchmarkError(" ".join([none, *why]))
     return scan.clips
 
 
@@ -152,7 +154,7 @@ def _index_machine(folder: MachineFolder, dataset: Dataset, problems: list[Probl
                 part = (folder.parts or _parts_of(name, machine, dataset))[split]
                 _check_place(name, split, folder_domain)
             except BenchmarkError as error:
-                sentence = f"{path} is not a {split} clip of {dataset.name}: {error}"
+                sentence = f"{printable(path)} is not a {split} clip of {dataset.name}: {error}"
                 problems.append(Problem("misnamed", path, sentence, dataset=dataset.name))
                 continue
             withheld = machine in dataset.withheld.get(part, ())

@@ -10,12 +10,14 @@ from pathlib import Path
 
 from benchmarks.clips import did_you_mean
 from benchmarks.contract import PARTS, BenchmarkError, Dataset, Domain, Part, Problem, Split
+from benchmarks.files import printable
 
 ENDINGS = (".wav", ".flac")
 DEV: Mapping[Split, Part] = {"train": "dev", "test": "dev"}
 EVAL: Mapping[Split, Part] = {"train": "additional", "test": "eval"}
 PART_FOLDERS: Mapping[str, Mapping[Split, Part]] = {"dev_data": DEV, "eval_data": EVAL}
 SUPPLEMENTAL = "supplemental"  # delivered beside train/ in 2025; no training clips, so never read
+MAC_FOLDER = "__MACOSX"  # in zip files made on a Mac; holds no recordings, but files of their names
 # 2021 has a test folder a domain.
 CLIP_FOLDERS: Mapping[str, tuple[Split, Domain | None]] = {
     "train": ("train", None),
@@ -115,7 +117,7 @@ def subfolders(folder: Path, dataset: Dataset, problems: list[Problem]) -> list[
         with os.scandir(folder) as entries:
             for entry in sorted(entries, key=lambda entry: entry.name):
                 try:
-                    if not entry.name.startswith(".") and entry.is_dir():
+                    if not is_hidden(entry.name) and entry.is_dir():
                         names.append(entry.name)
                 except OSError as error:  # a link to itself
                     problems.append(_unreadable(entry.path, error, dataset))
@@ -152,6 +154,11 @@ def recordings(folder: Path, dataset: Dataset, problems: list[Problem]) -> list[
     return sorted(kept)
 
 
+def is_hidden(name: str) -> bool:
+    """Tell whether a folder or file is none of the user's recordings: `._x.wav`, `.ipynb_checkpoints`, `__MACOSX`."""
+    return name.startswith(".") or name == MAC_FOLDER
+
+
 def is_text(name: str) -> bool:
     """Tell whether a name from the file system is UTF-8."""
     try:
@@ -159,11 +166,6 @@ def is_text(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def printable(path: str) -> str:
-    """Return a path that can be printed: bytes that are no UTF-8 become escapes."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _bases(year: Path) -> Iterator[tuple[Path, Mapping[Split, Part] | None]]:

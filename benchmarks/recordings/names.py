@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 
 from benchmarks.contract import BenchmarkError, Condition, Domain, Split
+from benchmarks.files import printable
 
 NO_ATTRIBUTE = "noAttribute"  # stands in the names of clips whose attributes 2024 and 2025 withhold
 DOMAINS: dict[str, Domain] = {"source": "source", "target": "target"}
@@ -15,6 +17,10 @@ SECTION_RULE = "section_NN[_source|_target][_train|_test][_normal|_anomaly]_<ind
 ID_RULE = "[normal_|anomaly_]id_NN_<index>"
 ID_NAME = re.compile(r"(?:(normal|anomaly)_)?id_([0-9]{2})_([0-9]+)")
 SECTION = re.compile(r"[0-9]{2}")
+# What programs write into the name of a second copy: ` (1)`, ` - Copy`, `_copy`, ` copy 2`, `~`, a second `.wav`. No
+# official name holds a space or a bracket, so the rule is wider than the words that are known.
+COPY_WORDS = "copy|copia|copie|kopie|kopi|kopia|コピー|副本|복사본"
+COPY = re.compile(rf"[\s()\[\]~]|[_.-](?:{COPY_WORDS})[_.-]?[0-9]*$|\.(?:wav|flac)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +57,16 @@ def parse_name(stem: str, *, with_ids: bool = False) -> ClipName:
     if with_ids:
         match = ID_NAME.fullmatch(stem)
         if match is None:
-            raise BenchmarkError(f"names must follow {ID_RULE}, but got {stem}.")
+            raise BenchmarkError(f"names must follow {ID_RULE}, but got {printable(stem)}.")
         return ClipName(section=match[2], index=match[3], condition=CONDITIONS.get(match[1]))
+    if COPY.search(stem):
+        raise BenchmarkError(
+            f"names hold no space, bracket or word for a copy, but got {printable(stem)}; if it is a copy, remove it, "
+            f"else rename it as {SECTION_RULE}."
+        )
     tokens = stem.split("_")
-    if len(tokens) < 3 or tokens[0] != "section" or SECTION.fullmatch(tokens[1]) is None:
-        raise BenchmarkError(f"names must follow {SECTION_RULE}, but got {stem}.")
+    if not stem.isprintable() or len(tokens) < 3 or tokens[0] != "section" or SECTION.fullmatch(tokens[1]) is None:
+        raise BenchmarkError(f"names must follow {SECTION_RULE}, but got {printable(stem)}.")
     domain: Domain | None = None
     split: Split | None = None
     condition: Condition | None = None
@@ -67,12 +78,12 @@ def parse_name(stem: str, *, with_ids: bool = False) -> ClipName:
         elif token in CONDITIONS and condition is None:
             condition = CONDITIONS[token]
         elif token.isascii() and token.isdigit():
-            attribute = "_".join(tokens[position + 1 :]).rstrip("_")
+            attribute = unicodedata.normalize("NFC", "_".join(tokens[position + 1 :]).rstrip("_"))
             known = attribute not in {"", NO_ATTRIBUTE}
             return ClipName(tokens[1], token, split, domain, condition, attribute if known else None)
         else:
             break
-    raise BenchmarkError(f"names must follow {SECTION_RULE}, but got {stem}.")
+    raise BenchmarkError(f"names must follow {SECTION_RULE}, but got {printable(stem)}.")
 
 
 def format_name(name: ClipName, *, with_ids: bool = False) -> str:

@@ -10,20 +10,29 @@ both. Below a root, the csv stands in the root itself or in `own/`, under any na
 `file` (relative to the csv, WAV or FLAC whichever ending it writes) and `split` must be there. An empty cell or a
 column that is not there means: `machine` is the folder's name; `domain` is source; `condition` is normal in training
 and unknown in test, whose clips then cannot be scored; `attribute` is unknown. The section is always 00.
+
+The csv is UTF-8 or UTF-16 with a byte order mark; a comma, a semicolon or a tab separates its cells. Headings and the
+words of `split`, `domain` and `condition` may be written in capitals. `file` may have backslashes, and accents in
+either form of Unicode: file systems and spreadsheets differ in both.
 """
 
 from __future__ import annotations
 
-import csv
+import os
+import unicodedata
 from collections.abc import Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from benchmarks.clips import ALLOWED, did_you_mean
 from benchmarks.contract import BenchmarkError, Dataset, Problem
-from benchmarks.recordings.layout import ENDINGS
+from benchmarks.files import Table, printable, read_table
+from benchmarks.recordings.layout import ENDINGS, is_hidden
 
 COLUMNS = ("file", "machine", "split", "domain", "condition", "attribute")
+NEEDED = ("file", "split")
+FREE = ("file", "machine", "attribute")  # whose cells are the user's own words
 SECTION = "00"
+MOST_LETTERS = 255  # of a machine type and an attribute, which become names of files and columns
 
 
 def find_own(root: Path, dataset: Dataset) -> Path | None:
@@ -36,18 +45,18 @@ def find_own(root: Path, dataset: Dataset) -> Path | None:
     Raises:
         BenchmarkError: if there are several.
     """
-    found = [
-        table
-        for folder in (root / dataset.folder, root)
-        for table in sorted(folder.glob("*.csv"))
-        if not table.name.startswith(".") and {"file", "split"} <= set(_header(table))
-    ]
+    found = [path for path, why in _candidates(root, dataset) if not why]
     if len(found) > 1:
         raise BenchmarkError(
             f"own recordings must be listed by one csv, but {found[0]} and {found[1]} both have the columns file and "
             "split; join them or keep them in different roots."
         )
     return found[0] if found else None
+
+
+def why_not(root: Path, dataset: Dataset) -> list[str]:
+    """Say of each csv where own recordings could be listed why it lists none; one sentence each."""
+    return [why for _, why in _candidates(root.expanduser().absolute(), dataset) if why]
 
 
 def list_own(root: Path, dataset: Dataset, problems: list[Problem]) -> Iterator[tuple[str | None, ...]]:
@@ -64,19 +73,27 @@ def list_own(root: Path, dataset: Dataset, problems: list[Problem]) -> Iterator[
     table = find_own(root, dataset)
     if table is None:
         return
-    for column in _header(table):
-        if column not in COLUMNS:
+    content = read_table(table)
+    heading = _heading(content)
+    for column in heading:
+        if column not in COLUMNS or heading.count(column) > 1:
             raise BenchmarkError(
-                f"columns of {table} must be among {', '.join(COLUMNS)}, but one is {column!r}."
-                f"{did_you_mean(column, COLUMNS)}"
+                f"columns of {table} must be among {', '.join(COLUMNS)}, each once, but one is {printable(column)!r}."
+                f"{did_you_mean(column, COLUMNS) if column not in COLUMNS else ''}"
             )
     rows: list[tuple[str, ...]] = []
-    for number, cells in _lines(table):
+    listed: dict[str, tuple[str, int]] = {}
+    for number, cells in content.rows[1:]:
         place = f"{table}:{number}"
         try:
-            rows.append(_row(table, dataset, cells))
+            row = _row(table, dataset, _by_column(heading, cells, content.separator))
+            before, line = listed.setdefault(row[1], (row[0], number))
+            if before != row[0]:  # one recording under two spellings or in two splits: a test clip would be trained on
+                raise BenchmarkError(f"recordings must be listed once, but {row[1]} is listed in line {line} too.")
         except BenchmarkError as error:
             problems.append(Problem("misnamed", place, f"{place}: {error}", dataset=dataset.name, part="dev"))
+        else:
+            rows.append(row)
     for row in sorted(rows, key=lambda row: (row[4], row[6] != "train", row[0])):
         yield tuple(cell or None for cell in row)
 
@@ -86,57 +103,125 @@ def unlisted(root: Path, dataset: Dataset, listed: set[str]) -> list[str]:
     table = find_own(root, dataset)
     if table is None:
         return []
-    inside = (path for path in table.parent.rglob("*") if path.suffix.lower() in ENDINGS)
-    return sorted(str(path) for path in inside if not path.name.startswith(".") and str(path) not in listed)
+    inside = (path for path in table.parent.rglob("*") if path.suffix.lower() in ENDINGS and str(path) not in listed)
+    return sorted(
+        str(path) for path in inside if not any(map(is_hidden, path.relative_to(table.parent).parts)) and path.is_file()
+    )
 
 
-def _lines(table: Path) -> list[tuple[int, dict[str, str]]]:
-    """Read the csv: each line's number and its cells, "" where there is none."""
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as lines:
-            reader = csv.DictReader(lines)
-            reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
-            return [
-                (reader.line_num, {column: (cells.get(column) or "").strip() for column in COLUMNS}) for cells in reader
-            ]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise BenchmarkError(f"{table} must be a UTF-8 csv, but cannot be read ({error}); save it as UTF-8.") from error
+def _candidates(root: Path, dataset: Dataset) -> list[tuple[Path, str]]:
+    """List the csv files beside own recordings, each with why it does not list them; "" where it does."""
+    found = []
+    for folder in (root / dataset.folder, root):
+        for table in sorted(path for path in folder.glob("*") if path.suffix.lower() == ".csv"):
+            if is_hidden(table.name):
+                continue
+            try:
+                heading = _heading(read_table(table))
+            except BenchmarkError as error:
+                found.append((table, str(error)))
+                continue
+            lacking = [column for column in NEEDED if column not in heading]
+            has = printable(", ".join(heading)) or "nothing"
+            why = f"{table} does not count, since it lacks the column {lacking[0]} and has {has}." if lacking else ""
+            found.append((table, why))
+    return found
+
+
+def _heading(content: Table) -> tuple[str, ...]:
+    """Return a csv's columns in small letters, without the empty ones at its end that spreadsheets leave."""
+    heading = [cell.casefold() for cell in content.rows[0][1]] if content.rows else []
+    while heading and not heading[-1]:
+        heading.pop()
+    return tuple(heading)
+
+
+def _by_column(heading: tuple[str, ...], cells: tuple[str, ...], separator: str) -> Mapping[str, str]:
+    """Return a line's cells by column, "" where there is none.
+
+    Raises:
+        BenchmarkError: if there is text behind the last column.
+    """
+    if any(cells[len(heading) :]):
+        raise BenchmarkError(
+            f"lines must have at most {len(heading)} cells, one a column, but this one has {len(cells)}; put a cell "
+            f"that holds {separator!r} in quotes."
+        )
+    return dict.fromkeys(COLUMNS, "") | dict(zip(heading, cells, strict=False))
 
 
 def _row(table: Path, dataset: Dataset, cells: Mapping[str, str]) -> tuple[str, ...]:
     """Read a line of the csv in the order of the clip table's columns, "" where unknown."""
-    name = PurePosixPath(cells["file"])
-    if not cells["file"] or name.is_absolute() or ".." in name.parts:
-        raise BenchmarkError(f"file must be a path below {table.parent}, but is {cells['file']!r}.")
+    cells = {column: cell if column in FREE else cell.casefold() for column, cell in cells.items()}
+    path, name = _find(table.parent, cells["file"])
+    for column in ("machine", "attribute"):
+        if len(cells[column]) > MOST_LETTERS or not cells[column].isprintable():
+            raise BenchmarkError(
+                f"{column} must have at most {MOST_LETTERS} characters that can be printed, but is "
+                f"{printable(cells[column])!r}."
+            )
     for column in ("split", "domain", "condition"):
         left_out = not cells[column] and column != "split"
         if not left_out and cells[column] not in ALLOWED[column]:
             raise BenchmarkError(
-                f"{column} must be one of {', '.join(ALLOWED[column])}, but is {cells[column]!r} for {name}."
-                f"{did_you_mean(cells[column], ALLOWED[column])}"
+                f"{column} must be one of {', '.join(ALLOWED[column])}, but is {printable(cells[column])!r} for "
+                f"{printable(str(name))}.{did_you_mean(cells[column][:MOST_LETTERS], ALLOWED[column])}"
             )
     if cells["split"] == "train" and cells["condition"] == "anomaly":
-        raise BenchmarkError(f"training clips must be normal, but {name} is an anomaly; make it a test clip.")
-    path = _find(table.parent / name)
-    if path is None:
-        raise BenchmarkError(f"{table.parent / name} must be a recording, but there is no such file.")
+        raise BenchmarkError(
+            f"training clips must be normal, but {printable(str(name))} is an anomaly; make it a test clip."
+        )
     machine = cells["machine"] or table.parent.name
     condition = cells["condition"] or ("normal" if cells["split"] == "train" else "")
     clip_id = f"{dataset.name}/dev/{machine}/{cells['split']}/{name.with_suffix('')}"
     place = (clip_id, str(path), dataset.name, "dev", machine, SECTION, cells["split"])
-    return (*place, cells["domain"] or "source", condition, cells["attribute"])
+    return (*place, cells["domain"] or "source", condition, unicodedata.normalize("NFC", cells["attribute"]))
 
 
-def _find(path: Path) -> Path | None:
-    """Return a recording as it is listed or, where it is not there, with another ending."""
-    others = (path.with_suffix(ending) for ending in (*ENDINGS, *(ending.upper() for ending in ENDINGS)))
-    return next((found for found in (path, *others) if found.is_file()), None)
+def _find(folder: Path, cell: str) -> tuple[Path, PurePosixPath]:
+    """Return a recording below a folder, as it stands on disk and as it is listed.
+
+    Raises:
+        BenchmarkError: if the cell is no path below the folder, or there is no such file.
+    """
+    spellings = [cell, cell.replace("\\", "/")]
+    for spelling in dict.fromkeys(spellings):  # a name on Linux may have a backslash in it, so that comes first
+        name = PurePosixPath(spelling)
+        outside = name.is_absolute() or PureWindowsPath(spelling).anchor or ".." in PureWindowsPath(spelling).parts
+        if not name.name or outside:
+            raise BenchmarkError(f"file must be a path below {folder}, but is {printable(cell)!r}.")
+        exact = folder / name
+        others = (exact.with_suffix(ending) for ending in (*ENDINGS, *(ending.upper() for ending in ENDINGS)))
+        try:
+            for path in (exact, *others):
+                found = path if path.is_file() else _in_other_form(folder, path)
+                if found is not None:
+                    return found, name
+            there = exact.exists()
+        except OSError as error:
+            raise BenchmarkError(f"{printable(exact)} must be a recording, but is not: {error.strerror}.") from error
+        if there:
+            raise BenchmarkError(f"{printable(exact)} must be a recording, but is no regular file.")
+    raise BenchmarkError(f"{printable(folder / spellings[-1])} must be a recording, but there is no such file.")
 
 
-def _header(table: Path) -> list[str]:
-    """Read a csv's columns; none where it is no csv."""
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as lines:
-            return [cell.strip() for cell in next(csv.reader(lines), [])]
-    except (OSError, UnicodeDecodeError, csv.Error):
-        return []
+def _in_other_form(folder: Path, path: Path) -> Path | None:
+    """Return the file whose path is the same text in Unicode's other form, as Macs and spreadsheets write accents."""
+    if str(path).isascii():
+        return None
+    place = folder
+    for part in path.relative_to(folder).parts:
+        if not (place / part).exists():
+            same = unicodedata.normalize("NFC", part)
+            names = [name for name in _names(place) if unicodedata.normalize("NFC", name) == same]
+            if len(names) != 1:
+                return None
+            place /= names[0]
+        else:
+            place /= part
+    return place if place.is_file() else None
+
+
+def _names(folder: Path) -> list[str]:
+    """List a folder's names; none where it is no folder."""
+    return os.listdir(folder) if folder.is_dir() else []  # noqa: PTH208 - names are wanted, not paths

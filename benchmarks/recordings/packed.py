@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -14,25 +15,59 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.contract import BenchmarkError, Mix, Problem
+from benchmarks.files import read_text
 from benchmarks.recordings.audio import FULL_SCALE
 
 logger = logging.getLogger(__name__)
 
 # A clip of nothing but zeros gets the level of int16's own rounding noise, so that levels stay finite.
 FLOOR_DB = float(10 * np.log10((1 / FULL_SCALE) ** 2 / 12))
-FORMAT = 2  # of the packs; those of another format are read anew
+FORMAT = 3  # of the packs; those of another format are read anew, but for the one before
+BEFORE = 2  # without what tells a file that was changed under its old size and time, so its clips are checked once
+SEGMENT = re.compile(r"segment-[0-9]{6,}")
+
+AGAIN = "start again, which packs it anew; where that does not help, remove the folder."
 
 Fit: TypeAlias = Literal["repeat", "pad"]
 
 
 @dataclass(frozen=True, slots=True)
+class FileState:
+    """What a file looked like when it was read.
+
+    Attributes:
+        size: bytes.
+        mtime_ns: when its content was changed, as far as programs say; anybody can set it back.
+        ctime_ns: when anything of it was changed; the system alone sets it (on Windows, when the file was made).
+        inode: of the file; another one after it was replaced.
+    """
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int = 0
+    inode: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
-    """Where a recording's samples stand, and what its file looked like when it was read."""
+    """Where a recording's samples stand, and what its file looked like when it was read.
+
+    Attributes:
+        clip_id: of the clip.
+        path: of the file.
+        state: of the file.
+        blocks: digest of some bytes of the file (`benchmarks.recordings.packing`).
+        length: samples.
+        digest: of the samples.
+        segment: file of the pack that holds them.
+        offset: their place there, in samples.
+        mix: which sound of several channels they are.
+    """
 
     clip_id: str
     path: str
-    size: int
-    mtime_ns: int
+    state: FileState
+    blocks: str
     length: int
     digest: str
     segment: str
@@ -42,6 +77,9 @@ class Entry:
 
 class PackedAudio:
     """Decoded clips in memory-mapped files; cheap to open, shared by processes, picklable.
+
+    The first time that a process reads a clip, its samples are checked against the digest that the fingerprints are
+    made of: a pack that was made anew under the same name, or changed, is not read under the old fingerprint.
 
     Attributes:
         ids: (n,) clip ids.
@@ -56,13 +94,14 @@ class PackedAudio:
         self._folder = folder
         self._entries = dict(zip(ids, entries, strict=True))
         self._maps: dict[str, NDArray[np.int16]] = {}
+        self._checked: set[str] = set()
         self.ids = np.array(ids, dtype=np.str_)
         self.lengths = np.array([entry.length for entry in entries], dtype=np.int64)
         self.hashes = np.array([entry.digest for entry in entries], dtype=np.str_)
         self.skipped = tuple(skipped)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_maps": {}}
+        return self.__dict__ | {"_maps": {}, "_checked": set()}
 
     def read(self, ids: Sequence[str] | NDArray[np.str_], samples: int, fit: Fit = "repeat") -> NDArray[np.float32]:
         """Return clips at one length: (b,) ids -> (b, samples) float32 in -1..1.
@@ -118,8 +157,26 @@ class PackedAudio:
     def _samples(self, clip_id: str) -> NDArray[np.int16]:
         entry = self._entry(clip_id)
         if entry.segment not in self._maps:
-            self._maps[entry.segment] = np.memmap(self._folder / f"{entry.segment}.i16", dtype="<i2", mode="r")
-        return self._maps[entry.segment][entry.offset : entry.offset + entry.length]
+            data = self._folder / f"{entry.segment}.i16"
+            try:
+                self._maps[entry.segment] = np.memmap(data, dtype="<i2", mode="r")
+            except (OSError, ValueError) as error:  # gone, or empty
+                raise BenchmarkError(f"{data} must hold packed audio, but cannot be read ({error}); {AGAIN}") from error
+        samples = self._maps[entry.segment][entry.offset : entry.offset + entry.length]
+        if clip_id not in self._checked:
+            if samples_digest(samples) != entry.digest:
+                raise BenchmarkError(
+                    f"packed audio must be what was read from the recordings, but {entry.segment} of {self._folder} "
+                    f"now holds other samples of {clip_id}; {AGAIN}"
+                )
+            self._checked.add(clip_id)
+        return samples
+
+
+def samples_digest(samples: NDArray[np.int16]) -> str:
+    """Digest a clip's samples: (n,) int16."""
+    data = np.ascontiguousarray(samples, dtype="<i2").view(np.uint8).data
+    return blake2b(data, digest_size=16).hexdigest()
 
 
 def open_pack(folder: Path | str) -> PackedAudio:
@@ -138,17 +195,37 @@ def open_pack(folder: Path | str) -> PackedAudio:
 def read_index(folder: Path) -> dict[str, Entry]:
     """Read what every segment says of itself, by path; a later segment speaks last."""
     entries: dict[str, Entry] = {}
+    whole: set[str] = set()
     for table in sorted(folder.glob("segment-*.json")):
         data = table.with_suffix(".i16")
         try:
-            content = json.loads(table.read_text(encoding="utf-8"))
-        except ValueError:  # a power failure can leave a file without its content
-            content = {}
-        whole = data.is_file() and data.stat().st_size == content.get("bytes")
-        if not whole or content.get("format") != FORMAT:
+            found = _read_segment(table)
+        except (BenchmarkError, LookupError, TypeError, ValueError, RecursionError):  # a power failure leaves anything
             logger.warning("%s does not fit its table and is passed over; its clips are read again.", data)
             continue
-        for clip_id, path, size, mtime_ns, length, digest, offset, mix in content["clips"]:
-            entries.pop(path, None)  # so that what was packed last also stands last
-            entries[path] = Entry(clip_id, path, size, mtime_ns, length, digest, data.stem, offset, mix)
+        whole.add(data.stem)
+        for entry in found:
+            entries.pop(entry.path, None)  # so that what was packed last also stands last
+            entries[entry.path] = entry
+    return {path: entry for path, entry in entries.items() if entry.segment in whole}
+
+
+def _read_segment(table: Path) -> list[Entry]:
+    """Read a segment's table; raise one of many errors where it is not one or does not fit its samples."""
+    content = json.loads(read_text(table))
+    data = table.with_suffix(".i16")
+    if not data.is_file() or data.stat().st_size != content["bytes"]:
+        raise ValueError(data)
+    if content["format"] == BEFORE:
+        return [
+            Entry(clip_id, path, FileState(size, mtime_ns), "", length, digest, data.stem, offset, mix)
+            for clip_id, path, size, mtime_ns, length, digest, offset, mix in content["clips"]
+        ]
+    if content["format"] != FORMAT:
+        raise ValueError(content["format"])
+    entries = []
+    for clip_id, path, state, blocks, length, digest, segment, offset, mix in content["clips"]:
+        if SEGMENT.fullmatch(segment) is None:  # it becomes the name of a file
+            raise ValueError(segment)
+        entries.append(Entry(clip_id, path, FileState(*state), blocks, length, digest, segment, offset, mix))
     return entries

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -14,14 +14,18 @@ from typing import Literal, TypeAlias
 import pandas as pd
 
 from benchmarks.contract import BenchmarkError, Condition, Dataset, Domain, Part
+from benchmarks.files import printable, read_table
+from benchmarks.folders import folder_of
+from benchmarks.found import Found, find_csvs, list_reasons, other_csvs
 from benchmarks.recordings.names import ClipName, parse_name
 
 logger = logging.getLogger(__name__)
 
 # The evaluators' files: ground_truth_<machine>_section_NN[_<domain>]_test.csv, each `<name>,<0|1>`.
-EVALUATOR_FILE = re.compile(r"ground_truth_(.+)_(?:section|id)_([0-9]{2})(?:_(?:source|target))?(?:_test)?\.csv")
-LIST_FILE = re.compile(r"eval_data_list(?:_(20[0-9]{2}))?\.csv")
+EVALUATOR_FILE = re.compile(r"ground_truth_(.+)_(?:section|id)_([0-9]{2})(?:_(?:source|target))?(?:_test)?(?i:\.csv)")
+LIST_FILE = re.compile(r"eval_data_list(?:_(20[0-9]{2}))?(?i:\.csv)")
 YEAR = re.compile(r"dcase(20[0-9]{2})", re.IGNORECASE)
+LABELS = {"0": False, "1": True, "0.0": False, "1.0": True}  # pandas writes numbers beside a gap with a point
 FIRST_LIST = "2020"  # whose list is published as eval_data_list.csv
 # Known defect: the baseline's list of these contradicts the evaluator of 2022, whose files ranked the challenge.
 CONTRADICTED = {"dcase2022": ("ToyCar", "ToyTrain")}
@@ -63,7 +67,7 @@ def add_ground_truth(clips: pd.DataFrame, folder: Path | str, datasets: Sequence
     Raises:
         BenchmarkError: if the folder holds none of these files, one cannot be read, or its year is not told.
     """
-    folder = Path(folder).expanduser().absolute()
+    folder = folder_of(folder)
     there = set(clips.loc[clips["part"] == "eval", "dataset"])
     years = {dataset.name: dataset for dataset in datasets if dataset.name in there}
     officials = _read_official(folder, years)
@@ -103,14 +107,14 @@ def listed_clips(folder: Path | str, dataset: Dataset) -> set[Key]:
     Raises:
         BenchmarkError: as `add_ground_truth`.
     """
-    official = _read_official(Path(folder).expanduser().absolute(), {dataset.name: dataset})[dataset.name]
+    official = _read_official(folder_of(folder), {dataset.name: dataset})[dataset.name]
     evaluated = {machine for machine, _ in official.conditions}
     return set(official.conditions) | {key for key in official.listed if key[0] not in evaluated}
 
 
 def delivered_names(folder: Path | str, dataset: Dataset) -> dict[Key, str]:
     """Return (machine type, stem of the full name) -> stem of the delivered name, by the baseline's list of a year."""
-    return _read_official(Path(folder).expanduser().absolute(), {dataset.name: dataset})[dataset.name].delivered
+    return _read_official(folder_of(folder), {dataset.name: dataset})[dataset.name].delivered
 
 
 def read_truth(folder: Path | str) -> dict[str, str]:
@@ -125,22 +129,26 @@ def read_truth(folder: Path | str) -> dict[str, str]:
         BenchmarkError: if the folder holds none of these files, or one does not tell its year, part and split, or pairs
             names of which not exactly one says an attribute.
     """
-    folder = Path(folder).expanduser().absolute()
-    tables = sorted(folder.rglob("*_correspondence.csv")) if folder.is_dir() else []
-    if not tables:
-        raise BenchmarkError(f"{folder} must hold the official *_correspondence.csv files, but holds none.")
+    folder = folder_of(folder)
+    found = find_csvs(folder, named=_is_correspondence, kind="official files") if folder.is_dir() else None
+    if found is None or not found.files:
+        raise BenchmarkError(
+            f"{printable(folder)} must hold the official *_correspondence.csv files, but holds "
+            f"none{_instead(folder, found, _is_correspondence)}."
+        )
     truth = {}
-    for table in tables:
+    for table in found.files:
         prefix = _place_of(table)
         for row in _rows(table):
-            if row == ["source_file_name", "target_file_name"] or not row:
+            if [cell.casefold() for cell in row] == ["source_file_name", "target_file_name"]:
                 continue
             names = [_stem(cell) for cell in row[:2]]
             attributes = [parse_name(name).attribute for name in names]
             known = [attribute for attribute in attributes if attribute is not None]
             if len(names) != 2 or len(known) != 1:
                 raise BenchmarkError(
-                    f"{table} must pair a name that says an attribute with one that does not, but has {','.join(row)}."
+                    f"{table} must pair a name that says an attribute with one that does not, but has "
+                    f"{printable(','.join(row))}."
                 )
             truth[f"{prefix}/{names[attributes.index(None)]}"] = known[0]
     return truth
@@ -150,7 +158,8 @@ def _read_official(folder: Path, years: Mapping[str, Dataset]) -> dict[str, _Off
     """Read all official files below a folder, by the name of their year."""
     officials = {name: _Official() for name in years}
     found = False
-    for path in sorted(folder.rglob("*.csv")) if folder.is_dir() else ():
+    there = find_csvs(folder, named=_is_official, kind="official files") if folder.is_dir() else None
+    for path in there.files if there else ():
         listed, match = LIST_FILE.fullmatch(path.name), EVALUATOR_FILE.fullmatch(path.name)
         if listed is not None:
             found = True
@@ -164,10 +173,27 @@ def _read_official(folder: Path, years: Mapping[str, Dataset]) -> dict[str, _Off
                 _read_evaluator(path, match[1], officials[name])
     if not found:
         raise BenchmarkError(
-            f"{folder} must hold the evaluators' ground_truth_data/ and ground_truth_domain/ or the baseline's "
-            "eval_data_list_<year>.csv, but holds none of them."
+            f"{printable(folder)} must hold the evaluators' ground_truth_data/ and ground_truth_domain/ or the "
+            f"baseline's eval_data_list_<year>.csv, but holds none of them{_instead(folder, there, _is_official)}."
         )
     return officials
+
+
+def _is_official(name: str) -> bool:
+    return name.startswith(("ground_truth_", "eval_data_list"))
+
+
+def _is_correspondence(name: str) -> bool:
+    return "_correspondence" in name
+
+
+def _instead(folder: Path, found: Found | None, named: Callable[[str], bool]) -> str:
+    """Return what a folder holds instead of official files, for the sentence that says that there are none."""
+    if found is None:
+        return ", and is no folder"
+    nowhere = "it follows no name of theirs, or stands in none of their folders"
+    there = [*found.passed_over, *((path, nowhere) for path in found.files), *other_csvs(folder, named=named)]
+    return f": {list_reasons(there)}" if there else ""
 
 
 def _read_list(path: Path, dataset: Dataset, official: _Official) -> None:
@@ -181,7 +207,7 @@ def _read_list(path: Path, dataset: Dataset, official: _Official) -> None:
             try:
                 name = parse_name(_stem(cells[1]), with_ids=not dataset.has_domains)
             except BenchmarkError as error:
-                raise BenchmarkError(f"{path} cannot be read: {error}") from None
+                raise BenchmarkError(f"{printable(path)} cannot be read: {printable(str(error))}") from None
             delivered = _stem(cells[0])
             if official.listed.setdefault((machine, delivered), name) != name:
                 raise _told_twice(path, machine, delivered)
@@ -190,12 +216,13 @@ def _read_list(path: Path, dataset: Dataset, official: _Official) -> None:
 
 def _read_evaluator(path: Path, machine: str, official: _Official) -> None:
     """Read a file of an evaluator: a name and 0 or 1 a row."""
-    for row in _rows(path):
-        if not row:
-            continue
-        if len(row) < 2 or row[1].strip() not in ("0", "1"):
-            raise BenchmarkError(f"rows of {path} must be <name>,<0 or 1>, but one is {','.join(row)}.")
-        key, positive = (machine, _stem(row[0])), row[1].strip() == "1"
+    for position, row in enumerate(_rows(path)):
+        if len(row) != 2 or row[1] not in LABELS:
+            if position == 0 and len(row) == 2 and not row[0].lower().endswith(".wav") and row[1].isalpha():
+                continue  # a row of headings
+            shown = printable(",".join(row), most=120)
+            raise BenchmarkError(f"rows of {printable(path)} must be <name>,<0 or 1>, but one is {shown}.")
+        key, positive = (machine, _stem(row[0])), LABELS[row[1]]
         if path.parent.name == "ground_truth_data":
             condition: Condition = "anomaly" if positive else "normal"
             differs = official.conditions.setdefault(key, condition) != condition
@@ -207,7 +234,10 @@ def _read_evaluator(path: Path, machine: str, official: _Official) -> None:
 
 
 def _told_twice(path: Path, machine: str, stem: str) -> BenchmarkError:
-    return BenchmarkError(f"{path} must say one thing of each clip, but {machine} {stem} stands twice with two truths.")
+    return BenchmarkError(
+        f"{printable(path)} must say one thing of each clip, but {printable(machine)} {printable(stem)} stands twice "
+        "with two truths."
+    )
 
 
 def _warn_of_contradictions(name: str, official: _Official) -> None:
@@ -261,16 +291,16 @@ def _place_of(table: Path) -> str:
     return f"dcase{year}/{part}/{table.parent.name}/{split}"
 
 
-def _rows(path: Path) -> Iterator[list[str]]:
-    """Yield the rows of a csv."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as lines:
-            yield from csv.reader(lines)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BenchmarkError(f"{path} must be a readable UTF-8 csv, but: {error}.") from error
+def _rows(path: Path) -> Iterator[tuple[str, ...]]:
+    """Yield the rows of a csv, without the empty columns that spreadsheets leave behind the first."""
+    for _, cells in read_table(path).rows:
+        end = len(cells)
+        while end > 1 and not cells[end - 1]:
+            end -= 1
+        yield cells[:end]
 
 
 def _stem(name: str) -> str:
-    """Return a name without its ending, if it has one: names may hold dots."""
-    name = name.strip().rsplit("/", 1)[-1]
+    """Return a name without folders, of either system, and without its ending, if it has one: names may hold dots."""
+    name = unicodedata.normalize("NFC", name.strip()).replace("\\", "/").rsplit("/", 1)[-1]
     return name[: -len(".wav")] if name.lower().endswith(".wav") else name

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
+import math
+import shutil
 import wave
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,14 +14,18 @@ from numpy.typing import NDArray
 
 from benchmarks.clips import did_you_mean
 from benchmarks.contract import PARTS, BenchmarkError, Dataset, Part, Progress
+from benchmarks.files import printable
+from benchmarks.folders import folder_of, whole_file, writing
+from benchmarks.manifests import read_manifest, write_manifest
 from benchmarks.recordings.index import format_name
 from benchmarks.synthetic.plan import PART_FOLDERS, PlannedClip, plan_clips
 from benchmarks.synthetic.rooms import record
 from benchmarks.synthetic.sounds import SAMPLE_RATE, damage, make_voice, render, seed_of, vary
-from benchmarks.synthetic.tables import write_tables, write_text
+from benchmarks.synthetic.tables import write_tables
 
 MANIFEST = "synthetic.json"
 STARTED = "synthetic.started.json"
+MOST_CLIPS, MOST_SECONDS = 100_000, 3600  # the largest official section has 1,200 clips, the longest clip 18 s
 # Severity of a fault is drawn evenly between these: from one that no simple method hears to one that is plain.
 SEVERITIES = (0.05, 1.0)
 # How far a machine type's faults stand out. Set so that 1-NN on log-mel statistics, whose loudness is taken out, gives
@@ -65,14 +69,16 @@ def generate(
     """
     parts = tuple(part for part in PARTS if part in parts) if set(parts) <= set(PARTS) else _refuse_parts(parts)
     chosen = _choose_machines(dataset, machines, parts)
-    for name, value, least in (
-        ("train_source", train_source, 1),
-        ("train_target", train_target, 0),
-        ("test_per_cell", test_per_cell, 1),
-        ("seconds", seconds, 0.5),
+    for name, value, least, most in (
+        ("train_source", train_source, 1, MOST_CLIPS),
+        ("train_target", train_target, 0, MOST_CLIPS),
+        ("test_per_cell", test_per_cell, 1, MOST_CLIPS),
+        ("seconds", seconds, 0.5, MOST_SECONDS),
     ):
-        if value < least:
+        if math.isnan(value) or value < least:
             raise BenchmarkError(f"{name} must be at least {least}, but got {value}.")
+        if value > most:
+            raise BenchmarkError(f"{name} must be at most {most:,}, but got {printable(str(value), most=40)}.")
     arguments: dict[str, Any] = {
         "dataset": dataset.name,
         "machines": {part: list(names) for part, names in chosen.items()},
@@ -82,21 +88,24 @@ def generate(
         "seconds": float(seconds),
         "seed": seed,
     }
-    year = Path(root).expanduser().absolute() / dataset.folder
-    if _is_complete(year, arguments):
-        return
-    counts = {"source": train_source, "target": train_target, "test": test_per_cell}
-    planned = [clip for part, names in chosen.items() for clip in plan_clips(dataset, part, names, counts=counts)]
-    samples = round(seconds * SAMPLE_RATE)
-    for folder in {(year / clip.path).parent for clip in planned}:
-        folder.mkdir(parents=True, exist_ok=True)
-    for done, clip in enumerate(planned, start=1):
-        if not (year / clip.path).exists():
-            _write_wav(year / clip.path, make_clip(clip, dataset, samples=samples, seed=seed))
-        if progress is not None:
-            progress(done, len(planned))
-    write_tables(year.parent, dataset, planned)
-    (year / STARTED).replace(year / MANIFEST)
+    year = folder_of(root) / dataset.folder
+    with writing(year):
+        if _is_complete(year, arguments):
+            return
+        counts = {"source": train_source, "target": train_target, "test": test_per_cell}
+        planned = [clip for part, names in chosen.items() for clip in plan_clips(dataset, part, names, counts=counts)]
+        samples = round(seconds * SAMPLE_RATE)
+        lacking = {clip.path for clip in planned if not _is_written(year / clip.path)}
+        _check_space(year, len(lacking) * 2 * samples)
+        for folder in {(year / clip.path).parent for clip in planned}:
+            folder.mkdir(parents=True, exist_ok=True)
+        for done, clip in enumerate(planned, start=1):
+            if clip.path in lacking:
+                _write_wav(year / clip.path, make_clip(clip, dataset, samples=samples, seed=seed))
+            if progress is not None:
+                progress(done, len(planned))
+        write_tables(year.parent, dataset, planned)
+        (year / STARTED).replace(year / MANIFEST)
 
 
 def make_clip(clip: PlannedClip, dataset: Dataset, *, samples: int, seed: int) -> NDArray[np.int16]:
@@ -137,29 +146,49 @@ def _is_complete(year: Path, arguments: dict[str, Any]) -> bool:
         BenchmarkError: if the folder holds recordings made otherwise.
     """
     for manifest in (year / MANIFEST, year / STARTED):
-        if manifest.exists():
-            before = json.loads(manifest.read_text(encoding="utf-8"))
+        before = read_manifest(manifest)
+        if before is not None:
             differing = [name for name in arguments if before.get(name) != arguments[name]]
             if differing:
                 name = differing[0]
                 raise BenchmarkError(
                     f"{year} must be generated with the arguments that it was begun with, but {name} was "
-                    f"{before.get(name)} and is now {arguments[name]}; choose another root or remove it."
+                    f"{printable(str(before.get(name)), most=120)} and is now {arguments[name]}; choose another root "
+                    "or remove it."
                 )
             return manifest.name == MANIFEST
     if year.exists() and any((year / folder).exists() for folder in PART_FOLDERS.values()):
         raise BenchmarkError(f"{year} must be empty or generated, but holds other recordings; choose another root.")
     year.mkdir(parents=True, exist_ok=True)
-    write_text(year / STARTED, json.dumps(arguments, indent=1) + "\n")
+    write_manifest(year / STARTED, arguments)
     return False
+
+
+def _is_written(path: Path) -> bool:
+    """Tell whether a recording stands in its place; files take their names when they are whole.
+
+    Raises:
+        BenchmarkError: if something else stands there.
+    """
+    if path.exists() and not path.is_file():
+        raise BenchmarkError(f"{path} must be a recording or not be there, but is no file; move it away.")
+    return path.exists()
+
+
+def _check_space(year: Path, size: int) -> None:
+    """Raise BenchmarkError where the disk cannot hold what is to be written."""
+    free = shutil.disk_usage(year).free
+    if size > free:
+        raise BenchmarkError(
+            f"the recordings need {size / 1e9:.1f} GB, but {year} has {free / 1e9:.1f} GB left; make room, or ask for "
+            "fewer or shorter clips."
+        )
 
 
 def _write_wav(path: Path, samples: NDArray[np.int16]) -> None:
     """Write a 16-bit mono wav file at 16 kHz, whole or not at all."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with wave.open(str(beside), "wb") as recording:
+    with whole_file(path) as file, wave.open(file, "wb") as recording:
         recording.setnchannels(1)
         recording.setsampwidth(2)
         recording.setframerate(SAMPLE_RATE)
         recording.writeframes(samples.astype("<i2").tobytes())
-    beside.replace(path)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
-import os
+import io
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from benchmarks.contract import Dataset
+from benchmarks.folders import whole_file
 from benchmarks.recordings.index import format_name
 from benchmarks.synthetic.names import list_columns
 from benchmarks.synthetic.plan import PART_FOLDERS, PlannedClip, withhold
@@ -104,22 +105,9 @@ def _evaluator_tables(dataset: Dataset, planned: Iterable[PlannedClip]) -> dict[
     return tables
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    beside = _beside(path)
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
-
-
 def write_rows(path: Path, rows: Iterable[Sequence[str]]) -> None:
     """Write a CSV file, whole or not at all."""
-    beside = _beside(path)
-    with beside.open("w", newline="", encoding="utf-8") as lines:
-        csv.writer(lines, lineterminator="\n").writerows(rows)
-    beside.replace(path)
-
-
-def _beside(path: Path) -> Path:
-    """Return where to write a file before it takes its name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    with whole_file(path) as file:
+        file.write(text.getvalue().encode())

@@ -1,68 +1,105 @@
-"""Top-M against Top-1, paired by backbone, K1, K2, fusion, scorer, recipe and seed."""
+"""Top-M against Top-1, paired by seed within everything else: the other axes of the study, scorer and recipe."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeAlias, TypedDict, cast
 
 import pandas as pd
 
-from harness.answers.leaderboard import BOARD, study_trial_keys
-from harness.answers.recorded import recorded_numbers
+from harness.answers.families import BOARD, called, curve_columns
+from harness.answers.grids import recorded_numbers
+from harness.answers.leaderboard import study_trial_keys
+from harness.answers.question import EVERYTHING, Question
 from harness.errors import HarnessError
 from harness.plugins import unknown
 from harness.rules import rule_of
-from harness.statistics.comparison import Comparison, compare_arms, compare_numbers, holm
+from harness.statistics.comparison import Comparison, compare_arms, compare_numbers
 from harness.statistics.power import seeds_needed, seeds_to_reject
+from harness.statistics.significance import holm
 from harness.stores.results import Results
 from harness.tables import in_percent
+from harness.trials.axes import choices, shown_cell, study_axes
 
 logger = logging.getLogger(__name__)
 
-ARMS = [*BOARD, "backbone", "k1", "k2", "fusion", "labels", "scorer", "recipe"]
 REFERENCE_M = 1
 SURE = 0.05  # of the corrected p-value
 
+Trial: TypeAlias = Mapping[str, Any]  # a trial's row of the results tables
 
-def compare(
-    results: Results,
-    *,
-    study: str | None = None,
-    protocol: str | None = None,
-    backbone: str | None = None,
-    scorer: str | None = None,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> list[dict[str, Any]]:
+
+class MachineGain(TypedDict):
+    """What an M gains on one machine type; fractions."""
+
+    dataset: str
+    machine: str
+    arm: float
+    reference: float
+    delta: float
+    ci_low: float
+    ci_high: float
+
+
+class _Paired(TypedDict):
+    """What the data say of one M against M = 1."""
+
+    backbone: str
+    k1: int | None
+    k2: int | None
+    fusion: str
+    labels: str
+    scorer: str
+    protocol: str
+    dataset: str
+    m: int
+    pairs: int
+    seeds: list[int]
+    seeds_left_out: list[int]
+    delta: float
+    ci_low: float
+    ci_high: float
+    p_value: float
+    machines_won: int
+    machines_lost: int
+    machines_tied: int
+    seeds_vary: bool
+    clips_vary: bool
+    machines: list[MachineGain]
+
+
+class ComparedRow(_Paired):
+    """One M against M = 1 in one family and year; fractions. Further axes of a study stand in it likewise."""
+
+    p_corrected: float
+    differs: bool
+    seeds_needed: int | None
+    sentence: str
+
+
+def compare(results: Results, question: Question = EVERYTHING) -> list[ComparedRow]:
     """Compare every M with M = 1 on the seeds that both have, year by year, each year by its own rule.
 
     The interval is `harness.statistics.comparison.compare_arms`'s, over clips, machines and seeds; p-values are
-    corrected by Holm's procedure for the number of M that one family tried (one backbone, K1, K2, fusion, scorer and
-    year). Where no difference shows, `harness.statistics.power.seeds_needed` says how many seeds would show one of the
-    size seen. Trials that
-    are recorded without clip scores are compared by their metrics: `harness.statistics.comparison.compare_numbers`.
+    corrected by Holm's procedure for the number of M that one family tried (one cell of all other axes, scorer, recipe
+    and year). Where no difference shows, `harness.statistics.power.seeds_needed` says how many seeds would show one of
+    the size seen. Trials that are recorded without clip scores are compared by their metrics:
+    `harness.statistics.comparison.compare_numbers`.
 
     Args:
         results: the results tables.
-        study: only this study's trials, by name or key.
-        protocol: only this protocol's.
-        backbone: only this backbone's.
-        scorer: only this scorer's.
-        resamples: of the bootstrap.
-        seed: of the bootstrap.
+        question: which trials, and how the bootstrap draws.
 
     Returns:
-        One row a family, year and M > 1; fractions throughout, with the finding in words under "sentence". A family
-        or an M that cannot be compared is left out, and a warning in the log says why.
+        One row a family, year and M > 1, with the finding in words under "sentence". A family or an M that cannot be
+        compared is left out, and a warning in the log says why.
 
     Raises:
         HarnessError: nothing is recorded, there is no M = 1 or no other M, or no seed that both have.
     """
-    rows, refused = comparisons(
-        results, study=study, protocol=protocol, backbone=backbone, scorer=scorer, resamples=resamples, seed=seed
-    )
+    rows, refused = comparisons(results, question)
     if not rows:
         raise HarnessError(refused[0])
     for reason in refused:
@@ -70,77 +107,43 @@ def compare(
     return rows
 
 
-def comparisons(
-    results: Results,
-    *,
-    study: str | None = None,
-    protocol: str | None = None,
-    backbone: str | None = None,
-    scorer: str | None = None,
-    keys: Collection[str] | None = None,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> tuple[list[dict[str, Any]], list[str]]:
+def comparisons(results: Results, question: Question = EVERYTHING) -> tuple[list[ComparedRow], list[str]]:
     """Return the rows of `compare`, and a sentence for whatever could not be compared without misleading.
-
-    Args:
-        results: and all others as in `compare`.
-        study: as there.
-        protocol: as there.
-        backbone: as there.
-        scorer: as there.
-        keys: only the trials with these keys, instead of a study's.
-        resamples: as there.
-        seed: as there.
 
     Raises:
         HarnessError: nothing is recorded, or nothing of that name.
     """
-    trials = trials_with_m(
-        results, "A comparison", study=study, protocol=protocol, backbone=backbone, scorer=scorer, keys=keys
-    )
-    rows: list[dict[str, Any]] = []
+    trials = trials_with_m(results, question, asked="A comparison")
+    rows: list[ComparedRow] = []
     refused: list[str] = []
-    for _, family in trials.groupby(ARMS, dropna=False, sort=False):
+    for _, family in trials.groupby(_arms(), dropna=False, sort=False):
         try:
-            rows += _family(results, family, trials, refused, resamples=resamples, seed=seed)
+            rows += _family(results, family, trials, refused, question)
         except HarnessError as error:
             refused.append(str(error))
     return rows, refused
 
 
-def trials_with_m(
-    results: Results,
-    question: str,
-    *,
-    study: str | None,
-    protocol: str | None,
-    backbone: str | None,
-    scorer: str | None,
-    keys: Collection[str] | None = None,
-) -> pd.DataFrame:
+def trials_with_m(results: Results, question: Question, *, asked: str) -> pd.DataFrame:
     """Return the finished trials that have an M, a row a trial and scorer.
 
     Args:
         results: the results tables.
-        question: what needs them, for the error.
-        study: only this study's, by name or key.
-        protocol: only this protocol's.
-        backbone: only this backbone's.
-        scorer: only this scorer's.
-        keys: only the trials with these keys, instead of a study's.
+        question: which trials.
+        asked: what needs them, for the error: "A comparison".
 
     Raises:
         HarnessError: there is none, or none of that name.
     """
-    trials = results.trial_scores(study_trial_keys(results, study) if study else keys)
+    trials = results.trial_scores(study_trial_keys(results, question.study) if question.study else question.keys)
     if not trials.empty:
         trials = trials[(trials["kind"] == "trial") & trials["m"].notna()]  # baselines without an M have no Top-M
     if trials.empty:
         raise HarnessError(
-            f"{question} needs recorded trials with an M, but there is none yet; run `asdbench demo` or a study."
+            f"{asked} needs recorded trials with an M, but there is none yet; run `asdbench demo` or a study."
         )
-    for column, name in (("protocol", protocol), ("backbone", backbone), ("scorer", scorer)):
+    for column in ("protocol", "backbone", "scorer"):
+        name = getattr(question, column)
         if name is not None:
             if name not in set(trials[column]):
                 raise HarnessError(unknown(f"recorded {column}", name, set(trials[column])))
@@ -148,10 +151,14 @@ def trials_with_m(
     return trials
 
 
+def _arms() -> list[str]:
+    return [*BOARD, *curve_columns()]
+
+
 def _family(
-    results: Results, family: pd.DataFrame, trials: pd.DataFrame, refused: list[str], *, resamples: int, seed: int
-) -> list[dict[str, Any]]:
-    first = family.iloc[0]
+    results: Results, family: pd.DataFrame, trials: pd.DataFrame, refused: list[str], question: Question
+) -> list[ComparedRow]:
+    first = _first(family)
     by_m = {int(str(m)): _by_seed(cells) for m, cells in family.astype({"m": int}).groupby("m")}
     if REFERENCE_M not in by_m or len(by_m) < 2:
         there = ", ".join(map(str, by_m))
@@ -161,13 +168,13 @@ def _family(
         )
     pairs = _paired_seeds(first, by_m, refused)
     clips = results.clip_scores(family["key"], first["scorer"])
-    rows: list[dict[str, Any]] = []
+    rows: list[ComparedRow] = []
     for dataset in _years(results, first, clips):
-        compared: list[tuple[dict[str, Any], Comparison]] = []
+        compared: list[tuple[_Paired, Comparison]] = []
         for m, seeds in pairs.items():
             keys = [{one: of_m[one] for one in seeds} for of_m in (by_m[m], by_m[REFERENCE_M])]
             try:
-                found = _compared(results, keys, first, clips, dataset=dataset, resamples=resamples, seed=seed)
+                found = _compared(results, keys, first, clips, dataset, question=question)
             except HarnessError as error:
                 refused.append(f"M = {m} against M = 1 for {_named(first)} on {dataset}: {error}")
                 continue
@@ -181,10 +188,14 @@ def _family(
     return rows
 
 
+def _first(trials: pd.DataFrame) -> Trial:
+    return cast("Trial", trials.iloc[0].to_dict())
+
+
 def _by_seed(cells: pd.DataFrame) -> dict[int, str]:
     twice = cells[cells["seed"].duplicated(keep=False)]
     if not twice.empty:
-        first = twice.iloc[0]
+        first = _first(twice)
         raise HarnessError(
             f"A comparison needs one trial a seed, but {_named(first)} with M = {first['m']} and seed {first['seed']} "
             f"is recorded as {' and '.join(twice[twice['seed'] == first['seed']]['key'])}, from protocols of one name "
@@ -193,7 +204,7 @@ def _by_seed(cells: pd.DataFrame) -> dict[int, str]:
     return {int(seed): str(key) for seed, key in zip(cells["seed"], cells["key"], strict=True)}
 
 
-def _paired_seeds(first: Any, by_m: Mapping[int, Mapping[int, str]], refused: list[str]) -> dict[int, list[int]]:
+def _paired_seeds(first: Trial, by_m: Mapping[int, Mapping[int, str]], refused: list[str]) -> dict[int, list[int]]:
     """Return the seeds that each M shares with M = 1; an M without any is refused."""
     pairs: dict[int, list[int]] = {}
     reference = by_m[REFERENCE_M]
@@ -209,7 +220,7 @@ def _paired_seeds(first: Any, by_m: Mapping[int, Mapping[int, str]], refused: li
     return pairs
 
 
-def _elsewhere(first: Any, by_m: Mapping[int, Any], trials: pd.DataFrame) -> str | None:
+def _elsewhere(first: Trial, by_m: Mapping[int, object], trials: pd.DataFrame) -> str | None:
     """Say what tells this family apart from one that has the missing M: it must not be compared with that one."""
     lacks_reference = REFERENCE_M not in by_m
     wanted = trials[(trials["m"] == REFERENCE_M) == lacks_reference]
@@ -220,7 +231,7 @@ def _elsewhere(first: Any, by_m: Mapping[int, Any], trials: pd.DataFrame) -> str
         ("recipe", "another recipe"),
     ):
         near = wanted
-        for name in ARMS:
+        for name in _arms():
             if name != column:
                 near = near[near[name].isna() if pd.isna(first[name]) else near[name] == first[name]]
         if not near.empty:
@@ -232,7 +243,7 @@ def _elsewhere(first: Any, by_m: Mapping[int, Any], trials: pd.DataFrame) -> str
     return None
 
 
-def _years(results: Results, first: Any, clips: Mapping[str, pd.DataFrame]) -> list[str]:
+def _years(results: Results, first: Trial, clips: Mapping[str, pd.DataFrame]) -> list[str]:
     if clips:
         return sorted({str(year) for year in next(iter(clips.values()))["dataset"]})
     return sorted({str(year) for year in results.metrics([first["key"]])["dataset"]})
@@ -241,30 +252,26 @@ def _years(results: Results, first: Any, clips: Mapping[str, pd.DataFrame]) -> l
 def _compared(
     results: Results,
     keys: Sequence[Mapping[int, str]],
-    first: Any,
+    first: Trial,
     clips: Mapping[str, pd.DataFrame],
-    *,
     dataset: str,
-    resamples: int,
-    seed: int,
+    *,
+    question: Question,
 ) -> Comparison:
     """Compare by clips where every trial has them, else by the metrics that are recorded."""
     rule = rule_of(dataset)
     if all(key in clips for of_arm in keys for key in of_arm.values()):
         arm, base = (_arm(of_arm, clips, dataset) for of_arm in keys)
-        return compare_arms(arm, base, rule, resamples=resamples, seed=seed)
+        return compare_arms(arm, base, rule, resamples=question.resamples, seed=question.seed)
     wanted = [key for of_arm in keys for key in of_arm.values()]
     numbers = recorded_numbers(results, wanted, scorer=first["scorer"], dataset=dataset)
     arm_numbers, base_numbers = ({one: numbers.get(key, {}) for one, key in of_arm.items()} for of_arm in keys)
-    return compare_numbers(arm_numbers, base_numbers, rule, seed=seed)
+    return compare_numbers(arm_numbers, base_numbers, rule, seed=question.seed)
 
 
-def _row(first: Any, m: int, found: Comparison, *, dataset: str, seeds_left_out: list[int]) -> dict[str, Any]:
-    return {
-        "backbone": first["backbone"],
-        **{name: None if pd.isna(first[name]) else int(first[name]) for name in ("k1", "k2")},
-        "fusion": first["fusion"],
-        "labels": first["labels"],
+def _row(first: Trial, m: int, found: Comparison, *, dataset: str, seeds_left_out: list[int]) -> _Paired:
+    row = {
+        **choices(first, study_axes(but=["m"])),
         "scorer": first["scorer"],
         "protocol": first["protocol"],
         "dataset": dataset,
@@ -283,15 +290,16 @@ def _row(first: Any, m: int, found: Comparison, *, dataset: str, seeds_left_out:
         "clips_vary": found.clips_vary,
         "machines": [asdict(each) for each in found.machines],
     }
+    return cast("_Paired", row)
 
 
-def _judged(row: Mapping[str, Any], found: Comparison, *, p_corrected: float, tried: int) -> dict[str, Any]:
+def _judged(row: _Paired, found: Comparison, *, p_corrected: float, tried: int) -> ComparedRow:
     """Add the corrected p-value, the verdict, the seeds that would show a difference, and the sentence."""
     sure = p_corrected < SURE and row["ci_low"] * row["ci_high"] > 0
     level = 1 - SURE / tried
     least = seeds_to_reject(len(found.machines), level=level)
     needed = None if sure else seeds_needed(abs(row["delta"]), found.vary, level=level, least=least)
-    judged = {
+    judged: ComparedRow = {
         **row,
         "p_corrected": p_corrected,
         "differs": sure,
@@ -310,7 +318,7 @@ def _arm(keys: Mapping[int, str], clips: Mapping[str, pd.DataFrame], dataset: st
     )
 
 
-def _sentence(row: Mapping[str, Any], more: str, tried: int) -> str:
+def _sentence(row: ComparedRow, more: str, tried: int) -> str:
     points = f"{in_percent(abs(row['delta']))} points"
     span = f"95 % CI {in_percent(row['ci_low'], signed=True)} to {in_percent(row['ci_high'], signed=True)}"
     machines = row["machines_won"] + row["machines_lost"] + row["machines_tied"]
@@ -328,14 +336,14 @@ def _sentence(row: Mapping[str, Any], more: str, tried: int) -> str:
     return f"{'; '.join([found, *([more] if more else []), *_caveats(row)])}."
 
 
-def _why_not(row: Mapping[str, Any], tried: int) -> str:
+def _why_not(row: ComparedRow, tried: int) -> str:
     """Say why a difference whose interval leaves out zero does not count as shown."""
     if row["p_value"] < SURE:
         return f"it is for one M alone and {tried} were tried"
     return f"the paired test does not (p = {row['p_value']:.2f})"
 
 
-def _caveats(row: Mapping[str, Any]) -> list[str]:
+def _caveats(row: ComparedRow) -> list[str]:
     """Return what a reader must know of an interval."""
     said = []
     if not row["seeds_vary"]:
@@ -347,20 +355,11 @@ def _caveats(row: Mapping[str, Any]) -> list[str]:
     return said
 
 
-def _named(first: Any) -> str:
-    numbers = _numbers(first)
-    return f"{called(first)} ({', '.join([*([numbers] if numbers else []), first['fusion'], first['scorer']])})"
+def _named(first: Trial) -> str:
+    """Name a family in words: "small (K1 = 15, K2 = 15, composite, knn)"."""
+    cell = shown_cell(choices(first, study_axes(but=["backbone", "m", "labels"])), whole=True)
+    return f"{called(first)} ({', '.join(filter(None, [cell, first['scorer']]))})"
 
 
-def called(row: Any) -> str:
-    """Name a backbone, and the labels where they are not the paper's."""
-    return str(row["backbone"]) if row["labels"] == "paper" else f"{row['backbone']} with {row['labels']} labels"
-
-
-def _numbers(first: Any) -> str:
-    known = ((name, first[name]) for name in ("k1", "k2") if not pd.isna(first[name]))
-    return ", ".join(f"{name.upper()} = {value:.0f}" for name, value in known)
-
-
-def _listed(values: Any) -> str:
+def _listed(values: Iterable[int]) -> str:
     return ", ".join(str(value) for value in sorted(values))

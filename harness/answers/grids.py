@@ -1,8 +1,8 @@
-"""What the cells of a study scored in one year, and the choice of one of them on some machines and seeds."""
+"""What recorded cells scored in one year, section by section, and the choice of a cell on some machines and seeds."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -12,19 +12,18 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks.contract import RuleName
+from benchmarks.metrics.measures import measure
 from benchmarks.metrics.rules import MetricRule, metric_rule
-from harness.answers.columns import shown_cell
-from harness.answers.compare import called
-from harness.answers.recorded import recorded_numbers
+from harness.answers.families import axes_listed, called, chosen_axes
 from harness.errors import HarnessError
 from harness.rules import rule_of
 from harness.statistics.bootstrap import Floats, Machine, Section
 from harness.stores.results import Results
+from harness.trials.axes import Choice, choices, shown_cell
 
-CELL = ["m", "k1", "k2", "fusion"]
 PLACES = 12  # decimals to which two scores are a tie
 
-Cell: TypeAlias = tuple[int, int | None, int | None, str]  # M, K1, K2, fusion
+Cell: TypeAlias = tuple[Choice, ...]  # values of the chosen axes: M, K1, K2, fusion
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Grid:
     """What one family's cells scored in one year.
 
     Attributes:
-        cells: (c,) by M, K1, K2 and fusion, the smallest first: the first of equals is chosen.
+        cells: (c,) by M, K1, K2, fusion and any further axis, the smallest first: the first of equals is chosen.
         seeds: (r,) that every cell has.
         sections: (s,) keys.
         values: (c, r, s, k) numbers in the rule's order.
@@ -88,6 +87,53 @@ class Chosen:
     optimistic: float
 
 
+def recorded_numbers(
+    results: Results, keys: Sequence[str], *, scorer: str, dataset: str
+) -> dict[str, dict[Section, Floats]]:
+    """Return trial key -> section -> (k,) numbers of one year, NaN where undefined.
+
+    They are read from the table of metrics; where that has no column for a number of the rule, as for the pAUC of each
+    domain in 2021, they are measured on the recorded clip scores.
+
+    Args:
+        results: the results tables.
+        keys: of finished trials.
+        scorer: whose metrics.
+        dataset: year.
+
+    Raises:
+        HarnessError: a number is in neither.
+    """
+    fields = [number.field for number in metric_rule(rule_of(dataset)).numbers]
+    metrics = results.metrics(keys)
+    metrics = metrics[(metrics["scorer"] == scorer) & (metrics["dataset"] == dataset)]
+    if set(fields) <= set(metrics.columns):
+        return {str(key): _by_section(rows, fields) for key, rows in metrics.groupby("key", sort=False)}
+    clips = results.clip_scores(keys, scorer)
+    if alone := sorted(set(keys) - set(clips)):
+        raise HarnessError(
+            f"The numbers of {dataset} ({', '.join(fields)}) are measured on clip scores, but trial {alone[0]} is "
+            "recorded without any; record it with its clip scores."
+        )
+    return {key: _measured(table[table["dataset"] == dataset], dataset, fields) for key, table in clips.items()}
+
+
+def _by_section(rows: pd.DataFrame, fields: Sequence[str]) -> dict[Section, Floats]:
+    names = rows[["dataset", "machine", "section"]].astype(str).itertuples(index=False, name=None)
+    values = rows[list(fields)].to_numpy(dtype=np.float64)
+    return {(year, machine, section): value for (year, machine, section), value in zip(names, values, strict=True)}
+
+
+def _measured(clips: pd.DataFrame, dataset: str, fields: Sequence[str]) -> dict[Section, Floats]:
+    sections = measure(clips, rule_of(dataset))
+    return {
+        (each.dataset, each.machine, each.section): np.array(
+            [getattr(each, field) for field in fields], dtype=np.float64
+        )
+        for each in sections
+    }
+
+
 def recorded_years(results: Results, family: pd.DataFrame) -> list[str]:
     """Return the years that a family of trials scored."""
     return sorted({str(year) for year in results.metrics([family["key"].iloc[0]])["dataset"]})
@@ -105,23 +151,23 @@ def recorded_grid(results: Results, family: pd.DataFrame, dataset: str) -> Grid:
         HarnessError: there are fewer than two cells, no seed that all have, two trials of one cell and seed, or cells
             on other machines.
     """
-    first = family.iloc[0]
+    first: Mapping[Any, Any] = family.iloc[0].to_dict()
     by_cell: dict[Cell, dict[int, str]] = {}
     for row in family.to_dict("records"):
         cell = by_cell.setdefault(_cell(row), {})
         if int(row["seed"]) in cell:
             raise HarnessError(
                 f"A selection needs one trial a cell and seed, but {called(first)} has two of "
-                f"{shown_cell(_cell(row))}, seed {row['seed']}, from protocols of one name that differ; "
+                f"{shown_cell(named_cell(_cell(row)))}, seed {row['seed']}, from protocols of one name that differ; "
                 "choose one with --study."
             )
         cell[int(row["seed"])] = str(row["key"])
     if len(by_cell) < 2:
         raise HarnessError(
-            f"A selection needs at least two cells of M, K1, K2 and fusion to choose from, but {called(first)} has "
-            f"{shown_cell(next(iter(by_cell)))} alone; run others."
+            f"A selection needs at least two cells of {axes_listed()} to choose from, but {called(first)} has "
+            f"{shown_cell(named_cell(next(iter(by_cell))))} alone; run others."
         )
-    cells = sorted(by_cell, key=lambda cell: (cell[0], cell[1] or 0, cell[2] or 0, cell[3]))
+    cells = sorted(by_cell, key=_smallest_first)
     all_seeds = {seed for of_cell in by_cell.values() for seed in of_cell}
     seeds = sorted(set.intersection(*(set(of_cell) for of_cell in by_cell.values())))
     if not seeds:
@@ -144,8 +190,17 @@ def recorded_grid(results: Results, family: pd.DataFrame, dataset: str) -> Grid:
 
 
 def _cell(row: Mapping[Any, Any]) -> Cell:
-    k1, k2 = (None if pd.isna(row[name]) else int(row[name]) for name in ("k1", "k2"))
-    return int(row["m"]), k1, k2, str(row["fusion"])
+    return tuple(choices(row, chosen_axes()).values())
+
+
+def named_cell(cell: Cell) -> dict[str, Choice]:
+    """Return a cell's values by the names of their axes."""
+    return dict(zip((axis.name for axis in chosen_axes()), cell, strict=True))
+
+
+def _smallest_first(cell: Cell) -> tuple[tuple[bool, Any], ...]:
+    """Return what cells are sorted by: numbers by size, words by letters; a missing value first."""
+    return tuple((value is not None, 0 if value is None else value) for value in cell)
 
 
 def choose(grid: Grid, machines: Floats, seeds: Floats) -> Chosen:

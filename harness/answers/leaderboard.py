@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from math import isnan
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.answers.board import BoardRow, Ranked, computed_rows
+from harness.answers.families import BOARD, row_columns
+from harness.answers.question import EVERYTHING, Question
 from harness.answers.standings import Cells, Floats, Places, Standings, read_standings
 from harness.errors import HarnessError
 from harness.plugins import unknown
@@ -17,25 +19,12 @@ from harness.statistics.tiers import Arm, find_tiers, parts_of_score
 from harness.stores.readings import find_study
 from harness.stores.results import Results
 
-# rows of one board compare like with like: the same protocol on the same recordings
-BOARD = ["protocol", "train_data", "test_data"]
-ROW = [*BOARD, "kind", "backbone", "m", "k1", "k2", "fusion", "labels", "scorer", "recipe"]
 MUST_BEAT = ("frozen", "level")  # by any row that learned
-AVERAGED = ("classes", "singletons", "left_out", "seconds", "peak_mb")
-
-Row = dict[str, Any]
 
 
 def leaderboard(
-    results: Results,
-    *,
-    study: str | None = None,
-    protocol: str | None = None,
-    backbone: str | None = None,
-    machine: str | None = None,
-    scorer: str | None = None,
-    top: int | None = None,
-) -> list[Row]:
+    results: Results, question: Question = EVERYTHING, *, machine: str | None = None, top: int | None = None
+) -> list[BoardRow]:
     """Rank what is recorded, best first; each protocol and each set of recordings has a ranking of its own.
 
     A row averages the seeds of one cell. `official_score` is their mean, `official_score_std` their standard deviation
@@ -47,26 +36,24 @@ def leaderboard(
 
     Args:
         results: the results tables.
-        study: only this study's trials, by name or key; the newest of that name.
-        protocol: only this protocol's.
-        backbone: only this backbone's, and the level row.
+        question: which trials; of one backbone or scorer the level row, which has neither, stays.
         machine: rank by this machine type's harmonic mean instead of the official score; rows then hold it as
             `machine_score` with `machine_score_std`, and `machine` names it.
-        scorer: only this scorer's, and the level row.
         top: only each board's best, and its best frozen and level row, which these must beat; ranks, tiers and marks
             are those of the whole board.
 
     Returns:
-        One row a (kind, backbone, M, K1, K2, fusion, labels, scorer, recipe), fractions throughout.
+        One row a kind, cell of the study's axes (backbone, M, K1, ...), scorer and recipe; fractions throughout.
 
     Raises:
         HarnessError: nothing is recorded, or nothing of that name.
     """
+    study = question.study
     standings = read_standings(results, find_study(results, study)["key"] if study else None)
     if not len(standings):
         raise HarnessError(_nothing(study))
-    for column, name in (("protocol", protocol), ("backbone", backbone), ("scorer", scorer)):
-        standings = _chosen(standings, column, name)
+    for column in ("protocol", "backbone", "scorer"):
+        standings = _chosen(standings, column, getattr(question, column))
     if machine is not None and machine not in standings.machines:
         raise HarnessError(unknown("machine", machine, standings.machines))
     return [row for board in _boards(standings) for row in _ranked(standings.only(board), machine, top)]
@@ -81,7 +68,7 @@ def study_trial_keys(results: Results, study: str) -> list[str]:
     return results.study_keys(find_study(results, study)["key"])
 
 
-def board_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def board_notes(rows: Sequence[BoardRow]) -> list[str]:
     """Return sentences that say how to read a ranking."""
     kinds = {row["kind"] for row in rows}
     notes = [f"Chance is 50.00. {_what_to_beat(kinds)}"]
@@ -91,7 +78,7 @@ def board_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             "Rows of one tier: the data do not show that they are worse than its first row"
             + ("; rows of one seed know nothing of how seeds differ." if once else ".")
         )
-    if marked := [row["cells"] for row in rows if row["chosen_on_test"]]:
+    if marked := [row["cells"] or 0 for row in rows if row["chosen_on_test"]]:
         cells = f"{min(marked)}" if min(marked) == max(marked) else f"{min(marked)} to {max(marked)}"
         notes.append(f"* best of {cells} cells on its own test set: optimistic; see `asdbench select`.")
     if "published" in kinds:
@@ -139,43 +126,42 @@ def _boards(standings: Standings) -> list[Places]:
     return [np.array(places) for places in boards.values()]
 
 
-def _ranked(board: Standings, machine: str | None, top: int | None) -> list[Row]:
+def _ranked(board: Standings, machine: str | None, top: int | None) -> list[BoardRow]:
     """Return one board's best rows, best first."""
-    cells = board.cells(ROW)
-    score, deviation, low, high = cells.spread(board.official)
-    numbers = {"official_score": score, "official_score_std": deviation, "ci_low": low, "ci_high": high}
-    numbers |= {name: cells.mean(column) for name, column in board.metrics.items()}
-    parts = board.h_means
+    cells = board.cells(row_columns())
+    by, parts = board.official, board.h_means
     if machine is not None:
-        parts = board.machine(machine)[:, None]
-        score, deviation, _, _ = cells.spread(parts[:, 0])
-        numbers |= {"machine_score": score, "machine_score_std": deviation}
-    best_first = np.lexsort((np.array(cells.first("backbone"), dtype=str), -np.nan_to_num(score, nan=-np.inf)))
+        by = board.machine(machine)
+        parts = by[:, None]
+    score = cells.spread(by)[0]
+    names, kinds = cells.first("backbone"), cells.first("kind")
+    best_first = np.lexsort((np.array(names, dtype=str), -np.nan_to_num(score, nan=-np.inf)))
     tiers = find_tiers(_arms(cells, best_first, score, parts))
-    places = _top(np.array(cells.first("kind"), dtype=str)[best_first], top)
+    places = _top(np.array(kinds, dtype=str)[best_first], top)
     shown = best_first[places]
-    averaged = {name: cells.mean(board.numeric(name)) for name in AVERAGED}
-    columns = {name: _optional(column[shown]) for name, column in (numbers | averaged).items()}
-    h_means = cells.mean(board.h_means)[shown].tolist()
-    datasets = "+".join(board.datasets)
-    rows = [
-        {
-            "rank": rank + 1,
-            "tier": tiers[rank],
-            **_identity({name: board[name][cells.places[at][0]] for name in ROW}),
-            "trials": len(cells.places[at]),
-            **{name: columns[name][place] for name in numbers},
-            "machines": _known(board.machines, h_means[place]),
-            **{name: columns[name][place] for name in averaged},
-            "seeds": cells.values(at, "seed"),
-            "keys": cells.values(at, "key"),
-            "source": "",
-            "dataset": datasets,
-            **({} if machine is None else {"machine": machine}),
-        }
-        for place, (rank, at) in enumerate(zip(places.tolist(), shown.tolist(), strict=True))
-    ]
-    return _marked(rows, Counter(zip(cells.first("kind"), cells.first("backbone"), strict=True)))
+    rivals = Counter(zip(kinds, names, strict=True))
+    of_rows = [rivals[kinds[at], names[at]] if kinds[at] == "trial" else None for at in shown.tolist()]
+    ranked = Ranked(
+        board, cells, shown, [place + 1 for place in places.tolist()], [tiers[place] for place in places.tolist()],
+        of_rows, _best_of_several([names[at] for at in shown.tolist()], of_rows), machine,
+    )  # fmt: skip
+    return cast("list[BoardRow]", computed_rows(ranked))
+
+
+def _best_of_several(backbones: Sequence[str | None], rivals: Sequence[int | None]) -> list[bool]:
+    """Mark the best cell of each backbone that has several: it was chosen on the test set that it reports.
+
+    Args:
+        backbones: (r,) of rows, best first.
+        rivals: (r,) how many cells of the backbone learned; None for a row that did not.
+    """
+    seen: set[str | None] = set()
+    marked = []
+    for backbone, several in zip(backbones, rivals, strict=True):
+        marked.append(several is not None and several > 1 and backbone not in seen)
+        if several is not None:
+            seen.add(backbone)
+    return marked
 
 
 def _top(kinds: NDArray[np.str_], top: int | None) -> Places:
@@ -196,42 +182,3 @@ def _arms(cells: Cells, order: Places, score: Floats, h_means: Floats) -> list[A
     parts = parts_of_score(h_means)
     by_seed = cells.by_seed(parts)
     return [Arm(*by_seed[at]) if np.isfinite(score[at]) else None for at in order.tolist()]
-
-
-def _identity(first: Mapping[str, Any]) -> Row:
-    trained = first["kind"] == "trial"
-    return {
-        "kind": first["kind"],
-        **{name: first[name] for name in ("backbone", "m", "k1", "k2")},
-        **{name: first[name] if trained else None for name in ("fusion", "labels")},
-        **{name: first[name] for name in ("scorer", "recipe", "protocol")},
-        "data": f"{first['train_data']}-{first['test_data']}",
-    }
-
-
-def _marked(rows: list[Row], cells: Mapping[tuple[str, str | None], int]) -> list[Row]:
-    """Mark the best cell of each backbone that has several: it was chosen on the test set that it reports.
-
-    Args:
-        rows: best first.
-        cells: how many there are of a kind and backbone.
-    """
-    seen: set[str] = set()
-    marked = []
-    for row in rows:
-        trained = row["kind"] == "trial"
-        several = cells[row["kind"], row["backbone"]] if trained else None
-        best = trained and row["backbone"] not in seen
-        if trained:
-            seen.add(row["backbone"])
-        marked.append({**row, "cells": several, "chosen_on_test": bool(best and several and several > 1)})
-    return marked
-
-
-def _known(names: Sequence[str], values: Sequence[float]) -> dict[str, float]:
-    return {name: value for name, value in zip(names, values, strict=True) if not isnan(value)}
-
-
-def _optional(values: Floats) -> list[float | None]:
-    """Return None for NaN, as JSON has it."""
-    return [None if isnan(value) else value for value in values.tolist()]

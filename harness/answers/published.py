@@ -4,23 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import pandas as pd
 
 from benchmarks.reference.published import OVERALL, load_reference, reference_names
+from harness.answers.board import BoardRow
 from harness.answers.leaderboard import leaderboard
 from harness.answers.references import harmonic, scored_parts
 from harness.errors import HarnessError
 from harness.plugins import unknown
 from harness.stores.results import Results
+from harness.trials.axes import study_axes
 
-K = 15  # the paper's K1 and K2 (section 3.2)
 NUMBERS = ("s_auc", "t_auc", "p_auc")
 FROZEN = ("rmis/", "asdkit/raw_")  # systems whose encoder is not trained
 
 
-def reference(results: Results | None, name: str | None = None) -> list[dict[str, Any]]:
+class PublishedRow(TypedDict):
+    """One published number beside the number of the same cell recorded here; fractions."""
+
+    table: str
+    system: str
+    backbone: str | None
+    m: int | None
+    dataset: str
+    part: str
+    machine: str
+    metric: str
+    published: float
+    recorded: float | None
+    difference: float | None
+    trials: int
+    note: str
+
+
+def reference(results: Results | None, name: str | None = None) -> list[PublishedRow]:
     """Return published numbers, each beside the number of the same cell recorded here where there is one.
 
     A cell is the same when its test set is (`harness.answers.references.scored_parts`: the official recordings in
@@ -50,7 +69,7 @@ def reference(results: Results | None, name: str | None = None) -> list[dict[str
 class _Board:
     dataset: str
     part: str
-    rows: Sequence[Mapping[str, Any]]
+    rows: Sequence[BoardRow]
 
 
 def _boards(results: Results) -> list[_Board]:
@@ -59,7 +78,7 @@ def _boards(results: Results) -> list[_Board]:
         rows = leaderboard(results)
     except HarnessError:  # nothing is recorded yet, and the published numbers stand alone
         return []
-    boards: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    boards: dict[tuple[str, str], list[BoardRow]] = {}
     for row in rows:
         boards.setdefault((row["protocol"], row["data"]), []).append(row)
     scored = [(scored_parts(results, board), board) for board in boards.values()]
@@ -70,33 +89,32 @@ def _boards(results: Results) -> list[_Board]:
     ]
 
 
-def _beside(name: str, boards: Sequence[_Board], results: Results | None) -> list[dict[str, Any]]:
+def _beside(name: str, boards: Sequence[_Board], results: Results | None) -> list[PublishedRow]:
     setting = ["system", "backbone", "m", "dataset", "part"]
-    rows = []
+    rows: list[PublishedRow] = []
     for _, cells in load_reference(name).groupby(setting, dropna=False, sort=False):
         first = cells.iloc[0]
         cell = _same_cell(first, boards)
         numbers = _numbers(results, cell) if results is not None and cell is not None else {}
         for published in cells.to_dict("records"):
             recorded = numbers.get((published["machine"], published["metric"]))
-            rows.append(
-                {
-                    "table": name,
-                    "system": published["system"],
-                    "backbone": None if pd.isna(first["backbone"]) else first["backbone"],
-                    "m": None if pd.isna(first["m"]) else int(first["m"]),
-                    **{column: published[column] for column in ("dataset", "part", "machine", "metric")},
-                    "published": published["value"],
-                    "recorded": recorded,
-                    "difference": None if recorded is None else recorded - published["value"],
-                    "trials": cell["trials"] if cell is not None else 0,
-                    "note": published["note"],
-                }
-            )
+            row = {
+                "table": name,
+                "system": published["system"],
+                "backbone": None if pd.isna(first["backbone"]) else first["backbone"],
+                "m": None if pd.isna(first["m"]) else int(first["m"]),
+                **{column: published[column] for column in ("dataset", "part", "machine", "metric")},
+                "published": published["value"],
+                "recorded": recorded,
+                "difference": None if recorded is None else recorded - published["value"],
+                "trials": cell["trials"] if cell is not None else 0,
+                "note": published["note"],
+            }
+            rows.append(cast("PublishedRow", row))
     return rows
 
 
-def _same_cell(published: pd.Series[Any], boards: Sequence[_Board]) -> Mapping[str, Any] | None:
+def _same_cell(published: pd.Series[Any], boards: Sequence[_Board]) -> BoardRow | None:
     if pd.isna(published["backbone"]):
         return None
     frozen = str(published["system"]).startswith(FROZEN)
@@ -117,11 +135,16 @@ def _same_cell(published: pd.Series[Any], boards: Sequence[_Board]) -> Mapping[s
     return min(same, key=_preferred, default=None)
 
 
-def _preferred(row: Mapping[str, Any]) -> tuple[bool, bool, int, str]:
-    return (row["k1"] != K or row["k2"] != K, row["fusion"] != "composite", -row["trials"], row["keys"][0])
+def _preferred(row: BoardRow) -> tuple[bool, bool, int, str]:
+    values: Mapping[str, object] = row
+    axes = study_axes(but=["backbone", "m"])
+    # K1 and K2 count as one: a cell with one of them is not nearer to the paper than a cell with neither
+    numbers, words = ([axis for axis in axes if axis.number is number] for number in (True, False))
+    unlike = [any(values[axis.name] != axis.default for axis in of) for of in (numbers, words)]
+    return (unlike[0], unlike[1], -row["trials"], row["keys"][0])
 
 
-def _numbers(results: Results, cell: Mapping[str, Any]) -> dict[tuple[str, str], float]:
+def _numbers(results: Results, cell: BoardRow) -> dict[tuple[str, str], float]:
     """Return a cell's numbers by machine type and metric, averaged over its trials."""
     metrics = results.metrics(cell["keys"])
     metrics = metrics[metrics["scorer"] == cell["scorer"]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
@@ -11,26 +11,18 @@ from benchmarks.contract import BenchmarkError, DatasetPart
 from benchmarks.protocols import find_protocol, parse_part
 from benchmarks.reference.published import OVERALL, load_reference, reference_names
 from harness import plugins
+from harness.answers.board import BoardRow, reference_row
+from harness.answers.standings import METRICS
 from harness.stores.results import Results
 
 CHANCE = 0.5  # every AUC and partial AUC of scores that know nothing, and so every mean of them
 REFERENCES = ("chance", "published")  # kinds that nobody ran here
 LEAST_CLIPS = 180  # no section of an official test set has fewer; from 2022 on each has 200 (dcase.community)
-EMPTY: dict[str, Any] = {
-    "rank": None, "tier": None, "kind": "published", "backbone": None, "m": None, "k1": None, "k2": None,
-    "fusion": None, "labels": None, "scorer": None, "recipe": None, "protocol": None, "data": None, "trials": 0,
-    "official_score": None, "official_score_std": None, "ci_low": None, "ci_high": None, "auc": None, "s_auc": None,
-    "t_auc": None, "p_auc": None, "machines": {}, "classes": None, "singletons": None, "left_out": None,
-    "seconds": None, "peak_mb": None, "seeds": [], "keys": [], "source": "", "dataset": None, "cells": None,
-    "chosen_on_test": False,
-}  # fmt: skip
-
-Row = Mapping[str, Any]
 
 
 def with_references(
-    rows: Sequence[Row], results: Results, *, backbone: str | None = None, machine: str | None = None
-) -> list[dict[str, Any]]:
+    rows: Sequence[BoardRow], results: Results, *, backbone: str | None = None, machine: str | None = None
+) -> list[BoardRow]:
     """Put chance and published results at their place among a leaderboard's rows, without rank or tier.
 
     Published results stand on a board that scores recordings like those they were measured on: all machine types of
@@ -44,24 +36,27 @@ def with_references(
         backbone: leave out published results of other backbones.
         machine: the machine type that the board is ranked by instead of the official score.
     """
-    boards: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    boards: dict[tuple[str, str], list[BoardRow]] = {}
     for row in rows:
-        boards.setdefault((row["protocol"], row["data"]), []).append(dict(row))
-    merged: list[dict[str, Any]] = []
+        boards.setdefault((row["protocol"], row["data"]), []).append(row)
+    merged: list[BoardRow] = []
     for board in boards.values():
         parts = scored_parts(results, board)
         added = [_chance(board), *(_published_rows(parts, board[0]) if parts else ())]
         if backbone is not None:
             added = [row for row in added if row["backbone"] in (None, backbone.lower())]
         if machine is not None:
-            own = {"machine": machine, "machine_score_std": None}
-            added = [row | own | {"machine_score": row["machines"].get(machine)} for row in added]
-            added = [row for row in added if row["machine_score"] is not None]
+            scored = [(row, row["machines"].get(machine)) for row in added]
+            added = [
+                {**row, "machine": machine, "machine_score_std": None, "machine_score": score}
+                for row, score in scored
+                if score is not None
+            ]
         merged += sorted([*board, *added], key=_best_first)
     return merged
 
 
-def scored_parts(results: Results, board: Sequence[Row]) -> tuple[DatasetPart, ...]:
+def scored_parts(results: Results, board: Sequence[BoardRow]) -> tuple[DatasetPart, ...]:
     """Return the official parts that a board scores in full; none where it scores a subset of them or other clips.
 
     What was scored is read off the recorded test clips; where none are, since numbers alone were recorded, off the
@@ -96,36 +91,41 @@ def published_systems(parts: Iterable[DatasetPart]) -> list[pd.DataFrame]:
     return found
 
 
-def _published_rows(parts: Sequence[DatasetPart], first: Row) -> list[dict[str, Any]]:
+def _published_rows(parts: Sequence[DatasetPart], first: BoardRow) -> list[BoardRow]:
     rows = []
     for cells in published_systems(parts):
         of = {(cell["machine"], cell["metric"]): float(cell["value"]) for cell in cells.to_dict("records")}
         head = cells.iloc[0]
         machines = {machine: _h_mean(of, machine) for machine in dict.fromkeys(cells["machine"]) if machine != OVERALL}
         rows.append(
-            EMPTY
-            | {name: first[name] for name in ("protocol", "data", "dataset")}
-            | {
-                "backbone": head["system"] if pd.isna(head["backbone"]) else head["backbone"],
-                "m": None if pd.isna(head["m"]) else int(head["m"]),
-                "official_score": of.get((OVERALL, "official_score")),
+            _reference(
+                first,
+                kind="published",
+                backbone=head["system"] if pd.isna(head["backbone"]) else head["backbone"],
+                m=None if pd.isna(head["m"]) else int(head["m"]),
+                official_score=of.get((OVERALL, "official_score")),
                 **{metric: _overall(of, metric, machines) for metric in ("s_auc", "t_auc", "p_auc")},
-                "machines": {name: value for name, value in machines.items() if value is not None},
-                "source": head["system"],
-            }
+                machines={name: value for name, value in machines.items() if value is not None},
+                source=head["system"],
+            )
         )
     return rows
 
 
-def _chance(board: Sequence[Row]) -> dict[str, Any]:
+def _chance(board: Sequence[BoardRow]) -> BoardRow:
     names = dict.fromkeys(name for row in board for name in row["machines"])
-    defined = {name for name in ("auc", "s_auc", "t_auc", "p_auc") if any(row[name] is not None for row in board)}
-    return (
-        EMPTY
-        | {name: board[0][name] for name in ("protocol", "data", "dataset")}
-        | {"kind": "chance", "official_score": CHANCE, "source": "scores that know nothing"}
-        | {"machines": dict.fromkeys(names, CHANCE), **dict.fromkeys(defined, CHANCE)}
-    )
+    rows: Sequence[Mapping[str, Any]] = board
+    defined = [name for name in METRICS if any(row[name] is not None for row in rows)]
+    return _reference(
+        board[0], kind="chance", official_score=CHANCE, source="scores that know nothing",
+        machines=dict.fromkeys(names, CHANCE), **dict.fromkeys(defined, CHANCE),
+    )  # fmt: skip
+
+
+def _reference(first: BoardRow, **said: Any) -> BoardRow:
+    """Return a row beside those of a board, of which `first` is one."""
+    place = {"protocol": first["protocol"], "data": first["data"], "dataset": first["dataset"]}
+    return cast("BoardRow", reference_row(**place, **said))
 
 
 def _h_mean(of: Mapping[tuple[str, str], float], machine: str) -> float | None:
@@ -158,6 +158,6 @@ def _smallest(clips: pd.DataFrame) -> int:
     return int(clips.groupby(["machine", "section"]).size().min())
 
 
-def _best_first(row: Row) -> tuple[bool, float, bool]:
+def _best_first(row: BoardRow) -> tuple[bool, float, bool]:
     score = row["official_score"] if "machine" not in row else row["machine_score"]
     return (score is None, -(score or 0.0), row["kind"] in REFERENCES)

@@ -3,40 +3,81 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias, TypedDict, cast
 
 import numpy as np
 import pandas as pd
 
-from harness.answers.columns import shown_cell
-from harness.answers.compare import called, trials_with_m
-from harness.answers.grids import CELL, Cell, Chosen, Grid, choose, first_best, recorded_grid, recorded_years
-from harness.answers.leaderboard import BOARD
+from harness.answers.compare import trials_with_m
+from harness.answers.families import BOARD, GIVEN, TRAINED, called
+from harness.answers.grids import (
+    Chosen,
+    Grid,
+    choose,
+    first_best,
+    named_cell,
+    recorded_grid,
+    recorded_years,
+)
+from harness.answers.question import Question
 from harness.errors import HarnessError
 from harness.statistics.arms import pseudo_values
 from harness.statistics.bootstrap import Floats, Machine, draw_counts, generator
 from harness.statistics.significance import Spread, crossed_spread, stretched_interval
 from harness.stores.results import Results
 from harness.tables import in_percent
+from harness.trials.axes import Choice, shown_cell
 
 logger = logging.getLogger(__name__)
 
-FAMILY = [*BOARD, "backbone", "labels", "scorer", "recipe"]
+FAMILY = [*BOARD, *GIVEN, *TRAINED]
+RESAMPLES = 500  # each chooses anew on every machine, which takes its time
+EVERYTHING = Question(resamples=RESAMPLES)
+
+Trial: TypeAlias = Mapping[str, Any]  # a trial's row of the results tables
 
 
-def select(
-    results: Results,
-    *,
-    study: str | None = None,
-    protocol: str | None = None,
-    backbone: str | None = None,
-    scorer: str | None = None,
-    keys: Collection[str] | None = None,
-    resamples: int = 500,
-    seed: int = 0,
-) -> list[dict[str, Any]]:
-    """Choose M, K1, K2 and fusion without the machine that they are reported on, for every backbone and scorer.
+class MachineChoice(TypedDict):
+    """The cell chosen for a machine type without looking at it, and what it scores there; fractions."""
+
+    machine: str
+    m: int
+    k1: int | None
+    k2: int | None
+    fusion: str
+    h_mean: float
+    h_mean_of_best: float
+
+
+class SelectedRow(TypedDict):
+    """What choosing a cell without the machine that it is reported on gives; fractions."""
+
+    backbone: str
+    labels: str
+    scorer: str
+    protocol: str
+    dataset: str
+    chosen_on: str
+    cells: int
+    seeds: list[int]
+    seeds_left_out: list[int]
+    official_score: float
+    ci_low: float
+    ci_high: float
+    best: dict[str, Choice]
+    optimistic_score: float
+    optimism: float
+    machines: list[MachineChoice]
+    optimism_ci_low: float
+    optimism_ci_high: float
+    sentence: str
+
+
+def select(results: Results, question: Question = EVERYTHING) -> list[SelectedRow]:
+    """Choose a cell without the machine that it is reported on, for every backbone, labels and scorer.
+
+    A cell is what a study varies besides: M, K1, K2, fusion and any further axis.
 
     Leave one machine out: for each machine the cell is chosen that has the best official score over all others, mean
     over seeds, and the machine's own numbers are taken from that cell; the official rule over these numbers is the
@@ -53,13 +94,7 @@ def select(
 
     Args:
         results: the results tables.
-        study: only this study's trials, by name or key.
-        protocol: only this protocol's.
-        backbone: only this backbone's.
-        scorer: only this scorer's.
-        keys: only the trials with these keys, instead of a study's.
-        resamples: of the bootstrap.
-        seed: of its draws.
+        question: which trials, and how the bootstrap draws.
 
     Returns:
         One row a backbone, labels, scorer, recipe, year and way of choosing; fractions throughout. What cannot be
@@ -68,14 +103,12 @@ def select(
     Raises:
         HarnessError: nothing is recorded, nothing of that name, or nowhere are there two cells and two machines.
     """
-    trials = trials_with_m(
-        results, "A selection", study=study, protocol=protocol, backbone=backbone, scorer=scorer, keys=keys
-    )
-    rows: list[dict[str, Any]] = []
+    trials = trials_with_m(results, question, asked="A selection")
+    rows: list[SelectedRow] = []
     refused: list[str] = []
     for _, family in trials.groupby(FAMILY, dropna=False, sort=False):
         try:
-            rows += _family(results, family, trials, resamples=resamples, seed=seed)
+            rows += _family(results, family, trials, question)
         except HarnessError as error:
             refused.append(str(error))
     if not rows:
@@ -85,10 +118,8 @@ def select(
     return rows
 
 
-def _family(
-    results: Results, family: pd.DataFrame, trials: pd.DataFrame, *, resamples: int, seed: int
-) -> list[dict[str, Any]]:
-    first = family.iloc[0]
+def _family(results: Results, family: pd.DataFrame, trials: pd.DataFrame, question: Question) -> list[SelectedRow]:
+    first = cast("Trial", family.iloc[0].to_dict())
     rows = []
     for dataset in recorded_years(results, family):
         grid = recorded_grid(results, family, dataset)
@@ -97,28 +128,26 @@ def _family(
                 f"A selection needs a machine to report on and another to choose on, but {called(first)} has "
                 f"{len(grid.places)} on {dataset}; record more machines."
             )
-        rows.append(_row(first, dataset, grid, resamples=resamples, seed=seed))
+        rows.append(_row(first, dataset, grid, question))
         others = _other_years(results, first, trials, dataset)
         if others:
             rows.append(_row_of_other_years(first, dataset, grid, others))
     return rows
 
 
-def _row(first: Any, dataset: str, grid: Grid, *, resamples: int, seed: int) -> dict[str, Any]:
+def _row(first: Trial, dataset: str, grid: Grid, question: Question) -> SelectedRow:
     places = grid.places
     chosen = choose(grid, np.ones(len(places)), np.ones(len(grid.seeds)))
-    drawn = _drawn(grid, resamples=resamples, seed=seed)
+    drawn = _drawn(grid, resamples=question.resamples, seed=question.seed)
     of_honest, of_best = _pseudo_values(grid, chosen)
     honest = _interval([one.honest for one in drawn], chosen.honest, of_honest)
     optimism = _interval(
         [one.optimistic - one.honest for one in drawn], chosen.optimistic - chosen.honest, of_best - of_honest
     )
-    row = _result(
+    return _result(
         first, dataset, grid, chosen_on="other machines", honest=chosen.honest, ends=honest, cells=chosen.cells,
-        best=chosen.best, optimistic=chosen.optimistic,
+        best=chosen.best, optimistic=chosen.optimistic, optimism_ends=optimism,
     )  # fmt: skip
-    row |= {"optimism_ci_low": optimism[0], "optimism_ci_high": optimism[1]}
-    return {**row, "sentence": _sentence(row)}
 
 
 def _drawn(grid: Grid, *, resamples: int, seed: int) -> list[Chosen]:
@@ -148,13 +177,13 @@ def _interval(samples: Sequence[float], around: float, pseudo: Floats) -> tuple[
     return stretched_interval(drawn, around=around, spread=wider)
 
 
-def _other_years(results: Results, first: Any, trials: pd.DataFrame, dataset: str) -> list[Grid]:
+def _other_years(results: Results, first: Trial, trials: pd.DataFrame, dataset: str) -> list[Grid]:
     """Return the grids of the same backbone, labels, scorer and recipe in every year but one."""
     same = trials
-    for name in ("backbone", "labels", "scorer", "recipe"):
+    for name in (*GIVEN, *TRAINED):
         same = same[same[name] == first[name]]
     found = []
-    for _, family in same.groupby(BOARD, sort=False):
+    for _, family in same.groupby(list(BOARD), sort=False):
         for year in recorded_years(results, family):
             if year != dataset:
                 try:
@@ -164,7 +193,7 @@ def _other_years(results: Results, first: Any, trials: pd.DataFrame, dataset: st
     return found
 
 
-def _row_of_other_years(first: Any, dataset: str, grid: Grid, others: Sequence[Grid]) -> dict[str, Any]:
+def _row_of_other_years(first: Trial, dataset: str, grid: Grid, others: Sequence[Grid]) -> SelectedRow:
     shared = [cell for cell in grid.cells if all(cell in other.cells for other in others)]
     if len(shared) < 2:
         raise HarnessError(
@@ -182,12 +211,10 @@ def _row_of_other_years(first: Any, dataset: str, grid: Grid, others: Sequence[G
     of_cell, of_best = (pseudo_values(grid.values[one], places, grid.rule) for one in (at, best))
     honest, optimistic = float(own[at].mean()), float(own[best].mean())
     ends = [_students(value, of) for value, of in ((honest, of_cell), (optimistic - honest, of_best - of_cell))]
-    row = _result(
+    return _result(
         first, dataset, grid, chosen_on="other years", honest=honest, ends=ends[0],
-        cells=dict.fromkeys(places, at), best=best, optimistic=optimistic,
+        cells=dict.fromkeys(places, at), best=best, optimistic=optimistic, optimism_ends=ends[1],
     )  # fmt: skip
-    row |= {"optimism_ci_low": ends[1][0], "optimism_ci_high": ends[1][1]}
-    return {**row, "sentence": _sentence(row)}
 
 
 def _students(around: float, pseudo: Floats) -> tuple[float, float]:
@@ -196,7 +223,7 @@ def _students(around: float, pseudo: Floats) -> tuple[float, float]:
 
 
 def _result(
-    first: Any,
+    first: Trial,
     dataset: str,
     grid: Grid,
     *,
@@ -206,12 +233,10 @@ def _result(
     cells: Mapping[Machine, int],
     best: int,
     optimistic: float,
-) -> dict[str, Any]:
-    return {
-        "backbone": first["backbone"],
-        "labels": first["labels"],
-        "scorer": first["scorer"],
-        "protocol": first["protocol"],
+    optimism_ends: tuple[float, float],
+) -> SelectedRow:
+    row = {
+        **{name: first[name] for name in (*GIVEN, "scorer", "protocol")},
         "dataset": dataset,
         "chosen_on": chosen_on,
         "cells": len(grid.cells),
@@ -220,34 +245,33 @@ def _result(
         "official_score": honest,
         "ci_low": ends[0],
         "ci_high": ends[1],
-        "best": _named_cell(grid.cells[best]),
+        "best": named_cell(grid.cells[best]),
         "optimistic_score": optimistic,
         "optimism": optimistic - honest,
         "machines": [
             {
                 "machine": machine[1],
-                **_named_cell(grid.cells[cell]),
+                **named_cell(grid.cells[cell]),
                 "h_mean": grid.h_mean(machine, cell),
                 "h_mean_of_best": grid.h_mean(machine, best),
             }
             for machine, cell in cells.items()
         ],
+        "optimism_ci_low": optimism_ends[0],
+        "optimism_ci_high": optimism_ends[1],
     }
+    return cast("SelectedRow", {**row, "sentence": _sentence(cast("SelectedRow", row))})
 
 
-def _named_cell(cell: Cell) -> dict[str, Any]:
-    return dict(zip(CELL, cell, strict=True))
-
-
-def _sentence(row: Mapping[str, Any]) -> str:
-    chosen = sorted({shown_cell(tuple(each[name] for name in CELL)) for each in row["machines"]})
+def _sentence(row: SelectedRow) -> str:
+    chosen = sorted({shown_cell(each) for each in row["machines"]})
     gap, low, high = (
-        in_percent(row[name], signed=True) for name in ("optimism", "optimism_ci_low", "optimism_ci_high")
+        in_percent(value, signed=True) for value in (row["optimism"], row["optimism_ci_low"], row["optimism_ci_high"])
     )
     said = (
         f"{called(row)} on {row['dataset']} scores {in_percent(row['official_score'])} with M, K1 and K2 chosen on "
         f"{row['chosen_on']} ({'; '.join(chosen)}), and {in_percent(row['optimistic_score'])} with the best of "
-        f"{row['cells']} cells on its own test set ({shown_cell(tuple(row['best'].values()))}): optimism {gap} points "
+        f"{row['cells']} cells on its own test set ({shown_cell(row['best'])}): optimism {gap} points "
         f"(95 % CI {low} to {high})"
     )
     caveats = []

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
+from benchmarks.metrics.rules import EPSILON
 from harness.stores.readings import BETWEEN, MACHINE_NUMBERS
 from harness.stores.results import Results
 
 METRICS = ("auc", "s_auc", "t_auc", "p_auc")
-EPS = float(np.finfo(float).eps)  # the official harmonic mean is over max(x, eps)
 LEVEL = 0.95  # of intervals
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -199,7 +199,8 @@ def read_standings(results: Results, study_key: str | None = None) -> Standings:
 def _places(trials: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[Places, NDArray[np.bool_]]:
     """Return where each row's trial stands, and which rows have one: (n,), (k,) -> (j,), (k,).
 
-    A trial may be recorded between the two questions: its numbers, which have no place, wait for the next time.
+    A driver may record a trial after the trials were read and before their numbers are: such numbers have no trial
+    here, and are left out of this leaderboard.
     """
     order = np.argsort(trials)
     found = np.minimum(np.searchsorted(trials, rows, sorter=order), max(len(trials) - 1, 0))
@@ -209,8 +210,12 @@ def _places(trials: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[Places,
 
 
 def _harmonic(values: Floats, places: Places, n: int) -> Floats:
-    """Return the harmonic mean of each trial's values, which is NaN where none is defined: (k,) -> (n,)."""
+    """Return the harmonic mean of each trial's values, which is NaN where none is defined: (k,) -> (n,).
+
+    As `benchmarks.metrics.rules.harmonic_mean` for each trial by itself, all trials at once: ten thousand of them one
+    by one would take seconds.
+    """
     there = np.isfinite(values)
-    inverse = np.bincount(places[there], 1 / np.maximum(values[there], EPS), minlength=n)
+    inverse = np.bincount(places[there], 1 / np.maximum(values[there], EPSILON), minlength=n)
     count = np.bincount(places[there], minlength=n)
     return np.asarray(np.divide(count, inverse, out=np.full(n, np.nan), where=count > 0))

@@ -53,29 +53,38 @@ def fits(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> bool:
 
 def say(text: str = "", *, style: str | None = None) -> None:
     """Print a sentence."""
-    out.print(text, style=style, markup=False, highlight=False)
+    _print(out, text, style)
 
 
 def note(text: str, *, style: str | None = None) -> None:
     """Print a sentence that is not part of the answer."""
-    err.print(text, style=style, markup=False, highlight=False)
+    _print(err, text, style)
+
+
+def _print(console: Console, text: str, style: str | None) -> None:
+    """Print a sentence as it is: names in it come from files, and rule no terminal nor fill a screen."""
+    from harness.tables import LONGEST, printable
+
+    console.print(printable(text, longest=LONGEST), style=style, markup=False, highlight=False)
 
 
 @contextmanager
 def telling() -> Iterator[Callable[[str, int, int], None]]:
     """Give a function that shows how far long work is: a bar on a terminal, plain lines elsewhere."""
+    from harness.tables import brief
+
     if not err.is_terminal:
         yield _plain_lines()
         return
     with Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(), TimeRemainingColumn(), console=err, transient=True,
+        TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TimeRemainingColumn(), console=err, transient=True,
     ) as bars:  # fmt: skip
         tasks: dict[str, tuple[Any, float]] = {}
 
         def tell(what: str, done: int, total: int) -> None:
             if what not in tasks:
-                tasks[what] = (bars.add_task(what, total=total, rate=""), time.monotonic())
+                tasks[what] = (bars.add_task(brief(what), total=total, rate=""), time.monotonic())
             task, began = tasks[what]
             rate = done / max(time.monotonic() - began, 1e-3)
             bars.update(task, completed=done, total=total, rate=f"{rate:,.1f}/s")

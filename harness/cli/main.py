@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import gc
+import io
 import os
 import signal
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -96,6 +99,9 @@ def ls(
 
 def main() -> None:
     """Run the command line; a known error is one sentence and exit status 1."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # Japanese Windows, a plain C locale: many have no sign for "–"
     atexit.register(gc.freeze)  # Python would look through the frameworks' million objects once more, for two seconds
     asked = answer_stops()
     try:
@@ -106,11 +112,26 @@ def main() -> None:
         _complain("Stopped. Run the same command again to go on where it stopped.")
         eval("0")  # noqa: S307 - else Python dies by the signal where the request to stop met an exec(), as of dataclasses
         sys.exit(TERMINATED if signal.SIGTERM in (end.code, *asked[:1]) else INTERRUPTED)
+    except BrokenPipeError:  # who read the answer has seen enough, as `head` has
+        _forget_output()
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO) or error.filename is not None:
+            raise
+        _forget_output()
+        _complain(f"What was asked must be written to standard output, but that cannot be: {error.strerror}.")
+        sys.exit(1)
     except Exception as error:
         if not _is_known(error):
             raise
         _complain(str(error))
         sys.exit(1)
+
+
+def _forget_output() -> None:
+    """Write what is left for standard output nowhere, so that Python does not try again, and complain, as it ends."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _is_known(error: Exception) -> bool:

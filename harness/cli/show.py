@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.console import say, show
-
-if TYPE_CHECKING:
-    from harness.tables import Form
-import shutil
-from typing import TYPE_CHECKING
-
 from harness.answers.columns import machine_choice_columns, regress_columns, select_columns
-from harness.cli.console import fits
+from harness.cli.console import fits, say, show
 from harness.credentials import shown
 
 if TYPE_CHECKING:
+    from harness.answers.board import BoardRow
+    from harness.answers.compare import ComparedRow
+    from harness.answers.published import PublishedRow
+    from harness.answers.selection import SelectedRow
+    from harness.gate.regression import Verdict
     from harness.places import Places
     from harness.studies.progress import Outcome
     from harness.tables import Form
+    from harness.verbs.gate import Exported
 
 
 NAMES = ("key", "label")
@@ -102,9 +102,9 @@ def show_front(front: Sequence[Mapping[str, Any]]) -> None:
     say()
 
 
-def show_leaderboard(rows: list[dict[str, Any]], form: Form, *, machine: str | None = None) -> None:
+def show_leaderboard(rows: Sequence[BoardRow], form: Form, *, machine: str | None = None) -> None:
     """Show a ranking, a table a protocol and set of recordings, and how to read it."""
-    from harness.answers.columns import leaderboard_columns, machine_columns, place_columns
+    from harness.answers.board import leaderboard_columns, machine_columns, place_columns
     from harness.answers.leaderboard import board_notes
 
     if form != "text":
@@ -123,7 +123,7 @@ def show_leaderboard(rows: list[dict[str, Any]], form: Form, *, machine: str | N
         say(note)
 
 
-def show_reference(rows: list[dict[str, Any]], form: Form) -> None:
+def show_reference(rows: Sequence[PublishedRow], form: Form) -> None:
     """Show published tables, a line a system and metric, with what is recorded here behind what was published."""
     from harness.answers.columns import reference_columns, reference_lines
 
@@ -141,7 +141,7 @@ def show_reference(rows: list[dict[str, Any]], form: Form) -> None:
             say("None of these cells is recorded here on the full official recordings.")
 
 
-def show_compare(rows: list[dict[str, Any]], form: Form) -> None:
+def show_compare(rows: Sequence[ComparedRow], form: Form) -> None:
     """Show how every M did against M = 1, and say it in words."""
     from harness.answers.columns import compare_columns
 
@@ -159,13 +159,13 @@ def _command(name: str) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def show_select(rows: Sequence[Mapping[str, Any]], form: Form) -> None:
+def show_select(rows: Sequence[SelectedRow], form: Form) -> None:
     """Show what choosing on other machines gives, beside choosing on the test set, and say it in words."""
     show(form, select_columns(rows), rows, title="M, K1, K2 chosen without the machine that they are reported on")
     if form != "text":
         return
     machines = [
-        {**{name: row[name] for name in ("backbone", "dataset", "chosen_on")}, **each}
+        {"backbone": row["backbone"], "dataset": row["dataset"], "chosen_on": row["chosen_on"], **each}
         for row in rows
         for each in row["machines"]
     ]
@@ -174,7 +174,7 @@ def show_select(rows: Sequence[Mapping[str, Any]], form: Form) -> None:
         say(row["sentence"])
 
 
-def show_regress(document: Mapping[str, Any], form: Form) -> None:
+def show_regress(document: Verdict, form: Form) -> None:
     """Show a verdict, machine by machine, and say it in words."""
     rows = document["rows"]
     title = f"{document['candidate']} against {document['baseline']}, margin {100 * document['margin']:g} points"
@@ -187,7 +187,7 @@ def show_regress(document: Mapping[str, Any], form: Form) -> None:
     say("Accepted." if accepted else "Refused.", style="green" if accepted else "red")
 
 
-def show_baseline(document: Mapping[str, Any], form: Form) -> None:
+def show_baseline(document: Exported, form: Form) -> None:
     """Show what an exported baseline holds."""
     from harness.tables import Column, plain
 

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from harness.engine.own_ray import QUIET, own_ray
 from harness.errors import HarnessError
 from harness.interrupts import whole
 
 if TYPE_CHECKING:
     from harness.studies.study_file import ResourcesTable
 
-# batched front ends and convolutions spend a third of their time giving pages back without it
-WORKER_MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "-1"}
-# workers import while the driver opens its stores
-PRELOADED = {"preload_python_modules": ["harness.engine.actor", "sklearn.cluster", "sklearn.ensemble"]}
 KNOCK_SECONDS = 10  # a head that has not taken a connection by then is not there; Ray itself waits for minutes
 ANSWER_SECONDS = 60  # a node that has not answered by then cannot run a trial
 PLACELESS = {"auto", "local"}  # Ray's words for a cluster of this machine
@@ -37,20 +30,21 @@ Node = Mapping[str, float]
 
 @contextmanager
 def ray_cluster(address: str | None) -> Iterator[list[Node]]:
-    """Start Ray here or join a cluster, and say what each node has; what was started is stopped at the end."""
-    mine = not ray.is_initialized()
-    if mine:
-        for name, value in WORKER_MALLOC.items():
-            os.environ.setdefault(name, value)
-    try:
-        if mine:
-            with whole():  # Ray crashes when it is stopped while it starts
-                _start(address)
+    """Start Ray here or join a cluster, and say what each node has; what was begun is ended afterwards.
+
+    Args:
+        address: of the cluster to join; None starts Ray on this machine. Where this process has a Ray already, that
+            is taken, and it stays.
+
+    Raises:
+        HarnessError: Ray does not start, or the cluster does not answer.
+    """
+    if ray.is_initialized():
+        where: AbstractContextManager[None] = nullcontext()
+    else:
+        where = own_ray() if address is None else _joined(address)
+    with where:
         yield [_resources(node) for node in _nodes()]
-    finally:
-        if mine:
-            with whole():
-                ray.shutdown()
 
 
 def gpu_share(asked: float | str, nodes: Sequence[Node]) -> float:
@@ -142,25 +136,23 @@ def last_line(text: str) -> str:
     return lines[-1] if lines else "nothing"
 
 
-def _start(address: str | None) -> None:
-    quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
+@contextmanager
+def _joined(address: str) -> Iterator[None]:
     remedy = "start it with `ray start --head`, or leave --address out"
     try:
-        if address:
-            if address not in PLACELESS:
-                _knock(address)  # so somebody listens there
-                remedy = "a cluster takes only drivers with its own RAY_AUTH_MODE, RAY_AUTH_TOKEN and version of Ray"
-            ray.init(address=address, **quiet)
-        else:  # "local": without it Ray joins whatever cluster runs on this machine
-            remedy = "Ray's log, session_latest/logs in /tmp/ray or RAY_TMPDIR, says more"
-            ray.init(
-                address="local", num_cpus=os.cpu_count(), include_dashboard=False, _system_config=PRELOADED, **quiet
-            )  # fmt: skip
+        if address not in PLACELESS:
+            _knock(address)  # so somebody listens there
+            remedy = "a cluster takes only drivers with its own RAY_AUTH_MODE, RAY_AUTH_TOKEN and version of Ray"
+        with whole():  # Ray crashes when it is stopped while it connects, and puts its own answer to SIGTERM in place
+            ray.init(address=address, **QUIET)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise HarnessError(
-            f"A Ray cluster must answer at {address or 'this machine'}, but it did not: "
-            f"{last_line(str(error)).rstrip('.')}; {remedy}."
+            f"A Ray cluster must answer at {address}, but it did not: {last_line(str(error)).rstrip('.')}; {remedy}."
         ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 def _knock(address: str) -> None:

@@ -16,16 +16,23 @@ if TYPE_CHECKING:
 
 
 class StudyScheduler(FIFOScheduler):  # type: ignore[misc]  # ray ships no types
-    """Runs trials in the order in which they come, stops early what a rule says, and passes on why workers died.
+    """Runs trials in the order in which they come, says which a rule would stop, and passes on why workers died.
 
     Args:
         rule: of stopping, or None.
+        on_stop: is given a trial's id and the epoch after which it is to stop.
         on_death: is given a trial's id and Ray's error when its worker dies, before the searcher hears of it.
     """
 
-    def __init__(self, rule: FIFOScheduler | None, on_death: Callable[[str, str], None]) -> None:
+    def __init__(
+        self,
+        rule: FIFOScheduler | None,
+        *,
+        on_stop: Callable[[str, int], None],
+        on_death: Callable[[str, str], None],
+    ) -> None:
         super().__init__()
-        self.rule, self.on_death = rule, on_death
+        self.rule, self.on_stop, self.on_death = rule, on_stop, on_death
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Let the rule know the trial."""
@@ -33,10 +40,12 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]  # ray ships no types
             self.rule.on_trial_add(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Ask the rule; a result without the signal stops nothing."""
-        if self.rule is None or SIGNAL not in result:
-            return str(FIFOScheduler.CONTINUE)
-        return str(self.rule.on_trial_result(tune_controller, trial, result))
+        """Ask the rule where trials are compared; a trial that is to stop ends by itself, see `messages.stop_sign`."""
+        if self.rule is not None and SIGNAL in result:
+            decision = self.rule.on_trial_result(tune_controller, trial, result)
+            if decision == FIFOScheduler.STOP:
+                self.on_stop(trial.trial_id, result[EPOCH])
+        return str(FIFOScheduler.CONTINUE)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Say why the worker died."""
@@ -49,7 +58,11 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]  # ray ships no types
 
 
 def make_scheduler(
-    pruning: PruningTable | None, *, epochs: int, on_death: Callable[[str, str], None]
+    pruning: PruningTable | None,
+    *,
+    epochs: int,
+    on_stop: Callable[[str, int], None],
+    on_death: Callable[[str, str], None],
 ) -> StudyScheduler:
     """Make the scheduler of a study."""
     compared = {"time_attr": EPOCH, "metric": SIGNAL, "mode": "min"}
@@ -69,4 +82,4 @@ def make_scheduler(
             min_samples_required=pruning.least,
             min_time_slice=math.inf,  # it would pause trials, and a paused function begins anew
         )
-    return StudyScheduler(rule, on_death)
+    return StudyScheduler(rule, on_stop=on_stop, on_death=on_death)

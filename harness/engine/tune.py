@@ -5,24 +5,23 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from functools import partial
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")  # a lost trial is a line of ours, its traceback an artifact
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C is the driver's to answer
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "86400")  # nothing is ever restored from Tune's own snapshots
+os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "30")  # for a thread to end, on a busy machine
 
 import ray
 from ray import tune
 from ray.tune.search import Searcher
 
-from harness.engine.actor import TrialActor, Work
 from harness.engine.cluster import (
     check_places,
     find_room,
@@ -32,9 +31,9 @@ from harness.engine.cluster import (
     reason_of_death,
     trials_at_once,
 )
-from harness.engine.local import on_one_machine
-from harness.engine.messages import ANSWER, EPOCH, EPOCHS, SIGNAL
+from harness.engine.messages import ANSWER, EPOCHS, Pruned, stop_sign
 from harness.engine.pruning import make_scheduler
+from harness.engine.trainable import Work, run_in_tune
 from harness.engine.worker import Desk, work
 from harness.errors import HarnessError
 from harness.interrupts import whole
@@ -47,9 +46,10 @@ from harness.studies.session import study_session
 from harness.trials.contract import Failure
 from harness.trials.recordings import Recordings
 
-logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # at the end it names lost trials by its own ids
+for noisy in ("ray.tune.tune", "ray.tune.execution.tune_controller"):  # lost trials by Tune's own ids, tracebacks
+    logging.getLogger(noisy).setLevel(logging.CRITICAL)
 
-RECENT = 256  # Tune's newest trials, among which are all that it has not begun yet
+RECENT = 256  # Tune's newest trials, among which are all that have just been given to a worker
 WITHOUT_ANSWER = "its function ended without an answer"
 
 
@@ -58,37 +58,34 @@ class CellSearcher(Searcher):  # type: ignore[misc]  # ray ships no types
 
     Args:
         cells: of the study.
-        patient: a trial that ended is recorded once its worker has been given the next one, by `record`.
+        at_once: trials that may be under way.
     """
 
-    def __init__(self, cells: Cells, *, patient: bool = False) -> None:
+    def __init__(self, cells: Cells, *, at_once: int = 1) -> None:
         super().__init__()  # no metric: scores come from the recorder, and an epoch's report has none
-        self.cells, self.patient = cells, patient
-        self.fresh, self.due = list[Callable[[], None]](), list[Callable[[], None]]()
+        self.cells, self.at_once = cells, at_once
         self.keys: dict[str, str] = {}  # Tune's trial id -> cell
         self.answers: dict[str, Any] = {}
         self.deaths: dict[str, str] = {}
-        self.broken: Exception | None = None  # a store's error, which Tune would only quote
+        self.broken: Exception | None = None  # a store's error, which Tune would only log
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: Any, **spec: Any) -> bool:
         """Accept Tune's properties; the plan has its own."""
         return True
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """Return the next cell; None while others run."""
+        """Return the next cell; None while it has to wait for others."""
+        if len(self.keys) >= self.at_once:
+            return None
         with self._recording():
             spec = self.cells.next()
-        if spec is None and (self.due or self.fresh):
-            self.record()  # Tune asks here until it gets an answer, and what is recorded may be the last or try again
-            with self._recording():
-                spec = self.cells.next()
         if spec is None:
             return Searcher.FINISHED if self.cells.over else None
         self.keys[trial_id] = spec.key()
         return {"key": spec.key()}
 
     def hear(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Record epochs as they end; keep an answer: Tune says that a trial is complete when its worker has left it."""
+        """Record epochs as they end, and keep an answer until Tune says that the trial is complete."""
         key = self.keys.get(trial_id)
         if ANSWER in result:
             self.answers[trial_id] = result[ANSWER]
@@ -105,26 +102,13 @@ class CellSearcher(Searcher):  # type: ignore[misc]  # ray ships no types
         answer, death = self.answers.pop(trial_id, None), self.deaths.pop(trial_id, "")
         if key is None:
             return
-        if answer is not None:
-            self.fresh.append(partial(self.cells.end, key, answer))
-        elif error:
-            self.fresh.append(partial(self.cells.end, key, Failure(reason_of_death(death), trace=death, again=True)))
-        elif result is not None and SIGNAL in result:
-            reason = f"after epoch {result[EPOCH]} at {result[SIGNAL]:.3f} of guessing's loss"
-            self.fresh.append(partial(self.cells.prune, key, reason))
-        else:
-            self.fresh.append(partial(self.cells.end, key, Failure(WITHOUT_ANSWER, again=True)))
-        if not self.patient:
-            self.record()
-
-    def record(self, *, all_of_them: bool = True) -> None:
-        """Record trials that ended: all of them, or those that had ended at the last call."""
-        if all_of_them:
-            self.due, self.fresh = [*self.due, *self.fresh], []
-        while self.due:
-            with self._recording():
-                self.due.pop(0)()
-        self.due, self.fresh = self.fresh, []
+        if answer is None:
+            answer = Failure(reason_of_death(death) if error else WITHOUT_ANSWER, trace=death, again=True)
+        with self._recording():
+            if isinstance(answer, Pruned):
+                self.cells.prune(key, answer.reason)
+            else:
+                self.cells.end(key, answer)
 
     def on_death(self, trial_id: str, error: str) -> None:
         """Keep why a worker died."""
@@ -143,7 +127,7 @@ class CellSearcher(Searcher):  # type: ignore[misc]  # ray ships no types
 
     @contextmanager
     def _recording(self) -> Iterator[None]:
-        with whole():  # no trial's record is left half-written, nor its run open, by Ctrl-C
+        with whole():  # Ctrl-C between a trial's rows and its end in Optuna would leave it running there
             try:
                 yield
             except Exception as error:
@@ -155,7 +139,7 @@ class _Following(tune.Callback):  # type: ignore[misc]  # ray ships no types
     """Tells the searcher what trials report, and of those that Tune gave up without saying so."""
 
     def __init__(self, searcher: CellSearcher) -> None:
-        self.searcher, self.trials = searcher, dict[str, Any]()
+        self.searcher = searcher
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -166,19 +150,16 @@ class _Following(tune.Callback):  # type: ignore[misc]  # ray ships no types
         if ANSWER in result:
             result[ANSWER] = "recorded"  # an empty result would make Tune print a line a trial
 
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Let a pruned trial leave its worker now: Tune tells the worker only when it has another trial for it."""
-        actor, last = trial.temporary_state.ray_actor, trial.last_result
-        if actor is not None and SIGNAL in last and ANSWER not in last:
-            actor.let_go.remote()
-
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """End what Tune ended: it does not tell the searcher when a worker could not be used again."""
-        self.trials |= {each.trial_id: each for each in trials[-RECENT:] if each.trial_id in self.searcher.keys}
-        for trial_id in [name for name, trial in self.trials.items() if trial.status in {"ERROR", "TERMINATED"}]:
-            del self.trials[trial_id]
-            self.searcher.on_trial_complete(trial_id, error=True)
-        self.searcher.record(all_of_them=False)
+        """Stop where a store is broken; end what Tune ended without telling the searcher.
+
+        Tune tells it of a trial that fails, but not of one whose worker could not be made ready for it.
+        """
+        if self.searcher.broken is not None:
+            raise self.searcher.broken
+        for trial in trials[-RECENT:]:
+            if trial.status == "ERROR" and trial.trial_id in self.searcher.keys:
+                self.searcher.on_trial_complete(trial.trial_id, error=True)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave nothing in a snapshot that nobody restores."""
@@ -231,26 +212,32 @@ def _run(
     trial: Work | None,
 ) -> None:
     asked = plan.file.resources
-    searcher = CellSearcher(cells, patient=not cells.journal.asks)  # a sampler is told before it is asked again
-    with ray_cluster(address) as nodes:
+    with ray_cluster(address) as nodes, _folder_of_tune(places.cache) as folder:
         gpus = gpu_share(asked.gpus, nodes)
         room = find_room(nodes, cpus=asked.cpus, gpus=gpus)
-        folder = places.cache / "tune" / f"{os.getpid()}"
         if trial is None:
             check_places([recordings.place, places.cache])
+        searcher = CellSearcher(cells, at_once=trials_at_once(asked, workers, room=room))
+        signs = folder / "signs"
+        signs.mkdir()
         desk = Desk(
-            cells.specs, recordings.place, places.cache, threads=max(1, int(asked.cpus)),
+            cells.specs, recordings.place, places.cache, signs, threads=max(1, int(asked.cpus)),
             pruning=plan.file.pruning, minutes=asked.minutes, memory_gb=asked.memory_gb,
         )  # fmt: skip
-        trainable = tune.with_parameters(TrialActor, desk=desk, run=trial or work)
+        scheduler = make_scheduler(
+            plan.file.pruning,
+            epochs=plan.recipe.epochs,
+            on_stop=lambda trial_id, epoch: stop_sign(signs, searcher.keys[trial_id], epoch).touch(),
+            on_death=searcher.on_death,
+        )
+        trainable = tune.with_parameters(run_in_tune, desk=desk, run=trial or work)
         tuner = tune.Tuner(
             tune.with_resources(trainable, {"CPU": asked.cpus, "GPU": gpus}),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
-                scheduler=make_scheduler(plan.file.pruning, epochs=plan.recipe.epochs, on_death=searcher.on_death),
+                scheduler=scheduler,
                 num_samples=-1,
                 reuse_actors=True,
-                max_concurrent_trials=trials_at_once(asked, workers, room=room),
                 trial_dirname_creator=_trial_folder,
             ),
             run_config=tune.RunConfig(
@@ -263,8 +250,7 @@ def _run(
             ),
         )
         try:
-            with on_one_machine() if address is None and len(nodes) == 1 else nullcontext():
-                tuner.fit()
+            tuner.fit()
         except (tune.TuneError, ray.exceptions.RayError) as error:
             if searcher.broken is not None:
                 raise searcher.broken from None
@@ -272,12 +258,19 @@ def _run(
                 f"Ray must keep running while a study does, but it stopped: {last_line(str(error))}; "
                 "run the same command again to go on."
             ) from error
-        finally:
-            if searcher.broken is None:
-                searcher.record()
-            shutil.rmtree(folder, ignore_errors=True)  # Tune's snapshots, which nobody restores
         if searcher.broken is not None:
             raise searcher.broken
+
+
+@contextmanager
+def _folder_of_tune(cache: Path) -> Iterator[Path]:
+    """Make a folder for the snapshots that Tune insists on writing and nobody restores, and remove it at the end."""
+    (cache / "tune").mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=cache / "tune"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _trial_folder(trial: Any) -> str:

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING
 from backbones.contract import EpochReport
 from backbones.memory import ran_out_of_memory
 from harness.cache import Cache
-from harness.engine.messages import ANSWER, LEAVING, Report
+from harness.engine.messages import ANSWER, LEAVING, Report, epoch_result
 from harness.errors import HarnessError
 from harness.trials.checkpoints import forget_training
 from harness.trials.contract import Failure, TrialResult, TrialSpec
-from harness.trials.kept import keep_features
 from harness.trials.limits import hold_threads, limited
 from harness.trials.recordings import open_recordings
 from harness.trials.trial import run_trial
@@ -38,6 +37,7 @@ class Desk:
         specs: every trial of the study by key.
         place: of the prepared recordings.
         cache: folder.
+        signs: folder in which the driver leaves the signs by which trials are stopped early.
         threads: of torch.
         pruning: of the study.
         minutes: that a trial may take.
@@ -47,6 +47,7 @@ class Desk:
     specs: Mapping[str, TrialSpec]
     place: Path
     cache: Path
+    signs: Path
     threads: int
     pruning: PruningTable | None = None
     minutes: float | None = None
@@ -61,7 +62,6 @@ def work(key: str, desk: Desk, report: Report) -> None:
     def tell(reason: str) -> None:
         report({ANSWER: Failure(reason), LEAVING: True})
 
-    keep_features(desk.memory_gb is None)
     with limited(tell, minutes=desk.minutes, memory_gb=desk.memory_gb):
         answer = answer_trial(desk.specs[key], desk, report)
     if isinstance(answer, TrialResult) or not answer.again:  # another try goes on from there
@@ -71,7 +71,6 @@ def work(key: str, desk: Desk, report: Report) -> None:
 
 def answer_trial(spec: TrialSpec, desk: Desk, report: Report) -> TrialResult | Failure:
     """Run one trial; whatever goes wrong inside is an answer too, with its reason."""
-    from harness.engine.messages import epoch_result  # noqa: PLC0415 - Ray, which a worker has loaded already
 
     def on_epoch(epoch: EpochReport) -> None:
         report(epoch_result(epoch, pruning=desk.pruning, last=spec.recipe.epochs))

@@ -4,25 +4,40 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
 import os
+import stat
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, NoReturn, TypeAlias
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.errors import HarnessError
+from harness.files import write_whole
 from harness.gate.baselines import FILES, RecordedArm, Setting
 from harness.stores.readings import TEST_COLUMNS
+from harness.tables import brief
+from harness.trials.axes import Choice, study_axes
 
 FORMAT = "asdbench-baseline"
 VERSION = 1
+FIRST_AXES = ("m", "k1", "k2", "fusion", "labels")  # of the first release: every file has them, later ones may lack
+MOST_BYTES = 128 * 2**20  # of a file's JSON; a hundred cells of five seeds on a year's test set take 30 MB
+LONGEST = 1000  # characters of a name
+MOST_CHOICE = 10**6  # of M, K1 and K2; a study's are below a hundred
 
-ClipRow: TypeAlias = tuple[str, str, str, str, str | None, str | None]  # TEST_COLUMNS
+Name: TypeAlias = Annotated[str, Field(strict=True, max_length=LONGEST)]
+Seed: TypeAlias = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
+Score: TypeAlias = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+# TEST_COLUMNS: clip, year, machine, section, domain, condition
+ClipRow: TypeAlias = tuple[
+    Name, Name, Name, Name, Literal["source", "target"] | None, Literal["normal", "anomaly"] | None
+]
 
 
 class _Document(BaseModel):
@@ -30,32 +45,31 @@ class _Document(BaseModel):
 
 
 class _Trial(_Document):
-    seed: int
-    key: str
-    scores: list[float]
+    seed: Seed
+    key: Name
+    scores: list[Score]
 
 
 class _Cell(_Document):
+    """A setting and its trials; the values of the study's axes are the further fields."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
     kind: Literal["trial", "frozen", "level", "external"]
-    m: int | None
-    k1: int | None
-    k2: int | None
-    fusion: str
-    labels: str
-    scorer: str
-    trials: list[_Trial]
+    scorer: Name
+    trials: Annotated[list[_Trial], Field(min_length=1)]
 
 
 class _Content(_Document):
-    name: str
-    backbone: str
-    protocol: str
-    train_data: str
-    test_data: str
-    code: str
-    columns: list[str]
-    clips: list[ClipRow]
-    cells: list[_Cell]
+    name: Name
+    backbone: Name
+    protocol: Name
+    train_data: Name
+    test_data: Name
+    code: Name
+    columns: list[Name]
+    clips: Annotated[list[ClipRow], Field(min_length=1)]
+    cells: Annotated[list[_Cell], Field(min_length=1)]
 
 
 def write_baseline(arm: RecordedArm, path: Path, *, code: str) -> None:
@@ -76,10 +90,8 @@ def write_baseline(arm: RecordedArm, path: Path, *, code: str) -> None:
     written = json.dumps(document, separators=(",", ":")).encode()
     if path.name.endswith(".gz"):
         written = gzip.compress(written, mtime=0)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        beside.write_bytes(written)
-        beside.replace(path)
+        write_whole(path, written)
     except OSError as error:
         raise HarnessError(
             f"A baseline must be written to a place that takes it, but {path}: {error.strerror}."
@@ -89,44 +101,76 @@ def write_baseline(arm: RecordedArm, path: Path, *, code: str) -> None:
 def read_baseline(path: Path) -> RecordedArm:
     """Read an arm from a file, and refuse one that is not what `write_baseline` wrote.
 
+    The file holds clip scores and no number that is made of them, so whatever a verdict says is measured anew.
+
     Raises:
-        HarnessError: the file is missing, cut short, of another kind or version, or was edited.
+        HarnessError: the file is missing, no regular file, cut short, too large, of another kind or version, was
+            edited, or holds what no recorded study can: a seed or setting twice, a clip twice, no clip, no trial.
     """
-    document = _loaded(path)
+    try:
+        return _checked(path, _parsed(_read(path)))
+    except HarnessError:
+        raise
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = brief(".".join(str(step) for step in first["loc"]))
+        raise HarnessError(f"{path} must be a whole baseline, but {place}: {brief(first['msg'])}.") from error
+    # json gives up on deep nesting with a RecursionError, on numbers of thousands of digits with a plain ValueError
+    except (EOFError, zlib.error, gzip.BadGzipFile, ValueError, RecursionError) as error:
+        raise HarnessError(
+            f"{path} must be a whole baseline written by `asdbench baseline export`, but it cannot be read: "
+            f"{brief(str(error))}."
+        ) from error
+
+
+def _read(path: Path) -> bytes:
+    """Return the bytes of a regular file, of which no more are read than a baseline can have.
+
+    Anything else, such as a pipe that nobody writes to, would be waited for without end.
+    """
+    try:
+        opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        with os.fdopen(opened, "rb") as file:
+            if not stat.S_ISREG(os.fstat(opened).st_mode):
+                raise HarnessError(f"A baseline must be a regular file, but {path} is a folder, pipe or device.")
+            return file.read(MOST_BYTES + 1)
+    except FileNotFoundError as error:
+        raise HarnessError(f"A baseline must be a file that exists, but there is no {path}.") from error
+    except IsADirectoryError as error:
+        raise HarnessError(f"A baseline must be a regular file, but {path} is a folder.") from error
+    except OSError as error:
+        raise HarnessError(f"{path} must be a file that can be read, but it cannot: {error.strerror}.") from error
+
+
+def _parsed(raw: bytes) -> Any:
+    """Return what a file's JSON holds, unpacked where it is compressed; a small file may unpack to any size."""
+    if raw.startswith(b"\x1f\x8b"):
+        with gzip.GzipFile(fileobj=io.BytesIO(raw)) as packed:
+            raw = packed.read(MOST_BYTES + 1)
+    if len(raw) > MOST_BYTES:
+        raise ValueError(f"its JSON must have at most {MOST_BYTES:,} bytes, but has more")
+    return json.loads(raw, parse_constant=_no_number)
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _checked(path: Path, document: Any) -> RecordedArm:
+    """Return the arm of a document of this format, version and checksum."""
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise HarnessError(
             f"{path} must be a baseline written by `asdbench baseline export`, but it is something else."
         )
-    if document.get("version") != VERSION:
+    version, content = document.get("version"), document.get("content")
+    if type(version) is not int or version != VERSION:  # True and 1.0 equal 1, and nobody exports them
         raise HarnessError(
-            f"{path} must be a baseline of format version {VERSION}, but has version {document.get('version')!r}; "
+            f"{path} must be a baseline of format version {VERSION}, but has version {brief(repr(version))}; "
             "export it again with this version of asdbench."
         )
-    content = document.get("content")
     if not isinstance(content, dict) or document.get("sha256") != checksum(content):
         raise HarnessError(f"{path} must be as it was exported, but its content does not match its checksum.")
-    try:
-        return _arm(str(path), _Content.model_validate(content))
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(step) for step in first["loc"])
-        raise HarnessError(f"{path} must be a whole baseline, but {place}: {first['msg']}.") from error
-
-
-def _loaded(path: Path) -> Any:
-    try:
-        raw = path.read_bytes()
-        return json.loads(gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw)
-    except FileNotFoundError as error:
-        raise HarnessError(f"A baseline must be a file that exists, but there is no {path}.") from error
-    except gzip.BadGzipFile as error:
-        raise HarnessError(f"{path} must be a whole baseline, but its compression is damaged: {error}.") from error
-    except OSError as error:
-        raise HarnessError(f"{path} must be a file that can be read, but it cannot: {error.strerror}.") from error
-    except (EOFError, zlib.error, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise HarnessError(
-            f"{path} must be a whole baseline written by `asdbench baseline export`, but it cannot be read: {error}."
-        ) from error
+    return _arm(str(path), _Content.model_validate(content))
 
 
 def _content(arm: RecordedArm, code: str) -> dict[str, Any]:
@@ -142,7 +186,7 @@ def _content(arm: RecordedArm, code: str) -> dict[str, Any]:
         "clips": cells.where(cells.notna(), None).to_numpy().tolist(),
         "cells": [
             {
-                **setting._asdict(),
+                **setting.as_json(),
                 "trials": [
                     {"seed": seed, "key": arm.trials[setting][seed], "scores": scores.tolist()}
                     for seed, scores in sorted(of_setting.items())
@@ -154,25 +198,59 @@ def _content(arm: RecordedArm, code: str) -> dict[str, Any]:
 
 
 def _arm(name: str, content: _Content) -> RecordedArm:
-    if content.columns != TEST_COLUMNS or not content.cells:
-        raise HarnessError(f"{name} must hold trials and clips with {' '.join(TEST_COLUMNS)}, but does not.")
+    if content.columns != TEST_COLUMNS:
+        raise HarnessError(f"{name} must hold clips with {' '.join(TEST_COLUMNS)}, but does not.")
     clips = pd.DataFrame(content.clips, columns=TEST_COLUMNS)
+    if (twice := clips["clip_id"][clips["clip_id"].duplicated()]).any():
+        raise HarnessError(f"{name} must hold each clip once, but has {brief(twice.iloc[0])} twice.")
     scores: dict[Setting, dict[int, Any]] = {}
     keys: dict[Setting, dict[int, str]] = {}
+    met: dict[tuple[str, str], str] = {}  # trial and scorer -> where it stands
     for cell in content.cells:
-        setting = Setting(cell.kind, cell.m, cell.k1, cell.k2, cell.fusion, cell.labels, cell.scorer)
+        setting = Setting(cell.kind, _cell(name, cell), cell.scorer)
+        if setting in scores:
+            raise HarnessError(f"{name} must hold each setting once, but has {brief(setting.shown())} twice.")
+        scores[setting], keys[setting] = {}, {}
         for trial in cell.trials:
-            values = np.array(trial.scores, dtype=np.float64)
-            if values.size != len(clips) or not np.isfinite(values).all():
+            place = f"{brief(setting.shown())}, seed {trial.seed}"
+            if trial.seed in scores[setting]:
+                raise HarnessError(f"{name} must hold one trial a setting and seed, but has two of {place}.")
+            if (before := met.setdefault((trial.key, cell.scorer), place)) != place:
                 raise HarnessError(
-                    f"{name} must hold a finite score a clip, but trial {trial.key} has "
-                    f"{int(np.isfinite(values).sum())} for {len(clips)} clips."
+                    f"{name} must hold each trial once, but {brief(trial.key)} stands for {before} and for {place}."
                 )
-            scores.setdefault(setting, {})[trial.seed] = values
-            keys.setdefault(setting, {})[trial.seed] = trial.key
+            if len(trial.scores) != len(clips):
+                raise HarnessError(
+                    f"{name} must hold a score a clip, but trial {brief(trial.key)} has {len(trial.scores)} for "
+                    f"{len(clips)} clips."
+                )
+            scores[setting][trial.seed] = np.array(trial.scores, dtype=np.float64)
+            keys[setting][trial.seed] = trial.key
     return RecordedArm(
         name, content.backbone, content.protocol, content.train_data, content.test_data, clips, scores, keys
     )
+
+
+def _cell(name: str, cell: _Cell) -> tuple[Choice, ...]:
+    """Return a setting's values of the study's axes; of an axis that the file is older than, the paper's value."""
+    said = dict(cell.model_extra or {})
+    values: list[Choice] = []
+    for axis in study_axes(but=["backbone"]):
+        if axis.name not in said and axis.name in FIRST_AXES:
+            raise HarnessError(f"{name} must say each setting's {axis.name}, but one lacks it.")
+        value = said.pop(axis.name, axis.default)
+        right = type(value) is int and 0 < value <= MOST_CHOICE if axis.number else _is_word(value)
+        if not right and not (axis.number and value is None):
+            rule = f"a whole number up to {MOST_CHOICE:,}, or null" if axis.number else f"up to {LONGEST:,} letters"
+            raise HarnessError(f"{name} must give {axis.heading} as {rule}, but has {brief(repr(value))}.")
+        values.append(value)
+    if said:
+        raise HarnessError(f"{name} must hold what this version of asdbench knows, but has {brief(next(iter(said)))}.")
+    return tuple(values)
+
+
+def _is_word(value: object) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= LONGEST
 
 
 def checksum(content: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,31 +15,38 @@ from harness.errors import HarnessError
 from harness.plugins import unknown
 from harness.stores.readings import TEST_COLUMNS
 from harness.stores.results import Results
+from harness.trials.axes import Choice, axis_names, choices, shown_cell, study_axes
 
 FROZEN = "frozen"  # in place of M in a reference
 FILES = (".json", ".json.gz")
 
 
-class Setting(NamedTuple):
-    """What of a trial is not its backbone: trials of two backbones are compared setting by setting."""
+@dataclass(frozen=True)
+class Setting:
+    """What of a trial is not its backbone: trials of two backbones are compared setting by setting.
+
+    Attributes:
+        kind: trial, frozen, level or external.
+        cell: the values of the study's axes but the backbone, in their order: M, K1, K2, fusion, labels.
+        scorer: as results carry it.
+    """
 
     kind: str
-    m: int | None
-    k1: int | None
-    k2: int | None
-    fusion: str
-    labels: str
+    cell: tuple[Choice, ...]
     scorer: str
+
+    def as_json(self) -> dict[str, Choice]:
+        """Return it by the names of its parts."""
+        return {"kind": self.kind, **dict(zip(_axis_names(), self.cell, strict=True)), "scorer": self.scorer}
 
     def shown(self) -> str:
         """Return it in words."""
-        if self.kind != "trial":
-            return f"{self.kind}, {self.scorer}"
-        numbers = (("M", self.m), ("K1", self.k1), ("K2", self.k2))
-        parts = [f"{name} = {value}" for name, value in numbers if value is not None]
-        parts += [self.fusion] if self.fusion != "composite" else []
-        parts += [f"{self.labels} labels"] if self.labels != "paper" else []
-        return ", ".join([*parts, self.scorer])
+        cell = shown_cell(self.as_json()) if self.kind == "trial" else self.kind
+        return ", ".join(filter(None, [cell, self.scorer]))
+
+
+def _axis_names() -> list[str]:
+    return axis_names(but=["backbone"])
 
 
 @dataclass(frozen=True)
@@ -80,7 +87,10 @@ class RecordedArm:
 
 def is_file_name(reference: str) -> bool:
     """Tell whether a reference means a file."""
-    return reference.endswith(FILES) or Path(reference).is_file()
+    try:
+        return reference.endswith(FILES) or Path(reference).is_file()
+    except (OSError, ValueError):  # too long for a name, or with a sign that no name has
+        return False
 
 
 def find_arm(results: Results, reference: str, *, scorer: str | None = None) -> RecordedArm:
@@ -165,8 +175,8 @@ def _arm(results: Results, reference: str, chosen: pd.DataFrame) -> RecordedArm:
 
 
 def _setting(row: Mapping[Any, Any]) -> Setting:
-    m, k1, k2 = (None if pd.isna(row[name]) else int(row[name]) for name in ("m", "k1", "k2"))
-    return Setting(str(row["kind"]), m, k1, k2, str(row["fusion"]), str(row["labels"]), str(row["scorer"]))
+    cell = tuple(choices(row, study_axes(but=["backbone"])).values())
+    return Setting(str(row["kind"]), cell, str(row["scorer"]))
 
 
 def of_scorer(arm: RecordedArm, scorer: str | None) -> RecordedArm:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree as Xml
 
 from harness.errors import HarnessError
+from harness.files import write_whole
+from harness.gate.regression import Verdict, VerdictRow
 from harness.tables import in_percent
 
 SUITE = "asdbench regress"
@@ -17,16 +17,15 @@ SUITE = "asdbench regress"
 FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def verdict_cases(document: Mapping[str, Any]) -> Xml.Element:
+def verdict_cases(document: Verdict) -> Xml.Element:
     """Return a test case a row of a verdict: the official score of each setting and year, then its machine types.
 
     The official score's case fails where it is refused; a machine type's where its official score is refused and it is
     itself shown to be worse by more than the margin. So there is a failure exactly where the candidate is refused.
     """
-    rows: Sequence[Mapping[str, Any]] = document["rows"]
     sentences = iter(document["sentences"])
     cases, refused = [], False
-    for row in rows:
+    for row in document["rows"]:
         place = ".".join((document["protocol"], str(row["dataset"]), row["setting"].replace(".", "_")))
         case = Xml.Element("testcase", classname=_text(place), name=_text(row["machine"] or "official score"))
         if row["machine"] is None:
@@ -57,10 +56,8 @@ def write_junit(suite: Xml.Element, path: Path) -> None:
     Raises:
         HarnessError: the file cannot be written.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        beside.write_bytes(Xml.tostring(suite, encoding="utf-8", xml_declaration=True))
-        beside.replace(path)
+        write_whole(path, Xml.tostring(suite, encoding="utf-8", xml_declaration=True))
     except OSError as error:
         raise HarnessError(
             f"A JUnit file must be written to a place that takes it, but {path}: {error.strerror}."
@@ -80,9 +77,9 @@ def _suite(cases: Sequence[Xml.Element]) -> Xml.Element:
     return suites
 
 
-def _numbers(row: Mapping[str, Any]) -> str:
-    before, now = (in_percent(row[name]) for name in ("baseline_score", "candidate_score"))
-    delta, low, high = (in_percent(row[name], signed=True) for name in ("delta", "low", "high"))
+def _numbers(row: VerdictRow) -> str:
+    before, now = (in_percent(score) for score in (row["baseline_score"], row["candidate_score"]))
+    delta, low, high = (in_percent(value, signed=True) for value in (row["delta"], row["low"], row["high"]))
     return f"{before} before, {now} now, {delta} points (90 % interval {low} to {high})"
 
 

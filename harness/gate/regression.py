@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias, TypedDict, cast
 
 from harness.errors import HarnessError
 from harness.gate.baselines import RecordedArm, Setting
@@ -18,7 +17,49 @@ from harness.tables import in_percent
 MARGIN_POINTS = 0.5  # of the official score, in percent
 LEVEL = 0.90  # two-sided, so that either end is a one-sided bound at 95 %
 
-Verdict: TypeAlias = Literal["accepted", "worse", "unclear"]
+Finding: TypeAlias = Literal["accepted", "worse", "unclear"]
+
+
+class VerdictRow(TypedDict):
+    """One setting and year, over all machine types (`machine` is None) or of one; fractions.
+
+    Further axes of a study stand in it as M does.
+    """
+
+    setting: str
+    kind: str
+    m: int | None
+    k1: int | None
+    k2: int | None
+    fusion: str
+    labels: str
+    scorer: str
+    dataset: str
+    seeds: int
+    baseline_seeds: int
+    paired: bool
+    baseline_score: float
+    candidate_score: float
+    delta: float
+    low: float
+    high: float
+    verdict: Finding
+    seeds_needed: int | None
+    machine: str | None
+
+
+class Verdict(TypedDict):
+    """Whether a candidate is accepted, and why: `sentences` has one a setting and year."""
+
+    accepted: bool
+    verdict: Finding
+    margin: float
+    baseline: str
+    candidate: str
+    protocol: str
+    rows: list[VerdictRow]
+    sentences: list[str]
+    notes: list[str]
 
 
 @dataclass(frozen=True)
@@ -37,7 +78,7 @@ def regress(
     margin: float = MARGIN_POINTS,
     resamples: int = 1000,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> Verdict:
     """Judge a candidate against a baseline, setting by setting and year by year.
 
     A setting (frozen, or M, K1, K2, fusion, labels; and a scorer) is accepted where the lower end of the one-sided
@@ -67,7 +108,7 @@ def regress(
         raise HarnessError(f"margin must be between 0 and 100 points of the official score, but got {margin:g}.")
     _check_comparable(baseline, candidate)
     pairs, notes = _settings(baseline, candidate)
-    rows: list[dict[str, Any]] = []
+    rows: list[VerdictRow] = []
     sentences: list[str] = []
     for of_baseline, of_candidate in pairs:
         pairing = _pair_seeds(
@@ -79,11 +120,11 @@ def regress(
                 baseline.table(of_baseline, dataset, pairing.baseline),
                 rule_of(dataset), resamples=resamples, seed=seed, level=LEVEL, paired=pairing.paired,
             )  # fmt: skip
-            official = {**_row(of_candidate, dataset, pairing), **_judged(found, margin / 100), "machine": None}
+            official = _official_row(of_candidate, dataset, pairing, found, margin / 100)
             rows += [official, *_machine_rows(official, found, margin / 100)]
             sentences.append(_sentence(baseline, candidate, official, found, margin))
     verdicts = {row["verdict"] for row in rows if row["machine"] is None}
-    verdict: Verdict = "worse" if "worse" in verdicts else "unclear" if "unclear" in verdicts else "accepted"
+    verdict: Finding = "worse" if "worse" in verdicts else "unclear" if "unclear" in verdicts else "accepted"
     return {
         "accepted": verdict == "accepted",
         "verdict": verdict,
@@ -135,21 +176,16 @@ def _pair_seeds(baseline: tuple[int, ...], candidate: tuple[int, ...]) -> _Pairi
     return _Pairing(baseline, candidate, paired=False)
 
 
-def _row(setting: Setting, dataset: str, pairing: _Pairing) -> dict[str, Any]:
-    return {
+def _official_row(setting: Setting, dataset: str, pairing: _Pairing, found: Comparison, margin: float) -> VerdictRow:
+    needed = seeds_needed(found.delta + margin, found.vary, level=LEVEL)
+    verdict = _verdict(found.ci_low, found.ci_high, margin)
+    row = {
         "setting": setting.shown(),
-        **setting._asdict(),
+        **setting.as_json(),
         "dataset": dataset,
         "seeds": len(pairing.candidate),
         "baseline_seeds": len(pairing.baseline),
         "paired": pairing.paired,
-    }
-
-
-def _judged(found: Comparison, margin: float) -> dict[str, Any]:
-    needed = seeds_needed(found.delta + margin, found.vary, level=LEVEL)
-    verdict = _verdict(found.ci_low, found.ci_high, margin)
-    return {
         "baseline_score": found.reference,
         "candidate_score": found.arm,
         "delta": found.delta,
@@ -157,10 +193,12 @@ def _judged(found: Comparison, margin: float) -> dict[str, Any]:
         "high": found.ci_high,
         "verdict": verdict,
         "seeds_needed": needed.count if verdict == "unclear" else None,
+        "machine": None,
     }
+    return cast("VerdictRow", row)
 
 
-def _machine_rows(official: Mapping[str, Any], found: Comparison, margin: float) -> list[dict[str, Any]]:
+def _machine_rows(official: VerdictRow, found: Comparison, margin: float) -> list[VerdictRow]:
     return [
         {
             **official,
@@ -177,16 +215,14 @@ def _machine_rows(official: Mapping[str, Any], found: Comparison, margin: float)
     ]
 
 
-def _verdict(low: float, high: float, margin: float) -> Verdict:
+def _verdict(low: float, high: float, margin: float) -> Finding:
     if low >= -margin - ROUNDING:
         return "accepted"
     return "worse" if high < -margin - ROUNDING else "unclear"
 
 
-def _sentence(
-    baseline: RecordedArm, candidate: RecordedArm, row: Mapping[str, Any], found: Comparison, margin: float
-) -> str:
-    delta, low = (in_percent(row[name], signed=True) for name in ("delta", "low"))
+def _sentence(baseline: RecordedArm, candidate: RecordedArm, row: VerdictRow, found: Comparison, margin: float) -> str:
+    delta, low = (in_percent(value, signed=True) for value in (row["delta"], row["low"]))
     span = f"90 % interval {low} to {in_percent(row['high'], signed=True)}"
     who = f"{candidate.backbone} ({candidate.name}) against {baseline.backbone} ({baseline.name}), {row['setting']}, "
     who += str(row["dataset"])

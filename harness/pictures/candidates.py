@@ -1,10 +1,10 @@
-"""Pictures of trials and studies, as PNG bytes."""
+"""Pictures of a trial's candidates, as PNG bytes."""
 
 from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,39 +80,6 @@ def confidence_by_rank(ranked: Mapping[str, RankedCandidates]) -> Figure:
         axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1.0))
     else:
         axes.text(0.5, 0.5, "no clip takes a pseudo-label", ha="center", color=CHANCE, transform=axes.transAxes)
-    return figure
-
-
-def m_curve(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Draw the official score in percent over M, a line a backbone, with the spread of its seeds.
-
-    Args:
-        rows: of the leaderboard.
-    """
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
-    axes = figure.add_subplot()
-    rows = [row for row in rows if row["kind"] != "trial" or row["labels"] == "paper"]
-    names = list(dict.fromkeys(row["backbone"] for row in rows if row["kind"] == "trial"))
-    for backbone, colour in zip(names, (CURVES[place % len(CURVES)] for place in range(len(names))), strict=True):
-        cells = sorted(
-            (row["m"], row["official_score"], row["official_score_std"] or 0.0)
-            for row in rows
-            if row["kind"] == "trial" and row["backbone"] == backbone and row["official_score"] is not None
-        )
-        if cells:
-            m, score, spread = (np.array(column, dtype=float) for column in zip(*cells, strict=True))
-            axes.errorbar(m, 100 * score, yerr=100 * spread, marker="o", capsize=3, color=colour, label=backbone)
-        frozen = [
-            row["official_score"]
-            for row in rows
-            if row["kind"] == "frozen" and row["backbone"] == backbone and row["official_score"] is not None
-        ]
-        if frozen:
-            axes.axhline(100 * max(frozen), color=colour, linestyle=":", label=f"{backbone} frozen")
-    axes.axhline(50, color=CHANCE, linestyle="--", label="chance")
-    axes.set_xlabel("M, attributes joined in a pseudo-label")
-    axes.set_ylabel("official score, %")
-    axes.legend(fontsize=8)
     return figure
 
 

@@ -115,13 +115,15 @@ def resolve(
     from benchmarks.protocols import find_protocol  # noqa: PLC0415
     from harness.trials.choices import choose_backbone  # noqa: PLC0415
     from harness.trials.recordings import prepare_recordings  # noqa: PLC0415
-    from harness.trials.stages import clip_ids  # noqa: PLC0415
+    from harness.trials.stages import clip_ids, must_be_the_weights  # noqa: PLC0415
 
     found = find_protocol(protocol)
     choice = choose_backbone(backbone, backbone, weights=weights, options=options)
     model = load(
         choice.encoder, weights=Path(choice.weights) if choice.weights else None, seed=seed, **dict(choice.options)
     )
+    if choice.weights:
+        must_be_the_weights(Path(choice.weights), model.weights_sha256 or "", wanted=choice.weights_sha256)
     wanted = read_pretrain_recipe(recipe or {})
     check_pretrain_recipe(wanted, model)
     recordings = prepare_recordings(

@@ -5,18 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
+from harness.answers.board import BoardRow
+from harness.answers.compare import ComparedRow
 from harness.answers.compare import comparisons as compare_families
+from harness.answers.families import curve_columns
 from harness.answers.leaderboard import leaderboard
+from harness.answers.question import EVERYTHING, Question
 from harness.answers.references import with_references
-from harness.answers.selection import select
+from harness.answers.selection import RESAMPLES, SelectedRow, select
 from harness.errors import HarnessError
 from harness.stores.readings import find_study
 from harness.stores.results import Results
+from harness.tables import Row
+from harness.trials.axes import axis_names, study_axes
 
 LISTED = 100  # rows of a board's tables; a page of thousands is not read
 REFERENCES = 40  # of the rows that rank below those listed
@@ -25,9 +31,22 @@ BOARDS = 8
 # each family costs seconds of bootstrap, and nobody waits for the 250 families of 10,000 trials
 MANY_TRIALS = 1000
 FAMILIES = 6
-FAMILY = ("backbone", "k1", "k2", "fusion", "labels", "scorer", "recipe")
 REFERENCE_M = 1
 QUALITY = {"purity": "purity", "nmi": "NMI", "recall_at_m": "recall at M"}  # as the page calls them
+
+
+class DetailedRow(BoardRow):
+    """A leaderboard row with what its trials' records say beyond it, None where none says.
+
+    `stages` has mean seconds a stage, `confidence` is the mean over pseudo-labeled clips; `purity`, `nmi` and
+    `recall_at_m` judge pseudo-labels by the truth: means over machine types, weighted by judged clips.
+    """
+
+    stages: dict[str, float]
+    confidence: float | None
+    purity: float | None
+    nmi: float | None
+    recall_at_m: float | None
 
 
 @dataclass(frozen=True)
@@ -49,11 +68,11 @@ class Board:
 
     protocol: str
     data: str
-    rows: list[dict[str, Any]]
+    rows: list[DetailedRow]
     more_rows: int
-    compared: list[dict[str, Any]]
+    compared: list[ComparedRow]
     not_compared: str
-    selected: list[dict[str, Any]]
+    selected: list[SelectedRow]
     not_selected: str
     trials: list[dict[str, Any]]
     more_trials: int
@@ -64,72 +83,54 @@ class Evidence:
     """All that a report shows.
 
     Attributes:
-        chosen: what was asked for: study, protocol, backbone, scorer.
+        question: what was asked.
         boards: best supported first, in the leaderboard's order.
         more_boards: how many are not shown.
         study: the recorded study's name, key, run, date and resolved configuration; None without --study.
-        resamples: of the comparisons' bootstrap.
         experiment: MLflow's, that holds the runs; None where its tables are not beside the results.
     """
 
-    chosen: Mapping[str, str | None]
+    question: Question
     boards: list[Board]
     more_boards: int
     study: dict[str, Any] | None
-    resamples: int
     experiment: str | None = None
 
 
-def gather(
-    results: Results,
-    *,
-    study: str | None = None,
-    protocol: str | None = None,
-    backbone: str | None = None,
-    scorer: str | None = None,
-    comparisons: int | None = None,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> Evidence:
+def gather(results: Results, question: Question = EVERYTHING, *, comparisons: int | None = None) -> Evidence:
     """Gather what a report of the recorded trials shows.
 
     Args:
         results: the results tables.
-        study: only this study's trials, by name or key.
-        protocol: only this protocol's.
-        backbone: only this backbone's.
-        scorer: only this scorer's.
-        comparisons: families (one backbone, K1, K2, fusion, labels, scorer, recipe) of a board that are compared, best
-            first. None is one a backbone; of a board with over 1,000 trials only the best.
-        resamples: of the comparisons' bootstrap.
-        seed: of the same.
+        question: which trials, and how the comparisons' bootstrap draws.
+        comparisons: families (rows that differ in M alone) of a board that are compared, best first. None is one a
+            backbone; of a board with over 1,000 trials only the best.
 
     Raises:
         HarnessError: nothing is recorded, or nothing of that name.
     """
-    chosen = {"study": study, "protocol": protocol, "backbone": backbone, "scorer": scorer}
-    found = leaderboard(results, study=study, protocol=protocol, backbone=backbone, scorer=scorer)
-    ranked = with_references(found, results, backbone=backbone)
+    ranked = with_references(leaderboard(results, question), results, backbone=question.backbone)
     names = list(dict.fromkeys((row["protocol"], row["data"]) for row in ranked))
     boards = [
         _board(
-            results, [row for row in ranked if (row["protocol"], row["data"]) == name],
-            comparisons=comparisons, resamples=resamples, seed=seed,
+            results,
+            [row for row in ranked if (row["protocol"], row["data"]) == name],
+            question,
+            comparisons=comparisons,
         )
         for name in names[:BOARDS]
-    ]  # fmt: skip
+    ]
     runs = [trial["run_id"] for board in boards for trial in board.trials[:1]]
     return Evidence(
-        chosen=chosen,
+        question=question,
         boards=boards,
         more_boards=max(0, len(names) - BOARDS),
-        study=_study(find_study(results, study)) if study else None,
-        resamples=resamples,
+        study=_study(find_study(results, question.study)) if question.study else None,
         experiment=results.experiment_of(runs[0]) if runs else None,
     )
 
 
-def with_details(results: Results, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def with_details(results: Results, rows: Sequence[BoardRow]) -> list[DetailedRow]:
     """Return rows of the leaderboard with what their trials' records say beyond it.
 
     Args:
@@ -137,16 +138,15 @@ def with_details(results: Results, rows: Sequence[Mapping[str, Any]]) -> list[di
         rows: of the leaderboard.
 
     Returns:
-        The rows with `stages` (mean seconds a stage), `confidence` (mean over pseudo-labeled clips) and, where the
-        truth was known, `purity`, `nmi` and `recall_at_m` (means over machine types, weighted by judged clips); None
-        where no trial says.
+        The same rows, each with the fields of `DetailedRow`.
     """
     known = results.recorded({key for row in rows for key in row["keys"]})
     details = {key: json.loads(text) for key, text in zip(known["key"], known["detail"], strict=True)}
-    return [{**row, **_details([details[key] for key in row["keys"] if key in details])} for row in rows]
+    detailed = [{**row, **_details([details[key] for key in row["keys"] if key in details])} for row in rows]
+    return cast("list[DetailedRow]", detailed)
 
 
-def curve_families(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+def curve_families(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """Return for each backbone the rows of one family, by M: those that an M-curve can be drawn through.
 
     A backbone's family is the one with the most M, among equals the one that ranks best.
@@ -154,33 +154,31 @@ def curve_families(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[
     Args:
         rows: of one board of the leaderboard, best first.
     """
-    families: dict[tuple[Any, ...], dict[int, Mapping[str, Any]]] = {}
+    families: dict[tuple[object, ...], dict[int, Row]] = {}
     for row in rows:
         if row["kind"] == "trial" and row["m"] is not None and row["official_score"] is not None:
             families.setdefault(family_of(row), {}).setdefault(row["m"], row)
-    chosen: dict[str, dict[int, Mapping[str, Any]]] = {}
-    for family, by_m in families.items():
-        backbone = str(family[0])
+    chosen: dict[str, dict[int, Row]] = {}
+    for by_m in families.values():
+        backbone = str(next(iter(by_m.values()))["backbone"])
         if len(by_m) > len(chosen.get(backbone, ())):
             chosen[backbone] = by_m
     return {backbone: [by_m[m] for m in sorted(by_m)] for backbone, by_m in chosen.items()}
 
 
-def family_of(row: Mapping[str, Any]) -> tuple[Any, ...]:
+def family_of(row: Row) -> tuple[object, ...]:
     """Return what the rows of one M-curve share."""
-    return tuple(row[name] for name in FAMILY)
+    return tuple(row[name] for name in curve_columns())
 
 
-def _board(
-    results: Results, rows: list[dict[str, Any]], *, comparisons: int | None, resamples: int, seed: int
-) -> Board:
+def _board(results: Results, rows: list[BoardRow], question: Question, *, comparisons: int | None) -> Board:
     listed = rows[:LISTED]
     # a reference stands for the whole board, however many rows are better
     listed += [row for row in rows[LISTED:] if row["kind"] != "trial"][:REFERENCES]
     trials = sum(row["trials"] or 0 for row in rows)
     most = comparisons if comparisons is not None else FAMILIES if trials <= MANY_TRIALS else 1
-    compared, not_compared = _compared(results, rows, most=most, resamples=resamples, seed=seed)
-    selected, not_selected = _selected(results, rows, seed=seed)
+    compared, not_compared = _compared(results, rows, question, most=most)
+    selected, not_selected = _selected(results, rows, seed=question.seed)
     keys = [key for row in listed for key in row["keys"]]
     return Board(
         protocol=str(rows[0]["protocol"]),
@@ -197,10 +195,10 @@ def _board(
 
 
 def _compared(
-    results: Results, rows: Sequence[Mapping[str, Any]], *, most: int, resamples: int, seed: int
-) -> tuple[list[dict[str, Any]], str]:
+    results: Results, rows: Sequence[BoardRow], question: Question, *, most: int
+) -> tuple[list[ComparedRow], str]:
     """Return the comparisons of the first families, and in words what is missing."""
-    families: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    families: dict[tuple[object, ...], list[BoardRow]] = {}
     for backbone_rows in curve_families(rows).values():  # one a backbone comes before a second of the same
         families[family_of(backbone_rows[0])] = []
     for row in rows:
@@ -222,13 +220,15 @@ def _compared(
             f"{min(most, len(paired))} of {len(paired)} were compared, best first; "
             "`asdbench compare --backbone NAME` answers for the others."
         )
-    keys = [key for found in list(paired.values())[:most] for row in found for key in row["keys"]]
-    compared, refused = compare_families(results, keys=keys, resamples=resamples, seed=seed) if most else ([], [])
-    families_said = "Families (a backbone with its K1, K2, fusion, labels, scorer and recipe): " if said else ""
+    keys = tuple(key for found in list(paired.values())[:most] for row in found for key in row["keys"])
+    asked = Question(keys=keys, resamples=question.resamples, seed=question.seed)
+    compared, refused = compare_families(results, asked) if most else ([], [])
+    shared = ", ".join(axis.heading for axis in study_axes(but=["backbone", "m"]))
+    families_said = f"Families (a backbone with its {shared}, scorer and recipe): " if said else ""
     return compared, " ".join([families_said + " ".join(said), *dict.fromkeys(refused)]).strip()
 
 
-def _selected(results: Results, rows: Sequence[Mapping[str, Any]], *, seed: int) -> tuple[list[dict[str, Any]], str]:
+def _selected(results: Results, rows: Sequence[BoardRow], *, seed: int) -> tuple[list[SelectedRow], str]:
     """Return what choosing M, K1 and K2 without looking at the machine reported gives, or why it cannot be said."""
     chosen = [row for row in rows if row["kind"] == "trial" and row["m"] is not None]
     if sum(row["trials"] for row in chosen) > MANY_TRIALS:
@@ -236,18 +236,19 @@ def _selected(results: Results, rows: Sequence[Mapping[str, Any]], *, seed: int)
     if not chosen:
         return [], ""
     try:
-        return select(results, keys=[key for row in chosen for key in row["keys"]], seed=seed), ""
+        keys = tuple(key for row in chosen for key in row["keys"])
+        return select(results, Question(keys=keys, resamples=RESAMPLES, seed=seed)), ""
     except HarnessError as error:
         return [], str(error)
 
 
-def _trials(results: Results, rows: Sequence[Mapping[str, Any]], keys: Collection[str]) -> list[dict[str, Any]]:
+def _trials(results: Results, rows: Sequence[Row], keys: Collection[str]) -> list[dict[str, Any]]:
     row_of = {key: row for row in rows for key in row["keys"]}
     known = results.recorded(keys)
     found = {str(row["key"]): row for row in known.to_dict("records")}
     return [
         {
-            **{name: row_of[key][name] for name in ("kind", "backbone", "m", "k1", "k2", "fusion", "labels", "scorer")},
+            **{name: row_of[key][name] for name in ("kind", *axis_names(), "scorer")},
             **{name: found[key][name] for name in ("key", "run_id", "seed", "code", "train_data", "test_data")},
             "seconds": _none(found[key]["seconds"]),
             "peak_mb": _none(found[key]["peak_mb"]),

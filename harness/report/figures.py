@@ -1,29 +1,51 @@
-"""The report's figures for a notebook: leaderboard rows in, matplotlib figures out."""
+"""The figures of page, notebook and MLflow: leaderboard rows in, matplotlib figures out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeAlias
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from harness.answers.board import row_name
 from harness.errors import HarnessError
 from harness.pictures.candidates import CHANCE, CURVES
-from harness.report.drawings import MEASURES, spread_of
 from harness.report.evidence import curve_families
-from harness.report.sheets import row_name
+from harness.tables import Row, brief
+from harness.trials.axes import shown_cell, study_axes
 
-MARKERS = "os^Dvp"
-SIZE = (6.4, 4.2)  # inches
+MARKERS = "os^Dvp"  # a shape a backbone, so that colour is not all that tells them apart
+LINES = len(CURVES) - 1  # backbones with a colour of their own; the last is all others'
+SIZE = (4.4, 3.2)  # inches, small, so that letters stay legible where a phone shows the whole width
+LETTERS = 9  # points
+LINE = 0.17  # inches of a legend's line
+MARKED = 30  # points with their M beside them; more would cover one another
+NEAR_CHANCE = 60.0  # percent; a curve that reaches down to here shows chance too
 READABLE = 0.6  # of the shades; darker cells take white numbers
+DODGE = 0.06  # of M, between lines at the same place
+MEASURES = (("purity", "purity"), ("recall_at_m", "recall at M"), ("confidence", "mean confidence"))
 
-Rows = Sequence[Mapping[str, Any]]
+Rows = Sequence[Row]
+Sign: TypeAlias = tuple[Artist, str]  # of a legend: what is drawn, and what it means
+
+
+def spread_of(row: Row) -> tuple[float | None, float | None]:
+    """Return a row's interval in percent: its own where it has one, else a standard deviation over seeds."""
+    score = row["official_score"]
+    if row.get("ci_low") is not None and row.get("ci_high") is not None:
+        return 100 * row["ci_low"], 100 * row["ci_high"]
+    spread = row["official_score_std"]
+    return (None, None) if spread is None else (100 * (score - spread), 100 * (score + spread))
 
 
 def m_curve_figure(rows: Rows) -> Figure:
-    """Draw the official score in percent over M, a line a backbone, with intervals; frozen encoders dotted.
+    """Draw the official score in percent over M, a line a backbone, with intervals; frozen encoders and chance dashed.
 
     Args:
         rows: of one board of the leaderboard, best first.
@@ -35,21 +57,31 @@ def m_curve_figure(rows: Rows) -> Figure:
     if not families:
         raise HarnessError("An M-curve needs fine-tuned rows with an M and an official score, but there is none.")
     figure, axes = _axes("M, attributes joined in a pseudo-label", "official score, %")
-    for place, (backbone, family) in enumerate(families.items()):
+    shown = list(families.items())[:LINES]
+    signs: list[Sign] = []
+    lowest = math.inf
+    for place, (backbone, family) in enumerate(shown):
         score = np.array([100 * row["official_score"] for row in family])
         ends = np.array(
             [[at if end is None else end for end in spread_of(row)] for row, at in zip(family, score, strict=True)]
         )
         away = np.abs(ends - score[:, None]).T  # (m, 2) -> (2, m)
-        axes.errorbar(
-            [row["m"] for row in family], score, yerr=away, label=backbone, marker=MARKERS[place % len(MARKERS)],
-            color=_colour(place), capsize=3,
+        beside = DODGE * (place - (len(shown) - 1) / 2)
+        drawn = axes.errorbar(
+            [row["m"] + beside for row in family], score, yerr=away, marker=MARKERS[place], color=CURVES[place],
+            markersize=5, linewidth=1.5, capsize=2,
         )  # fmt: skip
-        frozen = [row["official_score"] for row in rows if row["kind"] == "frozen" and row["backbone"] == backbone]
-        if known := [value for value in frozen if value is not None]:
-            axes.axhline(100 * max(known), color=_colour(place), linestyle=":", label=f"{backbone}, frozen")
-    axes.axhline(50, color=CHANCE, linestyle="--", label="chance")
-    axes.legend(fontsize=8)
+        signs.append((drawn[0], f"{brief(backbone)} ({_family_name(family[0])})"))
+        known = [row["official_score"] for row in rows if row["kind"] == "frozen" and row["backbone"] == backbone]
+        frozen = max((100 * value for value in known if value is not None), default=None)
+        if frozen is not None:
+            level = axes.axhline(frozen, color=CURVES[place], linestyle="--", linewidth=1.2)
+            signs.append((level, f"{brief(backbone)}, frozen: {frozen:.2f}"))
+        lowest = min(lowest, score.min(), frozen if frozen is not None else math.inf)
+    if lowest < NEAR_CHANCE:
+        signs.append((axes.axhline(50, color=CHANCE, linestyle=":", linewidth=1.2), "chance"))
+    axes.set_xticks(sorted({row["m"] for _, family in shown for row in family}))
+    _legend(figure, signs)
     return figure
 
 
@@ -72,8 +104,9 @@ def machine_heat_map(rows: Rows) -> Figure:
     figure = Figure(figsize=(2.4 + 0.75 * len(names), 1.2 + 0.3 * len(shown)), layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(values, aspect="auto", cmap="Blues")
-    axes.set_xticks(range(len(names)), names, rotation=30, ha="right", fontsize=8)
-    axes.set_yticks(range(len(shown)), [row_name(row) for row in shown], fontsize=8)
+    axes.set_xticks(range(len(names)), [brief(name) for name in names], rotation=30, ha="right", fontsize=8)
+    axes.set_yticks(range(len(shown)), [brief(row_name(row)) for row in shown], fontsize=8)
+    _as_it_is([*axes.get_xticklabels(), *axes.get_yticklabels()])
     low, high = np.nanmin(values), np.nanmax(values)
     dark = low + READABLE * (high - low)
     for (row, column), value in np.ndenumerate(values):
@@ -97,10 +130,10 @@ def source_against_target(rows: Rows) -> Figure:
     if not shown:
         raise HarnessError("Source against target needs rows with an AUC of both domains, but there is none.")
     figure, axes = _axes("source AUC, %", "target AUC, %")
-    _scatter(axes, shown, lambda row: row["s_auc"], lambda row: row["t_auc"])
+    signs = _scatter(axes, shown, lambda row: 100 * row["s_auc"], lambda row: 100 * row["t_auc"])
     ends = [min(axes.get_xlim()[0], axes.get_ylim()[0]), max(axes.get_xlim()[1], axes.get_ylim()[1])]
-    axes.plot(ends, ends, "--", color=CHANCE, linewidth=1, label="source = target")
-    axes.legend(fontsize=8)
+    (diagonal,) = axes.plot(ends, ends, "--", color=CHANCE, linewidth=1)
+    _legend(figure, [*signs, (diagonal, "source = target")])
     return figure
 
 
@@ -126,8 +159,7 @@ def quality_against_score(rows: Rows, measure: str = "purity") -> Figure:
             "and judge labels with --truth, or draw confidence."
         )
     figure, axes = _axes(f"{names[measure]} of pseudo-labels, %", "official score, %")
-    _scatter(axes, shown, lambda row: row[measure], lambda row: row["official_score"])
-    axes.legend(fontsize=8)
+    _legend(figure, _scatter(axes, shown, lambda row: 100 * row[measure], lambda row: 100 * row["official_score"]))
     return figure
 
 
@@ -145,8 +177,13 @@ def cost_against_score(rows: Rows) -> Figure:
         raise HarnessError("Cost against score needs rows with seconds and an official score, but there is none.")
     figure, axes = _axes("seconds a trial", "official score, %")
     axes.set_xscale("log")
-    _scatter(axes, shown, lambda row: row["seconds"] / 100, lambda row: row["official_score"])
-    axes.legend(fontsize=8)
+    _legend(figure, _scatter(axes, shown, lambda row: row["seconds"], lambda row: 100 * row["official_score"]))
+    low, high = axes.get_xlim()
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    axes.xaxis.set_major_locator(FixedLocator([f * 10.0**n for n in powers for f in (1, 2, 5)]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _place: f"{value:g}"))
+    axes.set_xlim(low, high)
     return figure
 
 
@@ -161,23 +198,30 @@ def compare_figure(rows: Rows) -> Figure:
     """
     if not rows:
         raise HarnessError("A figure of comparisons needs one, but there is none.")
-    figure = Figure(figsize=(SIZE[0], 1.2 + 0.3 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(1.5 * SIZE[0], 1.2 + 0.3 * len(rows)), layout="constrained")
     axes = figure.add_subplot()
     delta = 100 * np.array([row["delta"] for row in rows])
     ends = 100 * np.array([[row["ci_low"], row["ci_high"]] for row in rows])  # (n, 2)
     places = np.arange(len(rows))
-    axes.errorbar(delta, places, xerr=np.abs(ends - delta[:, None]).T, fmt="o", color=_colour(0), capsize=3)
+    axes.errorbar(delta, places, xerr=np.abs(ends - delta[:, None]).T, fmt="o", color=CURVES[0], capsize=3)
     axes.axvline(0, color=CHANCE, linestyle="--")
-    axes.set_yticks(places, [_compared_name(row) for row in rows], fontsize=8)
+    axes.set_yticks(places, [brief(_compared_name(row)) for row in rows], fontsize=8)
+    _as_it_is(axes.get_yticklabels())
     axes.invert_yaxis()
     axes.set_xlabel("official score of M minus that of M = 1, points")
     return figure
 
 
-def _compared_name(row: Mapping[str, Any]) -> str:
-    labels = "" if row["labels"] == "paper" else f", {row['labels']} labels"
-    numbers = "".join(f", K{n} = {row[f'k{n}']}" for n in (1, 2) if row[f"k{n}"] is not None)
-    return f"{row['backbone']}, M = {row['m']}{numbers}{labels}, {row['scorer']}, {row['dataset']}"
+def _compared_name(row: Row) -> str:
+    """Name a comparison: "beats, M = 3, K1 = 15, K2 = 15, knn, dcase2023"."""
+    cell = shown_cell({axis.name: row.get(axis.name) for axis in study_axes()})
+    return ", ".join([str(row["backbone"]), cell, str(row["scorer"]), str(row["dataset"])])
+
+
+def _family_name(row: Row) -> str:
+    """Say what all points of a curve share: "K1 = 15, K2 = 15, knn"."""
+    cell = shown_cell({axis.name: row.get(axis.name) for axis in study_axes(but=["m"])})
+    return brief(", ".join(filter(None, [cell, str(row["scorer"])])))
 
 
 def _one_board(rows: Rows) -> Rows:
@@ -190,31 +234,49 @@ def _one_board(rows: Rows) -> Rows:
 
 
 def _axes(x_label: str, y_label: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=SIZE, layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
+    figure = Figure(figsize=SIZE, dpi=150, layout="constrained")
+    figure.patch.set_alpha(0)  # the page's own colour is behind
+    axes = figure.add_subplot(facecolor="none")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=LETTERS)
+    axes.set_xlabel(x_label, fontsize=LETTERS)
+    axes.set_ylabel(y_label, fontsize=LETTERS)
     return figure, axes
 
 
-def _scatter(
-    axes: Axes, rows: Rows, x: Callable[[Mapping[str, Any]], float], y: Callable[[Mapping[str, Any]], float]
-) -> None:
-    names = list(dict.fromkeys((row["backbone"] or row["kind"], row["kind"] == "trial") for row in rows))
-    order = list(dict.fromkeys(name for name, _ in names))
-    for name, tuned in names:
-        chosen = [row for row in rows if (row["backbone"] or row["kind"], row["kind"] == "trial") == (name, tuned)]
-        place = order.index(name)
-        axes.plot(
-            [100 * x(row) for row in chosen], [100 * y(row) for row in chosen], MARKERS[place % len(MARKERS)],
-            color=_colour(place), markerfacecolor=_colour(place) if tuned else "none",
-            label=name if tuned or chosen[0]["backbone"] is None else f"{name}, {chosen[0]['kind']}",
-        )  # fmt: skip
-        for row in chosen:
-            if row["m"] is not None:
-                at = (100 * x(row), 100 * y(row))
-                axes.annotate(str(row["m"]), at, xytext=(4, 3), textcoords="offset points", fontsize=7)
+def _scatter(axes: Axes, rows: Rows, x: Callable[[Row], float], y: Callable[[Row], float]) -> list[Sign]:
+    """Draw a point a row, a colour and shape a backbone, hollow where nothing was trained; return the legend."""
+    backbones = list(dict.fromkeys(row["backbone"] for row in rows if row["kind"] in ("trial", "frozen")))
+    signs: dict[int, Sign] = {}
+    for row in rows:
+        place = min(backbones.index(row["backbone"]), LINES) if row["backbone"] in backbones else LINES
+        tuned = row["kind"] == "trial"
+        inside = CURVES[place] if tuned else "none"
+        (point,) = axes.plot(
+            [x(row)], [y(row)], MARKERS[place], color=CURVES[place], markersize=6, markerfacecolor=inside
+        )
+        if place not in signs or (tuned and place < LINES):
+            signs[place] = (point, "any other row" if place == LINES else brief(str(row["backbone"])))
+        if row["m"] is not None and tuned and len(rows) <= MARKED:
+            at = (x(row), y(row))
+            axes.annotate(str(row["m"]), at, xytext=(4, 3), textcoords="offset points", fontsize=LETTERS)
+    return [signs[place] for place in sorted(signs)]
 
 
-def _colour(place: int) -> str:
-    return CURVES[place % len(CURVES)]
+def _legend(figure: Figure, signs: Sequence[Sign]) -> None:
+    """Write below a figure what its signs mean, and make room for it."""
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + LINE * len(signs))
+    # names are set afterwards: of a label that begins with "_" matplotlib makes no line
+    blank = [str(place) for place in range(len(signs))]
+    drawn = [sign for sign, _ in signs]
+    legend = figure.legend(drawn, blank, loc="outside lower left", fontsize=LETTERS, frameon=False)
+    for text, (_, name) in zip(legend.get_texts(), signs, strict=True):
+        text.set_text(name)
+    _as_it_is(legend.get_texts())
+
+
+def _as_it_is(texts: Iterable[Text]) -> None:
+    """Show names as they are: a "$" in one begins no formula."""
+    for text in texts:
+        text.set_parse_math(False)

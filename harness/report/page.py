@@ -12,19 +12,24 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from harness.answers.compare import called
+from harness.answers.board import row_name
+from harness.answers.compare import ComparedRow
+from harness.answers.families import called
 from harness.answers.leaderboard import board_notes
+from harness.answers.question import EVERYTHING, Question
 from harness.credentials import shown
 from harness.errors import HarnessError
+from harness.files import write_whole
 from harness.report import drawings, sheets
-from harness.report.evidence import Board, Evidence, gather
+from harness.report.evidence import Board, DetailedRow, Evidence, gather
 from harness.stores.results import Results
-from harness.tables import in_percent
+from harness.tables import Row, in_percent, without_controls
+from harness.trials.axes import axis_names
 
 if TYPE_CHECKING:
     from harness.stores.tracker import Tracker
@@ -39,47 +44,45 @@ VERSIONS = ("asdbench", "torch", "numpy", "scikit-learn", "ray", "optuna", "mlfl
 COMMIT = re.compile(r"[0-9a-f]{40}(\+changes)?")
 
 
+class Written(TypedDict):
+    """What writing the page gave; `run_id` is of the run that it was logged to."""
+
+    out: str | None
+    bytes: int
+    boards: int
+    rows: int
+    run_id: str | None
+    sentences: list[str]
+
+
 def report(
     results: Results,
     out: Path | None = None,
+    question: Question = EVERYTHING,
     *,
-    study: str | None = None,
-    protocol: str | None = None,
-    backbone: str | None = None,
-    scorer: str | None = None,
     comparisons: int | None = None,
-    resamples: int = 1000,
-    seed: int = 0,
     tracking: str = "",
     tracker: Tracker | None = None,
-) -> dict[str, Any]:
+) -> Written:
     """Write what is recorded as one page, and log it to the study's run where a study is named.
 
     Args:
         results: the results tables.
         out: the page's file, replaced whole; None writes none.
-        study: only this study's trials, by name or key.
-        protocol: only this protocol's.
-        backbone: only this backbone's.
-        scorer: only this scorer's.
+        question: which trials, and how the comparisons' bootstrap draws.
         comparisons: families compared a board; see `harness.report.evidence.gather`.
-        resamples: of the comparisons' bootstrap.
-        seed: of the same.
         tracking: where MLflow keeps the runs; shown without its password.
         tracker: logs the page and knows the runs' addresses; None does neither.
 
     Returns:
-        `out`, `bytes`, `boards`, `rows`, `run_id` (of the run that the page was logged to, or None) and `sentences`.
+        Where it is, how large, and the sentences of its comparisons.
 
     Raises:
         HarnessError: nothing is recorded, nothing of that name, or the file cannot be written.
     """
     if out is not None and out.suffix not in (".html", ".htm"):
         raise HarnessError(f"A report is one HTML file, so --out must end in .html, but got {str(out)!r}.")
-    evidence = gather(
-        results, study=study, protocol=protocol, backbone=backbone, scorer=scorer, comparisons=comparisons,
-        resamples=resamples, seed=seed,
-    )  # fmt: skip
+    evidence = gather(results, question, comparisons=comparisons)
     page = render(evidence, tracking=tracking, tracker=tracker)
     if out is not None:
         _write(out, page)
@@ -115,7 +118,7 @@ def render(
     templates.filters["code"] = _with_code
     boards = [_board(board, place, evidence) for place, board in enumerate(evidence.boards, start=1)]
     title = "Does Top-M pseudo-labeling beat Top-1?"
-    return templates.get_template("report.html.j2").render(
+    page = templates.get_template("report.html.j2").render(
         title=f"{evidence.study['name']}: {title[0].lower()}{title[1:]}" if evidence.study else title,
         scope=_scope(evidence),
         contents=_contents(boards, evidence),
@@ -132,6 +135,8 @@ def render(
         written=f"{written or datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         **_runs(evidence, tracking, tracker),
     )
+    # names come from anywhere: half a surrogate pair cannot be written, and a reader's terminal shows the page's source
+    return without_controls(page.encode(errors="replace").decode())
 
 
 def _board(board: Board, place: int, evidence: Evidence) -> dict[str, Any]:
@@ -150,7 +155,7 @@ def _board(board: Board, place: int, evidence: Evidence) -> dict[str, Any]:
         "notes": " ".join(board_notes(rows)),
         "figures": drawings.figures(rows, place=place),
         "sheets": [
-            *sheets.compared(board, place=place, resamples=evidence.resamples),
+            *sheets.compared(board, place=place, resamples=evidence.question.resamples),
             *sheets.ranking(board, place=place),
             *sheets.selected(board, place=place),
             *sheets.machines(board, place=place),
@@ -160,7 +165,7 @@ def _board(board: Board, place: int, evidence: Evidence) -> dict[str, Any]:
     }
 
 
-def _answers(compared: Sequence[Mapping[str, Any]]) -> list[tuple[dict[str, str], bool]]:
+def _answers(compared: Sequence[ComparedRow]) -> list[tuple[dict[str, str], bool]]:
     """Return every comparison in words, and whether it stands first.
 
     First stand the differences that the data show, and of a family that shows none the largest.
@@ -175,11 +180,11 @@ def _answers(compared: Sequence[Mapping[str, Any]]) -> list[tuple[dict[str, str]
     return found
 
 
-def _family(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(row[name] for name in ("backbone", "k1", "k2", "fusion", "labels", "scorer", "dataset"))
+def _family(row: Row) -> tuple[object, ...]:
+    return tuple(row[name] for name in (*axis_names(but=["m"]), "scorer", "dataset"))
 
 
-def _headline(compared: Sequence[Mapping[str, Any]]) -> str:
+def _headline(compared: Sequence[ComparedRow]) -> str:
     """Answer the page's question in one sentence; empty where nothing could be compared."""
     if not compared:
         return ""
@@ -205,7 +210,7 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(once[:NAMED]) + (f" and {len(once) - NAMED} more" if len(once) > NAMED else "")
 
 
-def _lead(rows: Sequence[Mapping[str, Any]]) -> str:
+def _lead(rows: Sequence[DetailedRow]) -> str:
     """Say in words what ranks first, and what it must beat."""
     best = {
         kind: next((row for row in rows if row["kind"] == kind and row["official_score"] is not None), None)
@@ -217,7 +222,7 @@ def _lead(rows: Sequence[Mapping[str, Any]]) -> str:
         seeds = f"one seed: {first['trials']} trial" if first["trials"] == 1 else f"{first['trials']} trials"
         sure = f" ± {in_percent(spread)}" if spread is not None else ""
         said.append(
-            f"Best fine-tuned: {sheets.row_name(first)} with {in_percent(first['official_score'])}{sure} ({seeds})"
+            f"Best fine-tuned: {row_name(first)} with {in_percent(first['official_score'])}{sure} ({seeds})"
             + (", picked on the test set that it reports" if first.get("chosen_on_test") else "")
         )
     if frozen := best["frozen"]:
@@ -229,7 +234,7 @@ def _lead(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _scope(evidence: Evidence) -> str:
     trials = sum(row["trials"] or 0 for board in evidence.boards for row in board.rows)
-    named = ", ".join(f"{what} {name}" for what, name in evidence.chosen.items() if name)
+    named = ", ".join(f"{what} {name}" for what, name in evidence.question.names().items() if name)
     seeds = {trial["seed"] for board in evidence.boards for trial in board.trials}
     shown = f"{named[:1].upper()}{named[1:]}" if named else "Everything recorded"
     return f"{shown}: {trials:,} trials shown, {len(seeds)} seed{'s' if len(seeds) != 1 else ''}."
@@ -326,7 +331,7 @@ def _commands(evidence: Evidence) -> str:
         lines += [] if ships else [f"# {file}: a study file with the configuration above"]
         # the demonstration's recordings are generated; whatever others ran on has to be there
         lines.append("asdbench demo" if name == DEMO else f"asdbench study run {file} --data ROOT")
-    chosen = " ".join(f"--{what} {shlex.quote(name)}" for what, name in evidence.chosen.items() if name)
+    chosen = " ".join(f"--{what} {shlex.quote(name)}" for what, name in evidence.question.names().items() if name)
     chosen = f" {chosen}" if chosen else ""
     lines += [
         f"asdbench leaderboard{chosen}",
@@ -357,12 +362,9 @@ def _hash(content: str) -> str:
 
 
 def _write(out: Path, page: str) -> None:
-    beside = out.with_name(f".{out.name}.part")
     try:
-        beside.write_text(page, encoding="utf-8")
-        beside.replace(out)
+        write_whole(out, page.encode())
     except OSError as error:
-        beside.unlink(missing_ok=True) if out.parent.is_dir() else None
         raise HarnessError(
             f"--out must name a file in a folder that can be written, but {str(out)!r} cannot: {error.strerror}."
         ) from error

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup
 
-from harness.answers.columns import compare_columns, leaderboard_columns, select_columns
-from harness.answers.compare import SURE
-from harness.report import charts
+from harness.answers.board import UNNAMED, axis_columns, leaderboard_columns, row_name
+from harness.answers.columns import compare_columns, select_columns
+from harness.answers.compare import SURE, ComparedRow
 from harness.report.evidence import QUALITY, Board
-from harness.tables import NOTHING, Column, count, in_percent, percent, plain
+from harness.tables import NOTHING, Column, Row, count, in_percent, percent, plain
+from harness.trials.axes import study_axes
 
 LEVELS = 9  # shades of the heat map
 CHANCE = 0.5
-PAPER = {"fusion": "composite", "labels": "paper"}  # what a comparison need not say
 # headings of which less is better, or first
 RISING = ("#", "tier", "p", "p corrected", "s/trial", "MiB", "peak MiB", "seconds")
 DRAWN = "around zero"
+INTERVAL_WIDTH = 150
 STAGE = " s"  # ends the heading of a stage's seconds
 
 
@@ -73,24 +73,14 @@ class Sheet:
     note: str = ""
 
 
-Filled = Callable[[Mapping[str, Any]], Cell]
+Filled = Callable[[Row], Cell]
 
 
-def verdict(row: Mapping[str, Any]) -> tuple[str, str]:
+def verdict(row: ComparedRow) -> tuple[str, str]:
     """Return a comparison's class and its verdict in a few words."""
     if row["p_corrected"] < SURE and row["ci_low"] * row["ci_high"] > 0:
         return ("better", f"M = {row['m']} is better") if row["delta"] > 0 else ("worse", f"M = {row['m']} is worse")
     return "open", "No difference shown"
-
-
-def row_name(row: Mapping[str, Any]) -> str:
-    """Return how a row of the leaderboard is called in words."""
-    name = row["kind"] if row["backbone"] is None else str(row["backbone"])
-    m = "" if row["m"] is None else f", M = {row['m']}"
-    labels = "" if row.get("labels") in (None, "paper") else f", {row['labels']} labels"
-    kind = "" if row["kind"] in ("trial", name) else f", {row['kind']}"
-    source = f" ({row['source']})" if row["kind"] in ("published", "external") and row.get("source") else ""
-    return f"{name}{m}{labels}{kind}{source}"
 
 
 def compared(board: Board, *, place: int, resamples: int) -> list[Sheet]:
@@ -100,8 +90,8 @@ def compared(board: Board, *, place: int, resamples: int) -> list[Sheet]:
         return []
     span = max(abs(value) for row in rows for value in (row["ci_low"], row["ci_high"], row["delta"])) or 1.0
 
-    def drawn(row: Mapping[str, Any]) -> Cell:
-        return Cell(charts.interval(row["delta"], row["ci_low"], row["ci_high"], span=span))
+    def drawn(row: Row) -> Cell:
+        return Cell(_interval(row["delta"], row["ci_low"], row["ci_high"], span=span))
 
     columns = [column for column in compare_columns(rows) if not _same_as_paper(column, rows)]
     return [
@@ -157,7 +147,7 @@ def machines(board: Board, *, place: int) -> list[Sheet]:
     names = sorted({name for row in rows for name in row["machines"]})
 
     def shaded(name: str) -> Filled:
-        def fill(row: Mapping[str, Any]) -> Cell:
+        def fill(row: Row) -> Cell:
             value = row["machines"].get(name)
             if value is None:
                 return Cell(NOTHING, "right")
@@ -183,7 +173,7 @@ def labels(board: Board, *, place: int) -> list[Sheet]:
     rows = [row for row in board.rows if row["kind"] == "trial" and row.get("classes") is not None]
     if not rows:
         return []
-    judged = any(row[name] is not None for row in rows for name in QUALITY)
+    judged = any(row.get(name) is not None for row in rows for name in QUALITY)
     columns = [
         Column("row", row_name),
         *(count(name) for name in ("classes", "singletons")),
@@ -246,7 +236,7 @@ def runs(board: Board, *, place: int, address: Callable[[str | None], str | None
         address: of a run on a tracking server; None where there is none.
     """
 
-    def linked(row: Mapping[str, Any]) -> Cell:
+    def linked(row: Row) -> Cell:
         href = address(row["run_id"])
         run_id = str(row["run_id"])
         return Cell(
@@ -255,7 +245,7 @@ def runs(board: Board, *, place: int, address: Callable[[str | None], str | None
 
     columns = [
         Column("trial", row_name),
-        Column("K1/K2", lambda row: "/".join(NOTHING if row[k] is None else str(row[k]) for k in ("k1", "k2"))),
+        *(column for axis in study_axes() if axis.name in UNNAMED for column in axis_columns(axis, board.trials)),
         plain("scorer"),
         Column("seed", lambda row: str(row["seed"]), right=True),
         Column("seconds", lambda row: _seconds(row["seconds"]), right=True),
@@ -273,7 +263,7 @@ def runs(board: Board, *, place: int, address: Callable[[str | None], str | None
 def _sheet(
     name: str,
     columns: Sequence[Column],
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[Row],
     *,
     heading: str,
     title: str,
@@ -306,20 +296,42 @@ def _sheet(
     )
 
 
+def _interval(delta: float, low: float, high: float, *, span: float) -> Markup:
+    """Draw a difference with its interval around zero, small enough for a table's cell.
+
+    Args:
+        delta: the difference.
+        low: of its interval.
+        high: of its interval.
+        span: what the half width stands for, shared by the rows of a table.
+    """
+    middle = INTERVAL_WIDTH / 2
+    ends = [middle + max(-1.0, min(1.0, value / span)) * (middle - 6) for value in (low, high, delta)]
+    drawn = (
+        '<svg viewBox="0 0 {width} 18" class="interval" aria-hidden="true">'
+        '<line x1="{middle}" x2="{middle}" y1="0" y2="18" class="zero"></line>'
+        '<line x1="{:.1f}" x2="{:.1f}" y1="9" y2="9" class="stroke-s0"></line>'
+        '<circle cx="{:.1f}" cy="9" r="4" class="fill-s0"></circle></svg>'
+    )
+    return Markup(drawn.format(*ends, width=INTERVAL_WIDTH, middle=middle))  # noqa: S704 - numbers alone
+
+
 def _rises(heading: str) -> bool:
     return heading in RISING or heading.endswith(STAGE)
 
 
-def _same_as_paper(column: Column, rows: Sequence[Mapping[str, Any]]) -> bool:
+def _same_as_paper(column: Column, rows: Sequence[Row]) -> bool:
     """Tell whether a column says in every row what goes without saying."""
-    return column.heading in PAPER and all(row[column.heading] == PAPER[column.heading] for row in rows)
+    paper = {axis.heading: axis for axis in study_axes() if not axis.number and axis.default is not None}
+    axis = paper.get(column.heading)
+    return axis is not None and all(row[axis.name] == axis.default for row in rows)
 
 
 def _filled(column: Column) -> Filled:
     return lambda row: Cell(column.fill(row), "right" if column.right else "")
 
 
-def _starred(row: Mapping[str, Any]) -> str:
+def _starred(row: Row) -> str:
     name = row["kind"] if row["backbone"] is None else str(row["backbone"])
     return f"{name} *" if row.get("chosen_on_test") else name
 

@@ -8,9 +8,9 @@ import pandas as pd
 
 from backbones.contract import FinetuneRecipe
 from benchmarks.contract import DatasetPart, Protocol
+from benchmarks.files import printable
 from benchmarks.metrics.measures import machine_h_means
 from harness.errors import HarnessError
-from harness.interrupts import whole
 from harness.keys import digest
 from harness.pictures.candidates import png
 from harness.pictures.scores import score_pictures
@@ -22,6 +22,7 @@ from harness.stores.tracker import Tracker
 from harness.trials.contract import BackboneChoice, Kind, TrialResult, TrialSpec
 
 EXTERNAL: Kind = "external"  # also the encoder and the scorer of such a system
+MOST_NAME = 200  # characters of a system's name
 LABEL_COLUMNS = ["clip_id", "machine", "section", "domain", "condition"]
 
 
@@ -37,10 +38,15 @@ def record_external(name: str, measured: MeasuredFolder, *, places: Places) -> d
         `key` and `run_id` of the trial.
 
     Raises:
-        HarnessError: the name is empty, or a store cannot be written.
+        HarnessError: the name is empty, longer than 200 characters or not printable, or a store cannot be written.
     """
     if not name.strip():
         raise HarnessError("--record must name the system, but the name is empty.")
+    if not name.strip().isprintable() or len(name) > MOST_NAME:
+        raise HarnessError(
+            f"--record must be a name of at most {MOST_NAME} characters without control characters, but got "
+            f"{printable(name, most=60)}."
+        )
     spec = external_spec(name.strip(), measured)
     key = spec.key()
     results = Results(places.results)
@@ -50,8 +56,7 @@ def record_external(name: str, measured: MeasuredFolder, *, places: Places) -> d
             recorder = Recorder(Tracker(places.tracking, code=code_revision()), results)
             with recorder.open_trial(spec) as run_id:
                 result = external_result(spec, measured)
-                with whole():
-                    recorder.finish(run_id, result)
+                recorder.finish(run_id, result)
     finally:
         results.close()
     return {"key": key, "run_id": run_id}

@@ -10,8 +10,9 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.contract import Dataset
+from benchmarks.files import printable
+from benchmarks.folders import folder_of, whole_file, writing
 from harness import plugins
-from harness.cache import write_whole
 from harness.errors import HarnessError
 from harness.scoring.choice import parse_scorer
 from harness.scoring.thresholds import QUANTILE, Threshold, decisions, threshold_of
@@ -39,13 +40,14 @@ def submit(results: Results, key: str, *, out: Path, scorer: str | None = None) 
 
     Raises:
         HarnessError: no such trial or scorer, several that begin so, or a folder that holds other files.
+        BenchmarkError: a folder that cannot be written to.
     """
     trial = find_trial(results, key, scorer=scorer)
     clips = results.clip_scores([trial["key"]], trial["scorer"]).get(trial["key"])
     if clips is None:
         raise HarnessError(f"A submission needs clip scores, but trial {trial['key']} is known by its metrics alone.")
     files, rows, notes = _files(trial, clips)
-    _write(Path(out), files)
+    _write(folder_of(out), files)
     return {
         **{name: trial[name] for name in ("key", "run_id", "kind", "backbone", "scorer", "official_score")},
         "folder": str(out),
@@ -78,7 +80,7 @@ def find_trial(results: Results, key: str, *, scorer: str | None = None) -> dict
         raise HarnessError(
             f"Trial {keys[0]} has the scorers {', '.join(scorers)}, but a submission is of one; choose with --scorer."
         )
-    chosen = scorers[0] if scorer is None else _canonical(scorer)
+    chosen = scorers[0] if scorer is None else scorer if scorer in scorers else _canonical(scorer)
     if chosen not in scorers:
         raise HarnessError(plugins.unknown(f"scorer of trial {keys[0]}", chosen, scorers))
     return {str(name): value for name, value in found[found["scorer"] == chosen].iloc[0].to_dict().items()}
@@ -153,14 +155,14 @@ def _without_threshold(trial: Mapping[str, Any], where: str, found: Threshold | 
 def _write(out: Path, files: Mapping[str, list[tuple[str, str]]]) -> None:
     """Write the files, each whole or not at all, into a folder that holds no others of their kind."""
     if out.exists() and not out.is_dir():
-        raise HarnessError(f"--out must be a folder, but {out} is a file; choose another name.")
+        raise HarnessError(f"--out must be a folder, but {printable(out)} is a file; choose another name.")
     there = {str(path.relative_to(out)) for front in FRONTS for path in out.rglob(f"{front}_*.csv")}
     if strange := sorted(there - files.keys()):
         raise HarnessError(
             f"{out} must hold no score or decision files but this trial's, but holds {strange[0]}; choose another "
             "folder or remove them."
         )
-    for name, rows in files.items():
-        path = out / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, "".join(f"{clip},{value}\n" for clip, value in rows).encode())
+    with writing(out):
+        for name, rows in files.items():
+            with whole_file(out / name) as file:
+                file.write("".join(f"{clip},{value}\n" for clip, value in rows).encode())

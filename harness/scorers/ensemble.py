@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import HarnessError
-from harness.scoring.choice import load_scorer
+from harness.scoring.choice import parse_scorer
 from harness.scoring.contract import Scorer, ScoreRequest
+from harness.scoring.folds import deal, score_unseen
 from harness.scoring.reference_sets import check_embeddings, of_domain
 
 MEMBERS = "knn+mahalanobis"
 ROUNDING = 1e-12  # deviation of scores that are equal but for rounding: where references are copies of one another
-FOLDS = 5  # parts of the references; each is scored against the others
 
 
 def score(request: ScoreRequest, *, of: str = MEMBERS) -> NDArray[np.float64]:
@@ -37,10 +36,14 @@ def score(request: ScoreRequest, *, of: str = MEMBERS) -> NDArray[np.float64]:
     members = of.split("+")
     check_embeddings(request)
     total = np.zeros(len(request.queries))
-    folds = _folds(request)
-    for name in members:
-        scorer = load_scorer(name)
-        unseen = np.concatenate([scorer.score(_held_out(request, folds == fold)) for fold in np.unique(folds)])
+    if len(request.references) < 2:
+        raise HarnessError(
+            f"ensemble needs at least 2 references, to score one against the others, but got {len(request.references)}."
+        )
+    parts = deal(_in_any_order(request))
+    part_by_part = np.argsort(parts, kind="stable")
+    for scorer in map(parse_scorer, members):
+        unseen = score_unseen(scorer, request, parts)[part_by_part]
         deviation = float(unseen.std())
         total += (scorer.score(request) - unseen.mean()) / (deviation if deviation > ROUNDING else 1.0)
     return total / len(members)
@@ -52,38 +55,23 @@ def settle(options: Mapping[str, Any]) -> Mapping[str, Any]:
     Raises:
         HarnessError: a member is unknown, is an ensemble, or reads no embeddings; or there are fewer than two.
     """
-    members = sorted({name.strip() for name in options["of"].split("+")})
-    for name in members:
-        if name == SCORER.name or load_scorer(name).reads != "embedding":
-            raise HarnessError(f"ensemble:of takes scorers of embeddings joined by +, but {name} is none.")
+    choices = [parse_scorer(name) for name in options["of"].split("+")]
+    for choice in choices:
+        if choice.options or choice.name == SCORER.name or choice.scorer.reads != "embedding":
+            raise HarnessError(
+                f"ensemble:of takes scorers of embeddings without options, joined by +, but {choice} is none."
+            )
+    members = sorted(set(map(str, choices)))
     if len(members) < 2:
         raise HarnessError(f"ensemble:of must name at least two scorers joined by +, but got {options['of']!r}.")
     return {**options, "of": "+".join(members)}
 
 
-def _folds(request: ScoreRequest) -> NDArray[np.intp]:
-    """Deal the references of each domain out to the parts, in an order that the seed decides: (r,)."""
-    if len(request.references) < 2:
-        raise HarnessError(
-            f"ensemble needs at least 2 references, to score one against the others, but got {len(request.references)}."
-        )
+def _in_any_order(request: ScoreRequest) -> NDArray[np.intp]:
+    """Return the places of the references, domain by domain, in an order that the seed decides: (r,)."""
     random = np.random.default_rng(request.seed)
-    folds = np.empty(len(request.references), dtype=np.intp)
-    dealt = 0
-    for domain in ("source", "target", None):
-        places = random.permutation(np.flatnonzero(of_domain(request, domain)))
-        folds[places] = (dealt + np.arange(len(places))) % FOLDS
-        dealt += len(places)  # or a domain of three would always lack in the last parts
-    return folds
-
-
-def _held_out(request: ScoreRequest, held: NDArray[np.bool_]) -> ScoreRequest:
-    return replace(
-        request,
-        references=request.references[~held],
-        reference_domains=request.reference_domains[~held],
-        queries=request.references[held],
-    )
+    domains = ("source", "target", None)
+    return np.concatenate([random.permutation(np.flatnonzero(of_domain(request, domain))) for domain in domains])
 
 
 SCORER = Scorer(

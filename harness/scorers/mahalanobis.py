@@ -6,16 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
-from harness.scoring.contract import Scorer, ScoreRequest
+from harness.scoring.contract import Floats, Scorer, ScoreRequest
 from harness.scoring.reference_sets import check_embeddings, reference_sets
 
-ROWS = 4096  # vectors that are worked on in float64 at once
+ROWS = 4096  # queries that are worked on in float64 at once
+LEAST_SHARE = 1e-6  # of the identity: a direction without any spread would otherwise make every distance infinite
 
 
-def score(request: ScoreRequest, *, covariance: str = "shared") -> NDArray[np.float64]:
+def score(request: ScoreRequest, *, covariance: str = "shared") -> Floats:
     """Return the smaller of the distances to the domains' means: (q,).
 
-    sqrt((x - mean)' C^-1 (x - mean)), with C shrunk by `shrunk_covariance`, so that it can be inverted however few
+    sqrt((x - mean)' C^-1 (x - mean)), with C from `covariance_around`, so that it can be inverted however few
     the references are.
 
     Args:
@@ -30,18 +31,16 @@ def score(request: ScoreRequest, *, covariance: str = "shared") -> NDArray[np.fl
     check_embeddings(request)
     sets = list(reference_sets(request))
     means = [references.mean(axis=0, dtype=np.float64) for references in sets]
-    shared = shrunk_covariance(sets, np.stack(means))
+    shared = covariance_around(sets, means)
     best = np.full(len(request.queries), np.inf)
     for references, mean in zip(sets, means, strict=True):
-        own = shrunk_covariance([references], mean[None]) if covariance == "domain" else shared
+        own = covariance_around([references], [mean]) if covariance == "domain" else shared
         chosen = next((each for each in (own, shared) if each.any()), np.eye(len(mean)))
         best = np.minimum(best, _distances(request.queries, mean, chosen))
     return best
 
 
-def _distances(
-    queries: NDArray[np.float32], mean: NDArray[np.float64], covariance: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _distances(queries: NDArray[np.float32], mean: Floats, covariance: Floats) -> Floats:
     """Return Mahalanobis distances: (q, d), (d,), (d, d) -> (q,)."""
     factor = cho_factor(covariance, lower=True)
     distances = np.empty(len(queries))
@@ -52,7 +51,7 @@ def _distances(
     return distances
 
 
-def shrunk_covariance(sets: list[NDArray[np.float32]], means: NDArray[np.float64]) -> NDArray[np.float64]:
+def covariance_around(sets: list[NDArray[np.float32]], means: list[Floats]) -> Floats:
     """Return the covariance around the sets' means, drawn towards a multiple of the identity: (d, d).
 
     The share of the identity is the one that Ledoit and Wolf (2004, Journal of Multivariate Analysis 88:365) found to
@@ -60,24 +59,15 @@ def shrunk_covariance(sets: list[NDArray[np.float32]], means: NDArray[np.float64
 
     Args:
         sets: (r_i, d) vectors of each domain.
-        means: (domains, d) their means.
+        means: (d,) mean of each.
     """
-    dimension, total = means.shape[1], sum(len(vectors) for vectors in sets)
-    covariance, fourth = np.zeros((dimension, dimension)), 0.0
-    for vectors, mean in zip(sets, means, strict=True):
-        for start in range(0, len(vectors), ROWS):
-            away = vectors[start : start + ROWS].astype(np.float64) - mean
-            covariance += away.T @ away
-            fourth += float((np.einsum("ij,ij->i", away, away) ** 2).sum())
-    covariance /= total
-    scale = float(np.trace(covariance)) / dimension
-    identity = scale * np.eye(dimension)
-    apart = float(((covariance - identity) ** 2).sum())
-    noise = (fourth / total - float((covariance**2).sum())) / total
-    share = min(max(noise / apart, 0.0), 1.0) if apart > 0 else 1.0
-    # never quite singular: a direction without any spread would otherwise make every distance infinite
-    share = max(share, 1e-6)
-    return np.asarray((1 - share) * covariance + share * identity)
+    from sklearn.covariance import empirical_covariance, ledoit_wolf_shrinkage, shrunk_covariance  # noqa: PLC0415 - slow
+
+    away = np.concatenate([vectors - mean for vectors, mean in zip(sets, means, strict=True)])
+    if not away.any():
+        return np.zeros((away.shape[1], away.shape[1]))
+    share = max(float(ledoit_wolf_shrinkage(away, assume_centered=True)), LEAST_SHARE)
+    return np.asarray(shrunk_covariance(empirical_covariance(away, assume_centered=True), shrinkage=share))
 
 
 SCORER = Scorer(

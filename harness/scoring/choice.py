@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -25,15 +26,18 @@ class ScorerChoice:
     Attributes:
         name: the plugin's name.
         options: (option, value) pairs, sorted; one that has its default is left out.
+        version: the plugin's.
     """
 
     name: str
     options: tuple[tuple[str, Any], ...] = ()
+    version: int = 1
 
     def __str__(self) -> str:
-        """Return the canonical text: equal choices, equal text."""
-        said = ",".join(f"{option}={value}" for option, value in self.options)
-        return f"{self.name}:{said}" if said else self.name
+        """Return the canonical text: equal choices, equal text. A first version goes without saying: `knn:k=5`."""
+        name = self.name if self.version == 1 else f"{self.name}@{self.version}"
+        said = ",".join(f"{option}={_said(value)}" for option, value in self.options)
+        return f"{name}:{said}" if said else name
 
     @property
     def scorer(self) -> Scorer:
@@ -50,13 +54,19 @@ class ScorerChoice:
 
 
 def parse_scorer(text: str) -> ScorerChoice:
-    """Read `NAME` or `NAME:option=value,option=value`.
+    """Read `NAME` or `NAME:option=value,option=value`; NAME may be `NAME@VERSION`, as results have it.
 
     Raises:
-        HarnessError: there is no such scorer or option, or a value is not one that the option takes.
+        HarnessError: there is no such scorer or option, a value is not one that the option takes, or the version is not
+            the one that is computed here.
     """
-    name, _, said = text.strip().partition(":")
+    called, _, said = text.strip().partition(":")
+    name, at, version = called.partition("@")
     scorer = load_scorer(name)
+    if at and version != str(scorer.version):
+        raise HarnessError(
+            f"The scorer {name} is computed as its version {scorer.version} here, but got {called!r}; name it {name}."
+        )
     given: dict[str, Any] = {}
     for pair in said.split(",") if said else ():
         option, equals, value = (part.strip() for part in pair.partition("="))
@@ -69,7 +79,7 @@ def parse_scorer(text: str) -> ScorerChoice:
         given[option] = _value(scorer, option, value)
     settled = scorer.settle({**scorer.options, **given})
     options = tuple(sorted((option, value) for option, value in settled.items() if value != scorer.options[option]))
-    choice = ScorerChoice(name, options)
+    choice = ScorerChoice(name, options, scorer.version)
     if len(str(choice)) > LONGEST:
         raise HarnessError(
             f"A scorer with its options must have at most {LONGEST} characters, for the results tables, but "
@@ -87,6 +97,17 @@ def canonical_scorers(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(parse_scorer(text)) for text in texts))
 
 
+def is_computed(text: str) -> bool:
+    """Tell whether scores recorded under a text would be computed alike today.
+
+    Not where the plugin is not installed, or has a higher version: "gmm" was recorded before "gmm@2".
+    """
+    try:
+        return str(parse_scorer(text)) == text
+    except HarnessError:
+        return False
+
+
 def load_scorer(name: str) -> Scorer:
     """Return the plugin of a name.
 
@@ -100,9 +121,9 @@ def load_scorer(name: str) -> Scorer:
 def plain_name(text: str) -> str:
     """Return a scorer's text as a name that files and MLflow's metrics may have; those of two scorers differ.
 
-    `knn:k=5,metric=euclidean` becomes `knn-k.5-metric.euclidean`.
+    `knn:k=5,metric=euclidean` becomes `knn-k.5-metric.euclidean`, and `gmm@2` becomes `gmm-v2`.
     """
-    plain = text.replace(":", "-").replace(",", "-").replace("=", ".").replace("+", " ")
+    plain = text.replace("@", "-v").replace(":", "-").replace(",", "-").replace("=", ".").replace("+", " ")
     return ILLEGAL.sub("_", plain).replace(" ", "_and_")
 
 
@@ -133,6 +154,8 @@ def _value(scorer: Scorer, option: str, text: str) -> Any:
         raise HarnessError(plugins.unknown(f"An option of the scorer {scorer.name}", option, scorer.options))
     if option in scorer.words and text not in scorer.words[option]:
         raise HarnessError(plugins.unknown(f"{scorer.name}:{option}", text, scorer.words[option]))
+    if isinstance(scorer.options[option], float):
+        return _number(scorer.name, option, text)
     if not isinstance(scorer.options[option], int):
         return text
     try:
@@ -142,3 +165,17 @@ def _value(scorer: Scorer, option: str, text: str) -> Any:
     if value < 1:
         raise HarnessError(f"{scorer.name}:{option} must be a whole number of at least 1, but got {text!r}.")
     return value
+
+
+def _number(scorer: str, option: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise HarnessError(f"{scorer}:{option} must be a number above 0, but got {text!r}.")
+    return value
+
+
+def _said(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:  # so that a listing, which needs the errors alone, waits for no framework
-    pass
-
-
+Floats: TypeAlias = NDArray[np.float64]
 ScorerInput: TypeAlias = Literal["embedding", "level"]
 LEVEL_SCORER = "level"
 
@@ -41,17 +38,22 @@ class Scorer:
     Attributes:
         name: the file's name.
         reads: encoder embeddings, or the clip's level in dB alone.
-        score: from a request, and the options by keyword, to (q,) scores; higher = more anomalous.
+        score: from a request, and the options by keyword, to (q,) scores; higher = more anomalous. It refuses what it
+            cannot work with by a HarnessError, and never returns NaN.
         summary: one line for listings.
-        options: name -> default of what `score` takes; a value is of its default's type, a number at least 1.
+        options: name -> default of what `score` takes; a value is of its default's type: a whole number at least 1, a
+            number above 0, or a word.
         words: option -> the words that it may be; an option that is not here may be any.
         settle: checks options that depend on more than their type, and returns them in their one canonical form.
+        version: raised when a change of code changes its scores. Above 1 it is part of the scorer's text in results,
+            "gmm@2", so that scores recorded before ("gmm") are neither mixed with new ones nor taken for them.
     """
 
     name: str
     reads: ScorerInput
-    score: Callable[..., NDArray[np.float64]]
+    score: Callable[..., Floats]
     summary: str
     options: Mapping[str, Any] = field(default_factory=dict)
     words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     settle: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict
+    version: int = 1

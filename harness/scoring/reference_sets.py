@@ -11,6 +11,7 @@ from harness.errors import HarnessError
 from harness.scoring.contract import ScoreRequest
 
 SMALLEST, LARGEST = 1e-15, 1e15  # far outside, squares in float32 are 0 or infinite, and neighbours are chance
+SEEDS = 2**32  # scikit-learn takes seeds below this
 
 
 def check_request(request: ScoreRequest) -> tuple[float, float]:
@@ -20,13 +21,20 @@ def check_request(request: ScoreRequest) -> tuple[float, float]:
         The sums of the squares of all references and of all queries, infinite where float32 does not hold them.
 
     Raises:
-        HarnessError: there is no reference, shapes do not fit, or a vector is not finite.
+        HarnessError: there is no reference, shapes or types do not fit, a domain is none, the seed is out of range, or
+            a vector is not finite.
     """
     references, queries = request.references, request.queries
     if references.ndim != 2 or queries.ndim != 2 or references.shape[1] != queries.shape[1]:
         raise HarnessError(
             f"References and queries must be (r, d) and (q, d) vectors, but got {references.shape} and {queries.shape}."
         )
+    if not (np.issubdtype(references.dtype, np.floating) and np.issubdtype(queries.dtype, np.floating)):
+        raise HarnessError(
+            f"References and queries must be floating-point numbers, but got {references.dtype} and {queries.dtype}."
+        )
+    if not 0 <= request.seed < SEEDS:
+        raise HarnessError(f"seed must be between 0 and {SEEDS - 1}, but got {request.seed}.")
     if not len(references):
         raise HarnessError("Scoring needs at least one normal training clip as reference, but got none.")
     if request.reference_domains.shape != (len(references),):
@@ -34,6 +42,8 @@ def check_request(request: ScoreRequest) -> tuple[float, float]:
             f"Each of the {len(references)} references needs its domain or None, but got "
             f"{len(request.reference_domains)} of them."
         )
+    if strange := set(request.reference_domains.tolist()) - {"source", "target", None}:
+        raise HarnessError(f"A domain must be source, target or None, but got {sorted(map(str, strange))[0]!r}.")
     sums = []
     for name, vectors in (("reference", references), ("query", queries)):
         # a sum of squares is finite only if every number is, and takes no second copy; one that overflows is looked at

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeAlias
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from harness.errors import HarnessError
-from harness.scoring.contract import ScoreRequest
+from harness.scoring.contract import Floats, ScoreRequest
+from harness.scoring.folds import Scoring, deal, score_unseen
 
 # nttcslab/dcase2023_task2_baseline_ae: --decision_threshold 0.9, of a gamma distribution fitted to training scores
 QUANTILE = 0.9
@@ -20,19 +21,8 @@ ROUNDING = 1e-12  # relative spread of scores below which they are equal
 EPS = 1e-6  # least squared skewness that a start is taken from
 MOST_SHAPE = 1e4  # beyond, a gamma distribution is a normal one
 NEAR = 1.63  # over the root of n: Kolmogorov's distance that 1 % of samples exceed
-FOLDS = 5  # training clips are scored in so many parts, each against the others
 
-
-Floats: TypeAlias = NDArray[np.float64]
 Gamma: TypeAlias = tuple[float, float, float]  # shape, location, scale
-
-
-class Scoring(Protocol):
-    """A scorer with its options."""
-
-    def score(self, request: ScoreRequest) -> Floats:
-        """Score the queries of a request: (q,); higher = more anomalous."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -120,42 +110,21 @@ def _distance(scores: Floats, fit: Gamma) -> float:
     return float(max((np.arange(1, n + 1) / n - below).max(), (below - np.arange(n) / n).max()))
 
 
-def training_scores(scorer: Scoring, request: ScoreRequest, *, folds: int = FOLDS) -> Floats:
-    """Score the references themselves, each part of them against the other parts: (r,).
-
-    A neighbour-based scorer would find every reference at distance 0 from itself, so that nothing could be fitted; and
-    any scorer knows what it was fitted on better than a new clip. So the references are dealt to the parts in turn,
-    domain by domain, and each part is scored as new clips are.
+def training_scores(scorer: Scoring, request: ScoreRequest) -> Floats:
+    """Score the references themselves as new clips are, each by the references of the other parts: (r,).
 
     Args:
         scorer: of the trial.
         request: of the section; its queries are not looked at.
-        folds: parts.
 
     Raises:
         HarnessError: fewer than two references, or the scorer refuses a part.
     """
-    n = len(request.references)
-    if n < 2:
-        raise HarnessError(f"A threshold needs at least two training clips, but there are {n}.")
-    part = np.empty(n, dtype=np.intp)
-    dealt = 0
-    for domain in dict.fromkeys(request.reference_domains.tolist()):
-        clips = np.flatnonzero([one == domain for one in request.reference_domains])
-        part[clips] = (dealt + np.arange(clips.size)) % folds
-        dealt += clips.size
-    scores = np.empty(n, dtype=np.float64)
-    for fold in range(min(folds, n)):
-        own = part == fold
-        scores[own] = scorer.score(
-            replace(
-                request,
-                references=request.references[~own],
-                reference_domains=request.reference_domains[~own],
-                queries=request.references[own],
-            )
-        )
-    return scores
+    if len(request.references) < 2:
+        raise HarnessError(f"A threshold needs at least two training clips, but there are {len(request.references)}.")
+    domains = request.reference_domains.tolist()
+    order = [place for domain in dict.fromkeys(domains) for place, one in enumerate(domains) if one == domain]
+    return score_unseen(scorer, request, deal(np.array(order, dtype=np.intp)))
 
 
 def section_threshold(scorer: Scoring, request: ScoreRequest, *, dataset: str, machine: str, section: str) -> Threshold:

@@ -87,38 +87,6 @@ def resampled_numbers(section: SectionScores, rule: RuleName, counts: NDArray[An
     return np.concatenate([section_numbers(section, rule, counts[:, at : at + step]) for at in starts], axis=1)
 
 
-def bootstrap_metrics(
-    section: SectionScores, rule: RuleName, *, resamples: int = 1000, seed: int = 0
-) -> dict[str, Floats]:
-    """Return the resampled values of one section's numbers: (resamples,) by field of `MachineMetrics`."""
-    values = resampled_numbers(section, rule, draw_clips(section, resamples=resamples, seed=seed))
-    return {number.field: row for number, row in zip(metric_rule(rule).numbers, values, strict=True)}
-
-
-def bootstrap_official(
-    scored: pd.DataFrame, rule: RuleName, *, resamples: int = 1000, seed: int = 0, over_machines: bool = False
-) -> Bootstrap:
-    """Return the resampled official score, harmonic means and numbers of a scored clip table.
-
-    Args:
-        scored: clips with `clip_id` and `score`, as `benchmarks.metrics.measures.measure` takes them.
-        rule: the year's rule.
-        resamples: b.
-        seed: of the draws.
-        over_machines: whether machines are drawn with replacement too, for the official score alone.
-
-    Raises:
-        BenchmarkError: the table cannot be measured.
-        HarnessError: there is no `clip_id`, or `resamples` or `seed` is out of range.
-    """
-    sections = identified(scored)
-    values = np.stack(
-        [resampled_numbers(one, rule, draw_clips(one, resamples=resamples, seed=seed)) for one in sections]
-    )  # (s, k, b)
-    weights = machine_weights(sections, resamples=resamples, seed=seed) if over_machines else None
-    return _assemble(sections, values, rule, weights)
-
-
 def bootstrap_sections(
     sections: Sequence[SectionScores], draws: Sequence[Counts], rule: RuleName, *, seed: int = 0
 ) -> tuple[Bootstrap, Floats]:
@@ -132,42 +100,7 @@ def bootstrap_sections(
     """
     values = np.stack([resampled_numbers(one, rule, counts) for one, counts in zip(sections, draws, strict=True)])
     weights = machine_weights(sections, resamples=values.shape[2], seed=seed)
-    return _assemble(sections, values, rule, None), metric_rule(rule).official(values, weights)
-
-
-def paired_bootstrap_difference(
-    a: pd.DataFrame,
-    b: pd.DataFrame,
-    rule: RuleName,
-    *,
-    resamples: int = 1000,
-    seed: int = 0,
-    over_machines: bool = False,
-) -> Bootstrap:
-    """Return resampled differences a - b of two systems that scored the same clips, both on the same resamples.
-
-    Raises:
-        BenchmarkError: a table cannot be measured.
-        HarnessError: the clips, their domains or their conditions differ between the systems.
-    """
-    pairs = pair_sections(identified(a), identified(b))
-    of_a, of_b, weights = [], [], None
-    for one, other in pairs:
-        counts = draw_clips(one, resamples=resamples, seed=seed)
-        of_a.append(resampled_numbers(one, rule, counts))
-        of_b.append(resampled_numbers(other, rule, counts))
-    sections = [one for one, _ in pairs]
-    if over_machines:
-        weights = machine_weights(sections, resamples=resamples, seed=seed)
-    first, second = (_assemble(sections, np.stack(values), rule, weights) for values in (of_a, of_b))
-    return Bootstrap(
-        official=first.official - second.official,
-        h_means={key: first.h_means[key] - second.h_means[key] for key in first.h_means},
-        numbers={
-            key: {field: fields[field] - second.numbers[key][field] for field in fields}
-            for key, fields in first.numbers.items()
-        },
-    )
+    return _assemble(sections, values, rule), metric_rule(rule).official(values, weights)
 
 
 def machine_places(sections: Sequence[SectionScores]) -> dict[Machine, NDArray[np.intp]]:
@@ -235,14 +168,12 @@ def identified(scored: pd.DataFrame) -> list[SectionScores]:
     return split_sections(scored)
 
 
-def _assemble(sections: Sequence[SectionScores], values: Floats, rule: RuleName, weights: Floats | None) -> Bootstrap:
-    """Build the result from (s, k, b) numbers and (s, b) weights of sections in the official score."""
+def _assemble(sections: Sequence[SectionScores], values: Floats, rule: RuleName) -> Bootstrap:
+    """Build the result from (s, k, b) numbers, every machine counted once in the official score."""
     definition = metric_rule(rule)
-    if weights is None:
-        weights = np.ones((values.shape[0], values.shape[2]))
     fields = [number.field for number in definition.numbers]
     return Bootstrap(
-        official=definition.official(values, weights),
+        official=definition.official(values, np.ones((values.shape[0], values.shape[2]))),
         h_means={key: definition.machine(values[at]) for key, at in machine_places(sections).items()},
         numbers={one.key: dict(zip(fields, of_one, strict=True)) for one, of_one in zip(sections, values, strict=True)},
     )

@@ -1,8 +1,7 @@
 """Does one arm of a study beat another, and by more than chance.
 
 The bootstrap over clips is in `harness.statistics.bootstrap`, intervals and tests of plain arrays in
-`harness.statistics.significance`, both arms side by side in `harness.statistics.arms`; this file puts them together,
-and hands them on.
+`harness.statistics.significance`, both arms side by side in `harness.statistics.arms`; this file puts them together.
 """
 
 from __future__ import annotations
@@ -17,44 +16,16 @@ from benchmarks.contract import RuleName
 from benchmarks.metrics.rules import metric_rule
 from harness.errors import HarnessError
 from harness.statistics.arms import Arms, Numbers, measured_arms, pseudo_values, recorded_arms, recorded_first
-from harness.statistics.bootstrap import (
-    Bootstrap,
-    Floats,
-    bootstrap_metrics,
-    bootstrap_official,
-    draw_counts,
-    generator,
-    paired_bootstrap_difference,
-)
+from harness.statistics.bootstrap import Floats, draw_counts, generator
 from harness.statistics.power import Variation, variation, variation_apart
 from harness.statistics.significance import (
     ROUNDING,
     Spread,
     crossed_spread,
-    holm,
-    interval,
     paired_test,
     spread_apart,
     stretched_interval,
 )
-
-__all__ = [
-    "Bootstrap",
-    "Comparison",
-    "MachineDifference",
-    "Spread",
-    "bootstrap_metrics",
-    "bootstrap_official",
-    "compare_arms",
-    "compare_numbers",
-    "crossed_spread",
-    "holm",
-    "interval",
-    "paired_bootstrap_difference",
-    "paired_test",
-    "stretched_interval",
-]
-
 
 Both: TypeAlias = tuple[Floats, ...]  # of the arm and of the reference
 

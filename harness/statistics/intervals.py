@@ -11,7 +11,7 @@ import pandas as pd
 
 from benchmarks.contract import RuleName
 from benchmarks.metrics.measures import section_numbers
-from benchmarks.metrics.rules import metric_rule
+from benchmarks.metrics.rules import EPSILON, metric_rule
 from benchmarks.metrics.sections import SectionScores
 from harness.statistics.bootstrap import (
     Bootstrap,
@@ -26,7 +26,6 @@ from harness.statistics.significance import crossed_spread, interval, stretched_
 
 RESAMPLES = 1000
 LEVEL = 0.95
-EPS = float(np.finfo(float).eps)  # the official harmonic mean is over max(x, eps)
 
 Interval: TypeAlias = tuple[float, float]
 
@@ -62,7 +61,7 @@ class ScoreIntervals:
 
 @dataclass
 class ClipDraws:
-    """Draws of clips, kept for the scorers of one trial: they hang on names, domains and conditions alone.
+    """Draws of clips, made once for all scorers of a trial: names, domains and conditions decide, scores do not.
 
     Attributes:
         resamples: of the bootstrap.
@@ -144,8 +143,12 @@ def _year(sections: Sequence[SectionScores], rule: RuleName, draws: ClipDraws) -
 
 
 def _joined(years: Sequence[Floats]) -> Floats:
-    """Return the harmonic mean over years, as the joined official score is: (years, b) -> (b,)."""
-    joined: Floats = len(years) / (1 / np.maximum(np.stack(years), EPS)).sum(axis=0)
+    """Return the harmonic mean over years, as the joined official score is: (years, b) -> (b,).
+
+    NaN where any year is undefined, unlike `benchmarks.metrics.rules.harmonic_mean`, which leaves such a number out:
+    a score over two years must not become the score of one.
+    """
+    joined: Floats = len(years) / (1 / np.maximum(np.stack(years), EPSILON)).sum(axis=0)
     return joined
 
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TypeAlias
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
 from harness.statistics.significance import ROUNDING, Spread, finite_array, mean_spread
@@ -15,8 +13,6 @@ from harness.statistics.significance import ROUNDING, Spread, finite_array, mean
 MOST_SEEDS = 100  # beyond, "more than 100" is all that anybody needs to know
 POWER = 0.8  # Cohen 1988, section 2.4: the share of studies of that size which would show the difference
 ENDLESS_SEEDS = 1_000_000
-
-Floats: TypeAlias = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

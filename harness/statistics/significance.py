@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import ndtri, stdtr, stdtrit
 
 from harness.errors import HarnessError
+from harness.statistics.bootstrap import Floats
 
 EXACT_SIGNS = 16  # up to 2^16 sign patterns are all gone through
 DRAWS = 9_999  # sign patterns of the Monte Carlo test, so that its smallest p is 1e-4
 ROUNDING = 1e-12  # differences of scores below this are none
 ENDLESS = 1e9  # degrees of freedom of a spread that is as good as known
-
-Floats: TypeAlias = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr
 
+from benchmarks.metrics.rules import EPSILON
+from harness.statistics.bootstrap import Floats
 from harness.statistics.significance import ENDLESS, ROUNDING, holm
 
 SURE = 0.05  # of the corrected p-value
-EPS = float(np.finfo(float).eps)  # the official harmonic mean is over max(x, eps)
-
-Floats: TypeAlias = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,7 @@ def parts_of_score(h_means: Floats) -> Floats:
         h_means: (n, w) of n trials; NaN where undefined.
     """
     there = np.isfinite(h_means)
-    inverse = np.where(there, 1 / np.maximum(np.where(there, h_means, 1.0), EPS), 0.0)
+    inverse = np.where(there, 1 / np.maximum(np.where(there, h_means, 1.0), EPSILON), 0.0)
     count, total = there.sum(axis=1, keepdims=True), inverse.sum(axis=1, keepdims=True)
     alone = count <= 1
     with np.errstate(divide="ignore", invalid="ignore"):

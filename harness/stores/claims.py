@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,7 +118,7 @@ class Claims:
 
     def __exit__(self, *_: object) -> None:
         """Give everything back."""
-        with whole():
+        with whole():  # a notebook that is stopped in here would wait for its own claims when it runs the study again
             self._closed.set()
             self._heart.join()
             with suppress(HarnessError), store_errors(self.uri), self.engine.begin() as connection:
@@ -255,3 +255,16 @@ def _clock(connection: sa.Connection) -> float:
     if connection.dialect.name == "postgresql":
         return float(connection.execute(sa.text("select extract(epoch from clock_timestamp())")).scalar_one())
     return time.time()
+
+
+class Living(Container[str]):
+    """Keys that a living driver is at, looked up when first asked: after what they are compared with was read."""
+
+    def __init__(self, claims: Claims, keys: Iterable[str]) -> None:
+        self.claims, self.keys = claims, keys
+        self._found: Container[str] | None = None
+
+    def __contains__(self, key: object) -> bool:
+        if self._found is None:
+            self._found = self.claims.living(self.keys)
+        return key in self._found

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from filelock import FileLock
 from sqlalchemy.engine import make_url
 
 from harness.credentials import shown
 from harness.errors import HarnessError
+from harness.files import make_private_file, make_private_folder, open_regular, private_lock
+from harness.places import sqlite_path
 
 SQLITE_TIMEOUT_SECONDS = 20  # what MLflow itself waits for a lock
 CONNECT_SECONDS = 10  # a PostgreSQL server that has not answered by then is not there
+SQLITE_FRONT = b"SQLite format 3\x00"
+OPENED = "asdbench opened"  # of a connection: the identity of its file
 CREATION_LOCK = 0x617364  # "asd": the number of our advisory lock in a PostgreSQL database
 
 
@@ -38,10 +42,18 @@ def creation_lock(uri: str) -> Iterator[None]:
     path = sqlite_path(uri)
     if path is not None:
         with store_errors(uri):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(path.with_name(f".{path.name}.lock"))
+            if make_url(uri).database != str(path):
+                raise HarnessError(
+                    f"A database must lie in a folder whose name SQLAlchemy can read, but {str(path)!r} is none; "
+                    "choose a name of letters and digits."
+                )
+            make_private_folder(path.parent)
+            lock = private_lock(path.with_name(f".{path.name}.lock"))
             lock.acquire()
         try:
+            with store_errors(uri):
+                demand_database(path)
+                make_private_file(path)
             yield
         finally:
             lock.release()
@@ -59,10 +71,70 @@ def creation_lock(uri: str) -> Iterator[None]:
         yield
 
 
-def sqlite_path(uri: str) -> Path | None:
-    """Return the file behind a SQLite URI; None for any other database."""
-    url = make_url(uri) if uri.startswith("sqlite") else None
-    return Path(url.database).absolute() if url is not None and url.database else None
+def demand_database(path: Path) -> None:
+    """Demand that a file is a SQLite database, an empty one, or not there yet.
+
+    Raises:
+        HarnessError: it is something else, such as a text or a named pipe, which nobody then opens.
+        OSError: it cannot be read.
+    """
+    try:
+        with open_regular(path, what="A database") as file:
+            front = file.read(len(SQLITE_FRONT))
+    except FileNotFoundError:
+        return
+    if front and front != SQLITE_FRONT:
+        raise HarnessError(f"A database must be a file of SQLite, but {path} is another; name another one.")
+
+
+def look_at(path: Path, query: str) -> list[Any]:
+    """Return a query's rows of a SQLite file that is only looked at: not a byte is written, there or beside it."""
+    # with a log of writes beside it somebody may be at it; without, SQLite would make one to read it
+    alone = "" if path.with_name(f"{path.name}-wal").exists() else "&immutable=1"
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro{alone}", uri=True)) as connection:
+        return connection.execute(query).fetchall()
+
+
+def tables_of(path: Path) -> set[str]:
+    """Return the names of a SQLite file's tables, without writing to it.
+
+    Raises:
+        HarnessError: it is no database, or cannot be read.
+    """
+    demand_database(path)
+    try:
+        return {str(name) for (name,) in look_at(path, "select name from sqlite_master where type = 'table'")}
+    except sqlite3.Error as error:
+        raise HarnessError(f"A database must be a whole file of SQLite, but {path}: {error}.") from error
+
+
+# --- whether a database is still the file that was opened: who deletes it leaves us writing to a file without a name
+
+Identity = tuple[int, int]
+
+
+def identity(path: Path) -> Identity | None:
+    """Return what tells a file from every other, whatever its name; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def demand_same(path: Path, opened: Identity | None) -> None:
+    """Demand that a path still leads to the file that was opened there.
+
+    Raises:
+        HarnessError: the file was deleted, moved or replaced.
+    """
+    now = identity(path)
+    if opened is not None and now != opened:
+        what = "was deleted or moved" if now is None else "was replaced by another file"
+        raise HarnessError(
+            f"A database must stay where it is while it is open, but {path} {what}: what was recorded since is lost, "
+            "and what was recorded before unless the file is put back; put it back, or start again for a new one."
+        )
 
 
 def open_engine(uri: str) -> sa.Engine:
@@ -76,15 +148,30 @@ def open_engine(uri: str) -> sa.Engine:
         if path is None:
             late = {} if "connect_timeout" in uri else {"connect_timeout": CONNECT_SECONDS}
             return sa.create_engine(uri, pool_pre_ping=True, connect_args=late if uri.startswith("postgresql") else {})
-        path.parent.mkdir(parents=True, exist_ok=True)
-        engine = sa.create_engine(uri, connect_args={"timeout": SQLITE_TIMEOUT_SECONDS})
+        make_private_folder(path.parent)
+        url = sa.URL.create("sqlite", database=str(path))
+        engine = sa.create_engine(url, connect_args={"timeout": SQLITE_TIMEOUT_SECONDS})
     write_ahead(engine)
     return engine
 
 
 def write_ahead(engine: sa.Engine) -> None:
-    """Let an SQLite database write ahead, from its next connection on."""
+    """Let an SQLite database write ahead, from its next connection on, and notice when its file is taken away."""
+    path = Path(engine.url.database or "").absolute()
+
+    def remember(_connection: Any, record: Any) -> None:
+        record.info[OPENED] = identity(path)
+
+    def look(_connection: Any, record: Any, _proxy: Any) -> None:
+        demand_same(path, record.info.get(OPENED))
+
+    def look_again(connection: sa.Connection) -> None:
+        demand_same(path, connection.info.get(OPENED))
+
+    sa.event.listen(engine, "connect", remember)
     sa.event.listen(engine, "connect", _sqlite_pragmas)
+    sa.event.listen(engine, "checkout", look)
+    sa.event.listen(engine, "commit", look_again)
 
 
 def _sqlite_pragmas(connection: Any, _record: object) -> None:

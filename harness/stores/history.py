@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
+import mlflow
+from alembic.script import ScriptDirectory
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
 from harness.credentials import remember, shown
 from harness.errors import HarnessError
-from harness.stores.database import creation_lock, sqlite_path
+from harness.files import read_bytes
+from harness.places import sqlite_path
+from harness.stores.database import creation_lock, look_at, tables_of
 from harness.stores.run_names import EXPERIMENT
 from harness.stores.server import ask_server, mlflow_errors
 
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC).timestamp() * 1000  # before any MLflow
+CLOCKS_MS = 60_000  # by which a clock may be set back while a run is open
 LATER = datetime.max.replace(tzinfo=UTC)
 MOST_BYTES = 2**28  # of an artifact that is read back
 
@@ -35,6 +43,7 @@ class PastRun:
         ended: when; None where it has not.
         reason: why it failed or was killed.
         binned: whether it lies in MLflow's bin, since another run stands for its trial.
+        wrong: why it cannot be a run, in a sentence; empty where it can.
     """
 
     run_id: str
@@ -47,6 +56,7 @@ class PastRun:
     ended: datetime | None
     reason: str
     binned: bool
+    wrong: str = ""
 
 
 class History:
@@ -62,8 +72,8 @@ class History:
         if uri.startswith(("http://", "https://")):
             ask_server(uri)
         path = sqlite_path(uri)
-        if path is not None and not path.is_file():
-            raise HarnessError(f"Runs are read from {path}, but there is no such file; name another database.")
+        if path is not None:
+            _demand_runs(path, uri)
         with mlflow_errors(uri):
             if path is None:
                 with creation_lock(uri):
@@ -95,16 +105,79 @@ class History:
             HarnessError: an artifact is larger than what a trial writes, or cannot be read.
         """
         with mlflow_errors(self.uri):
+            place = str(self.client.get_run(run_id).info.artifact_uri)
+        if (local := _folder_of(place)) is not None:
+            for name in names:  # not by MLflow, which copies a pipe or a device for ever
+                if (local / name).exists():
+                    (folder / name).write_bytes(read_bytes(local / name, what=name, most=MOST_BYTES))
+            return
+        try:
             there = {each.path: each.file_size or 0 for each in self.client.list_artifacts(run_id)}
             for name in names:
                 if there.get(name, 0) > MOST_BYTES:
                     raise HarnessError(f"{name} must have at most {MOST_BYTES} bytes, but has {there[name]}.")
                 if name in there:
                     self.client.download_artifacts(run_id, name, str(folder))
+        except HarnessError:
+            raise
+        except Exception as error:  # S3, SFTP, ... each raise their own, and ImportError where their package is missing
+            raise HarnessError(
+                f"Artifacts must lie where they can be read, but {shown(place)[:200]} answered "
+                f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:300]}"
+            ) from error
+
+
+def _demand_runs(path: Path, uri: str) -> None:
+    """Demand that a file is MLflow's database as this version of MLflow writes it, before MLflow opens it.
+
+    MLflow makes its tables in whatever database it opens, and brings an older one up to date without being asked.
+    """
+    if not path.exists():
+        raise HarnessError(f"Runs are read from {path}, but there is no such file; name another database.")
+    tables = tables_of(path)
+    if missing := {"alembic_version", "experiments", "runs", "tags"} - tables:
+        raise HarnessError(f"Runs are read from MLflow's database, but {path} has no table {min(missing)}.")
+    try:
+        found = [str(row[0]) for row in look_at(path, "select version_num from alembic_version")]
+    except (sqlite3.Error, OSError) as error:
+        raise HarnessError(f"Runs are read from MLflow's database, but {path} has none: {error}.") from error
+    scripts = ScriptDirectory(str(Path(mlflow.__file__).parent / "store" / "db_migrations"))
+    if found == [scripts.get_current_head()]:
+        return
+    if {each.revision for each in scripts.walk_revisions()} >= set(found):
+        raise HarnessError(
+            f"Runs are read from a database of this version of MLflow, but {path} is of an earlier one; take a copy, "
+            f"and bring that up to date with `mlflow db upgrade {shown(uri)}`."
+        )
+    raise HarnessError(
+        f"Runs are read from a database of this version of MLflow, but {path} is of another one; "
+        "install the version of MLflow that wrote it."
+    )
+
+
+def _folder_of(place: str) -> Path | None:
+    """Return the folder that an artifact address means on this machine; None for any other place."""
+    parts = urlsplit(place)
+    if parts.scheme == "file" and parts.netloc in ("", "localhost"):
+        return Path(unquote(parts.path))
+    return Path(place) if place.startswith("/") else None
+
+
+def _times(run: Run) -> tuple[datetime | None, str]:
+    """Return when a run ended, and what is wrong with its times; empty where nothing is."""
+    began, ended = run.info.start_time, run.info.end_time
+    latest = (datetime.now(UTC) + timedelta(days=1)).timestamp() * 1000
+    for name, value in (("began", began), ("ended", ended)):
+        if value and not (isinstance(value, int | float) and EARLIEST <= value <= latest):
+            return None, f"A run must have {name} between the year 2000 and now, but its time is {str(value)[:30]}."
+    if began and ended and ended < began - CLOCKS_MS:
+        return None, f"A run must end after it began, but it began at {began} and ended at {ended}."
+    return (datetime.fromtimestamp(ended / 1000, UTC) if ended else None), ""
 
 
 def _past(run: Run) -> PastRun:
-    tags, ended = run.data.tags, run.info.end_time
+    tags = run.data.tags
+    ended, wrong = _times(run)
     return PastRun(
         run_id=str(run.info.run_id),
         kind=str(tags.get("asd.kind", "")),
@@ -113,7 +186,8 @@ def _past(run: Run) -> PastRun:
         code=str(tags.get("asd.code", ""))[:64],
         parent=str(tags.get("mlflow.parentRunId", "")),
         status="PRUNED" if tags.get("asd.status") == "pruned" else str(run.info.status),
-        ended=datetime.fromtimestamp(ended / 1000, UTC) if ended else None,
+        ended=ended,
+        wrong=wrong,
         reason=str(tags.get("asd.reason", "")),
         binned=run.info.lifecycle_stage != "active",
     )

@@ -109,10 +109,12 @@ class Readings:
         return {key: (status, run_id, origin) for key, status, run_id, origin in self._of_keys(query, keys)}
 
     def holds_clips(self, test_data: str, clips: pd.DataFrame) -> bool:
-        """Tell whether clips are those recorded under a fingerprint of test recordings; none recorded yet is yes."""
+        """Tell whether clips, and what is normal of them, are those recorded under a fingerprint of test recordings.
+
+        None recorded yet is yes.
+        """
         content = self._rows(sa.select(test_clips.c.content).where(test_clips.c.test_data == test_data))
-        here = clips_digest(clips.sort_values("clip_id"))
-        return not content or clips_digest(unpacked_clips(content[0][0])) == here
+        return not content or clip_cells(unpacked_clips(content[0][0])) == clip_cells(clips.sort_values("clip_id"))
 
     def ends(self, keys: Iterable[str]) -> dict[str, End]:
         """Return how recorded trials ended, by key."""
@@ -296,6 +298,13 @@ def find_study(results: Readings, study: str) -> dict[str, Any]:
 def unpacked_clips(content: bytes) -> pd.DataFrame:
     """Return the clip table that is kept of a test set."""
     return pd.DataFrame(json.loads(zlib.decompress(content)), columns=TEST_COLUMNS)
+
+
+def clip_cells(clips: pd.DataFrame) -> list[list[Any]]:
+    """Return what is recorded of test clips, with None for what is not known."""
+    cells = clips[TEST_COLUMNS].astype(object)
+    found: list[list[Any]] = cells.where(cells.notna(), None).to_numpy().tolist()
+    return found
 
 
 def _unpacked(content: bytes) -> np.ndarray[Any, np.dtype[np.float64]]:

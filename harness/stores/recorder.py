@@ -8,10 +8,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from backbones.contract import EpochReport
-from harness import plugins
 from harness.credentials import scrubbed
 from harness.errors import HarnessError
 from harness.interrupts import whole
+from harness.scoring.choice import is_computed
 from harness.stores.records import CELLS_FILE, STUDY_FILE
 from harness.stores.results import Results
 from harness.stores.tracker import Tracker
@@ -40,12 +40,12 @@ class Recorder:
     def with_recorded_scorers(self, specs: Iterable[TrialSpec]) -> list[TrialSpec]:
         """Return specs that also name the scorers which their trials are recorded with: a new run then has them all.
 
-        A scorer whose plugin is not installed here is left out; its rows stay.
+        A scorer whose plugin is not installed here, or computes other scores by now, is left out; its rows stay.
         """
         specs = list(specs)
         recorded = self.results.scorers_of([spec.key() for spec in specs])
-        there = set(plugins.names("scorer"))
-        known = {key: [each for each in names if each.partition(":")[0] in there] for key, names in recorded.items()}
+        computed = {each for each in set[str]().union(*recorded.values()) if is_computed(each)}
+        known = {key: [each for each in names if each in computed] for key, names in recorded.items()}
         merged = [tuple(dict.fromkeys([*spec.scorers, *known.get(spec.key(), ())])) for spec in specs]
         # a spec as it was keeps its key, which takes a while to make again for thousands
         return [
@@ -78,21 +78,23 @@ class Recorder:
         self.tracker.log_epochs(run_id, reports)
 
     def finish(self, run_id: str, result: TrialResult) -> None:
-        """Record a finished trial."""
-        self.tracker.log_result(run_id, result)
-        key = result.spec.key()
-        before = self.results.run_of(key)
-        self.results.put_result(result, run_id=run_id, code=self.tracker.code)
-        self.tracker.finish(run_id)
-        if before is not None and before != run_id:
-            self.tracker.retire(before, run_id)
+        """Record a finished trial; Ctrl-C waits until that is done."""
+        with whole():
+            self.tracker.log_result(run_id, result)
+            key = result.spec.key()
+            before = self.results.run_of(key)
+            self.results.put_result(result, run_id=run_id, code=self.tracker.code)
+            self.tracker.finish(run_id)
+            if before is not None and before != run_id:
+                self.tracker.retire(before, run_id)
 
     def fail(self, run_id: str, spec: TrialSpec, failure: Failure) -> None:
-        """Record a trial that failed, with its reason and traceback."""
+        """Record a trial that failed, with its reason and traceback; Ctrl-C waits until that is done."""
         failure = replace(failure, reason=scrubbed(failure.reason), trace=scrubbed(failure.trace))
-        self.tracker.log_failure(run_id, spec, failure)
-        self.results.put_failure(spec, failure, run_id=run_id, code=self.tracker.code)
-        self.tracker.finish(run_id, "FAILED", reason=failure.reason)
+        with whole():
+            self.tracker.log_failure(run_id, spec, failure)
+            self.results.put_failure(spec, failure, run_id=run_id, code=self.tracker.code)
+            self.tracker.finish(run_id, "FAILED", reason=failure.reason)
 
     def prune(self, run_id: str, spec: TrialSpec, reason: str) -> None:
         """Record a trial that was stopped early because it learned worse than others."""

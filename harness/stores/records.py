@@ -22,9 +22,12 @@ from harness.stores.readings import TEST_COLUMNS
 from harness.stores.results import result_detail
 from harness.trials.axes import AXES, Axis
 from harness.trials.contract import BackboneChoice, Failure, Kind, TrialResult, TrialSpec, protocol_content
+from harness.trials.measures import joined_official_score, machine_scores, measure_years
 
 TRIAL_FILE, SCORES_FILE, STUDY_FILE, CELLS_FILE = "trial.json", "clip_scores.parquet", "study.json", "cells.json"
 METRIC_FIELDS = {each.name for each in fields(MachineMetrics)}
+MEASURED = ("auc", "s_auc", "t_auc", "p_auc", "p_auc_source", "p_auc_target")
+TOLERANCE = 1e-9  # other processors add in another order
 MOST_CLIPS = 5_000_000  # a year's evaluation set has some ten thousand
 
 
@@ -88,7 +91,9 @@ def read_record(folder: Path, *, key: str) -> Record:
         raise HarnessError(f"{TRIAL_FILE} must be the trial {key}, but its content is another: {spec.key()}.")
     if read.reason is not None:
         return Record(spec, None, Failure(read.reason), {})
-    return Record(spec, _result(folder, spec, read), None, _detail(read))
+    result = _result(folder, spec, read)
+    _demand_numbers(result)
+    return Record(spec, result, None, _detail(read))
 
 
 # --- the form of trial.json
@@ -269,6 +274,42 @@ def _result(folder: Path, spec: TrialSpec, read: _TrialFile) -> TrialResult:
         scored=_read_scores(folder / SCORES_FILE, list(read.metrics)),
         pseudo_labels=pd.DataFrame(),
     )
+
+
+def _demand_numbers(result: TrialResult) -> None:
+    """Demand that a trial's numbers are those of its clips' scores: a leaderboard ranks by them.
+
+    Every section's metrics are measured again from the scores, and from these the official score and the harmonic
+    means of the machine types. What is known of an external system without clip scores must at least agree with itself.
+    """
+    if not len(result.scored) and result.spec.kind != "external":
+        raise HarnessError(f"{SCORES_FILE} must hold the scores of a trial's test clips, but is empty.")
+    for scorer, said in result.metrics.items():
+        try:
+            metrics = measure_years(result.scored, scorer) if len(result.scored) else said
+            official, machines = joined_official_score(metrics), machine_scores(result.spec, metrics)
+        except ValueError as error:
+            raise HarnessError(f"{SCORES_FILE} must hold clips that can be measured, but: {error}") from error
+        units = [(each.dataset, each.machine, each.section) for each in said]
+        there = {(each.dataset, each.machine, each.section): each for each in metrics}
+        if len(set(units)) < len(units) or set(units) != there.keys():
+            raise HarnessError(f"{TRIAL_FILE} must have metrics of the sections that were scored, but has others.")
+        numbers = [
+            (f"{name} of {each.dataset} {each.machine} section {each.section}", getattr(each, name), measured)
+            for each in said
+            for name, measured in asdict(there[each.dataset, each.machine, each.section]).items()
+            if name in MEASURED
+        ]
+        numbers += [
+            (f"the harmonic mean of {name}", result.machines[scorer].get(name), machines.get(name))
+            for name in sorted({*result.machines[scorer], *machines})
+        ]
+        for name, value, measured in [("the official score", result.official[scorer], official), *numbers]:
+            if value != measured and (value is None or measured is None or not abs(value - measured) <= TOLERANCE):
+                raise HarnessError(
+                    f"{TRIAL_FILE} must hold the numbers of its clips' scores, but {name} by {scorer} reads {value} "
+                    f"where they give {measured}."
+                )
 
 
 def _read_scores(path: Path, scorers: list[str]) -> pd.DataFrame:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from harness.errors import HarnessError
 from harness.stores.database import creation_lock, open_engine, store_errors
-from harness.stores.readings import NO_CLIP_SCORES, TEST_COLUMNS, Readings, clips_digest, unpacked_clips
+from harness.stores.readings import NO_CLIP_SCORES, Readings, clip_cells, clips_digest, unpacked_clips
 from harness.stores.tables import (
     add_new_columns,
     machine_metrics,
@@ -45,14 +45,18 @@ class Results(Readings):
     def put_study(self, key: str, *, name: str, protocol: str, run_id: str, planned: int, content: str) -> None:
         """Record a study, or bring its record up to date."""
         row = {"name": name, "protocol": protocol, "run_id": run_id, "planned": planned, "content": content}
-        with store_errors(self.uri), self.engine.begin() as connection:
+
+        def write(connection: sa.Connection) -> None:
             changed = connection.execute(studies.update().where(studies.c.key == key).values(**row)).rowcount
             if not changed:
                 connection.execute(studies.insert().values(key=key, created=_now(), **row))
 
+        self._write(write)
+
     def link(self, study_key: str, trial_keys: Iterable[str]) -> None:
         """Say that trials belong to a study; a trial may belong to several."""
-        with store_errors(self.uri), self.engine.begin() as connection:
+
+        def write(connection: sa.Connection) -> None:
             study_id = connection.execute(sa.select(studies.c.id).where(studies.c.key == study_key)).scalar_one()
             there = set(
                 connection.scalars(sa.select(study_trials.c.trial_key).where(study_trials.c.study_id == study_id))
@@ -60,6 +64,8 @@ class Results(Readings):
             new = [{"study_id": study_id, "trial_key": key} for key in dict.fromkeys(trial_keys) if key not in there]
             if new:
                 connection.execute(study_trials.insert(), new)
+
+        self._write(write)
 
     def put_result(
         self,
@@ -104,7 +110,8 @@ class Results(Readings):
             "detail": json.dumps(result_detail(result) if detail is None else dict(detail), sort_keys=True),
             "recorded": recorded or _now(),
         }
-        with store_errors(self.uri), self.engine.begin() as connection:
+
+        def write(connection: sa.Connection) -> None:
             trial_id = _replace_trial(connection, row, scorers=result.metrics)
             if len(clips):  # numbers taken from a publication have none
                 _put_test_clips(connection, spec.test_data, clips)
@@ -131,6 +138,8 @@ class Results(Readings):
                     ],
                 )
 
+        self._write(write)
+
     def put_failure(
         self,
         spec: TrialSpec,
@@ -153,10 +162,27 @@ class Results(Readings):
             "detail": "{}",
             "recorded": recorded or _now(),
         }
-        with store_errors(self.uri), self.engine.begin() as connection:
+
+        def write(connection: sa.Connection) -> None:
             before = connection.execute(sa.select(trials.c.status).where(trials.c.key == row["key"])).scalar()
             if before != "finished":
                 _replace_trial(connection, row, scorers=())
+
+        self._write(write)
+
+    def _write(self, work: Callable[[sa.Connection], None]) -> None:
+        """Write in one transaction, and in a second one where another process was quicker.
+
+        Of two that record the same trial, study or test set at once, both find none, and the database takes one row:
+        the other then finds that row and replaces it.
+        """
+        with store_errors(self.uri):
+            try:
+                with self.engine.begin() as connection:
+                    work(connection)
+            except sa.exc.IntegrityError:
+                with self.engine.begin() as connection:
+                    work(connection)
 
     def _check_test_clips(self, connection: sa.Connection, name: str, clips: pd.DataFrame) -> None:
         """Demand that a test set's clips are those recorded: scores stand in the order of their ids."""
@@ -203,8 +229,7 @@ def _put_test_clips(connection: sa.Connection, name: str, clips: pd.DataFrame) -
 
 
 def _packed_clips(clips: pd.DataFrame) -> bytes:
-    cells = clips[TEST_COLUMNS].astype(object).where(clips[TEST_COLUMNS].notna(), None)
-    return zlib.compress(json.dumps(cells.to_numpy().tolist()).encode())
+    return zlib.compress(json.dumps(clip_cells(clips)).encode())
 
 
 def _spec_row(spec: TrialSpec) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import http.client
+import logging
 import os
 import urllib.error
 import urllib.request
@@ -15,7 +16,12 @@ from mlflow.exceptions import MlflowException
 
 from harness.credentials import shown
 from harness.errors import HarnessError
-from harness.stores.database import DATABASE_ERRORS
+from harness.places import sqlite_path
+from harness.stores.database import DATABASE_ERRORS, Identity, demand_same, identity
+
+# MLflow logs the traceback of an error before it raises it; what it raises is said here, in one sentence
+for _name in ("mlflow", "alembic"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 SERVER_SECONDS = 5  # a tracking server that has not answered by then is not there
 
@@ -52,11 +58,29 @@ def _health(uri: str) -> urllib.request.Request:
     return request
 
 
+_opened = dict[str, Identity | None]()  # MLflow keeps a database open for as long as the process lives
+
+
+def watch(uri: str) -> None:
+    """Take note of the file of a database that MLflow has opened: from now on it must stay that file."""
+    path = sqlite_path(uri)
+    if path is not None:
+        demand_same(path, _opened.setdefault(uri, identity(path)))
+
+
 @contextmanager
 def mlflow_errors(uri: str) -> Iterator[None]:
-    """Turn what MLflow, its database or its server answers into one sentence."""
+    """Turn what MLflow, its database or its server answers into one sentence.
+
+    Raises:
+        HarnessError: it could not do what it was asked, or its database was taken away before or meanwhile.
+    """
+    if uri in _opened:
+        watch(uri)
     try:
         yield
+        if uri in _opened:
+            watch(uri)
     except (MlflowException, OSError, *DATABASE_ERRORS) as error:
         raise HarnessError(
             f"MLflow must be able to read and write {shown(uri)}, but it answered: {_first_line(error)}; "

@@ -151,6 +151,8 @@ def _take(run: PastRun, history: History, results: Results, *, origin: str, sync
 
 
 def _read(run: PastRun, history: History) -> Record:
+    if run.wrong:
+        raise HarnessError(run.wrong)
     with tempfile.TemporaryDirectory(prefix="asdbench-") as folder:
         history.fetch(run.run_id, (TRIAL_FILE, SCORES_FILE), Path(folder))
         record = read_record(Path(folder), key=run.key)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import getpass
 import json
-import logging
 import os
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +22,13 @@ from mlflow.exceptions import MlflowException
 
 from backbones.contract import EpochReport
 from harness.credentials import remember, scrubbed
-from harness.stores.database import creation_lock, sqlite_path
+from harness.files import make_private_folder, making_private, private_umask
+from harness.places import sqlite_path
+from harness.stores.database import creation_lock
 from harness.stores.records import write_failure, write_result
 from harness.stores.run_names import EXPERIMENT, result_metrics, spec_params
-from harness.stores.server import ask_server, mlflow_errors
+from harness.stores.server import ask_server, mlflow_errors, watch
 from harness.trials.contract import Failure, TrialResult, TrialSpec
-
-logging.getLogger("mlflow").setLevel(logging.WARNING)
-logging.getLogger("alembic").setLevel(logging.WARNING)
 
 BATCH = 1000  # metrics that MLflow takes in one log_batch
 
@@ -48,9 +46,10 @@ class Tracker:
         remember(uri)
         if uri.startswith(("http://", "https://")):
             ask_server(uri)
-        with mlflow_errors(uri), creation_lock(uri):
+        with creation_lock(uri), mlflow_errors(uri):
             self.client = MlflowClient(tracking_uri=uri)
             self.experiment = self._experiment()
+        watch(uri)
 
     def start_study(self, key: str, name: str, *, tags: Mapping[str, str], params: Mapping[str, Any]) -> str:
         """Return the study's parent run, opened again if it is there already."""
@@ -124,25 +123,21 @@ class Tracker:
         with mlflow_errors(self.uri):
             for start in range(0, len(metrics), BATCH):
                 self.client.log_batch(run_id, metrics=metrics[start : start + BATCH])
-            with tempfile.TemporaryDirectory(prefix="asdbench-") as folder:
-                _write_artifacts(Path(folder), result)
-                self.client.log_artifacts(run_id, folder)
+            with self._artifacts(run_id) as folder:
+                _write_artifacts(folder, result)
 
     def log_failure(self, run_id: str, spec: TrialSpec, failure: Failure) -> None:
         """Log what failed and its traceback; the run stays open."""
-        with mlflow_errors(self.uri), tempfile.TemporaryDirectory(prefix="asdbench-") as folder:
-            write_failure(Path(folder), spec, failure)
+        with mlflow_errors(self.uri), self._artifacts(run_id) as folder:
+            write_failure(folder, spec, failure)
             if failure.trace:
-                (Path(folder) / "traceback.txt").write_text(failure.trace)
-            self.client.log_artifacts(run_id, folder)
+                (folder / "traceback.txt").write_text(failure.trace)
 
     def log_text(self, run_id: str, texts: Mapping[str, str | bytes]) -> None:
         """Add small files to a run, by name."""
-        with mlflow_errors(self.uri), tempfile.TemporaryDirectory(prefix="asdbench-") as folder:
+        with mlflow_errors(self.uri), self._artifacts(run_id) as folder:
             for name, content in texts.items():
-                path = Path(folder) / name
-                path.write_bytes(content.encode() if isinstance(content, str) else content)
-            self.client.log_artifacts(run_id, folder)
+                (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
 
     def finished_run(self, kind: str, key: str) -> str | None:
         """Return the id of a run of this kind and key that was closed as finished."""
@@ -198,6 +193,15 @@ class Tracker:
             found = self._find(f"tags.`mlflow.parentRunId` = '{parent}' and attributes.status = 'RUNNING'")
         return [(str(run.info.run_id), str(run.data.tags.get("asd.key", ""))) for run in found]
 
+    @contextmanager
+    def _artifacts(self, run_id: str) -> Iterator[Path]:
+        """Give a folder whose files become a run's artifacts: private as the folder that they are copied to."""
+        place = _artifact_folder(self.uri)
+        with making_private(place), tempfile.TemporaryDirectory(prefix="asdbench-") as folder:
+            Path(folder).chmod(0o777 & ~private_umask(place))  # MLflow copies a folder's rights with it
+            yield Path(folder)
+            self.client.log_artifacts(run_id, folder)
+
     def _find(self, where: str) -> list[Run]:
         found: list[Run] = []
         token: str | None = None
@@ -217,8 +221,11 @@ class Tracker:
         if found is not None:
             self.client.restore_experiment(found.experiment_id)
             return str(found.experiment_id)
+        place = _artifact_place(self.uri)
+        if place is not None and place.startswith("file:"):
+            make_private_folder(_artifact_folder(self.uri))
         try:
-            return str(self.client.create_experiment(EXPERIMENT, artifact_location=_artifact_place(self.uri)))
+            return str(self.client.create_experiment(EXPERIMENT, artifact_location=place))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another driver of the same server was first
                 raise
@@ -286,5 +293,12 @@ def _artifact_place(uri: str) -> str | None:
         return named if "://" in named else Path(named).absolute().as_uri()
     if uri.startswith(("http://", "https://")):
         return None
-    path = sqlite_path(uri)
-    return ((path.parent if path else Path.cwd()) / "mlartifacts").as_uri()
+    return _artifact_folder(uri).as_uri()
+
+
+def _artifact_folder(uri: str) -> Path:
+    """Return the folder of artifacts that are files; where they are none, the one that would be."""
+    named, path = os.environ.get("ASDBENCH_ARTIFACTS", ""), sqlite_path(uri)
+    if named and "://" not in named:
+        return Path(named).absolute()
+    return (path.parent if path else Path.cwd()) / "mlartifacts"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from backbones.contract import EpochReport
 from harness.scoring.contract import LEVEL_SCORER
-from harness.stores.claims import Claims, Lost
+from harness.stores.claims import Claims, Living, Lost
 from harness.stores.readings import End
 from harness.stores.recorder import Recorder
 from harness.studies.goals import goal_values, measured
@@ -337,7 +337,7 @@ class Cells:
 
     def _bury(self) -> None:
         """Close in MLflow and Optuna what dead drivers left open."""
-        self.recorder.settle(self.parent, _Living(self.claims, self.specs))
+        self.recorder.settle(self.parent, Living(self.claims, self.specs))
         running = [each for each in self.journal.running() if each.owner != self.claims.owner]
         alive = {owner: self.claims.is_alive(owner) for owner in {each.owner for each in running if each.owner}}
         dead = [each for each in running if not alive.get(each.owner, not is_left_behind(each))]
@@ -389,16 +389,3 @@ class Cells:
 
     def _scorer(self, spec: TrialSpec) -> str:
         return LEVEL_SCORER if spec.kind == "level" else self.plan.file.scorers[0]
-
-
-class _Living(Container[str]):
-    """Keys that a living driver is at, looked up when first asked: after what they are compared with was read."""
-
-    def __init__(self, claims: Claims, keys: Iterable[str]) -> None:
-        self.claims, self.keys = claims, keys
-        self._found: Container[str] | None = None
-
-    def __contains__(self, key: object) -> bool:
-        if self._found is None:
-            self._found = self.claims.living(self.keys)
-        return key in self._found

@@ -16,7 +16,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from harness.credentials import shown
 from harness.errors import HarnessError
-from harness.stores.database import create_schema, creation_lock, sqlite_path, write_ahead
+from harness.places import sqlite_path
+from harness.stores.database import create_schema, creation_lock, write_ahead
 from harness.studies.goals import MINIMISED
 from harness.studies.plan import Plan, m_values
 from harness.studies.study_file import SEARCHES, SpaceTable
@@ -308,8 +309,6 @@ def _open_tables(uri: str) -> optuna.storages.RDBStorage:
     path = sqlite_path(uri)
     with creation_lock(uri):
         create_schema(uri, "optuna")
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
         storage = optuna.storages.RDBStorage(uri)
         if path is not None:
             write_ahead(storage.engine)

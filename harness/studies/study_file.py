@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from backbones import named_weights
 from backbones.contract import FinetuneRecipe
+from backbones.training.loss_choice import parse_loss
 from harness import plugins
 from harness.bounds import bound_of, shortened
 from harness.errors import HarnessError
@@ -48,7 +49,7 @@ class _Table(BaseModel):
         NEVER: fields that are no part of a key.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)  # TOML has types: true is no 1
     FIRST_RELEASE: ClassVar[tuple[str, ...]] = ()
     NEVER: ClassVar[tuple[str, ...]] = ()
 
@@ -100,6 +101,13 @@ class RecipeTable(_Table):
     lora_rank: int = bounded("lora_rank", default=FinetuneRecipe.lora_rank)
     lora_alpha: float = bounded("lora_alpha", default=FinetuneRecipe.lora_alpha)
     lora_targets: Literal["attention", "all"] = "attention"
+    loss: str = FinetuneRecipe.loss
+    mixup: float = bounded("mixup", default=FinetuneRecipe.mixup)
+
+    @field_validator("loss")
+    @classmethod
+    def _canonical_loss(cls, text: str) -> str:
+        return str(parse_loss(text))
 
     def recipe(self) -> FinetuneRecipe:
         """Return the recipe as the backbones take it."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import codecs
-import os
-import stat
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from harness.bounds import shortened
 from harness.errors import HarnessError
+from harness.files import read_bytes
 
 MOST_BYTES = 256 * 1024  # the longest study that ships has 2 KB; TOML is parsed at some 400 KB a second
 DEEPEST = 16  # tables in tables; a study has four
@@ -23,10 +23,9 @@ OTHER_ENCODINGS = {
     codecs.BOM_UTF16_LE: "UTF-16",
     codecs.BOM_UTF16_BE: "UTF-16",
 }
-KINDS = {
-    stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}  # fmt: skip
+# a key of more names than tables may be nested, in all the ways of writing one; TOML's parser takes minutes for 50,000
+NAME = r"(?:[\w-]++|\"[^\"\n]*+\"|'[^'\n]*+')"
+DEEP_KEY = re.compile(rf"(?<![\w-]){NAME}(?:[ \t]*+\.[ \t]*+{NAME}){{{DEEPEST + 1}}}")
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -35,7 +34,9 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises:
         HarnessError: it is not there, no regular file, too large, not UTF-8, or not TOML.
     """
-    text = _decoded(_content(path), path)
+    text = _decoded(read_bytes(path, what="A study file", most=MOST_BYTES), path)
+    if DEEP_KEY.search(text):
+        raise HarnessError(f"{_called(path)} must not be nested deeper than {DEEPEST} tables, but has a key that is.")
     try:
         return tomllib.loads(text)
     except RecursionError as error:
@@ -85,26 +86,6 @@ def _check_text(text: str, *, place: str, source: str) -> None:
         )
 
 
-def _content(path: Path) -> bytes:
-    try:
-        # a pipe would be waited for until somebody writes to it
-        with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            if not stat.S_ISREG(mode):
-                raise HarnessError(_other_kind(path, mode))
-            content = file.read(MOST_BYTES + 1)
-    except IsADirectoryError as error:
-        raise HarnessError(_other_kind(path, stat.S_IFDIR)) from error
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        raise HarnessError(f"{_called(path)} must be there and readable, but: {why}.") from error
-    if len(content) > MOST_BYTES:
-        raise HarnessError(
-            f"{_called(path)} must have at most {MOST_BYTES // 1024} KB, but is larger; is it the file that was meant?"
-        )
-    return content
-
-
 def _decoded(content: bytes, path: Path) -> str:
     for mark, encoding in OTHER_ENCODINGS.items():
         if content.startswith(mark):
@@ -123,10 +104,6 @@ def _decoded(content: bytes, path: Path) -> str:
             "are no text do."
         )
     return text
-
-
-def _other_kind(path: Path, mode: int) -> str:
-    return f"{_called(path)} must be a regular file, but is {KINDS.get(stat.S_IFMT(mode), 'something else')}."
 
 
 def _called(path: Path) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from math import isnan
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from harness.trials.contract import TrialSpec
@@ -49,6 +51,9 @@ AXES = (
     Axis("fusion", "fusion", default="composite", choices=("composite", "set", "soft")),
     Axis("labels", "labels", default="paper"),
 )
+WORDED = {"fusion": "{}", "labels": "{} labels"}  # how sentences say an axis of words; any other: its heading first
+
+Choice: TypeAlias = int | float | str | None
 
 # Nested loops over a space run through these innermost, in this order, so that trials side by side seldom wait for the
 # same latents, which hang on the backbone, nor for the same ranked candidates, which M shares.
@@ -64,3 +69,41 @@ def nested_axes() -> tuple[Axis, ...]:
 def axis_values(spec: TrialSpec) -> dict[str, Any]:
     """Return a trial's value of every axis by the axis's name."""
     return {axis.name: axis.value(spec) for axis in AXES}
+
+
+def study_axes(*, but: Collection[str] = ()) -> list[Axis]:
+    """Return the axes of a study, without some: asked anew each time, so that a new entry of AXES is everywhere."""
+    return [axis for axis in AXES if axis.name not in but]
+
+
+def axis_names(*, but: Collection[str] = ()) -> list[str]:
+    """Return the names of a study's axes, without some: keys of rows, and columns of the results tables."""
+    return [axis.name for axis in study_axes(but=but)]
+
+
+def choices(row: Mapping[str, Any], chosen: Iterable[Axis]) -> dict[str, Choice]:
+    """Return a trial's values of some axes as answers hold them: whole numbers whole, None where it has none."""
+    return {axis.name: _choice(axis, row[axis.name]) for axis in chosen}
+
+
+def _choice(axis: Axis, value: Any) -> Choice:
+    if value is None or (isinstance(value, float) and isnan(value)):  # a column of numbers with gaps has NaN there
+        return None
+    return int(value) if axis.number else value  # a word, or a number of the recipe
+
+
+def shown_cell(cell: Mapping[str, Any], *, whole: bool = False) -> str:
+    """Say a cell in words: "M = 3, K1 = 15, K2 = 15, set".
+
+    Args:
+        cell: values by the name of their axis; those that it lacks, and the backbone, are passed over.
+        whole: say also the words that are the paper's: "composite".
+    """
+    said = []
+    for axis in study_axes(but=["backbone"]):
+        value = cell.get(axis.name)
+        if value is None or (not axis.number and value == axis.default and not whole):
+            continue
+        words = f"{axis.heading} = {value}" if axis.number else WORDED.get(axis.name, f"{axis.heading} {{}}")
+        said.append(words if axis.number else words.format(value))
+    return ", ".join(said)

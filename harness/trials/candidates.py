@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -47,10 +48,27 @@ def rank_machines(spec: TrialSpec, recordings: Recordings, cache: Cache) -> dict
     Returns:
         machine type -> its ranked candidates.
     """
+    ids = {str(machine): clip_ids(clips) for machine, clips in recordings.train.groupby("machine", sort=True)}
+
+    def fits(kept: dict[str, RankedMachine]) -> bool:
+        return kept.keys() == ids.keys() and all(_is_ranked(kept[machine], ids[machine]) for machine in ids)
+
     ranked: dict[str, RankedMachine] = cache.get(
-        "ranking", spec.ranking_key(), lambda: _rank_machines(spec, recordings, cache)
+        "ranking",
+        spec.ranking_key(),
+        lambda: _rank_machines(spec, recordings, cache),
+        of=(RankedMachine, RankedCandidates),
+        fits=fits,
     )
     return ranked
+
+
+def _is_ranked(kept: RankedMachine, ids: NDArray[np.str_]) -> bool:
+    """Tell whether kept candidates have a row for each of a machine type's clips."""
+    found = kept.candidates
+    rows = (found.names, found.confidence, found.retained, found.labeled)
+    alike = found.names.shape == found.confidence.shape and all(len(each) == len(ids) for each in rows)
+    return alike and np.array_equal(found.ids, ids) and kept.plane.shape in ((len(ids), 2), (0, 2))
 
 
 def _rank_machines(spec: TrialSpec, recordings: Recordings, cache: Cache) -> dict[str, RankedMachine]:
@@ -72,7 +90,7 @@ def _rank_machines(spec: TrialSpec, recordings: Recordings, cache: Cache) -> dic
             min_confidence=spec.min_confidence,
             seed=spec.seed,
             domains=objects(clips["domain"]),
-            memo=cache.memo(features, salt=f"{METHOD}:{_attributes_digest(clips)}"),
+            memo=cache.memo(features, salt=f"{METHOD}:{_attributes_digest(clips)}", of=_kept_by(strategy)),
         )
         try:
             candidates = strategy.rank(request)
@@ -174,8 +192,14 @@ def pretrained_latents(spec: TrialSpec, recordings: Recordings, cache: Cache) ->
         encoder = pretrained_encoder(backbone, seed=spec.seed)
         return embed_ids(spec, encoder, recordings, ids)
 
-    vectors = cache.get("latent", key, make)
+    vectors = cache.get("latent", key, make, fits=lambda kept: kept.ndim == 2 and len(kept) == len(ids))
     return dict(zip(ids.tolist(), vectors, strict=True))
+
+
+def _kept_by(strategy: Strategy) -> list[type[Any]]:
+    """Return the dataclasses that a strategy's memo may keep: those that stand in its own file, imported ones too."""
+    named = vars(sys.modules[strategy.rank.__module__]).values()
+    return [each for each in named if isinstance(each, type) and is_dataclass(each)]
 
 
 def _attributes(spec: TrialSpec, recordings: Recordings, clips: pd.DataFrame) -> NDArray[np.object_]:
@@ -210,7 +234,7 @@ def _mfcc(recordings: Recordings, clips: pd.DataFrame, cache: Cache, *, workers:
     def make() -> NDArray[np.float32]:
         return mfcc_statistics(lambda i: packed.waveform(ordered[i]), len(ordered), workers=workers)
 
-    rows = cache.get("mfcc", key, make)
+    rows = cache.get("mfcc", key, make, fits=lambda kept: kept.ndim == 2 and len(kept) == len(ids))
     return np.asarray(rows[np.searchsorted(ordered, ids)])
 
 

@@ -36,5 +36,5 @@ def sweep(folder: Path, *, days: float, keep: Path | None = None) -> None:
             old = time.time() - path.stat().st_mtime > days * 86_400
         except FileNotFoundError:  # another process was quicker
             continue
-        if old and path != keep:
+        if old and path != keep and not path.is_dir():  # a folder of that name is none of ours
             path.unlink(missing_ok=True)

@@ -101,20 +101,32 @@ def keep_embedded(key: str, cache: Cache, embedded: Embedded) -> None:
     if vectors.nbytes > MOST_BYTES:
         logger.info("embeddings take %d MiB and are not kept", vectors.nbytes // 2**20)
         return
-    cache.put(TRAINING, key, embedded.training)
+    cache.put(TRAINING, key, embedded.training, of=(Training, EpochReport))
     cache.put(VECTORS, key, (ids, vectors), most_bytes=MOST_KEPT_BYTES)  # last: it says that all is there
 
 
-def find_embedded(key: str, cache: Cache) -> Embedded | None:
-    """Return what was kept under a key; None where nothing was."""
-    found, training = cache.find(VECTORS, key), cache.find(TRAINING, key)
-    if found is None or not isinstance(training, Training):
+def find_embedded(key: str, cache: Cache, ids: NDArray[np.str_]) -> Embedded | None:
+    """Return what was kept under a key; None where nothing was.
+
+    Args:
+        key: of the embeddings.
+        cache: where they may be.
+        ids: the clips that must have one.
+    """
+
+    def fits(kept: Any) -> bool:
+        clips, vectors = kept
+        return bool(clips.ndim == 1 and vectors.ndim == 2 and len(clips) == len(vectors) and {*clips} == {*ids})
+
+    found = cache.find(VECTORS, key, fits=fits)
+    training = cache.find(TRAINING, key, of=(Training, EpochReport), fits=lambda kept: isinstance(kept, Training))
+    if found is None or training is None:
         return None
-    ids, vectors = found
-    return Embedded(dict(zip(ids.tolist(), vectors, strict=True)), training)
+    clips, vectors = found
+    return Embedded(dict(zip(clips.tolist(), vectors, strict=True)), training)
 
 
-def embedded_once(key: str, cache: Cache, make: Callable[[], Embedded]) -> tuple[Embedded, bool]:
+def embedded_once(key: str, cache: Cache, ids: NDArray[np.str_], make: Callable[[], Embedded]) -> tuple[Embedded, bool]:
     """Return the embeddings of a key, and whether an earlier trial had made them.
 
     Of two trials that would train the same, one waits for the other; its waiting counts for none of its minutes.
@@ -122,12 +134,13 @@ def embedded_once(key: str, cache: Cache, make: Callable[[], Embedded]) -> tuple
     Args:
         key: of `embedded_key`.
         cache: that keeps them.
+        ids: the clips that must have one.
         make: trains and embeds, where nothing was kept.
     """
     with ExitStack() as held:
         with waiting():
             held.enter_context(cache.alone(VECTORS, key))
-        kept = find_embedded(key, cache)
+        kept = find_embedded(key, cache, ids)
         if kept is not None:
             return kept, True
         made = make()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -12,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from benchmarks.clips import check_clips
@@ -22,11 +26,16 @@ from benchmarks.recordings.packed import PackedAudio, open_pack
 from benchmarks.recordings.packing import pack
 from benchmarks.recordings.truth import add_ground_truth, read_truth
 from harness import plugins
-from harness.cache import Cache, write_whole
+from harness.cache import Cache
 from harness.errors import HarnessError
+from harness.files import make_private_folder, read_bytes, write_whole
 from harness.keys import digest
 from labeling.withhold import withhold
 
+AUDIO = "audio"  # folder of a cache with the packed audio of each root
+AUDIO_FILE, TRUTH_FILE = "audio.txt", "truth.json"  # of prepared recordings, beside their two tables
+MOST_ROWS = 5_000_000  # clips of a table; all years together have some 100,000
+MOST_TABLE_BYTES = 2**32  # of a table once it is unpacked
 LABEL_COLUMNS = ["clip_id", "machine", "section", "domain", "condition", "attribute"]
 
 
@@ -119,7 +128,7 @@ def prepare_recordings(
     years = tuple(dict.fromkeys(part.dataset for part in (*protocol.train, *protocol.score)))
     indexed = index_datasets(root, years, ground_truth=ground_truth, skip_bad=skip_bad)
     train, test = _split(indexed.clips, protocol)
-    folder = cache.folder / "audio" / hashlib.blake2b(str(root.absolute()).encode(), digest_size=8).hexdigest()
+    folder = cache.folder / AUDIO / hashlib.blake2b(str(root.absolute()).encode(), digest_size=8).hexdigest()
     packed = pack(
         pd.concat([train, test], ignore_index=True), folder, workers=workers, progress=progress,
         mix={dataset.name: dataset.mix for dataset in indexed.datasets}, skip_bad=skip_bad,
@@ -175,14 +184,21 @@ def place_recordings(recordings: Recordings, audio: Path) -> Recordings:
     """
     data = (recordings.train_data, recordings.test_data, recordings.truth_data)
     place = recordings.place.with_name("-".join(each for each in data if each))
-    place.mkdir(parents=True, exist_ok=True)
-    for name, table in (("train", recordings.train), ("test", recordings.test)):
-        target = place / f"{name}.parquet"
-        beside = place / f".{name}.{id(table)}.parquet"
-        table.to_parquet(beside, index=False)
-        beside.replace(target)
-    write_whole(place / "truth.json", json.dumps(dict(recordings.truth), sort_keys=True).encode())
-    write_whole(place / "audio.txt", str(audio).encode())
+    files = {
+        "train.parquet": recordings.train.to_parquet(index=False),
+        "test.parquet": recordings.test.to_parquet(index=False),
+        TRUTH_FILE: json.dumps(dict(recordings.truth), sort_keys=True).encode(),
+        AUDIO_FILE: os.fsencode(audio),
+    }
+    try:
+        make_private_folder(place)
+        for name, content in files.items():
+            write_whole(place / name, content, private=True)
+    except OSError as error:
+        raise HarnessError(
+            f"The cache must take prepared recordings, but {place}: {error.strerror}; make room there, or name another "
+            "one with ASDBENCH_CACHE."
+        ) from error
     return replace(recordings, place=place)
 
 
@@ -193,12 +209,73 @@ def objects(column: pd.Series[Any]) -> NDArray[np.object_]:
 
 @lru_cache(maxsize=4)
 def open_recordings(place: Path) -> Recordings:
-    """Open prepared recordings, as a worker does; kept between a worker's trials."""
-    train, test = (check_clips(pd.read_parquet(place / f"{name}.parquet")) for name in ("train", "test"))
-    train_data, test_data = place.name.split("-")[:2]
-    truth = json.loads((place / "truth.json").read_text())
-    packed = open_pack(Path((place / "audio.txt").read_text()))
-    return Recordings(train, test, packed, train_data, test_data, place, truth=truth)
+    """Open prepared recordings, as a worker does; kept between a worker's trials.
+
+    The folder's name is the fingerprints that trials are recorded under, so what is read there must have them: clips
+    and labels that somebody edited, or audio that was packed anew since, would give numbers under a wrong key.
+
+    Raises:
+        HarnessError: the folder does not hold what its name says.
+    """
+    names = place.name.split("-")
+    if len(names) not in (2, 3):
+        raise HarnessError(f"Prepared recordings must lie in a folder named after their fingerprints, but got {place}.")
+    train, test = (_read_clips(place / f"{name}.parquet") for name in ("train", "test"))
+    packed = open_pack(_audio_of(place))
+    truth = _read_truth(place / TRUTH_FILE)
+    found = Recordings(train, test, packed, _fingerprint(train, packed), _fingerprint(test, packed), place, truth=truth)
+    if names != [each for each in (found.train_data, found.test_data, found.truth_data) if each]:
+        raise HarnessError(
+            f"Prepared recordings must be those that their folder is named after, but {place} holds others: it was "
+            "edited, or its audio was packed anew; start again, so that they are prepared anew."
+        )
+    return found
+
+
+def _read_clips(path: Path) -> pd.DataFrame:
+    content = read_bytes(path, what="A table of prepared recordings")
+    try:
+        with pq.ParquetFile(io.BytesIO(content)) as file:
+            rows = file.metadata.num_rows
+            size = sum(file.metadata.row_group(group).total_byte_size for group in range(file.num_row_groups))
+        if rows > MOST_ROWS or size > MOST_TABLE_BYTES:
+            raise HarnessError(
+                f"A table of prepared recordings must have at most {MOST_ROWS} clips, but {path} has more."
+            )
+        return check_clips(pd.read_parquet(io.BytesIO(content)))
+    except (pa.ArrowException, OSError, LookupError, TypeError, ValueError) as error:
+        if isinstance(error, HarnessError):
+            raise
+        raise HarnessError(
+            f"A table of prepared recordings must be one that asdbench wrote, but {path} is not; delete {path.parent}, "
+            "so that they are prepared anew."
+        ) from error
+
+
+def _read_truth(path: Path) -> dict[str, str]:
+    try:
+        truth = json.loads(read_bytes(path, what="The truth of prepared recordings"))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, HarnessError):
+            raise
+        truth = None
+    if not isinstance(truth, dict) or not all(isinstance(each, str) for each in truth.values()):
+        raise HarnessError(
+            f"The truth of prepared recordings must name attributes by clip, but {path} does not; delete {path.parent}."
+        )
+    return truth
+
+
+def _audio_of(place: Path) -> Path:
+    """Return the folder of the packed audio of prepared recordings: one of the same cache."""
+    named = read_bytes(place / AUDIO_FILE, what="The place of packed audio", most=2**16).replace(b"\0", b"?")
+    audio, packs = Path(os.path.realpath(os.fsdecode(named))), Path(os.path.realpath(place.parent.parent / AUDIO))
+    if audio.parent != packs:
+        raise HarnessError(
+            f"Packed audio must lie in {packs}, but {place / AUDIO_FILE} names {audio}; delete {place}, so that the "
+            "recordings are prepared anew."
+        )
+    return audio
 
 
 def _split(clips: pd.DataFrame, protocol: Protocol) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -235,5 +312,5 @@ def with_released(recordings: Recordings, folder: Path) -> Recordings:
             f"The truth must tell attributes of training clips that have none, but none of the {len(told)} that "
             f"{folder} tells is of the {len(bare)} unlabeled training clips; name the folder of their year's tables."
         )
-    audio = Path((recordings.place / "audio.txt").read_text())
-    return place_recordings(replace(recordings, truth={**released, **recordings.truth}), audio)
+    changed = replace(recordings, truth={**released, **recordings.truth})
+    return place_recordings(changed, _audio_of(recordings.place))

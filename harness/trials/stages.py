@@ -13,17 +13,16 @@ from numpy.typing import NDArray
 
 from backbones.contract import Backbone, Encoder, OnEpoch, ReadClips
 from backbones.embed import embed
-from backbones.features.prepared import Features
 from backbones.memory import enough_memory
 from backbones.training.checkpoint import TrainingCheckpoint
 from backbones.training.finetune import finetune
+from backbones.weights import sha256_of
 from benchmarks.recordings.audio import SAMPLE_RATE
 from harness import plugins
 from harness.errors import HarnessError
 from harness.scoring.choice import ScorerChoice, parse_scorer
 from harness.scoring.contract import Scorer, ScoreRequest
 from harness.trials.contract import BackboneChoice, TrialSpec
-from harness.trials.kept import kept_features
 from harness.trials.recordings import Recordings, objects
 from labeling.contract import PseudoLabels
 
@@ -37,12 +36,33 @@ def pretrained_encoder(choice: BackboneChoice, *, seed: int) -> Encoder:
     weights = Path(choice.weights) if choice.weights else None
     with enough_memory(f"to build the backbone {choice.name}", way_out="take a smaller one"):
         encoder = backbone.build(weights=weights, seed=seed, **dict(choice.options))
+    if weights is not None and choice.weights_sha256:
+        must_be_the_weights(weights, encoder.weights_sha256 or sha256_of(weights), wanted=choice.weights_sha256)
     if encoder.sample_rate != SAMPLE_RATE:
         raise HarnessError(
             f"The backbone {choice.name} takes waveforms at {encoder.sample_rate} Hz, but recordings come at "
             f"{SAMPLE_RATE} Hz; let its fbank resample them (backbones.features.log_mel.resample)."
         )
     return encoder
+
+
+def must_be_the_weights(weights: Path, found: str, *, wanted: str) -> None:
+    """Refuse weights that are not those that a trial was planned with, since its key holds their sum.
+
+    Args:
+        weights: the checkpoint or the model's folder.
+        found: sum of what was loaded.
+        wanted: sum of what was there when the trial was planned.
+
+    Raises:
+        HarnessError: they differ.
+    """
+    if found != wanted:
+        raise HarnessError(
+            f"The weights in {weights} must be those that the trial was planned with (sha256 {wanted[:12]}...), but "
+            f"they have changed since (now {found[:12]}...); put the file back, or run the command again to plan with "
+            "the new one."
+        )
 
 
 def reader(spec: TrialSpec, recordings: Recordings, ids: NDArray[np.str_]) -> ReadClips:
@@ -79,7 +99,6 @@ def finetune_encoder(
         encoder,
         reader(spec, recordings, labels.ids),
         labels.targets,
-        features=features_of(spec, encoder, recordings, labels.ids),
         n_classes=len(labels.classes),
         recipe=spec.recipe,
         seed=spec.seed,
@@ -96,14 +115,7 @@ def embed_clips(spec: TrialSpec, encoder: Encoder, recordings: Recordings) -> di
 
 def embed_ids(spec: TrialSpec, encoder: Encoder, recordings: Recordings, ids: NDArray[np.str_]) -> NDArray[np.float32]:
     """Embed clips: (n,) ids -> (n, d)."""
-    read = reader(spec, recordings, ids)
-    return embed(encoder, read, len(ids), features=features_of(spec, encoder, recordings, ids))
-
-
-def features_of(spec: TrialSpec, encoder: Encoder, recordings: Recordings, ids: NDArray[np.str_]) -> Features | None:
-    """Return the log-mel features of clips by position where they are kept between trials, else None."""
-    read, samples = reader(spec, recordings, ids), clip_samples(spec, recordings)
-    return kept_features(spec, encoder, recordings, ids, read=read, samples=samples)
+    return embed(encoder, reader(spec, recordings, ids), len(ids))
 
 
 def embedded_ids(recordings: Recordings) -> NDArray[np.str_]:

@@ -23,7 +23,7 @@ from harness.trials.labels import fuse_labels
 from harness.trials.limits import Costs
 from harness.trials.measures import Numbers, measure_scorers, scorer_intervals
 from harness.trials.recordings import Recordings
-from harness.trials.stages import embed_clips, finetune_encoder, pretrained_encoder, score_machines
+from harness.trials.stages import embed_clips, embedded_ids, finetune_encoder, pretrained_encoder, score_machines
 from labeling.contract import PseudoLabels
 
 DRAWN = 1  # raise it when pictures of a ranking change: those in a cache were drawn by earlier code
@@ -109,7 +109,7 @@ def _finetune(
     def make() -> Embedded:
         return _train_and_embed(spec, recordings, labels, cache, costs=costs, on_epoch=on_epoch)
 
-    embedded, kept = embedded_once(embedded_key(spec, recordings, labels), cache, make)
+    embedded, kept = embedded_once(embedded_key(spec, recordings, labels), cache, embedded_ids(recordings), make)
     if not kept:
         return embedded, ()
     for report in embedded.training.epochs:
@@ -185,7 +185,10 @@ def _draw(
         }
         if ranked:
             pictures |= cache.get(
-                "ranking-picture", f"{spec.ranking_key()}-{DRAWN}", lambda: _candidate_pictures(ranked)
+                "ranking-picture",
+                f"{spec.ranking_key()}-{DRAWN}",
+                lambda: _candidate_pictures(ranked),
+                fits=lambda kept: all(isinstance(each, bytes) for each in kept.values()),
             )
     return pictures
 

@@ -1,37 +1,73 @@
-"""What recorded results say."""
+"""What recorded results say: leaderboard, comparison, published tables, report."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from harness.places import Places, code_revision, find_places
+from harness.places import Places, code_revision, find_places, sqlite_path
 from harness.verbs.stores import open_results
 
+if TYPE_CHECKING:
+    from harness.answers.board import BoardRow
+    from harness.answers.compare import ComparedRow
+    from harness.answers.published import PublishedRow
+    from harness.report.page import Written
 
-def leaderboard(*, places: Places | None = None, references: bool = True, **chosen: Any) -> list[dict[str, Any]]:
-    """Rank everything that is recorded; see `harness.answers.leaderboard.leaderboard`.
+
+def leaderboard(
+    *,
+    study: str | None = None,
+    protocol: str | None = None,
+    backbone: str | None = None,
+    machine: str | None = None,
+    scorer: str | None = None,
+    top: int | None = None,
+    references: bool = True,
+    places: Places | None = None,
+) -> list[BoardRow]:
+    """Rank everything that is recorded, best first, with chance and published results beside it.
 
     Args:
-        places: of the stores.
+        study: only this study's trials, by its name (the newest of that name) or key.
+        protocol: only this protocol's.
+        backbone: only this backbone's, and the level row, which has none.
+        machine: rank by this machine type's harmonic mean instead of the official score.
+        scorer: only this scorer's, as in `knn:k=5`, and the level row.
+        top: only each board's best, and its best frozen and level row.
         references: add chance and published results; see `harness.answers.references.with_references`.
-        chosen: study, protocol, backbone, machine, scorer, top.
+        places: of the stores; None is this folder's.
+
+    Returns:
+        One row a cell of the study's axes, seeds averaged; fractions. See `harness.answers.leaderboard.leaderboard`.
+
+    Raises:
+        HarnessError: nothing is recorded, or nothing of that name.
     """
     from harness.answers.leaderboard import leaderboard as rank
+    from harness.answers.question import Question
     from harness.answers.references import with_references
 
+    question = Question(study, protocol, backbone, canonical_scorer(scorer))
     with open_results(places or find_places()) as results:
-        rows = rank(results, **with_canonical_scorer(chosen))
-        if not references:
-            return rows
-        return with_references(rows, results, backbone=chosen.get("backbone"), machine=chosen.get("machine"))
+        rows = rank(results, question, machine=machine, top=top)
+        return with_references(rows, results, backbone=backbone, machine=machine) if references else rows
 
 
-def reference(name: str | None = None, *, places: Places | None = None) -> list[dict[str, Any]]:
-    """Return published numbers beside the same cells recorded here; see `harness.answers.published.reference`."""
+def reference(name: str | None = None, *, places: Places | None = None) -> list[PublishedRow]:
+    """Return published numbers, each beside the number of the same cell recorded here where there is one.
+
+    Args:
+        name: one published table: paper, official_baseline, asdkit or rmis; None is all of them.
+        places: of the stores; None is this folder's.
+
+    Returns:
+        One row a number; fractions. See `harness.answers.published.reference`.
+
+    Raises:
+        HarnessError: there is no such table.
+    """
     from harness.answers.published import reference as beside
-    from harness.stores.database import sqlite_path
 
     places = places or find_places()
     path = sqlite_path(places.results)
@@ -41,38 +77,90 @@ def reference(name: str | None = None, *, places: Places | None = None) -> list[
         return beside(results, name)
 
 
-def compare(*, places: Places | None = None, **chosen: Any) -> list[dict[str, Any]]:
-    """Compare Top-M with Top-1, paired; see `harness.answers.compare.compare`."""
-    from harness.answers.compare import compare as paired
-
-    with open_results(places or find_places()) as results:
-        return paired(results, **with_canonical_scorer(chosen))
-
-
-def with_canonical_scorer(chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a question whose scorer is written as results carry it; a bare name may be one without a plugin here."""
-    from harness.scoring.choice import parse_scorer
-
-    scorer = chosen.get("scorer")
-    return {**chosen, "scorer": str(parse_scorer(scorer))} if scorer and ":" in scorer else dict(chosen)
-
-
-def report(out: Path, *, log: bool = True, places: Places | None = None, **chosen: Any) -> dict[str, Any]:
-    """Write one self-contained page of what is recorded; see `harness.report.page.report`.
+def compare(
+    *,
+    study: str | None = None,
+    protocol: str | None = None,
+    backbone: str | None = None,
+    scorer: str | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+    places: Places | None = None,
+) -> list[ComparedRow]:
+    """Compare every M with M = 1, paired by seed, with intervals and corrected p-values.
 
     Args:
-        out: the page's file.
-        log: add the page to the study's MLflow run, where a study is named.
-        places: of the stores.
-        chosen: study, protocol, backbone, scorer, comparisons, resamples, seed.
+        study: only this study's trials, by its name (the newest of that name) or key.
+        protocol: only this protocol's.
+        backbone: only this backbone's.
+        scorer: only this scorer's, as in `knn:k=5`.
+        resamples: of the bootstrap.
+        seed: of the bootstrap's draws.
+        places: of the stores; None is this folder's.
+
+    Returns:
+        One row an M > 1, with the finding in words under "sentence"; fractions. See `harness.answers.compare.compare`.
+
+    Raises:
+        HarnessError: nothing is recorded, there is no M = 1 or no other M, or no seed that both have.
     """
+    from harness.answers.compare import compare as paired
+    from harness.answers.question import Question
+
+    question = Question(study, protocol, backbone, canonical_scorer(scorer), resamples=resamples, seed=seed)
+    with open_results(places or find_places()) as results:
+        return paired(results, question)
+
+
+def canonical_scorer(scorer: str | None) -> str | None:
+    """Return a scorer written as results carry it; a bare name may be one without a plugin here."""
+    from harness.scoring.choice import parse_scorer
+
+    return str(parse_scorer(scorer)) if scorer and ":" in scorer else scorer
+
+
+def report(
+    out: Path,
+    *,
+    study: str | None = None,
+    protocol: str | None = None,
+    backbone: str | None = None,
+    scorer: str | None = None,
+    comparisons: int | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+    log: bool = True,
+    places: Places | None = None,
+) -> Written:
+    """Write one self-contained HTML page of what is recorded: the answer, figures, tables, how to reproduce it.
+
+    Args:
+        out: the page's file, ending in .html; one that is there is replaced.
+        study: only this study's trials, by its name (the newest of that name) or key.
+        protocol: only this protocol's.
+        backbone: only this backbone's.
+        scorer: only this scorer's, as in `knn:k=5`.
+        comparisons: families compared a board; None is one a backbone, and above 1,000 trials the best.
+        resamples: of the comparisons' bootstrap.
+        seed: of the bootstrap's draws.
+        log: add the page to the study's MLflow run, where a study is named.
+        places: of the stores; None is this folder's.
+
+    Returns:
+        Where the page is, how large, and the comparisons' sentences. See `harness.report.page.report`.
+
+    Raises:
+        HarnessError: nothing is recorded, nothing of that name, or the file cannot be written.
+    """
+    from harness.answers.question import Question
     from harness.report.page import report as write
 
+    question = Question(study, protocol, backbone, canonical_scorer(scorer), resamples=resamples, seed=seed)
     places = places or find_places()
     with open_results(places) as results:
         tracker = None
-        if log and (chosen.get("study") or places.tracking.startswith("http")):
+        if log and (study or places.tracking.startswith("http")):
             from harness.stores.tracker import Tracker
 
             tracker = Tracker(places.tracking, code=code_revision())
-        return write(results, out, tracking=places.tracking, tracker=tracker, **with_canonical_scorer(chosen))
+        return write(results, out, question, comparisons=comparisons, tracking=places.tracking, tracker=tracker)

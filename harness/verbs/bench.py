@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from harness.places import Places, find_places
 
 if TYPE_CHECKING:
+    from harness.answers.board import BoardRow
+    from harness.gate.regression import Verdict
     from harness.studies.progress import Event, Outcome
     from harness.studies.study_file import StudyFile
     from harness.told import Told
@@ -31,8 +33,8 @@ class Benched:
 
     study: str
     outcome: Outcome
-    rows: list[dict[str, Any]]
-    verdict: dict[str, Any] | None
+    rows: list[BoardRow]
+    verdict: Verdict | None
 
 
 def bench_backbone(

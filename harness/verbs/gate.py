@@ -4,23 +4,65 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from harness.places import Places, code_revision, find_places
 
 if TYPE_CHECKING:
+    from harness.answers.selection import SelectedRow
     from harness.gate.baselines import RecordedArm
+    from harness.gate.regression import Verdict
     from harness.stores.results import Results
 
 
-def select(*, places: Places | None = None, **chosen: Any) -> list[dict[str, Any]]:
-    """Choose M, K1 and K2 on some machines and report on the others; see `harness.answers.selection.select`."""
+class Exported(TypedDict):
+    """What a baseline's file holds; each row is a setting with its seeds."""
+
+    file: str
+    baseline: str
+    backbone: str
+    protocol: str
+    train_data: str
+    test_data: str
+    clips: int
+    rows: list[dict[str, Any]]
+
+
+def select(
+    *,
+    study: str | None = None,
+    protocol: str | None = None,
+    backbone: str | None = None,
+    scorer: str | None = None,
+    resamples: int = 500,
+    seed: int = 0,
+    places: Places | None = None,
+) -> list[SelectedRow]:
+    """Choose M, K1, K2 and fusion on all other machines, report on the one left out, and say what picking on it hides.
+
+    Args:
+        study: only this study's trials, by its name (the newest of that name) or key.
+        protocol: only this protocol's.
+        backbone: only this backbone's.
+        scorer: only this scorer's, as in `knn:k=5`.
+        resamples: of the bootstrap, each of which chooses anew.
+        seed: of the bootstrap's draws.
+        places: of the stores; None is this folder's.
+
+    Returns:
+        One row a backbone, labels, scorer, year and way of choosing; fractions. See `harness.answers.selection.select`.
+
+    Raises:
+        HarnessError: nothing is recorded, nothing of that name, or nowhere are there two cells and two machines.
+    """
+    from harness.answers.question import Question
     from harness.answers.selection import select as chosen_elsewhere
-    from harness.verbs.answers import with_canonical_scorer
+    from harness.verbs.answers import canonical_scorer
     from harness.verbs.stores import open_results
 
+    question = Question(study, protocol, backbone, canonical_scorer(scorer), resamples=resamples, seed=seed)
     with open_results(places or find_places()) as results:
-        return chosen_elsewhere(results, **with_canonical_scorer(chosen))
+        return chosen_elsewhere(results, question)
 
 
 def regress(
@@ -33,8 +75,8 @@ def regress(
     seed: int = 0,
     junit: Path | None = None,
     places: Places | None = None,
-) -> dict[str, Any]:
-    """Judge a candidate against a baseline; see `harness.gate.regression.regress`.
+) -> Verdict:
+    """Judge whether a candidate is worse than a baseline by more than a margin.
 
     Args:
         baseline: a run id, a trial key, STUDY[:BACKBONE[:M]], or a file from `asdbench baseline export`.
@@ -44,18 +86,20 @@ def regress(
         resamples: of the bootstrap.
         seed: of its draws.
         junit: a file for the verdict; where the comparison cannot be made, it holds the error.
-        places: of the results.
+        places: of the results; None is this folder's.
+
+    Returns:
+        Whether it is accepted, with a row a setting and machine type. See `harness.gate.regression.regress`.
 
     Raises:
         HarnessError: the comparison cannot be made.
     """
     from harness.gate.junit import error_case, verdict_cases, write_junit
     from harness.gate.regression import regress as judged
-    from harness.verbs.answers import with_canonical_scorer
+    from harness.verbs.answers import canonical_scorer
 
     try:
-        scorer = with_canonical_scorer({"scorer": scorer})["scorer"]
-        before, now = _arms(baseline, candidate, scorer=scorer, places=places or find_places())
+        before, now = _arms(baseline, candidate, scorer=canonical_scorer(scorer), places=places or find_places())
         document = judged(before, now, margin=margin, resamples=resamples, seed=seed)
     except ValueError as error:
         if junit is not None:
@@ -66,27 +110,28 @@ def regress(
     return document
 
 
-def baseline_export(
-    reference: str, *, out: Path, scorer: str | None = None, places: Places | None = None
-) -> dict[str, Any]:
+def baseline_export(reference: str, *, out: Path, scorer: str | None = None, places: Places | None = None) -> Exported:
     """Write recorded results to a file that later candidates are judged by, here or elsewhere.
 
     Args:
         reference: a run id, a trial key, or STUDY[:BACKBONE[:M]].
         out: the file, ending in .json or .json.gz.
         scorer: only this scorer's results.
-        places: of the results.
+        places: of the results; None is this folder's.
+
+    Returns:
+        What the file holds, with a row a setting.
 
     Raises:
         HarnessError: nothing recorded has that name, or the file cannot be written.
     """
     from harness.gate.baseline_file import write_baseline
     from harness.gate.baselines import find_arm
-    from harness.verbs.answers import with_canonical_scorer
+    from harness.verbs.answers import canonical_scorer
     from harness.verbs.stores import open_results
 
     with open_results(places or find_places()) as results:
-        arm = find_arm(results, reference, **with_canonical_scorer({"scorer": scorer}))
+        arm = find_arm(results, reference, scorer=canonical_scorer(scorer))
     write_baseline(arm, out, code=code_revision())
     return {
         "file": str(out),
@@ -97,7 +142,7 @@ def baseline_export(
         "test_data": arm.test_data,
         "clips": len(arm.clips),
         "rows": [
-            {"setting": setting.shown(), **setting._asdict(), "seeds": sorted(of_setting)}
+            {"setting": setting.shown(), **setting.as_json(), "seeds": sorted(of_setting)}
             for setting, of_setting in arm.trials.items()
         ],
     }

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
-from harness.places import Places, code_revision
+from harness.places import Places, code_revision, sqlite_path
 from harness.told import Told, silent
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ def open_results(places: Places) -> Iterator[Results]:
     Raises:
         HarnessError: nothing was recorded there yet.
     """
-    from harness.stores.database import sqlite_path
     from harness.stores.results import Results
 
     path = sqlite_path(places.results)

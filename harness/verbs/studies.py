@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.places import Places, code_revision, find_places
+from harness.places import Places, find_places
 from harness.told import Told, silent
-from harness.verbs.stores import open_results
+from harness.verbs.stores import open_recorder, open_results
 
 if TYPE_CHECKING:
     from harness.stores.recorder import Recorder
@@ -50,7 +50,6 @@ def study_run(
     """
     import os
 
-    from harness.engine.opening import opened
     from harness.studies.plan import make_plan
     from harness.studies.study_file import read_study
     from harness.trials.candidates import check_candidates
@@ -70,21 +69,13 @@ def study_run(
         train_data=recordings.train_data, test_data=recordings.test_data, truth_data=recordings.truth_data
     )
     check_candidates(specs, recordings, cache, workers=workers or os.cpu_count() or 1)
-    with opened(plan, recordings, places, code=code_revision(), address=address) as study_opened:
-        recorder = study_opened.recorder
-        from harness.engine.tune import run_study
+    from harness.engine.tune import run_study  # Ray takes seconds to import; what is wrong with the data is said before
 
+    with open_recorder(places) as recorder:
         outcome = run_study(
-            plan,
-            recordings,
-            recorder,
-            places,
-            workers=workers,
-            address=address,
-            retry_failed=retry_failed,
+            plan, recordings, recorder, places, workers=workers, address=address, retry_failed=retry_failed,
             listen=listen,
-        )
-        study_opened.leave_ray()
+        )  # fmt: skip
         log_study_pictures(recorder, outcome)
         return outcome
 
@@ -92,17 +83,22 @@ def study_run(
 def log_study_pictures(recorder: Recorder, outcome: Outcome) -> None:
     """Log the M-curve, the leaderboard and the report page of a study to its run."""
     from harness.answers.leaderboard import leaderboard
-    from harness.pictures.candidates import m_curve, png
+    from harness.answers.question import Question
+    from harness.pictures.candidates import png
+    from harness.report.evidence import curve_families
+    from harness.report.figures import m_curve_figure
     from harness.report.page import report
     from harness.tables import csv_table
 
     if outcome.progress.finished:
-        rows = leaderboard(recorder.results, study=outcome.key)
-        recorder.tracker.log_text(
-            outcome.run_id, {"m_curve.png": png(m_curve(rows)), "leaderboard.csv": csv_table(rows)}
-        )
+        question = Question(study=outcome.key)
+        rows = leaderboard(recorder.results, question)
+        # a study whose recordings changed on the way has several boards, and a figure shows one
+        board = [row for row in rows if (row["protocol"], row["data"]) == (rows[0]["protocol"], rows[0]["data"])]
+        curve = {"m_curve.png": png(m_curve_figure(board))} if curve_families(board) else {}
+        recorder.tracker.log_text(outcome.run_id, {**curve, "leaderboard.csv": csv_table(rows)})
         tracker = recorder.tracker
-        report(recorder.results, study=outcome.key, tracking=tracker.uri, tracker=tracker)
+        report(recorder.results, question=question, tracking=tracker.uri, tracker=tracker)
 
 
 def study_status(study: str, *, trials: bool = False, places: Places | None = None) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import HarnessError
-from harness.interrupts import whole
 from harness.places import Places, find_places
 from harness.told import Told, silent
 from harness.trials.axes import PAPER_K
@@ -91,20 +90,17 @@ def label_chosen(
     root: Path, choices: TrialChoices, *, out: Path | None = None, places: Places | None = None, told: Told = silent
 ) -> dict[str, Any]:
     """Pseudo-label the training clips of a trial that was chosen; see `label`."""
+    from harness.files import write_whole
     from harness.trials.candidates import rank_machines
     from harness.trials.labels import fuse_labels
 
     spec, recordings, cache = _prepared(root, choices, places=places or find_places(), told=told)
     statistics, table = fuse_labels(spec, rank_machines(spec, recordings, cache), truth=recordings.truth)[1:]
     if out is not None:
-        beside = out.with_name(f".{out.name}.part")
-        if out.suffix == ".parquet":
-            table.to_parquet(beside, index=False)
-        elif out.suffix == ".csv":
-            table.to_csv(beside, index=False)
-        else:
+        if out.suffix not in (".parquet", ".csv"):
             raise HarnessError(f"--out must end in .parquet or .csv, but got {out.name!r}.")
-        beside.replace(out)
+        written = table.to_parquet(index=False) if out.suffix == ".parquet" else table.to_csv(index=False).encode()
+        write_whole(out, written)
     said = {name: getattr(choices, name) for name in ("protocol", "m", "k1", "k2", "fusion", "labels")}
     return {**said, "rows": list(statistics)}
 
@@ -180,6 +176,7 @@ def run_chosen(
     root: Path, choices: TrialChoices, *, threads: int = 1, places: Places | None = None, told: Told = silent
 ) -> dict[str, Any]:
     """Run and record a trial that was chosen; see `trial`."""
+    from harness.stores.claims import Claims
     from harness.trials.checkpoints import forget_training
     from harness.trials.contract import Failure
     from harness.trials.limits import hold_threads
@@ -188,8 +185,9 @@ def run_chosen(
     hold_threads(threads)
     places = places or find_places()
     spec, recordings, cache = _prepared(root, choices, places=places, told=told)
-    with open_recorder(places) as recorder:
-        key = spec.key()
+    key = spec.key()
+    # of two that want the same trial at once, one waits and reads the other's back
+    with open_recorder(places) as recorder, Claims(recorder.results) as claims, claims.alone(key):
         done = recorder.results.finished([key], scorers=spec.scorers)
         if key not in done:
             spec = recorder.with_recorded_scorers([spec])[0]
@@ -202,11 +200,9 @@ def run_chosen(
                 try:
                     result = run_trial(spec, recordings, cache, on_epoch=on_epoch)
                 except ValueError as error:
-                    with whole():
-                        recorder.fail(run_id, spec, Failure(str(error), traceback.format_exc()))
+                    recorder.fail(run_id, spec, Failure(str(error), traceback.format_exc()))
                     raise
-                with whole():
-                    recorder.finish(run_id, result)
+                recorder.finish(run_id, result)
             forget_training(places.cache, key)
         return recorded_trial(recorder.results, key, scorer=spec.scorers[0])
 

@@ -27,7 +27,8 @@ SMALL = {
     "tiny": {"dim": 16, "width": 4},
 }
 FIXED: dict[str, dict[str, object]] = {"logmel": {}}  # without weights to learn
-ALL = {**SMALL, **FIXED}
+WHOLE: dict[str, dict[str, object]] = {"yamnet": {}}  # of one size, too large to be trained in every test
+ALL = {**SMALL, **FIXED, **WHOLE}
 
 
 @pytest.fixture(autouse=True, scope="session")

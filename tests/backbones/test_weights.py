@@ -67,7 +67,7 @@ def test_sha256(tmp_path):
         (b"<!DOCTYPE html><html><body>404 Not Found</body></html>", "text file"),
         (b"  \n<html>", "text file"),
         (b'{"error": "quota"}', "text file"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "text file"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
         (BEATS.read_bytes()[:1_000], "cut off"),
         (BEATS.read_bytes()[:-1_000], "cut off"),
         (BEATS.read_bytes()[:60_000] + bytes(64) + BEATS.read_bytes()[60_064:], "damaged: the sum of"),

@@ -6,80 +6,16 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
 
-from backbones.contract import EpochReport, FinetuneRecipe
-from benchmarks.contract import DatasetPart, Protocol
-from benchmarks.metrics.measures import machine_h_means, measure, official_score
 from harness.cli.main import main
 from harness.interrupts import STOPS
 from harness.places import Places, find_places
 from harness.stores.recorder import Recorder
 from harness.stores.results import Results
-from harness.trials.contract import BackboneChoice, TrialResult, TrialSpec
-
-MACHINES = ("fan", "ToyCar")
-RULE = "dcase2022"
-
-
-def make_spec(**changes: object) -> TrialSpec:
-    """A trial of a small made-up study."""
-    spec = TrialSpec(
-        kind="trial",
-        backbone=BackboneChoice("small", "tiny"),
-        m=1,
-        k1=15,
-        k2=15,
-        fusion="composite",
-        protocol=Protocol("toy", train=(DatasetPart("dcase2023", "dev"),), score=(DatasetPart("dcase2023", "dev"),)),
-        seed=0,
-        recipe=FinetuneRecipe(epochs=2),
-        min_confidence=0.9,
-        below="drop",
-        train_data="aaaa",
-        test_data="bbbb",
-    )
-    return replace(spec, **changes)
-
-
-def make_scored(*, shift: float = 1.0, seed: int = 0, per_cell: int = 10) -> pd.DataFrame:
-    """Test clips of two machine types whose anomalies score higher by a shift."""
-    rng = np.random.default_rng(seed)
-    rows = [
-        (f"dcase2023/dev/{machine}/test/{domain}_{condition}_{i:03d}", "dcase2023", machine, "00", domain, condition)
-        for machine in MACHINES
-        for domain in ("source", "target")
-        for condition in ("normal", "anomaly")
-        for i in range(per_cell)
-    ]
-    clips = pd.DataFrame(rows, columns=["clip_id", "dataset", "machine", "section", "domain", "condition"])
-    return clips.assign(score_knn=rng.normal(size=len(clips)) + shift * (clips["condition"] == "anomaly"))
-
-
-def make_result(spec: TrialSpec, *, shift: float = 1.0, seed: int | None = None) -> TrialResult:
-    """A finished trial with official metrics computed from made-up scores."""
-    scored = make_scored(shift=shift, seed=spec.seed if seed is None else seed)
-    metrics = tuple(measure(scored.assign(score=scored["score_knn"]), RULE))
-    h_means = {machine: value for (_, machine), value in machine_h_means(metrics, RULE).items()}
-    return TrialResult(
-        spec=spec,
-        metrics={"knn": metrics},
-        official={"knn": official_score(metrics, RULE)},
-        machines={"knn": h_means},
-        labels=({"machine": "fan", "classes": 3, "singletons": 1, "left_out": 0, "clips": 20, "pseudo_labeled": 5},),
-        epochs=(EpochReport(1, 2.0, 0.1, 1e-3, 0.1), EpochReport(2, 1.0, 0.5, 1e-4, 0.1)),
-        seconds={"finetune": 1.0, "score": 0.5},
-        peak_mb={"finetune": 100.0},
-        scored=scored,
-        pseudo_labels=pd.DataFrame({"clip_id": ["a"], "machine": ["fan"], "class": ["fan|x"]}),
-        pictures={"scores_knn.png": b"\x89PNG"},
-    )
 
 
 @pytest.fixture(scope="session")

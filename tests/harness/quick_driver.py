@@ -23,7 +23,7 @@ from harness.studies.journal import Journal
 from harness.studies.plan import Plan, make_plan
 from harness.studies.study_file import StudyFile
 from harness.trials.contract import TrialResult, TrialSpec
-from tests.harness.conftest import make_result
+from tests.harness.made_up import make_result
 
 DATA = {"train_data": "aaaa", "test_data": "bbbb"}
 POINTS: dict[str, tuple[type, str]] = {

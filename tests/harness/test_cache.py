@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.cache import Cache, write_whole
+from harness.cache import Cache
 from harness.errors import HarnessError
+from harness.files import write_whole
 
 
 def test_makes_once(tmp_path: Path) -> None:
@@ -30,7 +31,7 @@ def test_damaged_entry_is_made_anew(tmp_path: Path, kept: int) -> None:
     """A truncated or altered entry is not believed."""
     cache = Cache(tmp_path)
     cache.get("kind", "abcd", lambda: np.arange(100))
-    (path,) = tmp_path.rglob("*.pkl")
+    (path,) = tmp_path.rglob("*.npz")
     content = path.read_bytes()
     path.write_bytes(content[:kept])
     assert (cache.get("kind", "abcd", lambda: np.arange(100)) == np.arange(100)).all()

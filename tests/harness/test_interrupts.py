@@ -28,7 +28,7 @@ from harness.stores.claims import Claims
 from harness.stores.recorder import Recorder
 from harness.stores.results import Results
 from harness.stores.tracker import Tracker
-from tests.harness.conftest import make_result, make_spec
+from tests.harness.made_up import make_result, make_spec
 from tests.harness.quick_driver import DATA, in_this_process, quick_plan
 from tests.harness.stores.test_faults import assert_whole
 
@@ -207,14 +207,15 @@ def test_a_lone_trial_is_left_closed(places: Places, monkeypatch: pytest.MonkeyP
     results = Results(places.results)
     recorder = Recorder(Tracker(places.tracking, code="test"), results)
     spec = make_spec()
-    write = getattr(recorder, at)
+    owner, name = (recorder, "begin") if at == "begin" else (recorder.tracker, "log_result")
+    write = getattr(owner, name)
 
     def interrupted(*arguments: Any) -> Any:
         stop()
         return write(*arguments)
 
-    monkeypatch.setattr(recorder, at, interrupted)
-    with pytest.raises(KeyboardInterrupt), recorder.open_trial(spec) as run_id, whole():
+    monkeypatch.setattr(owner, name, interrupted)
+    with pytest.raises(KeyboardInterrupt), recorder.open_trial(spec) as run_id:
         recorder.finish(run_id, make_result(spec))
     client = MlflowClient(tracking_uri=places.tracking)
     (run,) = client.search_runs([client.get_experiment_by_name("asdbench").experiment_id])

@@ -1,0 +1,1 @@
+"""Hostile and odd inputs, border by border: what must be answered."""

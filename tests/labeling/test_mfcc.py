@@ -8,7 +8,7 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from labeling.contract import LabelingError
-from labeling.mfcc import DIMENSIONS, clip_mfcc, mel_bank, mfcc, mfcc_statistics
+from labeling.mfcc import DIMENSIONS, mfcc_statistics
 
 
 def noise(seed: int, *, seconds: float = 1.0, level: float = 0.1) -> np.ndarray:
@@ -16,48 +16,44 @@ def noise(seed: int, *, seconds: float = 1.0, level: float = 0.1) -> np.ndarray:
     return (level * np.random.default_rng(seed).normal(size=int(16_000 * seconds))).astype(np.float32)
 
 
+def of_one(waveform: np.ndarray, **options: int) -> np.ndarray:
+    """Summarise one clip alone: (40,)."""
+    return mfcc_statistics(lambda _: waveform, 1, **options)[0]
+
+
 @pytest.mark.parametrize("sample_rate", [16_000, 44_100])
-def test_mfcc_equal_librosa(sample_rate):
-    """The coefficients are librosa's at the same settings; its own filters are made in another order of rounding."""
-    waveform = noise(0) * np.linspace(0, 1, 16_000, dtype=np.float32) ** 4
-    expected = librosa.feature.mfcc(y=waveform, sr=sample_rate, n_mfcc=20, n_fft=2048, hop_length=512, n_mels=128)
-    np.testing.assert_allclose(mfcc(waveform, sample_rate=sample_rate), expected, atol=2e-3)
-
-
-@pytest.mark.parametrize("samples", [2048, 5000, 48_000, 160_000])
-def test_mfcc_have_librosa_s_bits(samples):
-    """Made of librosa's transform and decibels step by step, they are the same numbers to the last bit."""
+@pytest.mark.parametrize("samples", [2048, 5000, 160_000])
+def test_statistics_are_mean_and_deviation_of_librosa_s_mfcc(samples, sample_rate):
+    """Twenty means over time, then twenty deviations, of what one call of librosa gives at the same settings."""
     waveform = noise(samples, seconds=samples / 16_000) * np.linspace(0, 1, samples, dtype=np.float32) ** 4
+    expected = librosa.feature.mfcc(y=waveform, sr=sample_rate, n_mfcc=20, n_fft=2048, hop_length=512, n_mels=128)
+    found = of_one(waveform, sample_rate=sample_rate)
+    np.testing.assert_allclose(found[:20], expected.mean(axis=1), atol=1e-4)
+    np.testing.assert_allclose(found[20:], expected.std(axis=1), atol=1e-4)
+    assert found.shape == (DIMENSIONS,) and found.dtype == np.float32
+
+
+def test_no_bit_of_recorded_numbers_moves():
+    """What decided about recorded labels stands: a filter bank over real^2 + imag^2, cut 80 dB below the loudest bin.
+
+    librosa's one call squares the absolute value instead, whose root changes last bits; a release of librosa that
+    changes one of its steps fails here, and `METHOD` of the harness has to rise.
+    """
+    waveform = noise(3, seconds=3.0) * np.linspace(0, 1, 48_000, dtype=np.float32) ** 4
     with threadpool_limits(1):
         spectrum = librosa.stft(waveform, n_fft=2048, hop_length=512)
-        filters = librosa.filters.mel(sr=16_000, n_fft=2048, n_mels=128)
-        decibels = librosa.power_to_db(filters @ (spectrum.real**2 + spectrum.imag**2), top_db=80.0)
-        expected = librosa.feature.mfcc(S=decibels, n_mfcc=20)
-    assert (mfcc(waveform) == expected).all()
-
-
-@pytest.mark.parametrize("sample_rate", [1_600, 8_000, 16_000, 44_100])
-def test_mel_filters_are_librosa_s(sample_rate):
-    """The filter bank is librosa's own at every rate, below and above the knee of the mel scale."""
-    expected = librosa.filters.mel(sr=sample_rate, n_fft=2048, n_mels=128)
-    assert (mel_bank(sample_rate) == expected).all()
-
-
-def test_statistics_are_mean_and_deviation_over_time():
-    """The first twenty numbers are means over time, the other twenty standard deviations."""
-    coefficients = mfcc(noise(1))  # (20, frames)
-    statistics = clip_mfcc(noise(1))
-    np.testing.assert_allclose(statistics[:20], coefficients.mean(axis=1), rtol=1e-6)
-    np.testing.assert_allclose(statistics[20:], coefficients.std(axis=1), rtol=1e-6)
-    assert statistics.shape == (DIMENSIONS,) and statistics.dtype == np.float32
+        power = librosa.filters.mel(sr=16_000, n_fft=2048, n_mels=128) @ (spectrum.real**2 + spectrum.imag**2)
+        decibels = 10.0 * np.log10(np.maximum(1e-10, power))
+        expected = librosa.feature.mfcc(S=np.maximum(decibels, decibels.max() - 80.0), n_mfcc=20)
+    assert (of_one(waveform) == np.concatenate([expected.mean(axis=1), expected.std(axis=1)])).all()
 
 
 def test_no_clip_sees_another():
     """A quiet clip has the same features beside a loud one as alone: the 80 dB are below its own maximum."""
     clips = [noise(1, level=1e-4), noise(2, level=1.0)]
     together = mfcc_statistics(lambda i: clips[i], 2)
-    assert (together[0] == clip_mfcc(clips[0])).all()
-    assert (together[1] == clip_mfcc(clips[1])).all()
+    assert (together[0] == of_one(clips[0])).all()
+    assert (together[1] == of_one(clips[1])).all()
 
 
 def test_workers_change_nothing():
@@ -69,25 +65,43 @@ def test_workers_change_nothing():
 def test_threads_change_nothing():
     """BLAS with one thread or four gives the same numbers, though its sums over mel bins alone would not."""
     with threadpool_limits(1):
-        one = clip_mfcc(noise(1, seconds=10.0))
+        one = of_one(noise(1, seconds=10.0))
     with threadpool_limits(4):
-        four = clip_mfcc(noise(1, seconds=10.0))
+        four = of_one(noise(1, seconds=10.0))
     assert (one == four).all()
 
 
-@pytest.mark.parametrize("waveform", [np.zeros(16_000), np.ones(1), np.ones(2047)])
-def test_silent_and_short_clips_are_finite(waveform):
-    """Silence, a single sample and a clip shorter than a window have finite features."""
-    assert np.isfinite(clip_mfcc(waveform.astype(np.float32))).all()
+@pytest.mark.parametrize("waveform", [np.zeros(16_000), np.ones(1), np.ones(2047), np.full(3000, -1e15)])
+def test_silent_short_and_loud_clips_are_finite(waveform):
+    """Silence, a single sample, a clip shorter than a window and the loudest that is taken have finite features."""
+    assert np.isfinite(of_one(waveform.astype(np.float32))).all()
 
 
-def test_refuses_what_is_no_waveform():
-    """Channels, an empty clip and NaN are refused; among many clips the message says which."""
-    for waveform in (np.zeros((2, 100), np.float32), np.zeros(0, np.float32)):
-        with pytest.raises(LabelingError, match="must be a row of samples"):
-            clip_mfcc(waveform)
-    clips = [noise(0), np.full(16_000, np.nan, np.float32)]
-    with pytest.raises(LabelingError, match="clip 1 of 2 cannot be summarised: a waveform must be finite"):
+def test_no_clip_has_no_rows():
+    """Nothing to summarise gives an empty table of the usual width."""
+    assert mfcc_statistics(lambda _: noise(0), 0).shape == (0, 40)
+
+
+@pytest.mark.parametrize(
+    ("waveform", "said"),
+    [
+        (np.zeros((2, 100), np.float32), "must be a row of samples"),
+        (np.zeros(0, np.float32), "must be a row of samples"),
+        (np.full(16_000, np.nan, np.float32), "must be finite"),
+        (np.array([0.0, -np.inf], np.float32), "must be finite"),
+        (np.full(3000, 1e30, np.float32), "must lie in -1..1, but got a sample of 1e"),
+        (np.full(3000, -1e300), "must lie in -1..1, but got a sample of 1e"),
+    ],
+)
+def test_refuses_what_is_no_waveform(waveform, said):
+    """Channels, an empty clip, NaN and samples beyond float32's squares are refused, and the message says which."""
+    clips = [noise(0), waveform]
+    with pytest.raises(LabelingError, match=f"clip 1 of 2 cannot be summarised: a waveform {said}"):
         mfcc_statistics(lambda i: clips[i], 2)
-    with pytest.raises(LabelingError, match="workers must be at least 1, but got 0"):
-        mfcc_statistics(lambda i: clips[i], 2, workers=0)
+
+
+@pytest.mark.parametrize("option", ["workers", "sample_rate"])
+def test_refuses_less_than_one_worker_or_hertz(option):
+    """Zero threads or zero Hz are refused."""
+    with pytest.raises(LabelingError, match=f"{option} must be at least 1.*, but got 0"):
+        of_one(noise(0), **{option: 0})

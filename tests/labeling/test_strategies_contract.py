@@ -53,6 +53,41 @@ def test_the_file_name_is_the_plugin_name(name):
     assert strategy.summary and "\n" not in strategy.summary
 
 
+@pytest.mark.parametrize("name", [name for name in FILES if declared(name).stands_alone])
+def test_what_labels_every_machine_type_serves_every_case(name):
+    """A strategy that may be a value of `labels` ranks in all cases, and says which of m, k1 and k2 matter to it."""
+    strategy = declared(name)
+    assert set(strategy.cases) == set(CASES)
+    assert set(strategy.choices) <= {"m", "k1", "k2"}
+    for case in CASES:
+        request = request_for(case)
+        ranked = strategy.rank(request)
+        if "m" not in strategy.choices:
+            assert ((ranked.names != "").sum(axis=1) <= 1).all()
+        for number in {"k1", "k2"} - set(strategy.choices):
+            same = strategy.rank(replace(request, **{number: getattr(request, number) - 1}))
+            assert (same.names == ranked.names).all() and (same.confidence == ranked.confidence).all()
+
+
+def test_the_baselines_stand_alone():
+    """The machine type alone and the mixtures may label every machine type; the paper's three strategies may not."""
+    choices = {name: declared(name).choices for name in FILES if declared(name).stands_alone}
+    assert choices.items() >= {"machine": (), "gmm": ("m", "k2")}.items()
+    assert not any(declared(name).stands_alone for name in ("sample_wise", "cluster_wise", "direct"))
+
+
+@pytest.mark.parametrize("value", [1e16, -1e200, 3e38])
+@pytest.mark.parametrize(("name", "case"), [(name, case) for name, case in SERVED if declared(name).features != "none"])
+def test_features_beyond_float32_s_squares_are_refused(name, case, value):
+    """One feature so large that distances overflow is an error that names its clip."""
+    request = request_for(case)
+    request.features[5, 2] = value
+    with pytest.raises(
+        LabelingError, match=rf"within 1e\+15 of 0, but 1 of 24 clips hold larger ones: {request.ids[5]};"
+    ):
+        declared(name).rank(request)
+
+
 @pytest.mark.parametrize(("name", "case"), SERVED)
 def test_the_table_is_well_formed(name, case):
     """Ids as they came; rows best first, padded at the end, without repeats; confidence in 0..1, never rising."""

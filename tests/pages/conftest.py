@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
+from harness.answers.question import Question
 from harness.report.page import report
 from harness.stores.recorder import Recorder
 from harness.stores.results import Results
-from tests.harness.made_up_studies import record_study
+from tests.harness.made_up import record_study
 
 selenium = pytest.importorskip("selenium", reason="selenium drives the browser; it is among the dev dependencies")
 
@@ -103,5 +104,5 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorder]:
 def address(recorded: Recorder, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Where the study's report page is."""
     out: Path = tmp_path_factory.mktemp("page") / "report.html"
-    report(recorded.results, out, study="made-up", tracking=recorded.tracker.uri, resamples=100)
+    report(recorded.results, out, Question(study="made-up", resamples=100), tracking=recorded.tracker.uri)
     return out.as_uri()

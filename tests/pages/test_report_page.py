@@ -47,9 +47,10 @@ if (arguments[0] === "text") {
     found.push([ratio(element, element.closest("svg") ? style.fill : style.color), walker.currentNode.data.trim()]);
   }
 } else {
-  for (const element of document.querySelectorAll(".mark, .line, .whisker, .hollow, .level")) {
+  for (const element of document.querySelectorAll("[class*=stroke-s], [class*=fill-s]")) {
     const style = getComputedStyle(element);
-    found.push([ratio(element, element.matches(".mark") ? style.fill : style.stroke), element.outerHTML]);
+    const paint = style.stroke === "none" ? style.fill : style.stroke;
+    if (paint !== "none") found.push([ratio(element, paint), element.outerHTML]);
   }
 }
 return found;

@@ -16,17 +16,15 @@ from mlflow.entities import Metric, Param
 
 from harness.engine import tune as study
 from harness.engine.messages import ANSWER
-from harness.engine.opening import opened
 from harness.places import Places, find_places
-from harness.stores.recorder import Recorder
 from harness.stores.records import write_result
 from harness.stores.results import Results
 from harness.stores.run_names import result_metrics, spec_params
-from harness.stores.tracker import Tracker
 from harness.studies.plan import Plan, make_plan
 from harness.studies.study_file import StudyFile
 from harness.trials.contract import TrialResult
-from tests.harness.conftest import make_result
+from harness.verbs.stores import open_recorder
+from tests.harness.made_up import make_result
 from tests.speed.many_trials import copy_trial, plan_of_many
 from tests.speed.nothing import answer_at_once
 
@@ -43,20 +41,10 @@ def places_in(folder: Path) -> Places:
 
 
 def run(plan: Plan, places: Places, **options: Any) -> Any:
-    """Run a study of trials that need no recordings."""
+    """Run a study of trials that need no recordings, from opening its stores on."""
     recordings: Any = SimpleNamespace(**DATA, truth_data="", place=places.cache, skipped=0)
-    with opened(plan, recordings, places, code="test") as study_opened:
-        return study.run_study(plan, recordings, study_opened.recorder, places, workers=2, **options)
-
-
-def run_without_ray(plan: Plan, places: Places) -> Any:
-    """Run a study whose `_run` is patched, from opening its stores on."""
-    recordings: Any = SimpleNamespace(**DATA, truth_data="", place=places.cache, skipped=0)
-    results = Results(places.results)
-    try:
-        return study.run_study(plan, recordings, Recorder(Tracker(places.tracking, code="test"), results), places)
-    finally:
-        results.close()
+    with open_recorder(places) as recorder:
+        return study.run_study(plan, recordings, recorder, places, workers=2, **options)
 
 
 def log_by_hand(client: MlflowClient, experiment: str, results: Iterable[TrialResult]) -> None:
@@ -135,7 +123,7 @@ def resume(folder: Path, monkeypatch: pytest.MonkeyPatch, *, recorded: int) -> t
     specs = {spec.key(): spec for spec in plan.specs(**DATA)}
     with monkeypatch.context() as patch:
         patch.setattr(study, "_run", first := Clocked(specs, most=1))
-        run_without_ray(plan, places)
+        run(plan, places)
     (key,) = first.keys
     results = Results(places.results)
     run_id = results.run_of(key) or ""
@@ -145,7 +133,7 @@ def resume(folder: Path, monkeypatch: pytest.MonkeyPatch, *, recorded: int) -> t
     with monkeypatch.context() as patch:
         patch.setattr(study, "_run", clock := Clocked(specs, most=8))
         began = time.perf_counter()
-        outcome = run_without_ray(plan, places)
+        outcome = run(plan, places)
     assert outcome.progress.finished == recorded + len(clock.trials)
     return clock.begun - began, min(clock.trials)
 

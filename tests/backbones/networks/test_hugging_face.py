@@ -171,9 +171,9 @@ def spoil_tensor(copy):
 
 DAMAGE = {
     "no extractor": (lambda copy: (copy / "preprocessor_config.json").unlink(), "could not be read"),
-    "no weights": (lambda copy: (copy / "model.safetensors").unlink(), "could not be read"),
-    "cut off": (lambda copy: (copy / "model.safetensors").write_bytes(b"\x10" * 100), "could not be read"),
-    "no json": (lambda copy: (copy / "config.json").write_text("<html>"), "could not be read"),
+    "no weights": (lambda copy: (copy / "model.safetensors").unlink(), "holds no weights"),
+    "cut off": (lambda copy: (copy / "model.safetensors").write_bytes(b"\x10" * 100), "cut short"),
+    "no json": (lambda copy: (copy / "config.json").write_text("<html>"), "text file"),
     "a text model": (lambda copy: edit(copy, model_type="bert"), "'bert'"),
     "a tensor missing": (drop_tensor, "would be drawn at random"),
     "NaN": (spoil_tensor, "NaN"),

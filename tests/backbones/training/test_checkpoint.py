@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 from backbones import load_encoder
+from backbones.contract import BackboneError
 from backbones.training.checkpoint import TrainingCheckpoint
 from tests.backbones.conftest import SMALL, tones
 from tests.backbones.training.test_finetune import NOISY, QUICK, changed, farthest, run
@@ -155,3 +157,53 @@ def test_quick_runs_write_nothing(tmp_path):
     checkpoint = TrainingCheckpoint(tmp_path / "run.pt")
     run(load_encoder("tiny", **SMALL["tiny"]), tones(4), np.arange(4) % 2, checkpoint=checkpoint)
     assert not list(tmp_path.iterdir())
+
+
+class Trap:
+    def __reduce__(self):
+        return os.system, ("touch trapped",)
+
+
+def forge(path, change):
+    """Change what a kept state holds, under its right key."""
+    content = torch.load(path, weights_only=True)
+    change(content)
+    torch.save(content, path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: c.update(extra=Trap()),
+        lambda c: c.update(state=[1]),
+        lambda c: c["state"].pop("head"),
+        lambda c: c["state"]["head"].update(weight=torch.zeros(3)),
+        lambda c: c["state"].update(reports=[{"epoch": 1}]),
+        lambda c: c["state"].update(optimiser={"state": {}, "param_groups": []}),
+    ],
+    ids=["code", "no state", "a part missing", "another shape", "odd reports", "another optimiser"],
+)
+def test_forged_checkpoint(tmp_path, caplog, monkeypatch, change):
+    """A state in a shared cache that somebody else wrote runs nothing, and training starts over."""
+    monkeypatch.chdir(tmp_path)
+    encoder = load_encoder("tiny", **SMALL["tiny"])
+    waveforms, targets = tones(8), np.arange(8) % 2
+    uncut = run(encoder, waveforms, targets)
+    run(encoder, waveforms, targets, checkpoint=every_epoch(tmp_path))
+    forge(tmp_path / "run.pt", change)
+    with caplog.at_level(logging.WARNING):
+        assert farthest(run(encoder, waveforms, targets, checkpoint=every_epoch(tmp_path)), uncut) == 0
+    assert "starts over" in caplog.text
+    assert not (tmp_path / "trapped").exists()
+
+
+def test_kept_for_the_owner_alone(tmp_path):
+    """The state is readable by its owner alone, and something else under its name is named instead of waited for."""
+    checkpoint = every_epoch(tmp_path)
+    checkpoint.write({})
+    assert checkpoint.path.stat().st_mode & 0o077 == 0
+    pipe = TrainingCheckpoint(tmp_path / "pipe.pt", every_seconds=0)
+    os.mkfifo(pipe.path)
+    assert pipe.open("key") is None
+    with pytest.raises(BackboneError, match="is a named pipe"):
+        pipe.write({})

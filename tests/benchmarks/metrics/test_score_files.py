@@ -166,7 +166,7 @@ NORMAL = "section_00_source_test_normal_0000_m-n_W.wav"
             "choose with --part dev or --part eval",
         ),
         ({"anomaly_score_bandsaw_section_00_test.csv": "section_00_0000.wav,1\n"}, "give --ground-truth"),
-        ({FAN: f"{NORMAL}\xff,1\n"}, "must be a readable UTF-8 csv"),
+        ({FAN: f"{NORMAL}\xff,1\n"}, "must be text in UTF-8, .* seems to be Latin-1"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said(files: dict[str, str], said: str, tmp_path: Path) -> None:
@@ -274,7 +274,7 @@ def test_the_files_of_2021_are_of_one_domain(load_dataset: Load, tmp_path: Path)
     """2021: a file of both domains is another year's, unless the baseline wrote it, whose files say their year."""
     dataset, rows = load_dataset("dcase2021"), [(f"section_00_{d}_test_normal_0000.wav", 1.0) for d in COUNTS]
     scores = write_files(tmp_path / "short", {FAN: rows[:2]})
-    with pytest.raises(BenchmarkError, match=f"of one domain each, .* but {FAN} names none"):
+    with pytest.raises(BenchmarkError, match=f"of one domain each, .* but .*{FAN} names none"):
         read_scores(scores, dataset)
     long = {"anomaly_score_DCASE2021T2fan_section_00_test_seed13711_id(0_).csv": rows[:2]}
     assert len(read_scores(write_files(tmp_path / "long", long), dataset).clips) == 2

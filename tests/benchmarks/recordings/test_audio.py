@@ -16,7 +16,7 @@ import soundfile
 
 from benchmarks.clips import make_clips
 from benchmarks.contract import BenchmarkError, Dataset
-from benchmarks.recordings.audio import decode
+from benchmarks.recordings.audio import RecordingError, decode
 from benchmarks.recordings.index import index_root
 from benchmarks.recordings.packed import FLOOR_DB, open_pack
 from benchmarks.recordings.packing import pack
@@ -64,9 +64,26 @@ def test_other_rates(write_clip: Write) -> None:
     np.testing.assert_allclose(samples[500:-500], expected[500:-500], atol=2e-3)
 
 
-def test_too_loud_floats_are_clipped(write_clip: Write) -> None:
-    """Float samples beyond full scale are clipped instead of wrapped around."""
-    assert decode(str(write_clip("a.wav", np.array([1.5, -1.5, 0.0]), subtype="FLOAT"))).tolist() == [32767, -32768, 0]
+@pytest.mark.parametrize(
+    ("samples", "words"),
+    [
+        ([1.5, -1.5, 0.0], r"the peak of .* is 1\.5 and 66\.7 % of its samples are beyond; lower the gain"),
+        ([1.001, 0.0], r"is 1\.001 and 50 %"),
+        ([-3000.0, 12.0], "16-bit integers, so divide all by 32768"),
+        ([8e6, 0.0], "24-bit integers"),
+    ],
+)
+def test_too_loud_floats_are_refused(samples: list[float], words: str, write_clip: Write) -> None:
+    """Float samples beyond full scale are neither clipped nor wrapped: the file is refused, with its peak."""
+    with pytest.raises(RecordingError, match=words) as raised:
+        decode(str(write_clip("a.wav", np.array(samples), subtype="FLOAT")))
+    assert raised.value.kind == "loud"
+
+
+def test_floats_at_full_scale_are_used(write_clip: Write) -> None:
+    """Float samples of -1 and 1 are the ends of 16 bits."""
+    path = write_clip("a.wav", np.array([1.0, -1.0, 0.0]), subtype="FLOAT")
+    assert decode(str(path)).tolist() == [32767, -32768, 0]
 
 
 def cut(path: Path, share: float) -> Path:

@@ -113,8 +113,9 @@ def test_a_file_that_may_not_be_read_is_named(write_clip: Write, monkeypatch: py
     def refused(*_: object) -> object:  # root may read everything, so permissions alone would test nothing
         raise OSError(13, "Permission denied")
 
-    monkeypatch.setattr("benchmarks.recordings.audio.soundfile.SoundFile", refused)
-    monkeypatch.setattr("benchmarks.recordings.audio.os.access", lambda *_: False)
-    with pytest.raises(RecordingError, match=r"a\.wav is not: Permission denied") as raised:
+    monkeypatch.setattr("benchmarks.files.os.open", refused)
+    with pytest.raises(
+        RecordingError, match=r"a\.wav must be a readable file, but is not: Permission denied"
+    ) as raised:
         decode(str(path))
     assert raised.value.kind == "unreadable"

@@ -13,10 +13,11 @@ from rich.console import Console
 from benchmarks.contract import DatasetPart, Protocol
 from harness.answers.columns import compare_columns
 from harness.answers.compare import compare, comparisons
+from harness.answers.question import Question
 from harness.errors import HarnessError
 from harness.stores.results import Results
 from harness.tables import csv_table, text_table, written
-from tests.harness.made_up_clips import MACHINES, clips_of, open_tables, record
+from tests.harness.made_up import MACHINES, clips_of, open_tables, record
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def test_a_gain_is_said_with_its_interval(results: Results) -> None:
     """A gain on every machine and seed beats M = 1, on all machines, and asks for no more seeds."""
     record(results, m=1, apart=0.5)
     record(results, m=3, apart=1.5, luck=50)
-    (row,) = compare(results, resamples=100)
+    (row,) = compare(results, Question(resamples=100))
     assert row["differs"]
     assert row["ci_low"] > 0
     assert (row["machines_won"], row["machines_tied"], row["machines_lost"]) == (5, 0, 0)
@@ -44,7 +45,7 @@ def test_no_difference_names_the_seeds_that_would_show_one(results: Results) -> 
     """Where nothing shows, the sentence says how many seeds would show a difference of the size seen, or that none."""
     record(results, m=1, apart=1.0)
     record(results, m=3, apart=1.05, luck=50)
-    (row,) = compare(results, resamples=100)
+    (row,) = compare(results, Question(resamples=100))
     assert not row["differs"]
     assert "no difference that these data can show" in row["sentence"]
     assert "seeds would" in row["sentence"]
@@ -54,7 +55,7 @@ def test_equal_arms_tie(results: Results) -> None:
     """The same scores under another M are ties, a difference of 0, and no number of seeds is asked for."""
     record(results, m=1)
     record(results, m=3)
-    (row,) = compare(results, resamples=100)
+    (row,) = compare(results, Question(resamples=100))
     assert (row["delta"], row["ci_low"], row["ci_high"], row["p_corrected"]) == (0.0, 0.0, 0.0, 1.0)
     assert row["machines_tied"] == 5
     assert row["seeds_needed"] is None
@@ -64,7 +65,7 @@ def test_one_seed_is_said(results: Results) -> None:
     """With one seed the sentence says that the interval knows nothing of seeds, and that one cannot say how many."""
     record(results, m=1, seeds=[0])
     record(results, m=3, seeds=[0], apart=1.02, luck=9)
-    (row,) = compare(results, resamples=100)
+    (row,) = compare(results, Question(resamples=100))
     assert not row["seeds_vary"]
     assert "one seed, so the interval knows nothing of how seeds differ" in row["sentence"]
     assert "one seed cannot say" in row["sentence"]
@@ -74,7 +75,7 @@ def test_seeds_of_one_arm_alone_are_said(results: Results) -> None:
     """Shared seeds are compared, and those that one arm alone has are named."""
     record(results, m=1, seeds=[0, 1])
     record(results, m=3, seeds=[0, 1, 5])
-    (row,) = compare(results, resamples=100)
+    (row,) = compare(results, Question(resamples=100))
     assert (row["seeds"], row["seeds_left_out"]) == ([0, 1], [5])
     assert row["sentence"].endswith("without seeds 5, which one arm alone has.")
 
@@ -86,7 +87,7 @@ def test_an_m_without_shared_seeds_is_refused_and_the_others_stay(
     record(results, m=1, seeds=[0, 1])
     record(results, m=3, seeds=[0, 1], luck=4)
     record(results, m=7, seeds=[8, 9])
-    (row,) = compare(results, resamples=100)
+    (row,) = compare(results, Question(resamples=100))
     assert row["m"] == 3
     assert row["p_corrected"] == row["p_value"]
     assert "Not compared: M = 7 and M = 1 must share a seed to be paired, but small" in caplog.text
@@ -105,7 +106,7 @@ def test_unlike_arms_are_not_compared(results: Results, change: dict[str, object
     """Other recordings or another recipe than M = 1 has are no comparison, and the reason names both."""
     record(results, m=1)
     record(results, m=3, **change)
-    rows, refused = comparisons(results, resamples=100)
+    rows, refused = comparisons(results, Question(resamples=100))
     assert rows == []
     assert any(said in reason for reason in refused), refused
     with pytest.raises(HarnessError, match="A comparison needs M = 1 and another M"):
@@ -139,7 +140,7 @@ def test_each_year_has_a_row_and_a_correction_of_its_own(results: Results) -> No
     clips = pd.concat([clips_of(), clips_of(year="dcase2024")], ignore_index=True)
     for m in (1, 3, 7):
         record(results, m=m, clips=clips, luck=10 * m)
-    rows = compare(results, resamples=100)
+    rows = compare(results, Question(resamples=100))
     assert sorted((row["dataset"], row["m"]) for row in rows) == [
         ("dcase2023", 3), ("dcase2023", 7), ("dcase2024", 3), ("dcase2024", 7),
     ]  # fmt: skip
@@ -149,10 +150,10 @@ def test_metrics_alone_are_compared_without_clips(results: Results) -> None:
     """Trials recorded without clip scores have the same difference, an interval over machines and seeds, and say so."""
     record(results, m=1, apart=0.5)
     record(results, m=3, apart=1.5, luck=50)
-    (by_clips,) = compare(results, resamples=100)
+    (by_clips,) = compare(results, Question(resamples=100))
     for m in (1, 3):
         record(results, backbone="bare", m=m, apart=m / 2, luck=0 if m == 1 else 50, with_clip_scores=False)
-    (bare,) = compare(results, backbone="bare")
+    (bare,) = compare(results, Question(backbone="bare"))
     assert bare["delta"] == pytest.approx(by_clips["delta"], abs=1e-12)
     assert bare["p_value"] == pytest.approx(by_clips["p_value"], abs=1e-9)
     assert bare["ci_high"] - bare["delta"] == pytest.approx(bare["delta"] - bare["ci_low"])
@@ -173,7 +174,7 @@ def test_an_interval_without_zero_that_shows_nothing_says_why(results: Results) 
     record(results, m=1, seeds=[0], apart=0.5)
     record(results, m=3, seeds=[0], apart=1.5, luck=50)
     record(results, m=7, seeds=[0], apart=1.4, luck=80)
-    first = compare(results, resamples=100)[0]
+    first = compare(results, Question(resamples=100))[0]
     assert (first["ci_low"] > 0, first["differs"]) == (True, False)
     assert "the interval leaves out zero, but the paired test does not (p = 0.06)" in first["sentence"]
 
@@ -182,7 +183,7 @@ def test_csv_has_a_column_a_machine_and_number(results: Results) -> None:
     """What a comparison says of each machine stands in columns of its own, not as text of a structure."""
     for m in (1, 3):
         record(results, m=m, apart=m / 2)
-    rows = compare(results, resamples=100)
+    rows = compare(results, Question(resamples=100))
     frame = pd.read_csv(io.StringIO(csv_table(rows)))
     assert frame["machines.fan.delta"].tolist() == [rows[0]["machines"][1]["delta"]]
     assert "{" not in csv_table(rows)
@@ -193,7 +194,7 @@ def test_names_are_shown_as_they_are(results: Results) -> None:
     name = "[/red]<b>x|y"
     for m in (1, 3):
         record(results, backbone=name, m=m)
-    rows = compare(results, resamples=100)
+    rows = compare(results, Question(resamples=100))
     console = Console(file=io.StringIO(), width=200)
     console.print(text_table("[/title]", compare_columns(rows), rows))
     assert name in console.file.getvalue()

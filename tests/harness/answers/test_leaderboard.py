@@ -16,16 +16,18 @@ from benchmarks.contract import DatasetPart, MachineMetrics
 from benchmarks.metrics.measures import machine_h_means, official_score
 from benchmarks.protocols import find_protocol
 from benchmarks.reference.published import OVERALL, load_reference
-from harness.answers.columns import leaderboard_columns, reference_lines
+from harness.answers.board import leaderboard_columns
+from harness.answers.columns import reference_lines
 from harness.answers.frames import leaderboard_frame, reference_frame
 from harness.answers.leaderboard import board_notes, leaderboard
 from harness.answers.published import reference
+from harness.answers.question import Question
 from harness.answers.references import with_references
 from harness.errors import HarnessError
 from harness.stores.results import Results
 from harness.tables import csv_table, written
 from harness.trials.contract import BackboneChoice, TrialResult, TrialSpec
-from tests.harness.conftest import make_result, make_scored, make_spec
+from tests.harness.made_up import make_result, make_scored, make_spec
 
 RULE = "dcase2022"
 PRINTED = 0.0001 + 1e-9  # a printed percent is off by up to 0.005; what is computed from it by up to twice that
@@ -124,7 +126,7 @@ class TestThePaper:
         assert [row["rank"] for row in shown if row["kind"] == "trial"] == [1, 2, 3, 4, 5, 6]
         assert shown[-1]["kind"] == "chance"
         assert set(shown[-1]["machines"].values()) == {0.5}
-        beats = with_references(leaderboard(results, backbone="BEATs"), results, backbone="BEATs")
+        beats = with_references(leaderboard(results, Question(backbone="BEATs")), results, backbone="BEATs")
         assert {row["backbone"] for row in beats} == {"BEATs", "beats", None}
 
 
@@ -237,11 +239,11 @@ def test_the_level_row_passes_filters(results: Results) -> None:
     put(results, make_spec(), flat(0.6))
     put(results, make_spec(backbone=BackboneChoice("other", "tiny", options=(("depth", 2),))), flat(0.7))
     put(results, make_spec(kind="level", backbone=None, m=None, k1=None, k2=None), flat(0.52))
-    rows = leaderboard(results, backbone="small")
+    rows = leaderboard(results, Question(backbone="small"))
     assert [(row["kind"], row["backbone"]) for row in rows] == [("trial", "small"), ("level", None)]
     assert "Level is the clip's loudness alone: a learned row must beat it" in board_notes(rows)[0]
     with pytest.raises(HarnessError, match="Did you mean 'small'"):
-        leaderboard(results, backbone="smal")
+        leaderboard(results, Question(backbone="smal"))
 
 
 def test_nothing_to_rank_is_said(results: Results) -> None:
@@ -251,9 +253,9 @@ def test_nothing_to_rank_is_said(results: Results) -> None:
     put(results, make_spec(), flat(0.6))
     results.put_study("k", name="young", protocol="toy", run_id="r", planned=3, content="")
     with pytest.raises(HarnessError, match="study young has none yet"):
-        leaderboard(results, study="young")
+        leaderboard(results, Question(study="young"))
     with pytest.raises(HarnessError, match="Did you mean 'young'"):
-        leaderboard(results, study="yuong")
+        leaderboard(results, Question(study="yuong"))
 
 
 def test_a_study_has_its_own_trials_alone(results: Results) -> None:
@@ -262,7 +264,7 @@ def test_a_study_has_its_own_trials_alone(results: Results) -> None:
         put(results, make_spec(m=m), flat(0.5 + 0.01 * m))
     results.put_study("k", name="one", protocol="toy", run_id="r", planned=1, content="")
     results.link("k", [make_spec(m=1).key()])
-    (row,) = leaderboard(results, study="one")
+    (row,) = leaderboard(results, Question(study="one"))
     assert (row["m"], row["cells"], row["chosen_on_test"]) == (1, 1, False)
 
 

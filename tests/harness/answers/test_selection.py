@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from benchmarks.contract import DatasetPart, Protocol
 from benchmarks.metrics.rules import metric_rule
 from harness.answers.grids import Grid, choose
+from harness.answers.question import Question
 from harness.answers.selection import select
 from harness.errors import HarnessError
 from harness.stores.results import Results
-from tests.harness.made_up_clips import MACHINES, clips_of, open_tables, record
+from tests.harness.made_up import MACHINES, clips_of, open_tables, record
 
 
 @pytest.fixture
@@ -86,7 +87,7 @@ def test_a_recorded_study_is_selected_with_its_optimism(results: Results) -> Non
     record(results, m=1, apart=0.6)
     record(results, m=3, apart=1.4, luck=20)
     record(results, m=7, apart=0.9, luck=40)
-    (row,) = select(results, resamples=100)
+    (row,) = select(results, Question(resamples=100))
     assert (row["chosen_on"], row["cells"], row["seeds"], row["best"]["m"]) == ("other machines", 3, [0, 1, 2], 3)
     assert {each["m"] for each in row["machines"]} == {3}
     assert {each["machine"] for each in row["machines"]} == set(MACHINES)
@@ -100,7 +101,7 @@ def test_noise_alone_is_optimistic(results: Results) -> None:
     """Ten cells that differ by chance alone: picking on the test set promises more than was found elsewhere."""
     for m in range(1, 11):
         record(results, m=m, seeds=[0], apart=1.0, luck=100 * m)
-    (row,) = select(results, resamples=100)
+    (row,) = select(results, Question(resamples=100))
     assert row["optimism"] > 0
     assert row["optimistic_score"] == pytest.approx(row["official_score"] + row["optimism"])
     assert "one seed, so the interval knows nothing of how seeds differ" in row["sentence"]
@@ -113,7 +114,7 @@ def test_other_years_choose_too(results: Results) -> None:
     for m, (here, there) in gains.items():
         record(results, m=m, apart=here, luck=m)
         record(results, m=m, apart=there, luck=m, protocol=old, test_data="old", clips=clips_of(year="dcase2022"))
-    rows = {(row["dataset"], row["chosen_on"]): row for row in select(results, resamples=100)}
+    rows = {(row["dataset"], row["chosen_on"]): row for row in select(results, Question(resamples=100))}
     assert set(rows) == set(itertools.product(("dcase2022", "dcase2023"), ("other machines", "other years")))
     assert rows["dcase2023", "other machines"]["best"]["m"] == 1
     by_years = rows["dcase2023", "other years"]
@@ -149,7 +150,7 @@ def test_seeds_that_a_cell_lacks_are_named(results: Results) -> None:
     """Cells are compared on the seeds that all have, and the others are named."""
     record(results, m=1, seeds=[0, 1, 2])
     record(results, m=3, seeds=[0, 1], luck=9)
-    (row,) = select(results, resamples=100)
+    (row,) = select(results, Question(resamples=100))
     assert (row["seeds"], row["seeds_left_out"]) == ([0, 1], [2])
     assert row["sentence"].endswith("without seeds 2, which a cell lacks.")
 
@@ -175,7 +176,7 @@ def test_metrics_that_the_table_lacks_are_measured_on_clips(results: Results) ->
     """2021's pAUC of each domain has no column: its trials are selected by their clip scores all the same."""
     for m in (1, 3):
         record(results, m=m, luck=m, clips=clips_of(year="dcase2021"))
-    (row,) = select(results, resamples=100)
+    (row,) = select(results, Question(resamples=100))
     assert row["dataset"] == "dcase2021"
     assert 0.5 < row["official_score"] < 1
 
@@ -184,7 +185,7 @@ def test_the_same_seed_gives_the_same_intervals(results: Results) -> None:
     """Drawn with the same seed, two selections are equal; another seed moves the interval and nothing else."""
     record(results, m=1)
     record(results, m=3, luck=9)
-    first, again, other = (select(results, resamples=100, seed=seed)[0] for seed in (0, 0, 1))
+    first, again, other = (select(results, Question(resamples=100, seed=seed))[0] for seed in (0, 0, 1))
     assert first == again
     assert first["official_score"] == other["official_score"]
     assert first["ci_low"] != other["ci_low"]

@@ -27,7 +27,7 @@ from harness.studies.progress import Outcome
 from harness.studies.study_file import PruningTable
 from harness.trials.contract import Failure
 from harness.trials.limits import GIB, excess, limited, waiting
-from tests.harness.conftest import make_result
+from tests.harness.made_up import make_result
 from tests.harness.studies.test_cells import RECORDINGS, runs, states, study
 
 EPOCHS = 9

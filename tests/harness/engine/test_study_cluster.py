@@ -19,8 +19,8 @@ from harness.places import Places
 from harness.stores.recorder import Recorder
 from harness.studies.plan import make_plan
 from harness.studies.progress import Progress
-from tests.harness.conftest import make_result
 from tests.harness.engine.test_tune import STUDY, counts, make_recordings, official, places_in
+from tests.harness.made_up import make_result
 from tests.harness.studies.test_cells import RECORDINGS, runs, states, study
 
 pytestmark = pytest.mark.slow

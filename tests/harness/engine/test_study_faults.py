@@ -126,6 +126,6 @@ def assert_stopped(folder: Path, found: int, *, status: int) -> None:
 def is_busy(process: psutil.Process) -> bool:
     """Whether a process is a Ray worker that runs trials."""
     try:
-        return process.name().startswith("ray::ResourceT")  # what Tune makes of a trial's class
+        return process.name().startswith("ray::Implicit")  # what Tune makes of a trial's function
     except psutil.Error:
         return False

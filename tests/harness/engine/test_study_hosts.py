@@ -34,7 +34,8 @@ class Hosts:
         self.names = [f"asd{os.getpid()}{side}" for side in "ab"]
         self.address = f"{FIRST}:{free_port()}"
         self.environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-        self.environment.pop("MLFLOW_TRACKING_URI", None)
+        for name in ("MLFLOW_TRACKING_URI", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"):
+            self.environment.pop(name, None)
         self.folder = folder
 
     def lay(self) -> None:

@@ -99,7 +99,8 @@ def test_stores_agree(finished: Path) -> None:
 
 
 def test_running_again_runs_nothing(root: Path, finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A finished study run again starts no trial and leaves every store as it was."""
+    """A finished study run again starts no trial and no Ray, and leaves every store as it was."""
+    monkeypatch.setattr("ray.init", lambda *_, **__: pytest.fail("Ray was started, but nothing is left to run"))
     before = counts(finished)
     outcome = run(root, finished, monkeypatch)
     assert (outcome.progress.started, outcome.progress.finished) == (0, 7)
@@ -155,7 +156,7 @@ def test_failed_trials_are_recorded_and_the_study_goes_on(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A learning rate that explodes fails the learned trials with their reason; references still finish."""
-    outcome = run(root, tmp_path, monkeypatch, rate="1e30")
+    outcome = run(root, tmp_path, monkeypatch, rate="100\nweight_decay = 100")
     assert (outcome.progress.finished, outcome.progress.failed) == (3, 4)
     assert all("finite" in reason or "nan" in reason.lower() for reason in outcome.failures.values())
     assert counts(tmp_path) == {

@@ -20,7 +20,7 @@ from harness.gate.baselines import RecordedArm, find_arm
 from harness.gate.junit import verdict_cases, write_junit
 from harness.gate.regression import regress
 from harness.stores.results import Results
-from tests.harness.made_up_clips import MACHINES, clips_of, open_tables, record
+from tests.harness.made_up import MACHINES, clips_of, open_tables, record
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,7 @@ class TestReferences:
     def test_a_study_is_named_by_name_key_or_run(self, results: Results, reference: str) -> None:
         """A study's arm: STUDY[:BACKBONE[:M]], by name, key or MLflow run."""
         arm = find_arm(results, reference)
-        assert [setting.m for setting in arm.scores] == [3]
+        assert [setting.as_json()["m"] for setting in arm.scores] == [3]
         assert arm.backbone == "of-good"
 
     def test_a_trial_is_named_by_key_or_run(self, results: Results) -> None:
@@ -237,8 +237,8 @@ class TestFiles:
         ("edit", "said"),
         [
             (lambda content: content.pop("cells"), "cells: Field required"),
-            (lambda content: content["cells"][0]["trials"][0]["scores"].pop(), "a finite score a clip, but trial"),
-            (lambda content: content.update(columns=["a"]), "must hold trials and clips with clip_id"),
+            (lambda content: content["cells"][0]["trials"][0]["scores"].pop(), "a score a clip, but trial"),
+            (lambda content: content.update(columns=["a"]), "must hold clips with clip_id"),
         ],
     )
     def test_a_file_that_somebody_made_is_checked(

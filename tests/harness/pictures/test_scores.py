@@ -8,7 +8,7 @@ import pytest
 from benchmarks.metrics.measures import measure
 from harness.pictures.candidates import png
 from harness.pictures.scores import roc_curves, score_histograms, score_pictures, source_against_target
-from tests.harness.conftest import RULE, make_scored
+from tests.harness.made_up import RULE, make_scored
 
 
 def test_every_picture_is_one() -> None:

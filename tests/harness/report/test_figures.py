@@ -10,6 +10,7 @@ import pytest
 from harness.answers.compare import compare
 from harness.answers.frames import answer_frame, machines_frame
 from harness.answers.leaderboard import leaderboard
+from harness.answers.question import Question
 from harness.answers.selection import select
 from harness.errors import HarnessError
 from harness.pictures.candidates import png
@@ -23,7 +24,8 @@ from harness.report.figures import (
     source_against_target,
 )
 from harness.stores.recorder import Recorder
-from tests.harness.made_up_studies import MACHINES, record_study
+from tests.harness.made_up import STUDY_MACHINES as MACHINES
+from tests.harness.made_up import record_study
 
 
 @pytest.fixture
@@ -35,9 +37,12 @@ def rows(recorder: Recorder) -> list[dict[str, Any]]:
 
 def test_figures_show_what_the_rows_say(rows: list[dict[str, Any]]) -> None:
     """The M-curve has a line a backbone, the heat map a number a cell, the scatter plots a point a row."""
-    curve = m_curve_figure(rows).axes[0]
-    assert [line.get_label() for line in curve.get_legend().get_lines()][-1] == "chance"
-    drawn = {tuple(container[0].get_xdata()) for container in curve.containers}
+    figure = m_curve_figure(rows)
+    curve = figure.axes[0]
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend[0] == "beats-small (K1 = 15, K2 = 15, knn)"
+    assert sum("frozen" in each for each in legend) == 2
+    drawn = {tuple(round(x) for x in container[0].get_xdata()) for container in curve.containers}
     assert drawn == {(1, 3)}
     assert len(curve.containers) == 2
     heat = machine_heat_map(rows).axes[0]
@@ -54,7 +59,10 @@ def test_figures_show_what_the_rows_say(rows: list[dict[str, Any]]) -> None:
 def test_comparisons_are_drawn_and_framed(recorder: Recorder) -> None:
     """Comparisons and selections become frames and a figure with a point and an interval a comparison."""
     record_study(recorder, m=(1, 3))
-    compared, selected = compare(recorder.results, resamples=100), select(recorder.results, resamples=100)
+    compared, selected = (
+        compare(recorder.results, Question(resamples=100)),
+        select(recorder.results, Question(resamples=100)),
+    )
     frame = answer_frame(compared)
     assert (len(frame), frame["m"].dtype, "machines" in frame) == (len(compared), pd.Int64Dtype(), False)
     assert frame["delta"].tolist() == [row["delta"] for row in compared]

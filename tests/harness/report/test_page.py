@@ -15,14 +15,15 @@ from typing import Any
 import pytest
 
 from harness import verbs
+from harness.answers.question import Question
 from harness.errors import HarnessError
 from harness.places import Places
-from harness.report import charts
+from harness.report import drawings
 from harness.report.evidence import Evidence, curve_families, gather
 from harness.report.page import _headline, _with_code, render, report
 from harness.stores.recorder import Recorder
-from tests.harness.conftest import make_result, make_spec
-from tests.harness.made_up_studies import KEY, record_study
+from harness.tables import CONTROLS, brief
+from tests.harness.made_up import KEY, make_result, make_spec, record_study
 
 VILLAIN = "<script>alert(1)</script>\"'&<svg onload=alert(2)>"
 WRITTEN = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
@@ -70,7 +71,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path) -> tuple[
     shutil.copy(empty_mlflow, path)
     results = Results(f"sqlite:///{path}")
     record_study(Recorder(Tracker(f"sqlite:///{path}", code="a" * 40), results))
-    evidence = gather(results, study="made-up", resamples=100)
+    evidence = gather(results, Question(study="made-up", resamples=100))
     results.close()
     return evidence, render(evidence, tracking=f"sqlite:///{path}", written=WRITTEN)
 
@@ -177,7 +178,7 @@ def test_names_are_escaped(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) 
     """Names of studies, backbones and machines are text wherever they stand: tables, charts, configuration."""
     monkeypatch.setattr(recorder.tracker, "log_result", lambda *_: None)  # MLflow takes no such name of a metric
     record_study(recorder, name=VILLAIN, backbones=(VILLAIN,), m=(1, 3), machines=("fan", VILLAIN[:60]))
-    page = render(gather(recorder.results, study=VILLAIN, resamples=100), tracking="sqlite:///mlflow.db")
+    page = render(gather(recorder.results, Question(study=VILLAIN, resamples=100)), tracking="sqlite:///mlflow.db")
     outline = Outline(page)
     assert len(outline.all("script")) == 1
     assert not any(name.startswith("on") for _, attributes in outline.seen for name in attributes)
@@ -214,7 +215,7 @@ def test_report_replaces_its_file_whole(recorder: Recorder, tmp_path: Path) -> N
     run_id = record_study(recorder, backbones=("beats-small",), m=(1, 3))
     out = tmp_path / "report.html"
     out.write_text("older")
-    found = report(recorder.results, out, study=KEY, tracker=recorder.tracker, resamples=100)
+    found = report(recorder.results, out, Question(study=KEY, resamples=100), tracker=recorder.tracker)
     assert out.read_text().startswith("<!doctype html>")
     assert sorted(path.name for path in tmp_path.glob("*report*")) == ["report.html"]
     assert found["bytes"] == out.stat().st_size
@@ -237,7 +238,7 @@ def test_refusals(recorder: Recorder, tmp_path: Path, out: str, chosen: dict[str
     """An unknown study, an unknown backbone and a file that cannot be written are one sentence, and no file is left."""
     record_study(recorder, backbones=("beats-small",), m=(1,), seeds=(0,))
     with pytest.raises(HarnessError, match=said):
-        report(recorder.results, tmp_path / out, **chosen)
+        report(recorder.results, tmp_path / out, Question(**chosen))
     assert not list(tmp_path.glob("*report*"))
 
 
@@ -307,15 +308,31 @@ def test_curve_takes_the_family_with_most_m() -> None:
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "told"),
-    [(50, 56, [50, 51, 52, 53, 54, 55, 56]), (0.1, 0.9, [0.2, 0.4, 0.6, 0.8]), (-3, 40, [0, 10, 20, 30, 40])],
+    "hostile", ["[/foo]y", "<script>x</script>", "_hidden", "$a_b$", "a\x1b[31mb\x00\ud800", "b" * 5000]
 )
-def test_ticks_are_round(low: float, high: float, told: list[float]) -> None:
-    """Ticks are steps of 1, 2 or 5 times a power of ten within the range."""
-    assert charts.ticks(low, high) == told
+def test_figures_show_names_as_they_are(made: tuple[Evidence, str], hostile: str) -> None:
+    """A name is text in a figure: no element, no formula, no line that is left out, no control character, no width."""
+    renamed = [
+        {**row, "backbone": hostile} if row["backbone"] == "beats-small" else row for row in made[0].boards[0].rows
+    ]
+    drawn = drawings.figures(renamed, place=1)
+    assert len(drawn) == 4
+    shown = html.escape(brief(hostile), quote=False)
+    for figure in drawn:
+        outline = Outline(str(figure.chart))
+        assert outline.all("script") == []
+        assert any(shown in text for text in re.findall(r"<text[^>]*>([^<]*)</text>", str(figure.chart)))
+        assert not CONTROLS.search(str(figure.chart).replace("\n", ""))
+        assert outline.broken == []
 
 
-def test_svg_is_escaped() -> None:
-    """Text and attributes of an SVG element are escaped once, elements inside it not again."""
-    inner = charts.element("title", "<b>")
-    assert str(charts.element("g", inner, cls='"x"')) == '<g class="&#34;x&#34;"><title>&lt;b&gt;</title></g>'
+def test_figures_have_ids_of_their_own(made: tuple[Evidence, str]) -> None:
+    """Drawn twice a figure is the same text; every reference leads to an id, and no id stands in two figures."""
+    rows = made[0].boards[0].rows
+    once, again, other = ([str(figure.chart) for figure in drawings.figures(rows, place=n)] for n in (1, 1, 2))
+    assert once == again
+    ids = [each for chart in (*once, *other) for each in re.findall(r' id="([^"]+)"', chart)]
+    assert len(ids) == len(set(ids))
+    for chart in once:
+        assert set(re.findall(r'href="#([^"]+)"', chart)) <= set(re.findall(r' id="([^"]+)"', chart))
+        assert "currentColor" in chart

@@ -21,7 +21,7 @@ from harness.places import Places, find_places
 from harness.scorefiles.submission import submit
 from harness.scoring.thresholds import Threshold, decision_threshold, training_scores
 from harness.stores.recorder import Recorder
-from tests.harness.conftest import make_result, make_spec
+from tests.harness.made_up import make_result, make_spec
 
 
 @pytest.fixture(scope="module")

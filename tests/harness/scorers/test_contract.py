@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ from harness.scorers import ensemble, gmm, kmeans, knn, knn_rescaled, level, mah
 from harness.scoring import neighbours
 from harness.scoring.choice import ScorerChoice, load_scorer, parse_scorer
 from harness.scoring.contract import ScoreRequest
+from harness.scoring.folds import deal
 
 NAMES = sorted(path.stem for path in Path(harness.scorers.__file__).parent.glob("*.py") if path.stem != "__init__")
 
@@ -27,9 +27,12 @@ NAMES = sorted(path.stem for path in Path(harness.scorers.__file__).parent.glob(
 VARIANTS = (
     "ensemble:of=gmm+kmeans+knn+knn_rescaled+mahalanobis+smote_knn",
     "gmm:components=1",
+    "gwrp:decay=0.9,k=4,metric=euclidean",
     "kmeans:clusters=4,metric=euclidean",
     "knn:k=3,metric=euclidean",
     "knn:domains=together,k=5",
+    "knn_bands:bands=2,join=max",
+    "knn_median:k=2,metric=euclidean",
     "knn_rescaled:k=3,metric=euclidean",
     "mahalanobis:covariance=domain",
     "smote_knn:k=2,metric=euclidean,neighbours=2",
@@ -177,11 +180,28 @@ class TestContract:
         with pytest.raises(HarnessError, match=r"\(r, d\) and \(q, d\)"):
             scorer.score(replace(asked, queries=np.ones((2, 3), dtype=np.float32)))
 
+    def test_whole_numbers_and_odd_seeds_are_refused(self, scorer: ScorerChoice) -> None:
+        """Vectors are floating-point numbers, and a seed is one that NumPy and scikit-learn take."""
+        asked = request(scorer)
+        for wrong in (asked.references.astype(int), asked.references.astype(object)):
+            with pytest.raises(HarnessError, match=r"must be floating-point numbers, but got (int64|object)"):
+                scorer.score(replace(asked, references=wrong))
+        for seed in (-1, 2**32):
+            with pytest.raises(HarnessError, match=f"seed must be between 0 and 4294967295, but got {seed}"):
+                scorer.score(replace(asked, seed=seed))
+
+    def test_one_target_clip_is_served(self, scorer: ScorerChoice) -> None:
+        """A domain of a single clip has no spread of its own, and scores stay finite."""
+        if scorer.scorer.options.get("k") is None or dict(scorer.options).get("k", 1) == 1:
+            assert np.isfinite(scorer.score(request(scorer, source=40, target=1))).all()
+
     def test_domains_that_do_not_fit_are_refused(self, scorer: ScorerChoice) -> None:
         """Every reference has a domain or None."""
         asked = request(scorer)
         with pytest.raises(HarnessError, match="needs its domain or None"):
             scorer.score(replace(asked, reference_domains=asked.reference_domains[:3]))
+        with pytest.raises(HarnessError, match="must be source, target or None, but got 'nan'"):
+            scorer.score(replace(asked, reference_domains=np.full(36, np.nan, dtype=object)))
 
 
 def test_knn_is_the_smaller_cosine_distance() -> None:
@@ -271,11 +291,22 @@ def test_level_refuses_embeddings() -> None:
         level.score(request())
 
 
-def test_the_shrunk_covariance_is_ledoit_and_wolfs() -> None:
-    """With one domain the covariance is scikit-learn's Ledoit-Wolf estimate, and 1e-12 of it at most away."""
-    vectors = request(source=25, target=0).references
-    ours = mahalanobis.shrunk_covariance([vectors], vectors.mean(axis=0, dtype=np.float64)[None])
-    np.testing.assert_allclose(ours, LedoitWolf().fit(vectors.astype(np.float64)).covariance_, rtol=1e-10)
+def test_the_covariance_is_shrunk_about_each_domains_mean() -> None:
+    """It is scikit-learn's Ledoit-Wolf estimate of what is left of each reference without its domain's mean."""
+    asked = request(source=25, target=6)
+    sets = [asked.references[:25], asked.references[25:]]
+    means = [vectors.mean(axis=0, dtype=np.float64) for vectors in sets]
+    away = np.concatenate([vectors - mean for vectors, mean in zip(sets, means, strict=True)])
+    ours = mahalanobis.covariance_around(sets, means)
+    np.testing.assert_allclose(ours, LedoitWolf(assume_centered=True).fit(away).covariance_, rtol=1e-12)
+
+
+def test_a_direction_without_spread_keeps_distances_finite() -> None:
+    """Two references have one direction of spread, of which nothing is drawn to the identity but the least share."""
+    vectors = np.array([[1, 0, 0], [-1, 0, 0]], dtype=np.float32)
+    asked = ScoreRequest(vectors, np.full(2, "source", dtype=object), 2 * np.eye(3, dtype=np.float32))
+    along, across, other = mahalanobis.score(asked)
+    assert along < 3 < across == other < np.inf
 
 
 def test_mahalanobis_takes_the_nearer_mean() -> None:
@@ -295,12 +326,26 @@ def test_mahalanobis_works_with_fewer_references_than_dimensions() -> None:
 
 
 def test_a_mixture_of_one_is_a_gaussian() -> None:
-    """Few references give one component, whose density is the normal one with the prior's variance."""
-    mixture = gmm.Mixture(np.ones(1), np.array([[1.0, -1.0]]), np.array([[2.0, 0.5]]))
-    vectors = np.array([[0.0, 0.0], [3.0, 1.0]])
-    np.testing.assert_allclose(
-        mixture.log_joint(vectors)[:, 0], multivariate_normal([1, -1], np.diag([2, 0.5])).logpdf(vectors)
-    )
+    """Few references give one component, whose density is the normal one with variances drawn to the common one."""
+    asked = request(source=12, target=0)
+    deviation = asked.references.std(axis=0, dtype=np.float64)
+    vectors = (asked.queries - asked.references.mean(axis=0, dtype=np.float64)) / deviation
+    expected = -multivariate_normal(np.zeros(8), np.eye(8)).logpdf(vectors) / 8  # (12 * 1 + 10 * 1) / 22 = 1
+    np.testing.assert_allclose(gmm.score(asked), expected, rtol=1e-9)
+
+
+def test_few_clips_of_a_domain_take_the_common_variance() -> None:
+    """Five target clips of variance 0.2 beside sources of 1 count as (5 * 0.2 + 10 * 1) / 15, in units of the whole."""
+    random = np.random.default_rng(0)
+    source, target = random.normal(0, 1, (15, 2)), random.normal(50, 0.2**0.5, (5, 2))
+    references = np.concatenate([source, target]).astype(np.float32)
+    domains = np.array(["source"] * 15 + ["target"] * 5, dtype=object)
+    asked = ScoreRequest(references, domains, (references[15:] + 1).astype(np.float32))
+    within = np.sqrt((15 * references[:15].var(axis=0) + 5 * references[15:].var(axis=0)) / 20)
+    scaled = references[15:] / within
+    drawn = (5 * scaled.var(axis=0) + 10) / 15
+    density = multivariate_normal(scaled.mean(axis=0), np.diag(drawn)).logpdf(asked.queries / within)
+    np.testing.assert_allclose(gmm.score(asked), -density / 2, rtol=1e-4)
 
 
 def test_gmm_finds_groups_that_one_gaussian_would_bridge() -> None:
@@ -330,46 +375,18 @@ def test_knn_takes_the_nearer_domain_or_all_references() -> None:
     np.testing.assert_allclose(found, together, rtol=1e-6)
 
 
-def embeddings(n: int, *, seed: int, noise: float = 0.02) -> np.ndarray:
-    """Make vectors of 300 numbers that lie near a few directions, as embeddings do."""
-    groups = np.random.default_rng(0).normal(size=(12, 300))
-    random = np.random.default_rng(seed)
-    mixed = random.dirichlet(np.full(12, 0.2), size=n) @ groups
-    return (1 + mixed + noise * random.normal(size=(n, 300))).astype(np.float32)
-
-
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
-@pytest.mark.parametrize("k", [1, 4])
-def test_bounds_rule_out_no_neighbour(metric: str, k: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where bounds spare most products, over several blocks, neighbours are those of a full search."""
-    references, queries = embeddings(3000, seed=1), embeddings(300, seed=2)
-    monkeypatch.setattr(neighbours, "REFERENCE_ROWS", 2100)
-    used: list[bool] = []
-    candidates = neighbours._Bounds.candidates
-
-    def watched(*arguments: Any, **named: Any) -> object:
-        found = candidates(*arguments, **named)
-        used.append(found is not None)
-        return found
-
-    monkeypatch.setattr(neighbours._Bounds, "candidates", watched)
+@pytest.mark.parametrize("k", [1, 4, 12])
+def test_neighbours_are_those_of_a_full_search(metric: str, k: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over blocks of which the first holds fewer than k references and the last a single one, none is missed."""
+    monkeypatch.setattr(neighbours, "REFERENCE_ROWS", 9)
+    monkeypatch.setattr(neighbours, "QUERY_ROWS", 16)
+    random = np.random.default_rng(0)
+    references, queries = 1 + random.normal(size=(64, 30)).astype("f4"), random.normal(size=(33, 30)).astype("f4")
     distances, places = neighbours.nearest(queries, references, k=k, metric=metric)
-    assert len(used) == 3 and all(used)  # a probe and the rest in the first block, all at once in the second
     truth = cdist(queries, references, metric)
     np.testing.assert_array_equal(places, truth.argsort(axis=1)[:, :k])
-    np.testing.assert_allclose(distances, np.sort(truth, axis=1)[:, :k], rtol=1e-6, atol=1e-12)
-
-
-@pytest.mark.parametrize("outside", [neighbours.OUTSIDE, 2.0], ids=["at once", "after a probe"])
-def test_bounds_that_spare_nothing_are_given_up(outside: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Vectors in all directions are searched in full, with the same neighbours."""
-    monkeypatch.setattr(neighbours, "OUTSIDE", outside)
-    random = np.random.default_rng(0)
-    references, queries = random.normal(size=(2100, 300)).astype("f4"), random.normal(size=(300, 300)).astype("f4")
-    distances, places = neighbours.nearest(queries, references, k=2)
-    truth = cdist(queries, references, "cosine")
-    np.testing.assert_array_equal(places, truth.argsort(axis=1)[:, :2])
-    np.testing.assert_allclose(distances, np.sort(truth, axis=1)[:, :2], rtol=1e-6)
+    np.testing.assert_allclose(distances, np.sort(truth, axis=1)[:, :k], rtol=1e-6)
 
 
 def test_kmeans_keeps_target_clips_as_they_are() -> None:
@@ -413,14 +430,25 @@ def test_smote_leaves_a_domain_of_one_clip() -> None:
     np.testing.assert_array_equal(smote_knn.score(asked), knn.score(asked))
 
 
+def held_out(asked: ScoreRequest, held: np.ndarray) -> ScoreRequest:
+    """Ask for some references by the others."""
+    return replace(
+        asked,
+        references=asked.references[~held],
+        reference_domains=asked.reference_domains[~held],
+        queries=asked.references[held],
+    )
+
+
 def test_an_ensemble_is_the_mean_of_standardised_scores() -> None:
     """References are scored by folds against the others; queries are measured by their mean and deviation alone."""
     asked = request()
-    folds = ensemble._folds(asked)
-    assert sorted(np.bincount(folds).tolist()) == [7, 7, 7, 7, 8]
+    parts = deal(ensemble._in_any_order(asked))
+    assert sorted(np.bincount(parts).tolist()) == [7, 7, 7, 7, 8]
+    assert sorted(np.bincount(parts[30:], minlength=5).tolist()) == [1, 1, 1, 1, 2]
     expected = []
     for member in (knn, mahalanobis):
-        unseen = np.concatenate([member.score(ensemble._held_out(asked, folds == fold)) for fold in range(5)])
+        unseen = np.concatenate([member.score(held_out(asked, parts == part)) for part in range(5)])
         expected.append((member.score(asked) - unseen.mean()) / unseen.std())
     np.testing.assert_allclose(ensemble.score(asked), np.mean(expected, axis=0), rtol=1e-12)
 

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import HarnessError
-from harness.scoring.choice import canonical_scorers, parse_scorer, plain_name
+from harness.scoring.choice import canonical_scorers, is_computed, parse_scorer, plain_name
 from harness.stores.run_names import result_metrics
 from harness.studies.study_file import StudyFile
-from tests.harness.conftest import make_result, make_spec
+from tests.harness.made_up import make_result, make_spec
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,9 @@ from tests.harness.conftest import make_result, make_spec
         ("knn:k=1,metric=cosine", "knn"),
         (" knn: metric=euclidean , k=5 ", "knn:k=5,metric=euclidean"),
         ("ensemble:of=mahalanobis+knn", "ensemble"),
-        ("ensemble:of=knn+gmm+knn", "ensemble:of=gmm+knn"),
+        ("ensemble:of=knn+gmm+knn", "ensemble:of=gmm@2+knn"),
+        ("knn@1:k=3", "knn:k=3"),
+        ("gmm:components=2", "gmm@2:components=2"),
     ],
 )
 def test_equal_choices_have_equal_text(text: str, canonical: str) -> None:
@@ -58,6 +60,11 @@ def test_order_does_not_matter(options: tuple[tuple[str, Any], ...]) -> None:
         ("knn:k=2.5", "knn:k must be a whole number of at least 1, but got '2.5'"),
         ("knn:k", "must read option=value,option=value after its name, but got 'k'"),
         ("knn:k=1,k=2", "k stands twice"),
+        ("gmm@1:components=2", "gmm is computed as its version 2 here, but got 'gmm@1'; name it gmm"),
+        ("knn@2", "knn is computed as its version 1 here"),
+        ("knn@", "knn is computed as its version 1 here"),
+        ("ensemble:of=gmm+gmm@1", "gmm is computed as its version 2 here"),
+        ("ensemble:of=knn+level", "takes scorers of embeddings without options, joined by [+], but level is none"),
         ("level:k=1", "The scorer level takes no options, but got k=1"),
         ("ensemble:of=knn", "at least two scorers joined by"),
         ("ensemble:of=knn+level", "joined by [+], but level is none"),
@@ -72,9 +79,16 @@ def test_mistakes_are_one_sentence(text: str, said: str) -> None:
         parse_scorer(text)
 
 
+def test_scores_of_an_earlier_version_stand_apart() -> None:
+    """What was recorded as "gmm" is not what is computed as gmm today, and names of files and metrics differ too."""
+    assert [is_computed(text) for text in ("gmm@2", "knn", "ensemble:of=gmm@2+knn")] == [True] * 3
+    assert [is_computed(text) for text in ("gmm", "gmm@1", "ensemble:of=gmm+knn", "gone")] == [False] * 4
+    assert (plain_name("gmm@2:components=3"), plain_name("gmm")) == ("gmm-v2-components.3", "gmm")
+
+
 def test_a_study_holds_canonical_scorers() -> None:
     """Two spellings of one scorer are one, in the order of their first naming."""
-    assert canonical_scorers(["knn:k=2", "gmm", "knn:metric=cosine,k=2"]) == ("knn:k=2", "gmm")
+    assert canonical_scorers(["knn:k=2", "gmm", "knn:metric=cosine,k=2"]) == ("knn:k=2", "gmm@2")
     table = {"name": "x", "protocol": "dcase2023", "scorers": ["knn:metric=cosine", "knn:k=5"]}
     space = {"backbone": ["tiny"], "m": [1], "k1": [3], "k2": [3]}
     assert StudyFile.model_validate({**table, "space": space}).scorers == ["knn", "knn:k=5"]

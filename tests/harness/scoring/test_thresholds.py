@@ -18,7 +18,7 @@ def make_request(n: int = 40, *, seed: int = 0) -> ScoreRequest:
     """Return references of two domains."""
     rng = np.random.default_rng(seed)
     domains = np.array(["source"] * (n - n // 4) + ["target"] * (n // 4), dtype=object)
-    return ScoreRequest(rng.normal(size=(n, 6)).astype(np.float32), domains, np.zeros((1, 6), dtype=np.float32))
+    return ScoreRequest(rng.normal(size=(n, 8)).astype(np.float32), domains, np.zeros((1, 8), dtype=np.float32))
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -12,20 +12,17 @@ from hypothesis import strategies as st
 from scipy.stats import ttest_1samp
 from sklearn.metrics import roc_auc_score
 
+from benchmarks.contract import RuleName
 from benchmarks.metrics.measures import machine_h_means, measure, official_score
 from benchmarks.metrics.sections import split_sections
 from harness.errors import HarnessError
-from harness.statistics.bootstrap import draw_clips
-from harness.statistics.comparison import (
+from harness.statistics.bootstrap import Bootstrap, bootstrap_sections, draw_clips, resampled_numbers
+from harness.statistics.comparison import compare_arms, compare_numbers
+from harness.statistics.significance import (
     Spread,
-    bootstrap_metrics,
-    bootstrap_official,
-    compare_arms,
-    compare_numbers,
     crossed_spread,
     holm,
     interval,
-    paired_bootstrap_difference,
     paired_test,
     stretched_interval,
 )
@@ -46,21 +43,28 @@ def scored(seed: int, *, apart: float = 1.0, machines: str = "ab", clips: int = 
     )
 
 
+def resampled(table: pd.DataFrame, rule: RuleName = "dcase2022", *, resamples: int, seed: int = 0) -> Bootstrap:
+    """Resample a table's clips."""
+    sections = split_sections(table)
+    draws = [draw_clips(one, resamples=resamples, seed=seed) for one in sections]
+    return bootstrap_sections(sections, draws, rule, seed=seed)[0]
+
+
 class TestBootstrap:
     def test_resamples_give_what_scikit_learn_gives_for_the_clips_drawn(self) -> None:
         """Source AUC, target AUC and pAUC of each resample equal roc_auc_score on the drawn clips to 1e-12."""
         (section,) = split_sections(scored(0, machines="a"))
         counts = draw_clips(section, resamples=20, seed=3)
-        resampled = bootstrap_metrics(section, "dcase2022", resamples=20, seed=3)
+        numbers = dict(zip(("s_auc", "t_auc", "p_auc"), resampled_numbers(section, "dcase2022", counts), strict=True))
         for column in range(20):
             drawn = np.repeat(np.arange(len(section.ids)), counts[:, column])
             labels, scores, domains = section.anomalous[drawn], section.scores[drawn], section.domains[drawn]
             for field, domain in (("s_auc", "source"), ("t_auc", "target")):
                 taken = labels | (domains == domain)
                 expected = roc_auc_score(labels[taken], scores[taken])
-                assert resampled[field][column] == pytest.approx(expected, abs=1e-12)
+                assert numbers[field][column] == pytest.approx(expected, abs=1e-12)
             expected = roc_auc_score(labels, scores, max_fpr=0.1)
-            assert resampled["p_auc"][column] == pytest.approx(expected, abs=1e-12)
+            assert numbers["p_auc"][column] == pytest.approx(expected, abs=1e-12)
 
     def test_domains_and_conditions_keep_their_sizes(self) -> None:
         """Every resample draws as many clips of each domain and condition as there are."""
@@ -73,7 +77,7 @@ class TestBootstrap:
     def test_official_scores_are_those_of_the_resampled_numbers(self) -> None:
         """Each official score and harmonic mean is what the rule makes of that resample's clips."""
         table = scored(1)
-        found = bootstrap_official(table, "dcase2022", resamples=5, seed=2)
+        found = resampled(table, resamples=5, seed=2)
         for column in range(5):
             drawn = []
             for section in split_sections(table):
@@ -88,36 +92,35 @@ class TestBootstrap:
     def test_clip_order_and_other_machines_change_no_resample(self) -> None:
         """A machine's resamples depend on the seed and its clips' names, not on rows or on other machines."""
         table = scored(1)
-        whole = bootstrap_official(table, "dcase2022", resamples=9, seed=0)
-        shuffled = bootstrap_official(table.sample(frac=1, random_state=0), "dcase2022", resamples=9, seed=0)
-        alone = bootstrap_official(table[table["machine"] == "b"], "dcase2022", resamples=9, seed=0)
+        whole = resampled(table, resamples=9, seed=0)
+        shuffled = resampled(table.sample(frac=1, random_state=0), resamples=9, seed=0)
+        alone = resampled(table[table["machine"] == "b"], resamples=9, seed=0)
         np.testing.assert_array_equal(whole.official, shuffled.official)
         np.testing.assert_array_equal(whole.h_means["dcase2023", "b"], alone.h_means["dcase2023", "b"])
-        assert not np.array_equal(whole.official, bootstrap_official(table, "dcase2022", resamples=9, seed=1).official)
+        assert not np.array_equal(whole.official, resampled(table, resamples=9, seed=1).official)
 
     def test_machines_can_be_drawn_too(self) -> None:
         """Drawing machines widens the official score's spread where machines differ."""
         table = pd.concat([scored(1, machines="ab", apart=0.0), scored(2, machines="cd", apart=3.0)])
-        clips = bootstrap_official(table, "dcase2022", resamples=200, seed=0)
-        both = bootstrap_official(table, "dcase2022", resamples=200, seed=0, over_machines=True)
-        assert both.official.std() > 1.5 * clips.official.std()
+        sections = split_sections(table)
+        clips, both = bootstrap_sections(
+            sections, [draw_clips(o, resamples=200, seed=0) for o in sections], "dcase2022"
+        )
+        assert both.std() > 1.5 * clips.official.std()
 
     def test_many_resamples_are_worked_on_in_blocks(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Blocks of a few resamples give the same numbers as all at once."""
         table = scored(1)
-        whole = bootstrap_official(table, "dcase2021", resamples=11, seed=0)
+        whole = resampled(table, "dcase2021", resamples=11, seed=0)
         monkeypatch.setattr("harness.statistics.bootstrap.CHUNK", 100)
-        np.testing.assert_array_equal(whole.official, bootstrap_official(table, "dcase2021", resamples=11).official)
+        np.testing.assert_array_equal(whole.official, resampled(table, "dcase2021", resamples=11).official)
 
     def test_two_systems_are_resampled_alike(self) -> None:
-        """The paired difference is that of the two bootstraps, and 0 for a system and itself in another order."""
-        a, b = scored(1), scored(2)
-        paired = paired_bootstrap_difference(a, b, "dcase2022", resamples=30, seed=5)
-        apart = [bootstrap_official(one, "dcase2022", resamples=30, seed=5).official for one in (a, b)]
-        np.testing.assert_array_equal(paired.official, apart[0] - apart[1])
-        same = paired_bootstrap_difference(a, a.sample(frac=1, random_state=0), "dcase2022", resamples=30, seed=5)
-        assert not same.official.any()
-        assert not same.numbers["dcase2023", "a", "00"]["p_auc"].any()
+        """A system against itself in another order of clips differs in no resample: the interval is no wider than 0."""
+        one = scored(1)
+        result = compare_arms(one, one.sample(frac=1, random_state=0), "dcase2022", resamples=30, seed=5)
+        assert (result.delta, result.ci_low, result.ci_high) == (0.0, 0.0, 0.0)
+        assert all((machine.ci_low, machine.ci_high) == (0.0, 0.0) for machine in result.machines)
 
     @pytest.mark.parametrize(
         ("change", "sentence"),
@@ -131,14 +134,14 @@ class TestBootstrap:
     def test_systems_with_other_clips_are_refused(self, change, sentence: str) -> None:
         """Clips that one system lacks or knows otherwise are an error with their names."""
         with pytest.raises(HarnessError, match=sentence):
-            paired_bootstrap_difference(scored(1), change(scored(2)), "dcase2022", resamples=2)
+            compare_arms(scored(1), change(scored(2)), "dcase2022", resamples=2)
 
     def test_no_resamples_and_negative_seeds_are_refused(self) -> None:
         """At least one resample is drawn, from a seed of 0 or more."""
         with pytest.raises(HarnessError, match="resamples must be at least 1, but got 0"):
-            bootstrap_official(scored(0), "dcase2022", resamples=0)
+            resampled(scored(0), resamples=0)
         with pytest.raises(HarnessError, match="seed must be 0 or more, but got -1"):
-            bootstrap_official(scored(0), "dcase2022", seed=-1)
+            resampled(scored(0), resamples=1, seed=-1)
 
 
 class TestIntervals:
@@ -291,7 +294,7 @@ class TestCompareArms:
         """With one machine and one seed the interval's width is that of the bootstrap over clips."""
         a, b = arm(0, apart=2.0, runs=1, machines="a"), arm(9, apart=1.0, runs=1, machines="a")
         result = compare_arms(a, b, "dcase2022", resamples=500)
-        clips = paired_bootstrap_difference(a, b, "dcase2022", resamples=500).official
+        clips = resampled(a, resamples=500).official - resampled(b, resamples=500).official
         assert result.ci_high - result.ci_low == pytest.approx(np.subtract(*interval(clips)[::-1]), rel=0.1)
         assert (result.machines[0].ci_low, result.machines[0].ci_high) == pytest.approx((result.ci_low, result.ci_high))
 

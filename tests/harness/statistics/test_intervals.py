@@ -7,11 +7,12 @@ import pandas as pd
 import pytest
 
 from benchmarks.metrics.measures import measure, official_score
-from harness.statistics.bootstrap import bootstrap_official
+from benchmarks.metrics.sections import split_sections
+from harness.statistics.bootstrap import bootstrap_sections, draw_clips
 from harness.statistics.intervals import ClipDraws, score_intervals
 from harness.statistics.significance import interval
 from harness.trials.measures import scorer_intervals
-from tests.harness.conftest import RULE, make_scored
+from tests.harness.made_up import RULE, make_scored
 
 RULES = {"dcase2023": RULE}
 
@@ -26,7 +27,8 @@ def test_intervals_are_percentiles_of_the_bootstrap() -> None:
     """Every interval over clips is the 95 % percentile interval of the paired bootstrap's own resamples."""
     scored = scored_table()
     found = score_intervals(scored, RULES)
-    drawn = bootstrap_official(scored, RULE, resamples=1000, seed=0)
+    sections = split_sections(scored)
+    drawn = bootstrap_sections(sections, [draw_clips(one, resamples=1000, seed=0) for one in sections], RULE)[0]
     assert found.official == interval(drawn.official)
     for key, fields in drawn.numbers.items():
         assert found.numbers[key] == {name: interval(values) for name, values in fields.items()}

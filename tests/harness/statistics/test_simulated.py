@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.statistics.comparison import Comparison, compare_arms, holm
+from harness.statistics.comparison import Comparison, compare_arms
+from harness.statistics.significance import holm
 
 MACHINES = ("bearing", "fan", "gearbox", "slider", "ToyCar", "ToyTrain", "valve")
 

@@ -147,7 +147,7 @@ def wait_for_trial(sign: Path, driver: BaseProcess) -> None:
 def is_worker(process: psutil.Process) -> bool:
     """Whether a process is a Ray worker that runs trials."""
     try:
-        return process.name().startswith("ray::ResourceT")  # what Tune makes of a trial's class
+        return process.name().startswith("ray::Implicit")  # what Tune makes of a trial's function
     except psutil.Error:
         return False
 

@@ -7,7 +7,7 @@ from mlflow.entities import ViewType
 
 from harness.stores.recorder import Recorder
 from harness.trials.contract import Failure
-from tests.harness.conftest import make_result, make_spec
+from tests.harness.made_up import make_result, make_spec
 
 
 def runs(recorder: Recorder, status: str) -> list[str]:

@@ -31,7 +31,7 @@ from harness.stores.run_names import joined_name, result_metrics
 from harness.stores.tracker import Tracker
 from harness.trials.contract import Failure
 from harness.verbs.stores import open_results
-from tests.harness.conftest import RULE, make_result, make_scored, make_spec
+from tests.harness.made_up import RULE, make_result, make_scored, make_spec
 from tests.harness.scorefiles.test_measured import ALL, write_cells
 from tests.harness.studies.test_cells import drive, driver, study
 

@@ -20,7 +20,7 @@ from harness.stores.results import Results
 from harness.studies.plan import make_plan
 from harness.studies.study_file import StudyFile
 from harness.trials.contract import Failure, TrialSpec
-from tests.harness.conftest import make_result, make_spec
+from tests.harness.made_up import make_result, make_spec
 
 STORES = ("sqlite", "postgres", pytest.param("server", marks=pytest.mark.slow))
 

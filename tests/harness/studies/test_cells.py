@@ -25,7 +25,7 @@ from harness.studies.plan import make_plan
 from harness.studies.session import study_session
 from harness.studies.study_file import StudyFile
 from harness.trials.contract import Failure, TrialResult, TrialSpec
-from tests.harness.conftest import make_result
+from tests.harness.made_up import make_result
 
 RECORDINGS: Any = SimpleNamespace(train_data="aaaa", test_data="bbbb", truth_data="", place=Path(), skipped=0)
 

@@ -22,7 +22,7 @@ from harness.studies.journal import Journal  # noqa: E402
 from harness.studies.plan import make_plan  # noqa: E402
 from harness.studies.status import study_status  # noqa: E402
 from harness.studies.study_file import checked_study, read_study  # noqa: E402
-from tests.harness.conftest import make_result  # noqa: E402
+from tests.harness.made_up import make_result  # noqa: E402
 
 DATA = {"train_data": "aaaa", "test_data": "bbbb"}
 folder = Path(sys.argv[1])

@@ -16,7 +16,7 @@ from harness import verbs
 from harness.places import Places
 from harness.trials import stages
 from harness.trials.checkpoints import FOLDER, training_checkpoint
-from tests.harness.conftest import make_spec
+from tests.harness.made_up import make_spec
 
 
 def test_keys_of_recorded_trials_stay() -> None:

@@ -12,7 +12,7 @@ from harness import plugins
 from harness.errors import HarnessError
 from harness.studies.plan import make_plan
 from harness.trials.choices import TrialChoices, check_labels, labeled_by, read_by
-from tests.harness.conftest import make_spec
+from tests.harness.made_up import make_spec
 from tests.harness.studies.test_plan import DATA, study
 
 STRATEGY = '''"""The alphabet: a baseline of one file."""

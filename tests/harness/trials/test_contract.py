@@ -9,7 +9,7 @@ import pytest
 from backbones.contract import FinetuneRecipe
 from harness.trials.choices import frozen_spec, level_spec
 from harness.trials.contract import BackboneChoice
-from tests.harness.conftest import make_spec
+from tests.harness.made_up import make_spec
 
 
 @pytest.mark.parametrize(

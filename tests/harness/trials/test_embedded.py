@@ -23,7 +23,7 @@ from harness.trials.choices import frozen_spec
 from harness.trials.contract import BackboneChoice, TrialSpec
 from harness.trials.recordings import Recordings, prepare_recordings
 from harness.trials.trial import run_trial
-from tests.harness.conftest import make_result, make_spec
+from tests.harness.made_up import make_result, make_spec
 
 PROTOCOL = parse_protocol(
     {"name": "toy", "train": ["dcase2023/dev"], "score": ["dcase2023/dev"], "cases": {"fan": "fragmented"}}
@@ -99,7 +99,7 @@ def test_what_is_not_whole_is_made_again(made: Any, harm: str) -> None:
     cache = Cache(folder / f"harm-{harm}")
     first = run_trial(spec, recordings, cache)
     kind = embedded.VECTORS if harm == "cut" else embedded.TRAINING
-    (path,) = (cache.folder / kind).rglob("*.pkl")
+    (path,) = (cache.folder / kind).rglob("*.npz")
     path.write_bytes(path.read_bytes()[:-9]) if harm == "cut" else path.unlink()
     again = run_trial(spec, recordings, cache)
     assert again.reused == ()
@@ -155,15 +155,15 @@ def test_what_is_too_large_is_not_kept(made: Any, monkeypatch: pytest.MonkeyPatc
     cache = Cache(folder / "large")
     monkeypatch.setattr(embedded, "MOST_BYTES", 100)
     run_trial(spec, recordings, cache)
-    assert not list((cache.folder / embedded.VECTORS).rglob("*.pkl"))
+    assert not list((cache.folder / embedded.VECTORS).rglob("*.npz"))
 
 
 def test_the_oldest_make_room(tmp_path: Path) -> None:
     """A folder that would grow above its limit loses its oldest values, and no other."""
     cache = Cache(tmp_path)
     for place, key in enumerate(("aa1", "bb2", "cc3")):
-        cache.put("embedding", key, np.zeros(1000, dtype=np.uint8), most_bytes=2500)
-        if (path := tmp_path / "embedding" / key[:2] / f"{key}.pkl").exists():
+        cache.put("embedding", key, np.zeros(1000, dtype=np.uint8), most_bytes=3500)
+        if (path := tmp_path / "embedding" / key[:2] / f"{key}.npz").exists():
             os.utime(path, (place, place))
     assert cache.find("embedding", "aa1") is None
     assert all(cache.find("embedding", key) is not None for key in ("bb2", "cc3"))
@@ -174,14 +174,15 @@ def test_results_keep_every_scorers_rows(recorder: Recorder) -> None:
     spec = make_spec()
     recorder.finish(recorder.begin(spec), make_result(spec))
     made = make_result(spec)
-    other = {name: {"gmm": getattr(made, name)["knn"]} for name in ("metrics", "official", "machines")}
-    scored = made.scored.rename(columns={"score_knn": "score_gmm"})
-    recorder.finish(recorder.begin(spec), replace(made, scored=scored, **other))
-    assert recorder.results.scorers_of([spec.key()]) == {spec.key(): ["gmm", "knn"]}
-    assert recorder.results.finished([spec.key()], scorers=["knn", "gmm"])
-    assert len(recorder.results.metrics()) == 4
+    for more in ("kmeans", "gmm"):  # the second as a first version of gmm, which computed other scores, recorded it
+        other = {name: {more: getattr(made, name)["knn"]} for name in ("metrics", "official", "machines")}
+        scored = made.scored.rename(columns={"score_knn": f"score_{more}"})
+        recorder.finish(recorder.begin(spec), replace(made, scored=scored, **other))
+    assert recorder.results.scorers_of([spec.key()]) == {spec.key(): ["gmm", "kmeans", "knn"]}
+    assert recorder.results.finished([spec.key()], scorers=["knn", "gmm", "kmeans"])
+    assert len(recorder.results.metrics()) == 6
     (again,) = recorder.with_recorded_scorers([replace(spec, scorers=("mahalanobis",))])
-    assert again.scorers == ("mahalanobis", "gmm", "knn")
+    assert again.scorers == ("mahalanobis", "kmeans", "knn")
 
 
 def test_a_trial_verb_adds_a_scorer(asdbench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

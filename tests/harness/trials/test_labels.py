@@ -173,7 +173,7 @@ def test_features_are_made_before_trials_need_them(root: Path, bare: Recordings,
     for workers in (1, 3):
         cache = Cache(tmp_path / str(workers))
         check_candidates([spec_of(bare)], bare, cache, workers=workers)
-        kept.append([path.read_bytes() for path in (cache.folder / "mfcc").rglob("*.pkl")])
+        kept.append([path.read_bytes() for path in (cache.folder / "mfcc").rglob("*.npz")])
     assert len(kept[0]) == 1
     assert kept[0] == kept[1]
 

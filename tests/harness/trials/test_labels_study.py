@@ -12,9 +12,10 @@ from benchmarks.datasets.dcase2024 import DATASET as DCASE2024
 from benchmarks.datasets.dcase2025 import DATASET as DCASE2025
 from benchmarks.synthetic.generator import generate
 from harness import verbs
-from harness.answers.columns import leaderboard_columns
+from harness.answers.board import leaderboard_columns
 from harness.answers.compare import compare
 from harness.answers.leaderboard import leaderboard
+from harness.answers.question import Question
 from harness.errors import HarnessError
 from harness.places import find_places
 from harness.stores.recorder import Recorder
@@ -23,7 +24,7 @@ from harness.studies.study_file import StudyFile
 from harness.tables import written
 from harness.trials.choices import labeled_by
 from harness.verbs.stores import open_results
-from tests.harness.conftest import make_result, make_spec
+from tests.harness.made_up import make_result, make_spec
 
 DATA = {"train_data": "aaaa", "test_data": "bbbb", "truth_data": "cccc"}
 STUDY = """
@@ -120,7 +121,7 @@ def test_leaderboard_marks_and_compare_keeps_apart(recorder: Recorder) -> None:
     assert {row["kind"] for row in rows} == {"trial"}
     printed = written("markdown", leaderboard_columns(rows), rows, {})
     assert sum("truth (upper bound)" in line for line in printed.splitlines()) == 1
-    compared = compare(recorder.results, resamples=100)
+    compared = compare(recorder.results, Question(resamples=100))
     assert sorted((row["labels"], row["m"], row["pairs"]) for row in compared) == [
         ("gmm", 3, compared[0]["pairs"]), ("paper", 3, compared[0]["pairs"]),
     ]  # fmt: skip

@@ -17,7 +17,7 @@ from benchmarks.synthetic.generator import generate
 from harness.cache import Cache
 from harness.scorers import knn
 from harness.scoring.contract import ScoreRequest
-from harness.scoring.thresholds import FOLDS
+from harness.scoring.folds import FOLDS
 from harness.trials.candidates import rank_machines
 from harness.trials.contract import BackboneChoice, TrialSpec
 from harness.trials.labels import fuse_labels
@@ -158,7 +158,7 @@ def test_truth_to_judge_by_reaches_nothing_but_the_judgement(
         kept.append(
             {
                 str(path.relative_to(tmp_path / name)): path.read_bytes()
-                for path in sorted((tmp_path / name).rglob("*.pkl"))
+                for path in sorted((tmp_path / name).rglob("*.npz"))
                 if "training" not in path.parts  # how long each epoch took differs from run to run
             }
         )

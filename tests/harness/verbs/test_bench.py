@@ -26,7 +26,7 @@ from harness.trials.contract import BackboneChoice, TrialSpec
 from harness.trials.recordings import Recordings, prepare_recordings
 from harness.trials.trial import run_trial
 from harness.verbs.bench import study_of
-from tests.harness.made_up_clips import open_tables
+from tests.harness.made_up import open_tables
 
 MACHINES = ("fan", "ToyCar", "valve")
 PROTOCOL = parse_protocol({"name": "toy", "train": ["dcase2023/dev"], "score": ["dcase2023/dev"]})

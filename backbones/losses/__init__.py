@@ -1,0 +1,1 @@
+"""Losses of fine-tuning, one a file; each declares `LOSS`."""

@@ -1,0 +1,344 @@
+"""The fields of a leaderboard row: each declared once, with how it is computed, shown, and what references have there.
+
+A new one is one entry of `fields` and, for type checkers, its line in `BoardRow`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass
+from functools import cached_property
+from math import isnan
+from typing import Any, NotRequired, TypeAlias, TypedDict
+
+import numpy as np
+
+from harness.answers.standings import METRICS, Cells, Floats, Places, Standings
+from harness.tables import NOTHING, Column, Row, count, in_percent, percent, plain
+from harness.trials.axes import Axis, shown_cell, study_axes
+
+UNNAMED = ("k1", "k2", "fusion")  # axes with columns beside a row's name, which they would make long
+
+
+class BoardRow(TypedDict):
+    """One row of a leaderboard; scores are fractions. Axes that a study has besides these stand in it likewise.
+
+    `kind` is trial, frozen, level or external for what was run here, chance or published for what was not.
+    """
+
+    rank: int | None
+    tier: int | None
+    kind: str
+    backbone: str | None
+    m: int | None
+    k1: int | None
+    k2: int | None
+    fusion: str | None
+    labels: str | None
+    scorer: str | None
+    recipe: str | None
+    protocol: str
+    data: str
+    trials: int
+    official_score: float | None
+    official_score_std: float | None
+    ci_low: float | None
+    ci_high: float | None
+    auc: float | None
+    s_auc: float | None
+    t_auc: float | None
+    p_auc: float | None
+    machines: dict[str, float]
+    classes: float | None
+    singletons: float | None
+    left_out: float | None
+    seconds: float | None
+    peak_mb: float | None
+    seeds: list[int]
+    keys: list[str]
+    source: str
+    dataset: str
+    cells: int | None
+    chosen_on_test: bool
+    # of a ranking by one machine type
+    machine: NotRequired[str]
+    machine_score: NotRequired[float | None]
+    machine_score_std: NotRequired[float | None]
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The cells of one board in their order: what the fields of its rows are computed from.
+
+    Attributes:
+        board: the board's trials.
+        cells: trials that differ in their seed alone, taken together.
+        shown: (r,) which cells have a row, best first.
+        ranks: (r,) of these, from 1.
+        tiers: (r,) of these; None without a score.
+        rivals: (r,) how many cells of the same kind and backbone the board has; None for what learned nothing.
+        best: (r,) whether the row is the best of several rivals.
+        machine: the machine type that the board is ranked by; None where that is the official score.
+    """
+
+    board: Standings
+    cells: Cells
+    shown: Places
+    ranks: Sequence[int]
+    tiers: Sequence[int | None]
+    rivals: Sequence[int | None]
+    best: Sequence[bool]
+    machine: str | None = None
+
+    @cached_property
+    def official(self) -> tuple[Floats, Floats, Floats, Floats]:
+        """Return mean, deviation and interval of every cell's official score: four of (c,)."""
+        return self.cells.spread(self.board.official)
+
+    @cached_property
+    def of_machine(self) -> tuple[Floats, Floats, Floats, Floats]:
+        """Return the same of the harmonic mean of the machine type that the board is ranked by."""
+        return self.cells.spread(self.board.machine(self.machine or ""))
+
+    def first(self, name: str) -> list[Any]:
+        """Return a column of each row's first trial: (r,)."""
+        column = self.board[name]
+        return [column[self.cells.places[at][0]] for at in self.shown.tolist()]
+
+    def all(self, name: str) -> list[list[Any]]:
+        """Return a column of all of each row's trials: (r,)."""
+        return [self.cells.values(at, name) for at in self.shown.tolist()]
+
+    def known(self, values: Floats) -> list[float | None]:
+        """Return numbers of cells as those of rows, None where one is undefined: (c,) -> (r,)."""
+        return [None if isnan(value) else value for value in values[self.shown].tolist()]
+
+    def mean(self, values: Floats) -> list[float | None]:
+        """Return each row's mean over its trials: (n,) -> (r,)."""
+        return self.known(self.cells.mean(values))
+
+
+Computed: TypeAlias = Callable[[Ranked], Sequence[Any]]  # (r,) a value a row
+Columns: TypeAlias = Callable[[Sequence[Row]], list[Column]]  # of a table of these rows; none where none is needed
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of every row of a leaderboard.
+
+    Attributes:
+        name: its key.
+        compute: its values in the rows of what was run here.
+        reference: its value in rows of what was not run here, unless these say another.
+        columns: how tables show it; None where only JSON and CSV hold it.
+        by_machine: whether only rows of a ranking by one machine type have it.
+    """
+
+    name: str
+    compute: Computed
+    reference: Any = None
+    columns: Columns | None = None
+    by_machine: bool = False
+
+
+def fields() -> list[Field]:
+    """Return the fields of a row, in the order in which JSON and tables have them."""
+    return [
+        Field("rank", lambda ranked: ranked.ranks, columns=_always(count("rank", "#"))),
+        Field("tier", lambda ranked: ranked.tiers, columns=_always(count("tier"))),
+        Field("kind", _first("kind"), "published", _always(plain("kind"))),
+        *(Field(axis.name, _of_axis(axis), columns=_axis_columns(axis)) for axis in study_axes()),
+        Field("scorer", _first("scorer"), columns=_always(plain("scorer"))),
+        Field("recipe", _first("recipe")),
+        Field("protocol", _first("protocol")),
+        Field("data", _data),
+        Field("trials", lambda ranked: [len(keys) for keys in ranked.all("key")], 0, _always(count("trials"))),
+        Field("official_score", _official(0), columns=_score_columns),
+        Field("official_score_std", _official(1)),
+        Field("ci_low", _official(2)),
+        Field("ci_high", _official(3)),
+        *(Field(name, _metric(name), columns=_metric_columns(name)) for name in METRICS),
+        Field("machine_score", _of_machine(0), by_machine=True),
+        Field("machine_score_std", _of_machine(1), by_machine=True),
+        Field("machines", _machines, {}, machine_columns),
+        Field("classes", _mean("classes"), columns=_always(count("classes"))),
+        Field("singletons", _mean("singletons"), columns=_always(count("singletons", "single"))),
+        Field("left_out", _mean("left_out")),
+        Field("seconds", _mean("seconds"), columns=_always(Column("s/trial", _seconds, right=True))),
+        Field("peak_mb", _mean("peak_mb"), columns=_always(count("peak_mb", "MiB"))),
+        Field("seeds", lambda ranked: ranked.all("seed"), []),
+        Field("keys", lambda ranked: ranked.all("key"), []),
+        Field("source", lambda ranked: [""] * len(ranked.shown), "", _source_columns),
+        Field("dataset", lambda ranked: ["+".join(ranked.board.datasets)] * len(ranked.shown)),
+        Field("machine", lambda ranked: [ranked.machine] * len(ranked.shown), by_machine=True),
+        Field("cells", lambda ranked: ranked.rivals),
+        Field("chosen_on_test", lambda ranked: ranked.best, reference=False),
+    ]
+
+
+def computed_rows(ranked: Ranked) -> list[dict[str, Any]]:
+    """Return the rows of a board, best first, each with every field."""
+    own = [field for field in fields() if ranked.machine is not None or not field.by_machine]
+    columns = {field.name: field.compute(ranked) for field in own}
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def reference_row(**said: Any) -> dict[str, Any]:
+    """Return the row of something that was not run here: with every field, those that are said and no others set."""
+    return {field.name: copy(field.reference) for field in fields() if not field.by_machine} | said
+
+
+def leaderboard_columns(rows: Sequence[Row], *, machines: bool = True) -> list[Column]:
+    """Return the columns of a leaderboard, with one a machine type unless these are left out."""
+    return [
+        column
+        for field in fields()
+        if field.columns is not None and (machines or field.name != "machines")
+        for column in field.columns(rows)
+    ]
+
+
+def place_columns() -> list[Column]:
+    """Return the columns that say where a row stands and what it is."""
+    names = ("rank", "tier", "kind", "backbone", "m")
+    return [column for field in fields() if field.name in names and field.columns for column in field.columns(())]
+
+
+def machine_columns(rows: Sequence[Row]) -> list[Column]:
+    """Make a column a machine type."""
+    names = sorted({name for row in rows for name in row["machines"]})
+
+    def column(name: str) -> Column:
+        return Column(name, lambda row: in_percent(row["machines"].get(name)), right=True)
+
+    return [column(name) for name in names]
+
+
+def _neighbours_and_clusters(row: Row) -> str:
+    """Print K1 and K2 in one column: 15/15."""
+    numbers = [row["k1"], row["k2"]]
+    return NOTHING if numbers == [None, None] else "/".join(NOTHING if each is None else str(each) for each in numbers)
+
+
+def axis_columns(axis: Axis, rows: Sequence[Row], *, always: bool = False) -> list[Column]:
+    """Return the column of an axis: always for the backbone, M, K1 and K2, which share one; else where it says more.
+
+    Args:
+        axis: of the study.
+        rows: of the table.
+        always: show it even if every row has the paper's value.
+    """
+    if axis.name == "k2":
+        return []
+    special = {
+        "backbone": Column("backbone", _named),
+        "m": count("m", "M"),
+        "k1": Column("K1/K2", _neighbours_and_clusters),
+    }
+    if axis.name in special:
+        return [special[axis.name]]
+    if not always and {row.get(axis.name) for row in rows} <= {None, axis.default}:
+        return []
+    if axis.name == "labels":
+        return [Column(axis.heading, _label_source)]
+    return [count(axis.name, axis.heading) if axis.number else plain(axis.name, axis.heading)]
+
+
+def row_name(row: Mapping[str, Any]) -> str:
+    """Return how a row of the leaderboard is called in words."""
+    name = row["kind"] if row["backbone"] is None else str(row["backbone"])
+    cell = {axis.name: row.get(axis.name) for axis in study_axes(but=UNNAMED)}
+    kind = "" if row["kind"] in ("trial", name) else str(row["kind"])
+    source = f" ({row['source']})" if row["kind"] in ("published", "external") and row.get("source") else ""
+    return ", ".join(filter(None, [name, shown_cell(cell), kind])) + source
+
+
+def _always(column: Column) -> Columns:
+    return lambda _rows: [column]
+
+
+def _first(name: str) -> Computed:
+    return lambda ranked: ranked.first(name)
+
+
+def _mean(name: str) -> Computed:
+    return lambda ranked: ranked.mean(ranked.board.numeric(name))
+
+
+def _metric(name: str) -> Computed:
+    return lambda ranked: ranked.mean(ranked.board.metrics[name])
+
+
+def _official(part: int) -> Computed:
+    return lambda ranked: ranked.known(ranked.official[part])
+
+
+def _of_machine(part: int) -> Computed:
+    return lambda ranked: ranked.known(ranked.of_machine[part])
+
+
+def _of_axis(axis: Axis) -> Computed:
+    """Return an axis' values; words such as the fusion, which all trials carry, are None where nothing was trained."""
+    if axis.number or axis.name == "backbone":
+        return _first(axis.name)
+    return lambda ranked: [
+        value if kind == "trial" else None
+        for value, kind in zip(ranked.first(axis.name), ranked.first("kind"), strict=True)
+    ]
+
+
+def _data(ranked: Ranked) -> list[str]:
+    pairs = zip(ranked.first("train_data"), ranked.first("test_data"), strict=True)
+    return [f"{train}-{test}" for train, test in pairs]
+
+
+def _machines(ranked: Ranked) -> list[dict[str, float]]:
+    names = ranked.board.machines
+    return [
+        {name: value for name, value in zip(names, values, strict=True) if not isnan(value)}
+        for values in np.asarray(ranked.cells.mean(ranked.board.h_means))[ranked.shown].tolist()
+    ]
+
+
+def _axis_columns(axis: Axis) -> Columns:
+    return lambda rows: axis_columns(axis, rows)
+
+
+def _score_columns(rows: Sequence[Row]) -> list[Column]:
+    """Return the official score's column, behind that of the machine type where one ranks the board."""
+    machine = next((row["machine"] for row in rows if "machine" in row), None)
+    of_machine = [] if machine is None else [_with_spread("machine_score", f"{machine} %")]
+    return [*of_machine, _with_spread("official_score", "official %")]
+
+
+def _metric_columns(name: str) -> Columns:
+    heading = {"auc": "AUC", "s_auc": "sAUC", "t_auc": "tAUC", "p_auc": "pAUC"}[name]
+    return lambda rows: [percent(name, heading)] if any(row.get(name) is not None for row in rows) else []
+
+
+def _source_columns(rows: Sequence[Row]) -> list[Column]:
+    return [plain("source")] if any(row.get("source") for row in rows if row["kind"] == "published") else []
+
+
+def _with_spread(name: str, heading: str) -> Column:
+    def fill(row: Row) -> str:
+        mean, deviation = row[name], row[f"{name}_std"]
+        return f"{in_percent(mean)} ± {100 * deviation:.2f}" if deviation is not None else in_percent(mean)
+
+    return Column(heading, fill, right=True)
+
+
+def _named(row: Row) -> str:
+    """Print a backbone, with a star where its cell was chosen on the test set that it reports."""
+    return (row["backbone"] or NOTHING) + ("*" if row.get("chosen_on_test") else "")
+
+
+def _label_source(row: Row) -> str:
+    """Print what labeled the training clips; who trained on the truth is never shown without saying so."""
+    source = row.get("labels") or NOTHING
+    return "truth (upper bound)" if source == "truth" else str(source)
+
+
+def _seconds(row: Row) -> str:
+    return NOTHING if row["seconds"] is None else f"{row['seconds']:.1f}"

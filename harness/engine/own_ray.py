@@ -1,0 +1,166 @@
+"""A Ray of our own on this machine: it keeps its files in a folder that goes with it, and listens to nobody else."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import ray
+
+from harness.errors import HarnessError
+from harness.interrupts import whole
+
+logger = logging.getLogger(__name__)
+
+QUIET = {"logging_level": logging.ERROR, "log_to_driver": False}
+# batched front ends and convolutions spend a third of their time giving pages back without it
+WORKER_MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "-1"}
+SOCKET_BYTES = 103 if sys.platform == "darwin" else 107  # that the path of a unix socket may take
+LONGEST_SOCKET = "/asd-12345678/ray/session_2026-11-28_01-22-52_610258_1234567/sockets/plasma_store"
+LOOPBACK = ("127.0.0.1", "::1")
+PREFIX, LOCK = "asd-", "lock"  # of the folder, and of the file in it that its driver holds while it lives
+REMOVAL_SECONDS = 5.0  # for which workers that are about to end may still write into Ray's folder
+
+
+@contextmanager
+def own_ray() -> Iterator[None]:
+    """Start Ray on this machine, and stop it and remove its files at the end.
+
+    Raises:
+        HarnessError: it does not start.
+    """
+    folder = short_folder()
+    clear_leftovers(folder.parent)
+    with ExitStack() as held:
+        _hold(folder, held)
+        with _running(folder):
+            yield
+
+
+@contextmanager
+def _running(folder: Path) -> Iterator[None]:
+    try:
+        with whole():  # Ray crashes when it is stopped while it starts, and puts its own answer to SIGTERM in place
+            _start(folder)
+        yield
+    finally:
+        started = ray.is_initialized()
+        ray.shutdown()
+        if started:  # else its log there says why not
+            _remove(folder)
+
+
+def short_folder() -> Path:
+    """Make a folder, private and short enough for Ray's sockets: in TMPDIR where that is, else in /tmp.
+
+    Raises:
+        HarnessError: there is none that can be written.
+    """
+    longest = SOCKET_BYTES - len(LONGEST_SOCKET)
+    asked = [os.environ.get(name, "") for name in ("RAY_TMPDIR", "TMPDIR")]
+    for name in dict.fromkeys([*asked, "/tmp", "/var/tmp", os.environ.get("XDG_RUNTIME_DIR", "")]):  # noqa: S108
+        place = Path(name).absolute()
+        if name and len(os.fsencode(place)) <= longest:
+            with suppress(OSError):
+                return Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
+    raise HarnessError(
+        f"Ray keeps its sockets in a folder whose path has at most {longest} bytes, but neither TMPDIR nor /tmp is one "
+        "that can be written; set TMPDIR to a short folder."
+    )
+
+
+def clear_leftovers(place: Path) -> None:
+    """Remove the folders of drivers that were killed: ours, and their locks held by nobody.
+
+    Args:
+        place: where such folders are made.
+    """
+    for folder in place.glob(f"{PREFIX}*"):
+        with suppress(OSError), ExitStack() as held:  # another user's, or gone meanwhile
+            if folder.lstat().st_uid == os.getuid() and not folder.is_symlink() and (folder / LOCK).is_file():
+                _hold(folder, held)
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _hold(folder: Path, held: ExitStack) -> None:
+    """Hold a folder's lock, which the system lets go of when its driver dies, however it dies.
+
+    Raises:
+        OSError: another process holds it.
+    """
+    handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    held.callback(os.close, handle)
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def keep_token_private() -> None:
+    """Have the token by which Ray knows its own processes in a file that its owner alone can read.
+
+    Ray makes ~/.ray/auth_token itself where there is none, but for all to read.
+    """
+    if os.environ.get("RAY_AUTH_MODE", "token") != "token" or {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & {*os.environ}:
+        return
+    path = Path.home() / ".ray" / "auth_token"
+    if path.exists():
+        if path.stat().st_mode & 0o077 and path.stat().st_uid == os.getuid():
+            path.chmod(0o600)
+        return
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    number, made = tempfile.mkstemp(dir=path.parent)  # for its owner alone
+    with os.fdopen(number, "w") as file:
+        file.write(secrets.token_hex(32))
+    with suppress(FileExistsError):  # another process made one meanwhile
+        os.link(made, path)
+    Path(made).unlink()
+
+
+def _start(folder: Path) -> None:
+    for name, value in WORKER_MALLOC.items():
+        os.environ.setdefault(name, value)
+    try:
+        keep_token_private()
+        with _environment({"RAY_TMPDIR": str(folder)}):
+            # "local": without it Ray joins whatever cluster runs on this machine
+            ray.init(address="local", num_cpus=os.cpu_count(), include_dashboard=False, **QUIET)
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        raise HarnessError(
+            f"Ray must start on this machine, but it did not: {reason.rstrip('.')}; "
+            f"its log, in {folder}/ray/session_latest/logs, says more."
+        ) from error
+    for node in ray.nodes():
+        if node["NodeManagerAddress"] not in LOOPBACK:
+            logger.warning(
+                "Ray listens on %s, which others on the network can reach, as it was imported before asdbench; set "
+                "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 before Python starts.",
+                node["NodeManagerAddress"],
+            )
+
+
+def _remove(folder: Path) -> None:
+    until = time.monotonic() + REMOVAL_SECONDS
+    while folder.exists() and time.monotonic() < until:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _environment(added: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in added}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
