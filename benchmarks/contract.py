@@ -82,7 +82,7 @@ class Dataset:
 
 ProblemKind: TypeAlias = Literal[
     "missing", "extra", "misnamed", "attributes", "doubled", "unreadable", "empty", "truncated", "not finite",
-    "rate", "length", "channels", "encoding", "duplicated", "loud", "clipped",
+    "rate", "length", "channels", "encoding", "duplicated", "loud", "clipped", "longer",
 ]  # fmt: skip
 
 

@@ -63,6 +63,7 @@ class Inspection:
         digest: of the samples as they are used, whatever the file's format.
         peak: largest absolute sample of all channels, 1 at full scale.
         full_share: share of the samples that stand at full scale, where a recorder clips.
+        behind: bytes of the file after the samples that its header announces, which are not read.
     """
 
     rate: int
@@ -72,6 +73,7 @@ class Inspection:
     digest: str
     peak: float = 0.0
     full_share: float = 0.0
+    behind: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ class _Content:
     samples: NDArray[Any]  # (frames, channels), int16 where the file is, else float32
     rate: int
     encoding: str
+    behind: int = 0
 
 
 def decode(path: str, mix: Mix = "first") -> Samples:
@@ -115,7 +118,7 @@ def inspect(path: str, mix: Mix = "first") -> Inspection:
         full = int(np.count_nonzero((content.samples >= top * scale) | (content.samples <= -scale)))
     return Inspection(
         content.rate, channels, frames / content.rate, content.encoding, digest, max(high, -low),
-        full / content.samples.size,
+        full / content.samples.size, content.behind,
     )  # fmt: skip
 
 
@@ -165,7 +168,7 @@ def _read(path: str) -> _Content:
             _check_flac(samples, *announced.flac, shown)
     if samples.dtype != np.int16:
         samples = _check_floats(samples, encoding, shown)
-    return _Content(samples, rate, encoding)
+    return _Content(samples, rate, encoding, announced.behind if announced else 0)
 
 
 def _decode_all(file: BinaryIO, announced: Announced | None, shown: str) -> tuple[NDArray[Any], int, str]:
