@@ -22,7 +22,7 @@ from typing import BinaryIO, Literal
 PLACEHOLDERS = ((0x7F000000, 0x80010000), (0xFFFF0000, 0xFFFFFFFF))
 ENDLESS = 2**63 - 2**16  # the same where sizes have 64 bits; ffmpeg leaves 2^63 - 1, CAF allows 2^64 - 1
 MOST_CHUNKS = 65_536  # before the samples
-SAMPLES = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM", b"data", b"SSND")  # behind the samples: more of them, unread
+SAMPLES = (b"riff", b"data")  # behind the samples: more of them, unread
 PCM_TAGS = (1, 3, 0xFFFE)  # of a fmt chunk: integers, floats, and the extensible form of both
 PCM_TYPES = (b"NONE", b"sowt", b"twos", b"raw ", b"fl32", b"FL32", b"fl64", b"FL64", b"in24", b"in32")  # of AIFC
 W64_RIFF = bytes.fromhex("726966662e91cf11a5d628db04c10000")

@@ -398,7 +398,13 @@ LONGER: dict[str, tuple[Callable[[Path], bytes], int]] = {
     "zeros behind": (lambda _: riff(W, behind=bytes(4096)), 4096),
     "a chunk and zeros behind": (lambda _: riff(W, behind=LIST + bytes(500)), 500),
     "a chunk that is cut": (lambda _: riff(W, behind=LIST[:-2]), 10),
-    "samples twice": (lambda _: riff(W, behind=b"data" + struct.pack("<I", len(W)) + W), 32_008),
+    "two W64": (lambda f: made("W64/PCM_16", NOISE, f) * 2, 32_104),
+    "two RF64": (lambda f: made("RF64/PCM_16", NOISE, f) * 2, 32_104),
+    "two AU": (lambda f: made("AU/PCM_16", NOISE, f) * 2, 32_024),
+    "two CAF": (lambda f: made("CAF/PCM_16", NOISE, f) * 2, 36_096),
+    "two FLAC": (lambda f: made("FLAC/PCM_16", NOISE, f) * 2, 27_550),
+    "one FLAC": (lambda f: made("FLAC/PCM_16", NOISE, f), 0),
+    "one Ogg": (lambda f: made("OGG/VORBIS", NOISE / 32768, f), 0),
     "a page behind": (lambda _: riff(W, behind=b"<html>404</html>"), 16),
     "RF64, half announced": (lambda _: rf64(W, 16_000), 16_000),
     "W64, half announced": (lambda f: (d := made("W64/PCM_16", NOISE, f)) and patched(d, d.find(b"data") + 16, (16_024).to_bytes(8, "little")), 16_000),
@@ -423,6 +429,24 @@ def test_the_doctor_names_what_a_header_leaves_out(name: str, tmp_path: Path) ->
     found = [problem for problem in examine(tmp_path, [OWN]).problems if problem.kind == "longer"]
     assert [f"{behind:,} bytes behind" in problem.sentence for problem in found] == [True] * bool(behind)
     assert not any(problem.bad for problem in found)
+
+
+def test_the_doctor_names_a_second_ogg(tmp_path: Path) -> None:
+    """Of several streams in a row only the first one is read, and the others are told."""
+    one, two = (made("OGG/VORBIS", NOISE / 32768, tmp_path) for _ in range(2))  # each of its own size
+    (tmp_path / "a.wav").write_bytes(one + two)
+    assert inspect(str(tmp_path / "a.wav")).behind == len(two)
+
+
+def test_what_stands_behind_is_not_read(tmp_path: Path) -> None:
+    """A recording is what its header announces, in every container whose samples lie open, whatever follows."""
+    path = tmp_path / "clip.wav"
+    for container in CONTAINERS:
+        if container.startswith(("WAV/", "WAVEX", "RF64", "W64", "AU", "CAF")) and container.endswith("PCM_16"):
+            path.write_bytes(whole := made(container, NOISE, tmp_path))
+            before = inspect(str(path)).digest
+            path.write_bytes(whole + b"\x01\x02\x03\x04" * 100)
+            assert inspect(str(path)).digest == before, container
 
 
 @settings(max_examples=60, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
