@@ -20,7 +20,7 @@ from benchmarks.metrics.score_files import ScoredFolder, read_scores
 from harness.errors import HarnessError
 from harness.scorefiles.external import record_external
 from harness.scorefiles.measured import MeasuredFolder
-from tests.hostile.fuzz_archives import fuzz_score_csv
+from tests.hostile.fuzz_tables import fuzz_score_csv
 
 YEAR = dcase2025.DATASET
 FAN = "anomaly_score_fan_section_00_test.csv"
