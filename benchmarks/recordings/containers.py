@@ -81,7 +81,7 @@ class Announced:
         fixed = bytearray(data)
         for position, width, order, unit in self.places:
             value = len(data) - position - width if unit == 0 else (len(data) - self.start) // unit
-            fixed[position : position + width] = min(value, 256**width - 1).to_bytes(width, order)
+            fixed[position : position + width] = min(max(0, value), 256**width - 1).to_bytes(width, order)
         return bytes(fixed)
 
 

@@ -181,6 +181,7 @@ LYING: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "double beyond float32": (lambda f: made("WAV/DOUBLE", np.array([1e300, 0.0]), f), r"loud: .* 1e\+300"),
     "infinite": (lambda f: made("WAV/FLOAT", np.array([np.inf, 0.0]), f), "not finite: "),
     "two recordings in one file": (lambda _: riff(W) + riff(W), "unreadable: "),
+    "AU to the end, from beyond it": (lambda _: b".snd" + b"\xff" * 8 + bytes(12), "unreadable: |empty: |truncated: "),
     "no bytes": (lambda _: b"", "empty: "),
     "a page of a web site": (lambda _: b"<html>404</html>" * 9, "unreadable: "),
     "a RIFF that is no wav": (lambda _: b"RIFF\x10\0\0\0AVI LIST" + bytes(99), "unreadable: "),
@@ -370,6 +371,22 @@ def test_a_pack_names_no_file_outside(tmp_path: Path) -> None:
     content["clips"][0][6] = "../elsewhere"
     segment.write_text(json.dumps(content))
     assert pack(table(path), tmp_path / "pack").waveform("clip").size == FRAMES
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o750, 0o755])
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_packed_audio_has_its_folders_rights(mode: int, umask: int, tmp_path: Path) -> None:
+    """Who may not read the folder may not read the audio in it either, whatever the umask is."""
+    (tmp_path / "clip.wav").write_bytes(riff(W))
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "pack").chmod(mode)
+    before = os.umask(umask)
+    try:
+        pack(table(tmp_path / "clip.wav"), tmp_path / "pack")
+    finally:
+        os.umask(before)
+    rights = {each.suffix: each.stat().st_mode & 0o777 for each in (tmp_path / "pack").iterdir()}
+    assert rights == dict.fromkeys((".json", ".i16", ".lock"), mode & 0o666)
 
 
 @pytest.mark.parametrize(("share", "told"), [(1.0, True), (0.05, True), (0.0011, True), (0.0004, False), (0.0, False)])
