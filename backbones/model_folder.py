@@ -34,7 +34,8 @@ MOST_MEMBERS = 1_000  # of a list in a configuration, unless there are more tens
 # Names of other files than those that are read here, of types (weights always become float32), and of the classes of a
 # head, which is left out: transformers makes up a name for each of as many as there are said to be.
 NOT_OURS = (
-    "transformers_weights", "name_or_path", "_name_or_path", "dtype", "torch_dtype", "num_labels", "id2label", "label2id",
+    "transformers_weights", "name_or_path", "_name_or_path", "dtype", "torch_dtype",
+    "num_labels", "id2label", "label2id",
 )  # fmt: skip
 ATTENTION = ("attn_implementation", "_attn_implementation")
 KNOWN_ATTENTION = (None, "eager", "sdpa")  # anything else names a package, or code on the hub
