@@ -7,14 +7,28 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Csv, Db, GroundTruth, Json, Markdown, Root, Seed, SkipBad, form_of, places_of
+from harness.cli.options import (
+    Csv,
+    Db,
+    GroundTruth,
+    Json,
+    Markdown,
+    Root,
+    Seed,
+    SkipBad,
+    Verb,
+    form_of,
+    places_of,
+    tabular,
+)
 
 data_app = typer.Typer(no_args_is_help=True, help="Recordings: count, examine, download and generate them.")
 
 DatasetName = Annotated[str | None, typer.Option("--dataset", help="Only this one, for example dcase2023, or own.")]
 
 
-@data_app.command("index")
+@data_app.command("index", cls=Verb)
+@tabular
 def data_index(
     root: Root,
     dataset: DatasetName = None,
@@ -45,13 +59,14 @@ def data_index(
     show(form_of(as_json, as_csv, as_markdown), columns, document["rows"], title=title, document=document)
 
 
-@data_app.command("doctor")
+@data_app.command("doctor", cls=Verb)
+@tabular
 def data_doctor(
     root: Root,
     dataset: DatasetName = None,
     protocol: Annotated[str | None, typer.Option(help="Exit with status 1 if this one could not run.")] = None,
     ground_truth: GroundTruth = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes that read [default: one a core].")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, show_default="one a core", help="Processes that read.")] = None,
     as_json: Json = False,
     as_csv: Csv = False,
     as_markdown: Markdown = False,
@@ -87,11 +102,14 @@ def data_doctor(
             raise typer.Exit(1)
 
 
-@data_app.command("download")
+@data_app.command("download", cls=Verb)
+@tabular
 def data_download(
-    dataset: Annotated[str, typer.Argument(help="The year, for example dcase2025.")],
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="The year, for example dcase2025.")],
     to: Annotated[Path, typer.Option("--to", help="Folder that gets the year's folder.")],
-    machines: Annotated[list[str] | None, typer.Option("--machines", help="Machine type; may be repeated.")] = None,
+    machine: Annotated[
+        list[str] | None, typer.Option("--machine", "--machines", help="Only this machine type; may be repeated.")
+    ] = None,
     part: Annotated[list[str] | None, typer.Option(help="dev, additional or eval; may be repeated.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the archives after they were unpacked.")] = False,
     as_json: Json = False,
@@ -100,22 +118,22 @@ def data_download(
 ) -> None:
     """Download the official archives, verify and unpack them; a stopped download goes on where it was.
 
-    Example: asdbench data download dcase2025 --to ~/dcase --part dev --machines fan
+    Example: asdbench data download dcase2025 --to ~/dcase --part dev --machine fan
     """
     from harness import verbs
     from harness.cli.console import show, telling
     from harness.tables import count, plain
 
     with telling() as told:
-        document = verbs.data_download(dataset, to, machines=machines, parts=part, keep=keep, told=told)
+        document = verbs.data_download(dataset, to, machines=machine, parts=part, keep=keep, told=told)
     columns = [plain("name"), plain("part"), plain("machine"), count("bytes"), plain("fetched"), plain("sha256")]
     title = f"{dataset} in {to}"
     show(form_of(as_json, as_csv, as_markdown), columns, document["archives"], title=title, document=document)
 
 
-@data_app.command("generate")
+@data_app.command("generate", cls=Verb)
 def data_generate(
-    root: Annotated[Path, typer.Argument(help="Folder to write to.")],
+    root: Annotated[Path, typer.Argument(metavar="ROOT", help="Folder to write to.")],
     dataset: Annotated[str, typer.Option(help="The year whose layout is written, for example dcase2025.")],
     machine: Annotated[list[str] | None, typer.Option(help="Only this machine type; may be repeated.")] = None,
     part: Annotated[list[str] | None, typer.Option(help="dev, additional or eval; may be repeated.")] = None,
@@ -140,9 +158,10 @@ def data_generate(
     say(f"{dataset} stands in {root}. Count it: asdbench data index {root} --dataset {dataset}")
 
 
+@tabular
 def sync(
     source: Annotated[
-        str | None, typer.Option("--from", help="Another database or tracking server [default: --db's own runs].")
+        str | None, typer.Option("--from", show_default="--db's own runs", help="Another database or tracking server.")
     ] = None,
     rewrite: Annotated[bool, typer.Option("--rewrite", help="Write rows that are there already, too.")] = False,
     db: Db = None,
