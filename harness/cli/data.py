@@ -178,7 +178,9 @@ def data_generate(
     train_source: Annotated[int, typer.Option(min=1, help="Source training clips a section.")] = 40,
     train_target: Annotated[int, typer.Option(min=1, help="Target training clips a section.")] = 10,
     test_per_cell: Annotated[int, typer.Option(min=1, help="Test clips a section, domain and condition.")] = 10,
-    seconds: Annotated[float, typer.Option(min=0.5, max=60, help="Length of a clip.")] = 10.0,
+    seconds: Annotated[
+        float | None, typer.Option(min=0.5, max=60, show_default="as long as the year's", help="Length of a clip.")
+    ] = None,
     seed: Seed = 0,
 ) -> None:
     """Write a small set of generated recordings in a year's own layout.

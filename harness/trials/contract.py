@@ -232,6 +232,8 @@ def protocol_content(protocol: Protocol) -> dict[str, Any]:
         "cases": dict(sorted(protocol.cases.items())),
         "strategies": dict(sorted(protocol.strategies.items())),
         "withhold": [asdict(each) for each in protocol.withhold],
+        # left out where it is not said, as in trials that were recorded before it could be
+        **({} if protocol.channels is None else {"channels": protocol.channels}),
     }
 
 

@@ -141,7 +141,7 @@ def data_generate(
     train_source: int = 30,
     train_target: int = 5,
     test_per_cell: int = 10,
-    seconds: float = 10.0,
+    seconds: float | None = None,
     seed: int = 0,
     told: Told = silent,
 ) -> None:
@@ -155,7 +155,7 @@ def data_generate(
         train_source: source training clips a section.
         train_target: target training clips a section.
         test_per_cell: test clips a section, domain and condition.
-        seconds: length of a clip.
+        seconds: length of a clip; None is what the year's last.
         seed: of what is drawn.
         told: progress.
 
