@@ -27,6 +27,7 @@ from harness.cli.options import (
 from harness.cli.scores import score, submit
 from harness.cli.studies import demo, study_app
 from harness.cli.trials import label, trial
+from harness.cli.weights import weights_app
 from harness.interrupts import answer_stops
 
 INTERRUPTED, TERMINATED = 130, 143  # exit status after Ctrl-C and SIGTERM, as shells have it
@@ -57,7 +58,13 @@ for verb in (
     sync,
 ):
     app.command(verb.__name__.replace("_", "-"))(verb)
-for group, name in ((data_app, "data"), (study_app, "study"), (baseline_app, "baseline"), (regress_app, None)):
+for group, name in (
+    (data_app, "data"),
+    (weights_app, "weights"),
+    (study_app, "study"),
+    (baseline_app, "baseline"),
+    (regress_app, None),
+):
     app.add_typer(group, name=name)
 
 
