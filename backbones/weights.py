@@ -35,6 +35,7 @@ from backbones.safe_tensors import is_safe_tensors, read_safe_tensors
 logger = logging.getLogger(__name__)
 
 MODEL_CONFIG = "config.json"  # what tells the folder of a saved transformers model
+SAFE_TENSORS = "model.safetensors"  # the weights in it
 MODEL_SUFFIXES = (".json", ".safetensors", ".bin")
 NAMED = 3  # how many keys an error message names
 MOST_NAMED = 80  # letters of a key that a message shows
@@ -118,6 +119,18 @@ def find_model_folder(weights: str | Path) -> Path:
         f"give its path, its name in the folder of the environment variable {WEIGHTS_FOLDER}, or its place on the hub, "
         "ORG/NAME@REVISION."
     )
+
+
+def find_checkpoint_or_model(weights: str | Path) -> Path:
+    """Find a file of weights as `find_checkpoint`, or the safetensors file of a saved model's folder or of the hub.
+
+    Raises:
+        BackboneError: as `find_checkpoint` and `find_model_folder`.
+    """
+    asked = expanded(weights)
+    if is_file(asked / MODEL_CONFIG) or (what_is(asked) == "does not exist" and is_place(str(asked))):
+        return find_model_folder(asked) / SAFE_TENSORS
+    return find_checkpoint(weights)
 
 
 def sha256_of(path: Path) -> str:

@@ -60,6 +60,8 @@ def bring(
     released = find_released(name)
     folder = expanded(to) if to is not None else own_folder()
     path = folder / released.file
+    if (kind := what_is(folder)) not in ("is a folder", "does not exist"):
+        raise BackboneError(f"The folder {folder} must be one that can be written to, but it {kind}.")
     if (there := _there(released, path)) is not None:
         return there
     places = [parse_place(each) for each in ((source,) if source else released.sources)]
@@ -81,8 +83,10 @@ def bring(
         raise BackboneError(
             f"The folder {folder} must be one that can be written to, but: {error.strerror}; name another with --to."
         ) from error
-    with lock:
+    try:
         return _there(released, path) or _first_that_has_it(released, places, path, told)
+    finally:
+        lock.release()
 
 
 def _first_that_has_it(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
 from backbones.contract import BackboneError
-from backbones.released.place import HubPlace, endpoint, is_offline, is_place, server
+from backbones.released.place import HubPlace, endpoint, hub_cache, is_offline, is_place, server
 from backbones.released.refusals import library, sentences, transport_errors
 
 SUM = re.compile(r"[0-9a-f]{64}")
@@ -25,7 +25,6 @@ ALLOWED = (
 )  # fmt: skip
 IGNORED = ("*/*",)
 KEPT = "hub"  # the folder, within that of weights, of models that were brought
-BLOCK = 2**20  # bytes that are written at once
 TRIES = 5  # in a row that may fail without bringing a byte
 PAUSE = 1.0  # seconds before the second of them; doubled before each further one
 SECONDS = 30.0  # without a sign from the server
@@ -142,7 +141,8 @@ def fetch_model(place: HubPlace, folder: Path) -> Path:
         snapshot = Path(
             library().snapshot_download(
                 place.repository, revision=place.revision, allow_patterns=list(ALLOWED), ignore_patterns=list(IGNORED),
-                endpoint=endpoint(), local_files_only=is_offline(), tqdm_class=_silent_bar(), max_workers=2,
+                endpoint=endpoint(), cache_dir=hub_cache(), local_files_only=is_offline(),
+                tqdm_class=_silent_bar(), max_workers=2,
             )
         )  # fmt: skip
         view = folder / KEPT / f"{place.repository.replace('/', '--')}@{snapshot.name}"
@@ -150,11 +150,14 @@ def fetch_model(place: HubPlace, folder: Path) -> Path:
     return view
 
 
-def source_of(folder: Path) -> str:
-    """Return where `fetch_model` brought a model's folder from, ORG/NAME@COMMIT; "" for any other."""
-    name, _, commit = folder.name.partition("@")
-    repository = name.replace("--", "/", 1)
-    return f"{repository}@{commit}" if folder.parent.name == KEPT and is_place(f"{repository}@{commit}") else ""
+def source_of(path: Path) -> str:
+    """Return where `fetch_model` brought a model's folder from, or a file in it, ORG/NAME@COMMIT; "" for any other."""
+    for folder in (path, path.parent):
+        name, _, commit = folder.name.partition("@")
+        place = f"{name.replace('--', '/', 1)}@{commit}"
+        if folder.parent.name == KEPT and is_place(place):
+            return place
+    return ""
 
 
 def make_folder(folder: Path) -> None:
@@ -197,7 +200,7 @@ def _stream(url: str, file: BinaryIO, *, most: int, told: Callable[[int], None])
             file.truncate()
         if beyond:
             return
-        for block in response.iter_bytes(BLOCK):
+        for block in response.iter_bytes():  # as they arrive: a buffer would be lost with the connection
             file.write(block)
             told(file.tell())
             if file.tell() > most:

@@ -90,10 +90,8 @@ def stand_in(data: bytes) -> str | None:
 
 
 def _said(known: Released) -> str:
-    stage = (
-        "its embeddings are shaped by AudioSet's labels" if known.stage == "fine-tuned" else "trained without labels"
-    )
-    return f"the released {known.name}, byte for byte; {known.stage} ({stage}), licence {known.licence}"
+    by = "with AudioSet's labels" if known.stage == "fine-tuned" else "without labels"
+    return f"the released {known.name}, byte for byte; {known.stage} {by}, licence {known.licence}"
 
 
 def _folder(path: Path) -> Identity:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from backbones.contract import BackboneError
@@ -65,3 +66,10 @@ def endpoint() -> str | None:
 def server() -> str:
     """Say which server is asked."""
     return endpoint() or "The hub"
+
+
+def hub_cache() -> Path | None:
+    """Return the folder of the hub's own cache that the environment names; None is the library's default."""
+    named = os.environ.get("HF_HUB_CACHE")
+    home = os.environ.get("HF_HOME")
+    return Path(named) if named else Path(home) / "hub" if home else None

@@ -83,7 +83,7 @@ def weights_check(
     row = verbs.weights_check(file)
     form = form_of(as_json, as_csv, as_markdown)
     if form == "text":
-        say(f"{row['file']} is {row['what']}.")
+        say(f"{row['file']} is {row['what'].rstrip('.')}.")
         say(f"{row['bytes']:,} bytes, sha256 {row['sha256']}.")
     else:
         columns = [plain("file"), count("bytes"), plain("sha256"), plain("released"), plain("backbone"), plain("what")]
