@@ -124,8 +124,8 @@ def _refuse_timm(config: Mapping[str, Any], folder: Path) -> None:
     """Refuse a model that timm saved, which is how most people have AudioMAE, and say which backbone takes it."""
     if "model_type" not in config and isinstance(config.get("architecture"), str):
         raise BackboneError(
-            f"{folder} holds a model of timm and none of transformers; if it is AudioMAE, the backbone audiomae takes it: "
-            f'encoder = "audiomae", weights = "{folder / SAFE_TENSORS}".'
+            f"{folder} holds a model of timm and none of transformers; if it is AudioMAE, the backbone audiomae takes "
+            f'it: encoder = "audiomae", weights = "{folder / SAFE_TENSORS}".'
         )
 
 
