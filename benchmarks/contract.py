@@ -85,6 +85,10 @@ ProblemKind: TypeAlias = Literal[
     "rate", "length", "channels", "encoding", "duplicated", "loud", "clipped",
 ]  # fmt: skip
 
+Effect: TypeAlias = Literal["stops", "changes numbers", "harmless"]  # from the worst
+# of files that are used, or were never there: converted as they are read, or passed over
+HARMLESS: tuple[ProblemKind, ...] = ("rate", "channels", "encoding", "length", "extra")
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -105,6 +109,13 @@ class Problem:
     bad: bool = True
     dataset: str = ""
     part: Part | None = None
+
+    @property
+    def effect(self) -> Effect:
+        """Return what it means for a study: "stops" is refused unless bad files are left out on purpose."""
+        if self.bad:
+            return "stops"
+        return "harmless" if self.kind in HARMLESS else "changes numbers"
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Csv, Json, Markdown, form_of
+from harness.cli.options import Csv, Json, Markdown, Verb, form_of, tabular
 
 weights_app = typer.Typer(no_args_is_help=True, help="Released weights: list, download and examine them.")
 
 
-@weights_app.command("ls")
+@weights_app.command("ls", cls=Verb)
+@tabular
 def weights_ls(as_json: Json = False, as_csv: Csv = False, as_markdown: Markdown = False) -> None:
     """List the released files of BEATs and AudioMAE: size, sum, licence, and which are here.
 
@@ -35,14 +36,17 @@ def weights_ls(as_json: Json = False, as_csv: Csv = False, as_markdown: Markdown
         note('Bring one: asdbench weights download NAME. A study names it so: weights = "NAME".')
 
 
-@weights_app.command("download")
+@weights_app.command("download", cls=Verb)
+@tabular
 def weights_download(
-    name: Annotated[str, typer.Argument(help="As `asdbench weights ls` lists it.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="As `asdbench weights ls` lists it.")],
     to: Annotated[
-        Path | None, typer.Option("--to", help="Folder [default: ASDBENCH_WEIGHTS, else weights/ of the cache].")
+        Path | None,
+        typer.Option("--to", show_default="ASDBENCH_WEIGHTS, else weights/ of the cache", help="Folder that gets it."),
     ] = None,
     source: Annotated[
-        str | None, typer.Option("--from", help="Another place on the hub, ORG/NAME@REVISION [default: mirrors].")
+        str | None,
+        typer.Option("--from", show_default="the known mirrors", help="Another place on the hub, ORG/NAME@REVISION."),
     ] = None,
     as_json: Json = False,
     as_csv: Csv = False,
@@ -65,9 +69,10 @@ def weights_download(
         note(f"Studies find it by its name in the folder that ASDBENCH_WEIGHTS names; else write {row['path']}.")
 
 
-@weights_app.command("check")
+@weights_app.command("check", cls=Verb)
+@tabular
 def weights_check(
-    file: Annotated[Path, typer.Argument(help="Any file.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Any file.")],
     as_json: Json = False,
     as_csv: Csv = False,
     as_markdown: Markdown = False,

@@ -68,8 +68,8 @@ def data_doctor(
         told: progress.
 
     Returns:
-        `root`, `parts` (what is there, a row a part), `problems` (a row each), `counts` (problems by kind) and
-        `protocol` (`name`, `runs`, `why`), None where none was named.
+        `root`, `parts` (what is there, a row a part), `problems` (a row each; `effect` says what it means for a study),
+        `counts` (problems by kind) and `protocol` (`name`, `runs`, `why`), None where none was named.
 
     Raises:
         ValueError: there is no such dataset or protocol, or the folder cannot be read.
@@ -89,7 +89,7 @@ def data_doctor(
     return {
         "root": str(root),
         "parts": [asdict(part) for part in found.parts],
-        "problems": [asdict(problem) for problem in found.problems],
+        "problems": [asdict(problem) | {"effect": problem.effect} for problem in found.problems],
         "counts": dict(sorted(Counter(problem.kind for problem in found.problems).items())),
         "protocol": None if verdict is None else {"name": verdict.protocol, "runs": verdict.runs, "why": verdict.why},
     }
