@@ -182,8 +182,8 @@ class Windows:
         counts = np.diff(first, append=len(self.clips)).astype(np.float32)
         if not len(first):
             return values
-        sums = np.add.reduceat(values, first, axis=0)
-        return np.asarray(sums / counts.reshape(-1, *[1] * (values.ndim - 1)), dtype=np.float32)
+        means: NDArray[np.float32] = np.add.reduceat(values, first, axis=0) / counts.reshape(-1, *[1] * (values.ndim - 1))
+        return means
 
 
 def cut_windows(lengths: NDArray[np.int64], samples: int) -> Windows:
@@ -213,7 +213,8 @@ def _window_reader(spec: TrialSpec, recordings: Recordings, ids: NDArray[np.str_
     def one(window: int) -> NDArray[np.float32]:
         clip, start = windows.clips[window], windows.starts[window]
         if lengths[clip] <= samples:
-            return packed.read(ids[[clip]], samples, fit)[0]
+            fitted: NDArray[np.float32] = packed.read(ids[[clip]], samples, fit)[0]
+            return fitted
         return packed.waveform(str(ids[clip]))[start : start + samples]
 
     def read(positions: NDArray[np.int64]) -> torch.Tensor:
