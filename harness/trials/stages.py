@@ -182,8 +182,8 @@ class Windows:
         counts = np.diff(first, append=len(self.clips)).astype(np.float32)
         if not len(first):
             return values
-        means: NDArray[np.float32] = np.add.reduceat(values, first, axis=0) / counts.reshape(-1, *[1] * (values.ndim - 1))
-        return means
+        sums: NDArray[np.float32] = np.add.reduceat(values, first, axis=0)
+        return sums / counts.reshape(-1, *[1] * (values.ndim - 1))
 
 
 def cut_windows(lengths: NDArray[np.int64], samples: int) -> Windows:
