@@ -118,7 +118,8 @@ def _strategy(name: str) -> Strategy:
 
 def frozen_spec(spec: TrialSpec) -> TrialSpec:
     """Return the frozen reference of a trial: the same encoder and clips, no labels, no fine-tuning."""
-    recipe = FinetuneRecipe(epochs=0, clip_seconds=spec.recipe.clip_seconds, fit=spec.recipe.fit)
+    heard = {name: getattr(spec.recipe, name) for name in ("clip_seconds", "fit", "embed")}
+    recipe = FinetuneRecipe(epochs=0, **heard)
     return replace(
         spec,
         kind="frozen",
