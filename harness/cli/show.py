@@ -79,11 +79,11 @@ def show_status(row: Mapping[str, Any], form: Form) -> None:
 
 
 def _costs(trials: Sequence[Mapping[str, Any]]) -> tuple[list[Any], list[dict[str, Any]]]:
-    from harness.tables import count, number, plain
+    from harness.tables import count, naming, number, plain
 
     stages = list(dict.fromkeys(stage for row in trials for stage in row["seconds"]))
     rows = [{**row, **{f"{stage} s": row["seconds"].get(stage) for stage in stages}} for row in trials]
-    choices = [plain("kind"), plain("backbone"), *(count(name) for name in ("m", "k1", "k2", "seed"))]
+    choices = naming(plain("kind"), plain("backbone"), *(count(name) for name in ("m", "k1", "k2", "seed")))
     numbers = [number(f"{stage} s") for stage in stages]
     return [plain("key"), *choices, plain("status"), *numbers, number("peak_mb", "peak MiB")], rows
 
@@ -117,7 +117,7 @@ def show_leaderboard(rows: Sequence[BoardRow], form: Form, *, machine: str | Non
             show(form, leaderboard_columns(board), board, title=title)
         else:
             show(form, leaderboard_columns(board, machines=False), board, title=title)
-            columns = [*place_columns(), *machine_columns(board)]
+            columns = [*place_columns(board), *machine_columns(board)]
             show(form, columns, board, title="Harmonic mean of each machine, %")
     for note in board_notes(rows):
         say(note)
