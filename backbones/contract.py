@@ -179,6 +179,8 @@ class Backbone:
         options: defaults that `build` takes, shown by listings.
         learns: whether it has weights that fine-tuning could change; one without stands in frozen trials alone.
         build_masked: makes a `MaskedEncoder` for pre-training, of the same options; None where there is none.
+        find_weights: from weights as a study names them to their file or folder; None looks for a checkpoint's file
+            (`backbones.weights.find_checkpoint`).
     """
 
     name: str
@@ -187,6 +189,7 @@ class Backbone:
     options: Mapping[str, Any] = field(default_factory=dict)
     learns: bool = True
     build_masked: EncoderBuilder | None = None
+    find_weights: Callable[[str | Path], Path] | None = None
 
 
 class LossHead(nn.Module):

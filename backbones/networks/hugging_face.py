@@ -319,11 +319,15 @@ def _audio_part(model: Any, form: Form) -> tuple[Any, str]:
 @contextmanager
 def _offline(folder: Path) -> Iterator[None]:
     """Keep transformers from the network and from talking; say what fails in one sentence."""
+    constants = _hub_constants()
+    forbidden = getattr(constants, "HF_HUB_OFFLINE", True)
     before = {name: os.environ.get(name) for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_VERBOSITY")}
     os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
     loggers = [logging.getLogger(name) for name in ("transformers", "huggingface_hub")]
     levels = [logger.level for logger in loggers]
     try:
+        if constants is not None:
+            constants.HF_HUB_OFFLINE = True
         for logger in loggers:
             logger.setLevel(logging.ERROR)
         with warnings.catch_warnings():
@@ -338,6 +342,8 @@ def _offline(folder: Path) -> Iterator[None]:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise BackboneError(f"{folder} could not be read as a model saved by transformers: {first}.") from error
     finally:
+        if constants is not None:
+            constants.HF_HUB_OFFLINE = forbidden
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
         for name, value in before.items():
@@ -345,6 +351,17 @@ def _offline(folder: Path) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def _hub_constants() -> Any:
+    """Import what the hub's library reads of the environment, once, at its import; None where it is not installed.
+
+    It is imported before the environment is changed here, or later downloads of this process would be forbidden too.
+    """
+    try:
+        return importlib.import_module("huggingface_hub.constants")
+    except ModuleNotFoundError:
+        return None
 
 
 def _quiet() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, get_args
 
@@ -20,6 +19,7 @@ from harness.errors import HarnessError
 from harness.plugins import unknown
 from harness.scoring.choice import with_layers
 from harness.studies.goals import Goal
+from harness.studies.shipped import shipped_file, study_names
 from harness.studies.toml_file import check_content, read_toml
 from harness.trials.axes import AXES, Axis
 from harness.trials.choices import check_labels
@@ -274,11 +274,6 @@ class StudyFile(_Table):
         return self.space.values(axis.name) or [getattr(self.recipe, axis.name)]
 
 
-def study_names() -> list[str]:
-    """List the studies that come with asdbench."""
-    return sorted(path.name[: -len(".toml")] for path in _shipped().iterdir() if path.name.endswith(".toml"))
-
-
 def read_study(study: str) -> StudyFile:
     """Read a study by name or by the path of a TOML file.
 
@@ -286,7 +281,7 @@ def read_study(study: str) -> StudyFile:
         HarnessError: there is none of that name, or a key or value is wrong.
     """
     if study in study_names():
-        return checked_study(read_toml(Path(str(_shipped() / f"{study}.toml"))), study)
+        return checked_study(read_toml(shipped_file(study)), study)
     if study.endswith(".toml"):
         path = Path(study)
         if path.exists():
@@ -319,10 +314,6 @@ def read_recipe(values: Mapping[str, Any]) -> FinetuneRecipe:
         return RecipeTable.model_validate(dict(values)).recipe()
     except ValidationError as error:
         raise HarnessError(f"The recipe has a mistake: {_sentence(error, inside=('recipe',))}") from error
-
-
-def _shipped() -> Any:
-    return files("benchmarks") / "studies"
 
 
 def _sentence(error: ValidationError, *, inside: tuple[str, ...] = ()) -> str:
