@@ -137,9 +137,9 @@ def recorded_first(drawn: NDArray[Any]) -> Floats:
 def pseudo_values(values: Floats, places: Mapping[Machine, NDArray[np.intp]], rule: RuleName) -> Floats:
     """Return each machine's contribution to the official score of each seed.
 
-    The official score is not a mean over machines (most rules take a harmonic mean over all sections), so a machine has
-    no exact share of it. The jackknife's pseudo-values (Tukey 1958) stand in: with n machines, n times the score of all machines minus n - 1 times the
-    score without this machine.
+    The official score is not a mean over machines (most rules take a harmonic mean over all sections), so a machine
+    has no exact share of it. The jackknife's pseudo-values (Tukey 1958) stand in: with n machines, n times the score of
+    all machines minus n - 1 times the score without this machine.
 
     Args:
         values: (seeds, s, k) metrics in the rule's order.
