@@ -50,7 +50,7 @@ app = typer.Typer(
 def ls(
     kind: Annotated[
         str | None,
-        typer.Argument(metavar="KIND", help="backbones, strategies, datasets, scorers, protocols or studies."),
+        typer.Argument(metavar="KIND", help="backbones, losses, strategies, datasets, scorers, protocols or studies."),
     ] = None,
     as_json: Json = False,
     as_csv: Csv = False,

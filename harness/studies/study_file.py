@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from importlib.resources import files
@@ -17,7 +16,7 @@ from backbones.training.loss_choice import parse_loss
 from harness import plugins
 from harness.bounds import bound_of, shortened
 from harness.errors import HarnessError
-from harness.plugins import unknown
+from harness.plugins import did_you_mean, unknown
 from harness.scoring.choice import canonical_scorers
 from harness.studies.goals import Goal
 from harness.studies.toml_file import check_content, read_toml
@@ -328,9 +327,7 @@ def _sentence(error: ValidationError, *, inside: tuple[str, ...] = ()) -> str:
     place = shortened(".".join(str(step) for step in (*inside, *first["loc"]) if not BRANCH.fullmatch(str(step))))
     if first["type"] == "extra_forbidden":
         known = _keys_beside((*inside, *first["loc"]))
-        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        return f"the key {place} is unknown; there are {', '.join(known)}.{hint}"
+        return f"the key {place} is unknown; there are {', '.join(known)}.{did_you_mean(str(first['loc'][-1]), known)}"
     if first["type"] == "missing":
         return f"the key {place} must be there, but it is missing."
     if first["type"] == "value_error":
