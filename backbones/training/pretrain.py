@@ -22,7 +22,7 @@ from backbones.features.prepared import Features, prepare_features
 from backbones.memory import MicroBatch, arithmetic, enough_memory
 from backbones.networks.noise import Noise, drawing_from
 from backbones.training.checkpoint import TrainingCheckpoint, digest_of
-from backbones.training.optimiser import Schedule, make_pretraining_optimiser, set_learning_rate
+from backbones.training.optimiser import Schedule, check_settings, make_pretraining_optimiser, set_learning_rate
 
 logger = logging.getLogger(__name__)
 
@@ -342,23 +342,16 @@ def check_pretrain_recipe(recipe: PretrainRecipe, model: MaskedEncoder) -> None:
         BackboneError: naming the first setting that is out of range.
     """
     clip = recipe.gradient_clip
-    rules = (
+    check_settings(
+        recipe,
         ("epochs", recipe.epochs >= 1, "1 or more"),
-        ("batch_size", recipe.batch_size >= 1, "1 or more"),
-        ("micro_batch", recipe.micro_batch is None or recipe.micro_batch >= 1, "1 or more, or None"),
         ("base_learning_rate", 0 < recipe.base_learning_rate < math.inf, "above 0"),
-        ("weight_decay", 0 <= recipe.weight_decay < math.inf, "0 or more"),
-        ("warmup_epochs", 0 <= recipe.warmup_epochs < math.inf, "0 or more"),
         ("beta1", 0 <= recipe.beta1 < 1, "at least 0 and below 1"),
         ("beta2", 0 <= recipe.beta2 < 1, "at least 0 and below 1"),
         ("clip_seconds", recipe.clip_seconds * model.sample_rate >= FRAME, "at least 0.025, one frame"),
         ("fit", recipe.fit in ("repeat", "pad"), "repeat or pad"),
         ("gradient_clip", clip is None or clip > 0, "above 0, or None"),
-        ("precision", recipe.precision in ("auto", "float32", "bfloat16"), "auto, float32 or bfloat16"),
     )
-    for name, holds, rule in rules:
-        if not holds:
-            raise BackboneError(f"{name} must be {rule}, but got {getattr(recipe, name)!r}.")
     kept = int(model.n_patches * (1 - recipe.mask_ratio))
     if not 0 < kept < model.n_patches:
         raise BackboneError(
