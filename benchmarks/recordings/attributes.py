@@ -1,12 +1,16 @@
-"""`attributes_NN.csv`, the tables beside the recordings: what they list, against what the names say."""
+"""Attributes in names: against what `attributes_NN.csv` beside the recordings lists, and what they should not tell."""
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import cast
 
-from benchmarks.contract import BenchmarkError, Dataset, Problem
+import pandas as pd
+
+from benchmarks.contract import BenchmarkError, Dataset, Part, Problem
 from benchmarks.files import printable, read_table
 from benchmarks.recordings.layout import CLIP_FOLDERS, ENDINGS
 from benchmarks.recordings.names import NO_ATTRIBUTE
@@ -57,6 +61,64 @@ def check_tables(folder: Path, dataset: Dataset, attributes: Mapping[str, str | 
             f"First: {printable(missing[0])}.",
             bad=False, dataset=dataset.name,
         )  # fmt: skip
+
+
+def name_traps(clips: pd.DataFrame) -> Iterator[Problem]:
+    """Yield what attributes in names mislead to: keys that occur twice, and spellings that tell the condition.
+
+    In 2026 names such as `car_B1_spd_2_mic_2_mic_1` have a key twice, so that a reader of keys and values loses one of
+    them; here the whole text is the attribute. And in gearboxEmu's target test clips all normal ones say `pro_y`, all
+    anomalies `pro_Y`: whoever reads attributes of test clips reads the answer. No scorer here does.
+
+    Args:
+        clips: a clip table.
+    """
+    named = clips[clips["attribute"].notna()]
+    for (dataset, part, machine), group in named.groupby(["dataset", "part", "machine"], observed=True):
+        repeated = {text: key for text in group["attribute"].unique() if (key := _repeated_key(text)) is not None}
+        if repeated:
+            text, key = next(iter(repeated.items()))
+            yield Problem(
+                "repeated key", str(Path(group["path"].iloc[0]).parent),
+                f"{dataset}/{part} {machine}: the key {printable(key)} occurs twice in {len(repeated)} attributes, "
+                f"such as {printable(text)}; the whole text is the attribute, no key is read from it.",
+                bad=False, dataset=str(dataset), part=cast("Part", part),
+            )  # fmt: skip
+        test = group[group["split"] == "test"]
+        telling = _telling(zip(test["attribute"], test["condition"], strict=True))
+        if telling is not None:
+            yield Problem(
+                "telling name", str(Path(test["path"].iloc[0]).parent),
+                f"{dataset}/{part} {machine}: {telling}, so that these names give the condition away; attributes of "
+                "test clips are not read by any scorer, and must not be by yours.",
+                bad=False, dataset=str(dataset), part=cast("Part", part),
+            )  # fmt: skip
+
+
+def _repeated_key(attribute: str) -> str | None:
+    """Return the first key that an attribute has twice: `mic` of `spd_2_mic_2_mic_1`, None where all differ."""
+    keys = Counter(word for word in attribute.split("_")[::2])
+    return next((key for key, count in keys.items() if count > 1 and not key.isdigit()), None)
+
+
+def _telling(clips: Iterable[tuple[str, str | None]]) -> str | None:
+    """Say in words which attributes differ in capitals alone and have one condition each; None where none do.
+
+    Args:
+        clips: (attribute, condition) of test clips.
+    """
+    spellings: dict[str, dict[str, Counter[str]]] = {}
+    for attribute, condition in clips:
+        if isinstance(condition, str):
+            spelling = spellings.setdefault(attribute.casefold(), {})
+            spelling.setdefault(attribute, Counter())[condition] += 1
+    for ways in spellings.values():
+        if len(ways) > 1 and all(len(conditions) == 1 for conditions in ways.values()):
+            said = [f"{printable(way)} ({count} {condition})" for way, counts in sorted(ways.items(), reverse=True)
+                    for condition, count in counts.items()]  # fmt: skip
+            if len({condition for counts in ways.values() for condition in counts}) > 1:
+                return f"attributes of test clips differ in capitals alone, {' and '.join(said)}"
+    return None
 
 
 def _rows(table: Path) -> list[tuple[str, tuple[str, ...]]]:

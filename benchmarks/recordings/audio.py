@@ -93,9 +93,11 @@ def decode(path: str, mix: Mix = "first") -> Samples:
 
     Raises:
         RecordingError: if the file is missing, empty, cut short, no audio, or holds a sample that is not finite or, as
-            a float, beyond -1..1; if its rate or length is out of bounds.
+            a float, beyond -1..1; if its rate or length is out of bounds; if it has one channel and two are asked for.
     """
-    return _convert(_read(path), mix)
+    content = _read(path)
+    _demand_channels(path, content.samples.shape[1], mix)
+    return _convert(content, mix)
 
 
 def inspect(path: str, mix: Mix = "first") -> Inspection:
@@ -258,7 +260,7 @@ def _cut_short(shown: str, missing: str) -> RecordingError:
 def _convert(content: _Content, mix: Mix) -> Samples:
     """Bring a file's content to one channel at 16 kHz: (frames, channels) -> (samples,) int16."""
     samples = content.samples
-    mono = samples[:, 0] if mix == "first" or samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
+    mono = _mixed(samples, "first" if samples.shape[1] == 1 else mix)
     if mono.dtype == np.int16 and content.rate == SAMPLE_RATE:
         return np.ascontiguousarray(mono)
     scale = np.float32(1.0 if samples.dtype == np.int16 else FULL_SCALE)  # to the steps of int16
@@ -268,3 +270,26 @@ def _convert(content: _Content, mix: Mix) -> Samples:
     np.rint(mono, out=mono)
     np.clip(mono, -FULL_SCALE, FULL_SCALE - 1, out=mono)
     return mono.astype(np.int16)
+
+
+def _mixed(samples: NDArray[Any], mix: Mix) -> NDArray[Any]:
+    """Return the sound that counts: (frames, channels) -> (frames,), halved where two channels are subtracted.
+
+    The difference of two full-scale signals would not fit; half of it does, and scores hear no loudness by design.
+    """
+    if mix == "mean":
+        return samples.mean(axis=1, dtype=np.float32)
+    if mix == "difference":
+        less: NDArray[np.float32] = (samples[:, 0].astype(np.float32) - samples[:, 1].astype(np.float32)) / 2
+        return less
+    return samples[:, 0] if mix == "first" else samples[:, 1]
+
+
+def _demand_channels(path: str, channels: int, mix: Mix) -> None:
+    if mix in ("second", "difference") and channels < 2:
+        words = "the far microphone" if mix == "second" else "the difference of two microphones"
+        raise RecordingError(
+            f"{words} must be the second channel of a recording, but {printable(path)} has one channel; leave channels "
+            "out of the protocol, or say near.",
+            "channels",
+        )

@@ -12,6 +12,7 @@ import pandas as pd
 
 from benchmarks.contract import PARTS, BenchmarkError, Dataset, Mix, Part, Problem, ProblemKind, Progress, Protocol
 from benchmarks.protocols import split_clips
+from benchmarks.recordings.attributes import name_traps
 from benchmarks.recordings.audio import SAMPLE_RATE, Inspection, RecordingError, look
 from benchmarks.recordings.index import Scan, scan_root
 from benchmarks.recordings.own import unlisted
@@ -108,6 +109,7 @@ def examine(
     problems = [*scan.problems, *_missing(parts, clips, known, root), *_extra(root, clips, datasets)]
     contents = _read_all(clips, known, workers=workers, progress=progress)
     problems += _compare(clips, contents, known)
+    problems += name_traps(clips)
     verdict = None if protocol is None else judge(protocol, Scan(clips, tuple(problems)))
     return Diagnosis(parts, tuple(problems), verdict)
 
@@ -253,7 +255,7 @@ def _oddities(path: str, content: Inspection, dataset: Dataset) -> Iterator[tupl
     if content.rate != SAMPLE_RATE:
         yield "rate", f"{path} is at {content.rate} Hz instead of {SAMPLE_RATE}; it is resampled as it is read."
     if content.channels != dataset.channels:
-        used = "the first one is used" if dataset.mix == "first" else "their mean is used"
+        used = "their mean is used" if dataset.mix == "mean" else "the first one is used"
         yield "channels", f"{path} has {content.channels} channels instead of {dataset.channels}; {used}."
     if content.encoding != "PCM_16":
         yield "encoding", f"{path} is {content.encoding} instead of PCM_16; it is rounded to 16 bits as it is read."

@@ -66,6 +66,14 @@ AXES: dict[str, tuple[Axis, ...]] = {
     "AirCompressor": (Axis("fl", ("1", "2"), ("0",)), Axis("nos", ("0", "2"), ("1", "3"))),
     "RoboticArm": (Axis("weight", ("5", "10"), ("15",), glue=""), Axis("Bckg", ("A", "B"), ("F",), glue="")),
 }
+AXES |= {
+    # 2026, as in the names of its official sets
+    "ToyCarEmu": (CARS, Axis("spd", ("2", "3", "5"), ("1", "4"))),
+    "gearboxEmu": (Axis("pro", ("A", "B", "C"), ("X", "Z")),),
+    "BlowerDustCollector": (Axis("nzl", ("1", "2"), ("1", "2")), Axis("pow", ("1", "3"), ("2",))),
+    "Sander": (Axis("spd", ("2", "4"), ("1", "3", "5")), Axis("grit", ("60", "120"), ("60", "240"))),
+    "ToyDrone": (CARS, Axis("spd", ("1", "2"), ("3",))),
+}
 OTHER_AXES = (Axis("spd", ("1", "2", "3"), ("4",)), Axis("nos", ("A", "B"), ("C",)))
 
 # {0}, {1}: levels; {letter}: a letter a state; {number}: its number from 1 in its domain; {place}: by domain.
@@ -76,6 +84,10 @@ NAMES: dict[tuple[str, str], str] = {
     ("dcase2023", "fan"): "m-n_{0}",
     ("dcase2024", "fan"): "n_{letter}",
     ("dcase2025", "fan"): "n-lv_{1}_m-n_{0}",
+    # in 2026 the fan's states have one name in both domains, and a key stands twice
+    ("dcase2026", "fan"): "spd_{number}",
+    ("dcase2026", "ToyCarEmu"): "car_{0}_spd_{1}_mic_2_mic_1",
+    ("dcase2026", "ToyDrone"): "car_{0}_spd_{1}_mic_2_mic_1",
     ("dcase2022", "ToyCar"): "car_{0}_spd_{1}_mic_{2}_noise_{2}",
     ("dcase2022", "ToyTrain"): "car_{0}_spd_{1}_mic_{2}_noise_{2}",
 }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,6 +20,12 @@ from harness.cli.options import (
     places_of,
     tabular,
 )
+
+if TYPE_CHECKING:
+    from harness.tables import Column
+
+# what a problem means for a study, the worst first, and how a number of them is told
+EFFECTS = {"stops": "of files that cannot be used", "changes numbers": "that change numbers", "harmless": "harmless"}
 
 data_app = typer.Typer(no_args_is_help=True, help="Recordings: count, examine, download and generate them.")
 
@@ -83,15 +91,45 @@ def data_doctor(
         show(form, columns, document["parts"], title=f"What is in {root}")
         if not problems:
             say("Nothing is wrong.")
-    if form != "text" or problems:
-        columns = [plain("kind"), plain("sentence", "what, and what to do")]
-        show(form, columns, problems, title=f"{len(problems):,} problems", document=document)
+        else:
+            show(form, _problem_columns(), _by_kind(problems), title=_in_short(problems))
+            say("The example is the first of its kind; every file: --csv or --json.")
+    else:
+        columns = [plain("effect"), plain("kind"), plain("sentence", "what, and what to do")]
+        show(form, columns, problems, title="Problems", document=document)
     verdict = document["protocol"]
     if verdict is not None:
         could = "could run" if verdict["runs"] else "could not run"
         note(f"Protocol {verdict['name']} {could}. {verdict['why']}".strip())
         if not verdict["runs"]:
             raise typer.Exit(1)
+
+
+def _by_kind(problems: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return a row a kind of problem, the worst first: how many there are, and the first one's sentence."""
+    counts = Counter((problem["effect"], problem["kind"]) for problem in problems)
+    examples = {(problem["effect"], problem["kind"]): problem["sentence"] for problem in reversed(problems)}
+    worst = sorted(counts, key=lambda each: (list(EFFECTS).index(each[0]), -counts[each]))
+    return [
+        {"effect": effect, "kind": kind, "count": counts[effect, kind], "example": examples[effect, kind]}
+        for effect, kind in worst
+    ]
+
+
+def _problem_columns() -> list[Column]:
+    from harness.tables import answering, count, naming, plain
+
+    return [
+        *naming(plain("effect"), plain("kind")),
+        count("count"),
+        *answering(plain("example", "for example, and what to do")),
+    ]
+
+
+def _in_short(problems: Sequence[Mapping[str, Any]]) -> str:
+    """Return how many problems there are of each effect, in words."""
+    counts = Counter(problem["effect"] for problem in problems)
+    return "Problems: " + ", ".join(f"{counts[effect]:,} {EFFECTS[effect]}" for effect in EFFECTS if counts[effect])
 
 
 @data_app.command("download", cls=Verb)
@@ -130,7 +168,9 @@ def data_generate(
     train_source: Annotated[int, typer.Option(min=1, help="Source training clips a section.")] = 40,
     train_target: Annotated[int, typer.Option(min=1, help="Target training clips a section.")] = 10,
     test_per_cell: Annotated[int, typer.Option(min=1, help="Test clips a section, domain and condition.")] = 10,
-    seconds: Annotated[float, typer.Option(min=0.5, max=60, help="Length of a clip.")] = 10.0,
+    seconds: Annotated[
+        float | None, typer.Option(min=0.5, max=60, show_default="as long as the year's", help="Length of a clip.")
+    ] = None,
     seed: Seed = 0,
 ) -> None:
     """Write a small set of generated recordings in a year's own layout.

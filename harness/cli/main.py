@@ -26,6 +26,7 @@ from harness.cli.options import (
 from harness.cli.scores import score, submit
 from harness.cli.studies import demo, study_app
 from harness.cli.trials import label, trial
+from harness.cli.weights import weights_app
 from harness.interrupts import answer_stops
 
 INTERRUPTED, TERMINATED = 130, 143  # exit status after Ctrl-C and SIGTERM, as shells have it
@@ -68,6 +69,7 @@ def ls(
 VERBS: dict[str, dict[str, Any]] = {
     "First": {"demo": demo, "ls": ls},
     "Recordings": {"data": data_app, "label": label},
+    "Weights": {"weights": weights_app},
     "Trials and studies": {"trial": trial, "study": study_app},
     "Answers": {
         "leaderboard": leaderboard,

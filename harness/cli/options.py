@@ -59,7 +59,13 @@ Truth = Annotated[
     Path | None, typer.Option("--truth", help="Folder with released attributes, by which the labels are judged.")
 ]
 Seed = Annotated[int, typer.Option("--seed", **span("seed"), help="Of everything that draws.")]
-Weights = Annotated[str, typer.Option("--weights", help="A checkpoint: a path, or a name in ASDBENCH_WEIGHTS.")]
+Weights = Annotated[
+    str,
+    typer.Option(
+        "--weights",
+        help="A checkpoint: a path, a name in ASDBENCH_WEIGHTS, or of `asdbench weights ls`.",
+    ),
+]
 Threads = Annotated[int, typer.Option("--threads", **span("threads"), help="Of torch.")]
 Options = Annotated[
     list[str] | None, typer.Option("--option", help="An option of the backbone, NAME=VALUE; may be repeated.")

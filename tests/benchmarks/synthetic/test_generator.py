@@ -18,7 +18,7 @@ from benchmarks.synthetic.names import list_states
 from benchmarks.synthetic.plan import plan_clips
 
 Load = Callable[[str], Dataset]
-YEARS = ("dcase2020", "dcase2021", "dcase2022", "dcase2023", "dcase2024", "dcase2025")
+YEARS = ("dcase2020", "dcase2021", "dcase2022", "dcase2023", "dcase2024", "dcase2025", "dcase2026")
 COUNTS = {"source": 3, "target": 2, "test": 2}
 SMALL = {"train_source": 3, "train_target": 2, "test_per_cell": 2, "seconds": 0.5}
 
@@ -58,7 +58,7 @@ def test_a_generated_year_is_indexed_without_a_warning(
     assert groups["additional", "train"] == units["additional"] * trained
     assert groups["eval", "test"] == units["eval"] * domains * 2 * 2
     info = soundfile.info(clips["path"].iloc[0])
-    assert (info.samplerate, info.channels, info.subtype, info.frames) == (16_000, 1, "PCM_16", 8000)
+    assert (info.samplerate, info.channels, info.subtype, info.frames) == (16_000, dataset.channels, "PCM_16", 8000)
 
 
 def test_withheld_attributes_can_be_told(load_dataset: Load, tmp_path: Path) -> None:
@@ -164,7 +164,9 @@ def test_states_are_the_same_in_every_year() -> None:
         assert [state.levels for state in early] == [state.levels for state in late]
         same = {state.attribute for state in early} == {state.attribute for state in late}
         assert same == (machine != "fan")
-    names = [{s.attribute for s in list_states("fan", year, "source")} for year in ("dcase2024", "dcase2025")]
+    names = [
+        {s.attribute for s in list_states("fan", year, "source")} for year in ("dcase2024", "dcase2025", "dcase2026")
+    ]
     assert names[0].isdisjoint(names[1])
 
 
