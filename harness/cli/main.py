@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.cli.answers import compare, leaderboard, reference, report
+from harness.cli.answers import compare, importance, leaderboard, reference, report
 from harness.cli.backbones import check_backbone, pretrain
 from harness.cli.data import data_app, sync
 from harness.cli.gate import baseline_app, bench_backbone, regress, select
@@ -74,6 +74,7 @@ VERBS: dict[str, dict[str, Any]] = {
     "Answers": {
         "leaderboard": leaderboard,
         "compare": compare,
+        "importance": importance,
         "report": report,
         "select": select,
         "reference": reference,

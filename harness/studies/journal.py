@@ -337,6 +337,10 @@ def make_sampler(plan: Plan, *, seed: int) -> optuna.samplers.BaseSampler:
         # where a parameter depends on another, trials are modelled by what they have in common, group by group
         several = len(plan.file.sampler.goals) > 1
         return optuna.samplers.TPESampler(seed=seed, multivariate=not fixed or not several, group=not fixed)
+    if name == "gp":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return optuna.samplers.GPSampler(seed=seed, deterministic_objective=False)  # seeds differ
     if name == "nsga2":
         return optuna.samplers.NSGAIISampler(seed=seed, population_size=plan.file.sampler.population)
     return optuna.samplers.RandomSampler(seed=seed)
