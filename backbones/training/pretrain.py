@@ -17,7 +17,7 @@ from torch import Generator, Tensor, nn
 
 from backbones import backbone_names, find_backbone
 from backbones.contract import BackboneError, MaskedEncoder, MaskedPass, ReadClips, pick_device
-from backbones.features.log_mel import FRAME, HOP, frame_count
+from backbones.features.log_mel import FRAME, frame_count
 from backbones.features.prepared import Features, prepare_features
 from backbones.memory import MicroBatch, arithmetic, enough_memory
 from backbones.networks.noise import Noise, drawing_from
@@ -29,7 +29,6 @@ logger = logging.getLogger(__name__)
 SEEDS = 2**62
 BASE_BATCH = 256  # clips for which a base learning rate holds (facebookresearch/AudioMAE:main_pretrain.py)
 WAY_OUT = "take a smaller backbone or decoder"
-MOST_PADDING = 0.25  # share of the input from which on padding deserves a word
 
 
 @dataclass(frozen=True)
@@ -127,11 +126,6 @@ def padding_share(model: MaskedEncoder, clip_seconds: float) -> float:
     """Return which share of the model's input would be padding with clips of this length."""
     frames = frame_count(round(clip_seconds * model.sample_rate))
     return max(0.0, 1 - frames / model.n_frames)
-
-
-def whole_seconds(model: MaskedEncoder) -> float:
-    """Return the length of a clip that fills the model's input."""
-    return ((model.n_frames - 1) * HOP + FRAME) / model.sample_rate
 
 
 @enough_memory("to pre-train", way_out=WAY_OUT)
