@@ -298,10 +298,10 @@ def _mixed(samples: NDArray[Any], mix: Mix) -> NDArray[Any]:
     The difference of two full-scale signals would not fit; half of it does, and scores hear no loudness by design.
     """
     if mix == "mean":
-        mean: NDArray[Any] = samples.mean(axis=1, dtype=np.float32)
-        return mean
+        mixed: NDArray[Any] = samples.mean(axis=1, dtype=np.float32)
+        return mixed
     if mix == "difference":
-        less: NDArray[Any] = (samples[:, 0].astype(np.float32) - samples[:, 1].astype(np.float32)) / 2
+        less: NDArray[Any] = np.subtract(samples[:, 0], samples[:, 1], dtype=np.float32) * np.float32(0.5)
         return less
     return samples[:, 0] if mix == "first" else samples[:, 1]
 
