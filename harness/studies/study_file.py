@@ -96,13 +96,15 @@ class RecipeTable(_Table):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     layer_decay: float = bounded("layer_decay", default=FinetuneRecipe.layer_decay)
     gradient_decay: float = bounded("gradient_decay", default=FinetuneRecipe.gradient_decay)
-    train: Literal["all", "head"] = "all"
+    train: Literal["all", "head", "projection"] = "all"
     freeze_layers: int = bounded("freeze_layers", default=FinetuneRecipe.freeze_layers)
     lora_rank: int = bounded("lora_rank", default=FinetuneRecipe.lora_rank)
     lora_alpha: float = bounded("lora_alpha", default=FinetuneRecipe.lora_alpha)
     lora_targets: Literal["attention", "all"] = "attention"
     loss: str = FinetuneRecipe.loss
     mixup: float = bounded("mixup", default=FinetuneRecipe.mixup)
+    projection_dim: int = bounded("projection_dim", default=FinetuneRecipe.projection_dim)
+    projection_hidden: int = bounded("projection_hidden", default=FinetuneRecipe.projection_hidden)
 
     @field_validator("loss")
     @classmethod

@@ -181,6 +181,11 @@ def _matrix(
         return recordings.packed.levels_db(ids)[:, None].astype(np.float32)
     if vectors is None:
         raise HarnessError(f"The scorer {scorer.name!r} needs embeddings, but a level-only trial makes none.")
+    return rows(vectors, ids)
+
+
+def rows(vectors: Mapping[str, NDArray[np.float32]], ids: NDArray[np.str_]) -> NDArray[np.float32]:
+    """Return the embeddings of clips in their order: (n,) ids -> (n, d)."""
     return np.stack([vectors[clip_id] for clip_id in ids.tolist()])
 
 
