@@ -68,6 +68,15 @@ class Encoder(nn.Module):
         """Embed clips: (b, samples) in -1..1 -> (b, d)."""
         return self.pool(self.tokens(self.fbank(waveforms)))
 
+    def read_named(self, ids: NDArray[np.str_]) -> ReadClips | None:
+        """Return what gives this encoder's input by position where it knows clips by their ids; None takes waveforms.
+
+        Args:
+            ids: (n,) of the clips.
+        """
+        del ids
+        return None
+
     def layer_index(self, name: str) -> int:
         """Place a parameter for layer-wise learning rates: 0 is the stem, `n_layers` what stands next to the head."""
         del name
@@ -135,6 +144,7 @@ class Backbone:
         options: defaults that `build` takes, shown by listings.
         learns: whether it has weights that fine-tuning could change; one without stands in frozen trials alone.
         build_masked: makes a `MaskedEncoder` for pre-training, of the same options; None where there is none.
+        find_weights: finds what a study names as weights, by path or by a name of its own; None finds a checkpoint.
     """
 
     name: str
@@ -143,6 +153,7 @@ class Backbone:
     options: Mapping[str, Any] = field(default_factory=dict)
     learns: bool = True
     build_masked: EncoderBuilder | None = None
+    find_weights: Callable[[str], Path] | None = None
 
 
 class LossHead(nn.Module):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from backbones.contract import Backbone, BackboneError, Encoder
+from backbones.weights import find_model_folder
 
 
 def build(*, weights: Path | None = None, seed: int = 0, **options: Any) -> Encoder:
@@ -36,4 +37,5 @@ BACKBONE = Backbone(
     name="hf",
     build=build,
     summary="any local folder of a transformers audio encoder, named hf:FOLDER (AST, wav2vec 2.0, HuBERT, CLAP, ...)",
+    find_weights=find_model_folder,
 )

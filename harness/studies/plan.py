@@ -6,6 +6,7 @@ import itertools
 import random
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from backbones.contract import PROJECTION, FinetuneRecipe
@@ -58,8 +59,15 @@ class Plan:
             }
         )
 
-    def specs(self, *, train_data: str, test_data: str, truth_data: str = "") -> list[TrialSpec]:
-        """Return every trial of the study's grid: references first, then seed by seed, M by M."""
+    def specs(self, *, train_data: str, test_data: str, truth_data: str = "", heard: bool = True) -> list[TrialSpec]:
+        """Return every trial of the study's grid: references first, then seed by seed, M by M.
+
+        Args:
+            train_data: as of `key`.
+            test_data: as of `key`.
+            truth_data: as of `key`.
+            heard: whether there is sound; embeddings alone have no level.
+        """
         file = self.file
         base = TrialSpec(
             kind="trial",
@@ -77,7 +85,7 @@ class Plan:
             test_data=test_data,
             scorers=tuple(name for name in file.scorers if name != LEVEL_SCORER),
         )
-        specs = [level_spec(base)] if file.level else []
+        specs = [level_spec(base)] if file.level and heard else []
         inputs = [axis for axis in AXES if axis.of == "recipe"]  # the frozen read clips as the trained do
         for seed, name in itertools.product(file.seeds if file.frozen else (), file.space.values("backbone")):
             for values in itertools.product(*map(file.values, inputs)):
@@ -133,8 +141,12 @@ def _learns(choice: BackboneChoice, train: str) -> bool:
     return train == PROJECTION or bool(plugins.load("backbone", choice.encoder).learns)
 
 
-def make_plan(file: StudyFile) -> Plan:
+def make_plan(file: StudyFile, *, root: Path | None = None) -> Plan:
     """Resolve a study file: protocol, weights, recipe.
+
+    Args:
+        file: of the study.
+        root: of the recordings; where it is a file of embeddings, that is what the backbone `emb` means.
 
     Raises:
         ValueError: a protocol, plugin or checkpoint is not there, or M is outside the candidates.
@@ -150,7 +162,7 @@ def make_plan(file: StudyFile) -> Plan:
         check_m(m, widest)
     tables = {name: file.backbones.get(name) or BackboneTable(encoder=name) for name in file.space.values("backbone")}
     choices = {
-        name: choose_backbone(name, table.encoder, weights=table.weights, options=table.options)
+        name: choose_backbone(name, table.encoder, weights=table.weights, options=table.options, root=root)
         for name, table in tables.items()
     }
     trains = file.space.values("train") or [file.recipe.train]

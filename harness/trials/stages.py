@@ -65,8 +65,11 @@ def must_be_the_weights(weights: Path, found: str, *, wanted: str) -> None:
         )
 
 
-def reader(spec: TrialSpec, recordings: Recordings, ids: NDArray[np.str_]) -> ReadClips:
-    """Return what gives waveforms of these clips by position, every clip of the recipe's length."""
+def reader(spec: TrialSpec, encoder: Encoder, recordings: Recordings, ids: NDArray[np.str_]) -> ReadClips:
+    """Return what gives an encoder's input of these clips by position: waveforms, every clip of the recipe's length."""
+    named = encoder.read_named(ids)
+    if named is not None:
+        return named
     packed, fit = recordings.packed, spec.recipe.fit
     samples = clip_samples(spec, recordings)
 
@@ -97,7 +100,7 @@ def finetune_encoder(
     """Fine-tune an encoder on pseudo-labels by the trial's recipe, going on where an earlier try was cut."""
     return finetune(
         encoder,
-        reader(spec, recordings, labels.ids),
+        reader(spec, encoder, recordings, labels.ids),
         labels.targets,
         n_classes=len(labels.classes),
         recipe=spec.recipe,
@@ -115,7 +118,7 @@ def embed_clips(spec: TrialSpec, encoder: Encoder, recordings: Recordings) -> di
 
 def embed_ids(spec: TrialSpec, encoder: Encoder, recordings: Recordings, ids: NDArray[np.str_]) -> NDArray[np.float32]:
     """Embed clips: (n,) ids -> (n, d)."""
-    return embed(encoder, reader(spec, recordings, ids), len(ids))
+    return embed(encoder, reader(spec, encoder, recordings, ids), len(ids))
 
 
 def embedded_ids(recordings: Recordings) -> NDArray[np.str_]:
