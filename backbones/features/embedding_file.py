@@ -219,9 +219,9 @@ class _Header:
 
 def _header(path: Path, member: IO[bytes], info: zipfile.ZipInfo, *, name: str) -> _Header:
     """Read the head of an array; raise where it declares more, or other things, than the member has."""
-    version = np.lib.format.read_magic(member)  # type: ignore[no-untyped-call]
+    version = np.lib.format.read_magic(member)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(member, max_header_size=MOST_HEADER)  # type: ignore[no-untyped-call]
+    shape, fortran, dtype = read(member, max_header_size=MOST_HEADER)
     if dtype.hasobject:
         raise BackboneError(
             f"The array {name} of {path} holds Python objects, which are never loaded; write plain arrays: names of a "

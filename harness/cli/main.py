@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.answers import compare, leaderboard, reference, report
-from harness.cli.backbones import check_backbone, pretrain
+from harness.cli.backbones import check_backbone, embed, pretrain
 from harness.cli.data import data_app, sync
 from harness.cli.gate import baseline_app, regress_app
 from harness.cli.options import (
@@ -54,6 +54,7 @@ for verb in (
     submit,
     pretrain,
     check_backbone,
+    embed,
     sync,
 ):
     app.command(verb.__name__.replace("_", "-"))(verb)

@@ -111,7 +111,7 @@ def index_datasets(
 
 
 def _scan_embeddings(root: Path, datasets: tuple[Dataset, ...]) -> Scan:
-    return index_names(root, [tuple(place) for place in read_embeddings(root).places], datasets)
+    return index_names(root, read_embeddings(root).places, datasets)
 
 
 def prepare_recordings(
@@ -143,10 +143,9 @@ def prepare_recordings(
     if root.is_file():
         train, truth = withhold_attributes(train, protocol)
         return replace(_prepare_embeddings(root, train, test, truth, cache=cache), skipped=indexed.skipped)
-    folder = cache.folder / AUDIO / hashlib.blake2b(str(root.absolute()).encode(), digest_size=8).hexdigest()
-    packed = pack(
-        pd.concat([train, test], ignore_index=True), folder, workers=workers, progress=progress,
-        mix={dataset.name: dataset.mix for dataset in indexed.datasets}, skip_bad=skip_bad,
+    packed = pack_root(
+        root, pd.concat([train, test], ignore_index=True), indexed.datasets, cache,
+        workers=workers, progress=progress, skip_bad=skip_bad,
     )  # fmt: skip
     if packed.skipped:
         bad = [problem.path for problem in packed.skipped]
@@ -157,7 +156,27 @@ def prepare_recordings(
         train, test, packed, train_data, test_data, cache.folder / "recordings" / "new",
         skipped=indexed.skipped + len(packed.skipped), truth=truth,
     )  # fmt: skip
-    return place_recordings(recordings, folder)
+    return place_recordings(recordings, _audio_folder(root, cache))
+
+
+def pack_root(
+    root: Path,
+    clips: pd.DataFrame,
+    datasets: tuple[Dataset, ...],
+    cache: Cache,
+    *,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+    skip_bad: bool = False,
+) -> PackedAudio:
+    """Pack what has not been packed yet of a root's clips; see `benchmarks.recordings.packing.pack`."""
+    mix = {dataset.name: dataset.mix for dataset in datasets}
+    folder = _audio_folder(root, cache)
+    return pack(clips, folder, workers=workers, progress=progress, mix=mix, skip_bad=skip_bad)
+
+
+def _audio_folder(root: Path, cache: Cache) -> Path:
+    return cache.folder / AUDIO / hashlib.blake2b(str(root.absolute()).encode(), digest_size=8).hexdigest()
 
 
 def _prepare_embeddings(

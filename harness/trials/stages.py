@@ -18,6 +18,7 @@ from backbones.training.checkpoint import TrainingCheckpoint
 from backbones.training.finetune import finetune
 from backbones.weights import sha256_of
 from benchmarks.recordings.audio import SAMPLE_RATE
+from benchmarks.recordings.packed import Fit, PackedAudio
 from harness import plugins
 from harness.errors import HarnessError
 from harness.scoring.choice import ScorerChoice, parse_scorer
@@ -67,16 +68,24 @@ def must_be_the_weights(weights: Path, found: str, *, wanted: str) -> None:
 
 def reader(spec: TrialSpec, encoder: Encoder, recordings: Recordings, ids: NDArray[np.str_]) -> ReadClips:
     """Return what gives an encoder's input of these clips by position: waveforms, every clip of the recipe's length."""
-    named = encoder.read_named(ids)
-    if named is not None:
-        return named
-    packed, fit = recordings.packed, spec.recipe.fit
-    samples = clip_samples(spec, recordings)
+    return clip_reader(encoder, recordings.packed, ids, clip_samples(spec, recordings), fit=spec.recipe.fit)
+
+
+def clip_reader(encoder: Encoder, packed: PackedAudio, ids: NDArray[np.str_], samples: int, *, fit: Fit) -> ReadClips:
+    """Return what gives an encoder's input of these clips by position.
+
+    Args:
+        encoder: that is to hear them; one that knows clips by their ids needs no sound.
+        packed: their sound.
+        ids: (n,) of the clips.
+        samples: length of every clip.
+        fit: what becomes of a shorter clip.
+    """
 
     def read(positions: NDArray[np.int64]) -> torch.Tensor:
         return torch.from_numpy(packed.read(ids[positions], samples, fit))  # (b, samples)
 
-    return read
+    return encoder.read_named(ids) or read
 
 
 def clip_samples(spec: TrialSpec, recordings: Recordings) -> int:
