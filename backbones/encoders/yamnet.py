@@ -12,7 +12,6 @@ from backbones.networks.yamnet import LAYERS, YamNet, random_weights
 from backbones.networks.yamnet_files import PACKAGE, packaged_file, read_weights
 from backbones.weights import find_checkpoint, sha256_of
 
-
 OPTIONS = {"layer": LAYERS}
 
 
