@@ -91,7 +91,8 @@ class Dataset:
 
 ProblemKind: TypeAlias = Literal[
     "missing", "extra", "misnamed", "attributes", "doubled", "unreadable", "empty", "truncated", "not finite",
-    "rate", "length", "channels", "encoding", "duplicated", "loud", "clipped", "repeated key", "telling name",
+    "rate", "length", "channels", "encoding", "duplicated", "loud", "clipped", "longer", "repeated key",
+    "telling name",
 ]  # fmt: skip
 
 Effect: TypeAlias = Literal["stops", "changes numbers", "harmless"]  # from the worst

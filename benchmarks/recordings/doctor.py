@@ -265,6 +265,12 @@ def _oddities(path: str, content: Inspection, dataset: Dataset) -> Iterator[tupl
             f"{100 * content.full_share:.3g} % of the samples of {path} stand at full scale (its peak is "
             f"{content.peak:.5g}), so the recorder clipped it; it is used as it is.",
         )
+    if content.behind:
+        yield (
+            "longer",
+            f"{path} holds {content.behind:,} bytes behind the {content.seconds:.2f} s that its header announces; they "
+            "are not read, so if they are samples, mend the header (sox --ignore-length does).",
+        )
 
 
 def _odd_lengths(found: Sequence[tuple[str, float]]) -> Iterator[tuple[str, str]]:

@@ -85,7 +85,39 @@ def compare(
         places=places_of(db, None), study=study, protocol=protocol, backbone=backbone, scorer=scorer,
         resamples=resamples, seed=seed,
     )  # fmt: skip
-    show_compare(rows, form_of(as_json, as_csv, as_markdown))
+    form = form_of(as_json, as_csv, as_markdown)
+    mattered = verbs.importance(
+        places=places_of(db, None), study=study, protocol=protocol, backbone=backbone, scorer=scorer,
+        resamples=resamples, seed=seed,
+    ) if form in ("text", "json") else []  # fmt: skip
+    show_compare(rows, form, mattered=mattered)
+
+
+@tabular
+def importance(
+    study: StudyName = None,
+    protocol: ProtocolFilter = None,
+    backbone: BackboneFilter = None,
+    scorer: ScorerName = None,
+    resamples: Annotated[int, typer.Option(min=100, help="Of the intervals' bootstrap.")] = 1000,
+    seed: Seed = 0,
+    db: Db = None,
+    as_json: Json = False,
+    as_csv: Csv = False,
+    as_markdown: Markdown = False,
+) -> None:
+    """Say what mattered: how much of the scores' variance goes with M, K1, K2, backbone, labels, scorer and seed.
+
+    Example: asdbench importance --study demo
+    """
+    from harness import verbs
+    from harness.cli.show import show_importance
+
+    rows = verbs.importance(
+        places=places_of(db, None), study=study, protocol=protocol, backbone=backbone, scorer=scorer,
+        resamples=resamples, seed=seed,
+    )  # fmt: skip
+    show_importance(rows, form_of(as_json, as_csv, as_markdown))
 
 
 @tabular

@@ -50,7 +50,7 @@ Labels = Annotated[
     str,
     typer.Option(
         "--labels",
-        help="paper (its method), truth (an upper bound), or a strategy that stands alone: machine, gmm, your own.",
+        help="paper (its method), truth (an upper bound), or one that stands alone: machine, gmm, ward, your own.",
     ),
 ]
 Truth = Annotated[

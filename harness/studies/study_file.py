@@ -27,7 +27,7 @@ from labeling.contract import MIN_CONFIDENCE
 
 # what pydantic adds to a key where a value may be of several types: "clip_seconds.constrained-float"
 BRANCH = re.compile(r"constrained-\w+|literal\[.*\]|float|int|str|bool")
-SEARCHES = ("tpe", "nsga2")  # samplers that propose; the others walk through the cells
+SEARCHES = ("tpe", "gp", "nsga2")  # samplers that propose; the others walk through the cells
 
 
 def bounded(name: str, **options: Any) -> Any:
@@ -171,7 +171,9 @@ class SamplerTable(_Table):
     """`[sampler]`: how the space is walked through, what for, and for how long.
 
     - "grid": every cell, in order. "random": every cell, in a random order.
-    - "tpe", "nsga2": Optuna proposes; a choice that it proposes again is run with the next of the study's seeds.
+    - "tpe", "gp", "nsga2": Optuna proposes, by tree-structured Parzen estimators, a Gaussian process (few and costly
+      trials), or a genetic algorithm (several goals); a choice that it proposes again is run with the next of the
+      study's seeds.
 
     `trials` counts trials with pseudo-labels; the references (level, and a frozen one a backbone and seed) come on top,
     so that `trials = 2` gives two results to compare with them. `hours` are those of all runs of the study together:
@@ -182,7 +184,7 @@ class SamplerTable(_Table):
     FIRST_RELEASE = ("name", "goals", "population", "seed")
     NEVER = ("trials", "hours")  # more of either goes on with the same study
 
-    name: Literal["grid", "random", "tpe", "nsga2"] = "grid"
+    name: Literal["grid", "random", "tpe", "gp", "nsga2"] = "grid"
     goals: list[Goal] = Field(default=["score"], min_length=1, max_length=3)
     trials: int | None = bounded("trials", default=None)
     hours: float | None = bounded("hours", default=None)

@@ -129,6 +129,7 @@ def prepare_recordings(
     indexed = index_datasets(root, years, ground_truth=ground_truth, skip_bad=skip_bad)
     train, test = _split(indexed.clips, protocol)
     folder = cache.folder / AUDIO / hashlib.blake2b(str(root.absolute()).encode(), digest_size=8).hexdigest()
+    make_private_folder(folder)
     packed = pack(
         pd.concat([train, test], ignore_index=True), folder, workers=workers, progress=progress,
         mix={dataset.name: heard(dataset, protocol) for dataset in indexed.datasets}, skip_bad=skip_bad,
