@@ -287,7 +287,7 @@ class FinetuneRecipe:
         mixup: alpha of the Beta distribution from which each clip's share is drawn when it is mixed with another clip,
             log-mel features and targets alike (Zhang et al., 2018); 0 mixes nothing.
         embed: what of a clip is embedded for scoring: "crop" as in training, of `clip_seconds`; or "whole", to its end,
-            in windows of that length whose embeddings are averaged.
+            in windows of that length whose embeddings are averaged (measured: docs/scorers.md).
     """
 
     epochs: int = 40

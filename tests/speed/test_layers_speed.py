@@ -19,6 +19,7 @@ name = "%(name)s"
 protocol = { name = "layers", train = ["dcase2023/dev"], score = ["dcase2023/dev"] }
 scorers = %(scorers)s
 layers = %(layers)s
+frozen = false
 level = false
 [space]
 backbone = ["small"]
@@ -29,7 +30,7 @@ k2 = [5]
 encoder = "beats"
 options = { %(options)s }
 [recipe]
-epochs = 8
+epochs = 12
 batch_size = 16
 learning_rate = 1e-3
 clip_seconds = 4.0
@@ -48,7 +49,7 @@ REQUIRED = 1 / 1.15  # of the time of one layer and one scorer
 
 @pytest.mark.speed
 def test_three_layers_and_four_scorers_cost_as_much_as_one_of_each(tmp_path: Path, bench: Any) -> None:
-    """A frozen trial and two fine-tunings scored twelve times take at most 1.15 of the time of scoring them once."""
+    """Two fine-tunings scored twelve times take at most 1.15 of the time of scoring them once."""
     generate(
         tmp_path / "recordings", DATASET, machines=("fan", "valve"), train_source=60, train_target=6, test_per_cell=12,
         seconds=4.0,
