@@ -299,7 +299,7 @@ class FinetuneRecipe:
         mixup: alpha of the Beta distribution from which each clip's share is drawn when it is mixed with another clip,
             log-mel features and targets alike (Zhang et al., 2018); 0 mixes nothing. A projection mixes embeddings.
         embed: what of a clip is embedded for scoring: "crop" as in training, of `clip_seconds`; or "whole", to its end,
-            in windows of that length whose embeddings are averaged.
+            in windows of that length whose embeddings are averaged (measured: docs/scorers.md).
         projection_dim: size of the embeddings that a projection makes.
         projection_hidden: size of the layer between a projection's two linear maps; 0 has one map alone.
     """

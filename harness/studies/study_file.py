@@ -129,6 +129,11 @@ class _Space(_Table):
             check_labels(name, what="space.labels")
         return labels
 
+    @field_validator("loss", check_fields=False)
+    @classmethod
+    def _canonical_losses(cls, losses: list[str] | None) -> list[str] | None:
+        return None if losses is None else [str(parse_loss(text)) for text in losses]
+
 
 def _axis_field(axis: Axis) -> tuple[Any, Any]:
     """Return the type and default of an axis's list in `[space]`."""

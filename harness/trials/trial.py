@@ -41,6 +41,9 @@ from harness.trials.stages import (
 from labeling.contract import PseudoLabels
 
 DRAWN = 1  # raise it when pictures of a ranking change: those in a cache were drawn by earlier code
+MOST_DRAWN = (
+    3  # scorers whose scores are drawn; those of three layers and four scorers took as long as a short training
+)
 LEARNING = ("finetune", "embed")  # stages whose result is kept
 
 
@@ -220,11 +223,11 @@ def _draw(
     *,
     costs: Costs,
 ) -> dict[str, bytes]:
-    """Draw the scores, and the candidates: those once for all trials with the same ranking."""
+    """Draw the scores of the first few scorers, and the candidates: those once for all trials with the same ranking."""
     with costs.stage("draw"):
         pictures = {
             f"{name}_{plain_name(scorer)}.png": png(figure)
-            for scorer in spec.scorers
+            for scorer in spec.scorers[:MOST_DRAWN]
             for name, figure in score_pictures(scored, numbers.metrics[scorer], scorer).items()
         }
         if ranked:
