@@ -57,6 +57,7 @@ class Dataset:
         test_folders: folders of a machine type that hold its test clips; 2021 has one a domain.
         attribute_files: whether `attributes_NN.csv` stands beside the folders of a machine type.
         channels: of the recordings.
+        seconds: of the clips of machine types whose clips are not 10 s long, where that is known.
         archives: official files.
         summary: one line for listings.
         mix: which sound of several channels counts: the first channel's, or the mean of all.
@@ -74,6 +75,7 @@ class Dataset:
     test_folders: tuple[str, ...] = ("test",)
     attribute_files: bool = True
     channels: int = 1
+    seconds: Mapping[str, float] = field(default_factory=dict)
     archives: tuple[Archive, ...] = ()
     summary: str = ""
     mix: Mix = "first"

@@ -14,7 +14,9 @@ Section: TypeAlias = tuple[str, str]  # machine type, section or machine ID
 
 SHOWN = 3  # sections that a note gives
 # clips of each domain and condition of a section
-EACH: Mapping[str, int] = {"dcase2021": 100, "dcase2022": 50, "dcase2023": 50, "dcase2024": 50, "dcase2025": 50}
+EACH: Mapping[str, int] = {
+    "dcase2021": 100, "dcase2022": 50, "dcase2023": 50, "dcase2024": 50, "dcase2025": 50, "dcase2026": 50,
+}  # fmt: skip
 # gearbox and slider alone differ: (source normal, source anomaly, target normal, target anomaly)
 ODD_2021: Mapping[Section, tuple[int, int, int, int]] = {
     ("gearbox", "00"): (195, 105, 96, 108),

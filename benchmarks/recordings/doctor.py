@@ -12,6 +12,7 @@ import pandas as pd
 
 from benchmarks.contract import PARTS, BenchmarkError, Dataset, Mix, Part, Problem, ProblemKind, Progress, Protocol
 from benchmarks.protocols import split_clips
+from benchmarks.recordings.attributes import check_names
 from benchmarks.recordings.audio import SAMPLE_RATE, Inspection, RecordingError, look
 from benchmarks.recordings.index import Scan, scan_root
 from benchmarks.recordings.own import unlisted
@@ -105,7 +106,12 @@ def examine(
         clips = add_ground_truth(clips, ground_truth, datasets)
     known = {dataset.name: dataset for dataset in datasets}
     parts = tuple(_report_parts(clips, datasets))
-    problems = [*scan.problems, *_missing(parts, clips, known, root), *_extra(root, clips, datasets)]
+    problems = [
+        *scan.problems,
+        *check_names(clips),
+        *_missing(parts, clips, known, root),
+        *_extra(root, clips, datasets),
+    ]
     contents = _read_all(clips, known, workers=workers, progress=progress)
     problems += _compare(clips, contents, known)
     verdict = None if protocol is None else judge(protocol, Scan(clips, tuple(problems)))

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.contract import PARTS, Dataset
 
-YEARS = ("dcase2020", "dcase2021", "dcase2022", "dcase2023", "dcase2024", "dcase2025")
+YEARS = ("dcase2020", "dcase2021", "dcase2022", "dcase2023", "dcase2024", "dcase2025", "dcase2026")
 
 
 @pytest.mark.parametrize("year", YEARS)
@@ -32,13 +32,14 @@ def test_archives_name_their_machine(year: str, load_dataset: Callable[[str], Da
         assert archive.md5 is None or re.fullmatch("[0-9a-f]{32}", archive.md5)
 
 
-def test_sums_are_known_for_two_years(load_dataset: Callable[[str], Dataset]) -> None:
-    """All archives of 2020 and 2023 have sums, none of the other years'; no sum stands twice."""
+def test_sums_are_known_for_three_years(load_dataset: Callable[[str], Dataset]) -> None:
+    """All archives of 2020 and 2023 have sums, and those of 2026's evaluation types; no sum stands twice."""
     known = {year: [a.md5 for a in load_dataset(year).archives if a.md5] for year in YEARS}
     assert {year: len(sums) for year, sums in known.items()} == {
         "dcase2020": 18, "dcase2021": 0, "dcase2022": 0, "dcase2023": 21, "dcase2024": 0, "dcase2025": 0,
+        "dcase2026": 10,
     }  # fmt: skip
-    assert len({md5 for sums in known.values() for md5 in sums}) == 39
+    assert len({md5 for sums in known.values() for md5 in sums}) == 49
 
 
 def test_what_is_withheld(load_dataset: Callable[[str], Dataset]) -> None:
@@ -55,11 +56,12 @@ def test_what_is_withheld(load_dataset: Callable[[str], Dataset]) -> None:
 
 
 def test_second_revisions(load_dataset: Callable[[str], Dataset]) -> None:
-    """Two training archives of 2024 are second revisions, since their record was withdrawn."""
+    """Two training archives of 2024 are second revisions, since their record was withdrawn; 2026 has one."""
     names = [a.name for a in load_dataset("dcase2024").archives if "_r2" in a.name]
+    assert [a.name for a in load_dataset("dcase2026").archives if "_r2" in a.name] == ["dev_ToyCar_r2.zip"]
     assert names == ["eval_data_3DPrinter_train_r2.zip", "eval_data_RoboticArm_train_r2.zip"]
 
 
 def test_rules(load_dataset: Callable[[str], Dataset]) -> None:
-    """The metric rule of 2022 holds until 2025; 2020 and 2021 have their own."""
-    assert [load_dataset(year).rule for year in YEARS] == ["dcase2020", "dcase2021", *["dcase2022"] * 4]
+    """The metric rule of 2022 holds until 2026; 2020 and 2021 have their own."""
+    assert [load_dataset(year).rule for year in YEARS] == ["dcase2020", "dcase2021", *["dcase2022"] * 5]

@@ -21,7 +21,7 @@ from benchmarks.synthetic.plan import plan_clips
 from benchmarks.synthetic.tables import write_tables
 
 Load = Callable[[str], Dataset]
-YEARS = ("dcase2020", "dcase2021", "dcase2022", "dcase2023", "dcase2024", "dcase2025")
+YEARS = ("dcase2020", "dcase2021", "dcase2022", "dcase2023", "dcase2024", "dcase2025", "dcase2026")
 COUNTS = {"source": 1, "target": 1, "test": 3}
 
 

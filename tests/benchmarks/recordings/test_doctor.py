@@ -17,7 +17,7 @@ from benchmarks.recordings.packing import pack
 from benchmarks.synthetic.generator import generate
 
 Load = Callable[[str], Dataset]
-YEARS = ("dcase2020", "dcase2021", "dcase2022", "dcase2023", "dcase2024", "dcase2025")
+YEARS = ("dcase2020", "dcase2021", "dcase2022", "dcase2023", "dcase2024", "dcase2025", "dcase2026")
 SMALL = {"train_source": 1, "train_target": 1, "test_per_cell": 1, "seconds": 0.5}
 RAW = "dcase2025t2/dev_data/raw"
 

@@ -18,7 +18,7 @@ from benchmarks.synthetic.names import list_states
 from benchmarks.synthetic.plan import plan_clips
 
 Load = Callable[[str], Dataset]
-YEARS = ("dcase2020", "dcase2021", "dcase2022", "dcase2023", "dcase2024", "dcase2025")
+YEARS = ("dcase2020", "dcase2021", "dcase2022", "dcase2023", "dcase2024", "dcase2025", "dcase2026")
 COUNTS = {"source": 3, "target": 2, "test": 2}
 SMALL = {"train_source": 3, "train_target": 2, "test_per_cell": 2, "seconds": 0.5}
 
@@ -58,7 +58,23 @@ def test_a_generated_year_is_indexed_without_a_warning(
     assert groups["additional", "train"] == units["additional"] * trained
     assert groups["eval", "test"] == units["eval"] * domains * 2 * 2
     info = soundfile.info(clips["path"].iloc[0])
-    assert (info.samplerate, info.channels, info.subtype, info.frames) == (16_000, 1, "PCM_16", 8000)
+    frames = round(8000 * dataset.seconds.get(clips["machine"].iloc[0], 10.0) / 10)
+    assert (info.samplerate, info.channels, info.subtype, info.frames) == (16_000, dataset.channels, "PCM_16", frames)
+
+
+def test_two_microphones_hear_one_machine(load_dataset: Load, tmp_path: Path) -> None:
+    """2026: the far microphone hears the near one's machine later and quieter; machine types differ in seconds."""
+    dataset = load_dataset("dcase2026")
+    generate(tmp_path, dataset, machines=["ToyCarEmu", "fan"], **{**SMALL, "seconds": 1.0})
+    clips = index_root(tmp_path, [dataset]).set_index("machine")
+    near, far = soundfile.read(clips.loc["fan", "path"].iloc[0])[0].T
+    assert near.size == 16_000
+    assert 0.2 < far.std() / near.std() < 0.7
+    shifts = [np.corrcoef(near[: near.size - shift], far[shift:])[0, 1] for shift in range(200)]
+    assert 40 <= int(np.argmax(shifts)) < 160
+    assert max(shifts) > 0.8
+    assert soundfile.info(clips.loc["ToyCarEmu", "path"].iloc[0]).frames == 19_200
+    assert clips.loc["ToyCarEmu", "attribute"].iloc[0] == "car_B1_spd_2_mic_1"
 
 
 def test_withheld_attributes_can_be_told(load_dataset: Load, tmp_path: Path) -> None:
