@@ -15,6 +15,7 @@ from torch import Generator, Tensor
 
 from backbones.contract import BackboneError, Encoder
 from backbones.features.log_mel import SAMPLE_RATE
+from backbones.layers import describe_layers
 
 Build: TypeAlias = Callable[[int], Encoder]
 """A seed -> the encoder with that seed's weights, or the checkpoint's."""
@@ -211,6 +212,13 @@ def _layers(subject: _Subject) -> str:
     return f"{encoder.n_layers} layers"
 
 
+def _heard(subject: _Subject) -> str:
+    if not subject.encoder.layer_modules():
+        raise _SkipError("layer_modules names none, so its embedding alone is scored")
+    with torch.no_grad():
+        return describe_layers(subject.encoder, subject.clips)
+
+
 def _padding(subject: _Subject) -> str:
     encoder, frames = _nudged(subject.build(0)), subject.fbank()[:1]
     half = frames[:, : frames.shape[1] // 2 // 16 * 16]  # a multiple of the usual patches
@@ -323,6 +331,7 @@ LINES: tuple[tuple[str, Callable[[_Subject], str], str], ...] = (
     ("determinism", _deterministic, "the same seed must give the same numbers, or trials cannot be paired"),
     ("gradients", _gradients, "a parameter that never learns is a bug or should be frozen openly"),
     ("layers", _layers, "layer-wise learning rates and freezing go by them"),
+    ("layers heard", _heard, "scorers can name a layer: knn:layer=6"),
     ("padding", _padding, "clips of different lengths must not hear their padding"),
     ("state round-trip", _round_trip, "checkpoints of a trial are its state dict"),
     ("clip lengths", _lengths, "DCASE clips last 6 to 18 s"),

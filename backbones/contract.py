@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
@@ -73,6 +73,50 @@ class Encoder(nn.Module):
         del name
         return self.n_layers
 
+    def layer_modules(self) -> Sequence[nn.Module]:
+        """Return the modules whose outputs a scorer can name as layers, lowest first; none where it is one piece."""
+        return ()
+
+    def grid(self, output: Tensor) -> Tensor:
+        """Arrange the output of one of `layer_modules`: tokens in the order of time, (b, n, d) -> (b, n, 1, d).
+
+        An encoder whose tokens keep frequency returns (b, time, frequency, width).
+        """
+        return output.unsqueeze(2)
+
+    def tokens_and_layers(self, fbank: Tensor, numbers: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
+        """Encode log-mel features in one pass, and keep what some layers gave on the way.
+
+        Args:
+            fbank: (b, frames, bins).
+            numbers: of the layers, 1 is the first of `layer_modules`.
+
+        Returns:
+            `tokens(fbank)`, and (b, time, frequency, width) of each layer. A module that is called window by window has
+            the windows one after the other in time.
+
+        Raises:
+            BackboneError: a layer's module takes no part in encoding.
+        """
+        modules = self.layer_modules()
+        given: dict[int, list[Tensor]] = {number: [] for number in numbers}
+
+        def keep(number: int) -> Callable[[nn.Module, Any, Any], None]:
+            def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+                given[number].append(self.grid(output[0] if isinstance(output, tuple) else output))
+
+            return hook
+
+        hooks = [modules[number - 1].register_forward_hook(keep(number)) for number in given]
+        try:
+            tokens = self.tokens(fbank)
+        finally:
+            for each in hooks:
+                each.remove()
+        if silent := [number for number in given if not given[number]]:
+            raise BackboneError(f"The module of layer {silent[0]} of {type(self).__name__} takes no part in encoding.")
+        return tokens, [torch.cat(given[number], dim=1) for number in numbers]
+
 
 @dataclass(frozen=True)
 class MaskedPass:
@@ -135,6 +179,8 @@ class Backbone:
         options: defaults that `build` takes, shown by listings.
         learns: whether it has weights that fine-tuning could change; one without stands in frozen trials alone.
         build_masked: makes a `MaskedEncoder` for pre-training, of the same options; None where there is none.
+        find_weights: from weights as a study names them to their file or folder; None looks for a checkpoint's file
+            (`backbones.weights.find_checkpoint`).
     """
 
     name: str
@@ -143,6 +189,7 @@ class Backbone:
     options: Mapping[str, Any] = field(default_factory=dict)
     learns: bool = True
     build_masked: EncoderBuilder | None = None
+    find_weights: Callable[[str | Path], Path] | None = None
 
 
 class LossHead(nn.Module):
@@ -239,6 +286,8 @@ class FinetuneRecipe:
         loss: a file of backbones/losses/ by name, with options as in "arcface:margin=0.3,scale=30".
         mixup: alpha of the Beta distribution from which each clip's share is drawn when it is mixed with another clip,
             log-mel features and targets alike (Zhang et al., 2018); 0 mixes nothing.
+        embed: what of a clip is embedded for scoring: "crop" as in training, of `clip_seconds`; or "whole", to its end,
+            in windows of that length whose embeddings are averaged.
     """
 
     epochs: int = 40
@@ -263,6 +312,7 @@ class FinetuneRecipe:
     lora_targets: Literal["attention", "all"] = "attention"
     loss: str = "cross_entropy"
     mixup: float = 0.0
+    embed: Literal["crop", "whole"] = "crop"
 
     def content(self) -> dict[str, Any]:
         """Return what decides about numbers; later choices are left out where they change nothing (`FIRST_RELEASE`)."""

@@ -1,8 +1,9 @@
-"""Clips through an encoder: one embedding each."""
+"""Clips through an encoder: one embedding each, and beside it what its layers gave."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from backbones.contract import BackboneError, Encoder, ReadClips, pick_device
+from backbones.layers import Heard, embed_and_hear
 from backbones.memory import free_cached_memory, ran_out_of_memory
 from backbones.modes import evaluating
 
@@ -44,50 +46,89 @@ def embed(
     Raises:
         BackboneError: when an embedding is not finite, memory does not suffice for one clip, or an argument is wrong.
     """
+    return embed_layers(encoder, read, n, (), batch_size=batch_size, device=device, precision=precision)[0]
+
+
+def embed_layers(
+    encoder: Encoder,
+    read: ReadClips,
+    n: int,
+    heard: Sequence[Heard],
+    *,
+    batch_size: int | None = None,
+    device: torch.device | None = None,
+    precision: Literal["float32", "bfloat16"] = "float32",
+) -> tuple[NDArray[np.float32], list[NDArray[np.float32]]]:
+    """Embed clips, and keep what is heard of layers: all of it from one pass over the clips.
+
+    Args:
+        encoder: as of `embed`.
+        read: as of `embed`.
+        n: number of clips.
+        heard: what to keep of which layers.
+        batch_size: as of `embed`.
+        device: as of `embed`.
+        precision: as of `embed`.
+
+    Returns:
+        (n, d) embeddings, and (n, bands, width) of each of `heard`.
+
+    Raises:
+        BackboneError: as `embed`, or the encoder has no such layer.
+    """
     device = pick_device() if device is None else device
     if n < 0 or (batch_size is not None and batch_size < 1):
         raise BackboneError(f"n must be 0 or more and batch_size 1 or more, but got {n} and {batch_size}.")
     at_once = batch_size or (CPU_BATCH if device.type == "cpu" else CUDA_BATCH)
     encoder.to(device)
     vectors = np.empty((n, encoder.dim), dtype=np.float32)
+    layers: list[NDArray[np.float32]] = [np.empty((0, 0, 0), dtype=np.float32) for _ in heard]
     start = 0
     with evaluating(encoder), torch.inference_mode():
         while start < n:
             positions = np.arange(start, min(start + at_once, n), dtype=np.int64)
             try:
-                vectors[positions] = _embed_batch(encoder, read, positions, device=device, precision=precision)
+                found, kept = _embed_batch(encoder, read, positions, heard, device=device, precision=precision)
             except (RuntimeError, MemoryError) as error:
                 if not ran_out_of_memory(error):
                     raise
                 at_once = _halved(at_once, device)
                 continue
+            vectors[positions] = found
+            for place, values in enumerate(kept):
+                if not start:
+                    layers[place] = np.empty((n, *values.shape[1:]), dtype=np.float32)
+                layers[place][positions] = values
             start = int(positions[-1]) + 1
-    return vectors
+    return vectors, layers
 
 
 def _embed_batch(
     encoder: Encoder,
     read: ReadClips,
     positions: NDArray[np.int64],
+    heard: Sequence[Heard],
     *,
     device: torch.device,
     precision: str,
-) -> NDArray[np.float32]:
+) -> tuple[NDArray[np.float32], list[NDArray[np.float32]]]:
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
-        embedded = encoder(read(positions).to(device))
+        embedded, layers = embed_and_hear(encoder, read(positions).to(device), heard)
     vectors: NDArray[np.float32] = embedded.float().cpu().numpy()
+    kept = [layer.float().cpu().numpy() for layer in layers]
     if vectors.shape != (len(positions), encoder.dim):
         raise BackboneError(
             f"An encoder must give {len(positions)} clips embeddings of shape {(len(positions), encoder.dim)}, "
             f"but gave {vectors.shape}."
         )
-    broken = positions[~np.isfinite(vectors).all(axis=1)]
-    if len(broken):
-        raise BackboneError(
-            f"Embeddings must be finite, but clip {broken[0]} has NaN or infinite numbers ({len(broken)} clips of "
-            f"{len(positions)} in its batch); check the recording and the encoder's weights."
-        )
-    return vectors
+    for values in (vectors, *kept):
+        broken = positions[~np.isfinite(values).reshape(len(positions), -1).all(axis=1)]
+        if len(broken):
+            raise BackboneError(
+                f"Embeddings must be finite, but clip {broken[0]} has NaN or infinite numbers ({len(broken)} clips of "
+                f"{len(positions)} in its batch); check the recording and the encoder's weights."
+            )
+    return vectors, kept
 
 
 def _halved(at_once: int, device: torch.device) -> int:

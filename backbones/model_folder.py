@@ -19,19 +19,23 @@ from backbones.contract import BackboneError
 from backbones.files import read_file, refuse_stand_in, sha256_of_file
 from backbones.pickled import read_pickled
 from backbones.safe_tensors import read_safe_tensors
-from backbones.weights import MODEL_CONFIG, check_tensors, find_model_folder, folder_sum, model_files
+from backbones.weights import MODEL_CONFIG, SAFE_TENSORS, check_tensors, find_model_folder, folder_sum, model_files
 
 EXTRACTOR = "preprocessor_config.json"
 PROCESSOR = "processor_config.json"  # newer releases of transformers keep the extractor's settings in here
-WEIGHTS = "model.safetensors"
 SHARDS = "model.safetensors.index.json"
 PICKLED = "pytorch_model.bin"
 MOST_JSON = 64 * 2**20  # bytes; the largest vocabularies take 20 MiB
 MOST_SHARDS = 100
 CODE = "auto_map"  # where a folder names the Python files that should be run
 LARGEST = 2**24  # of a whole number in a configuration: samples of a window, sizes, places of tokens
-# Names of other files than those that are read here, and of types: weights always become float32.
-NOT_OURS = ("transformers_weights", "name_or_path", "_name_or_path", "dtype", "torch_dtype")
+MOST_MEMBERS = 1_000  # of a list in a configuration, unless there are more tensors; Whisper names 90 tokens
+# Names of other files than those that are read here, of types (weights always become float32), and of the classes of a
+# head, which is left out: transformers makes up a name for each of as many as there are said to be.
+NOT_OURS = (
+    "transformers_weights", "name_or_path", "_name_or_path", "dtype", "torch_dtype",
+    "num_labels", "id2label", "label2id",
+)  # fmt: skip
 ATTENTION = ("attn_implementation", "_attn_implementation")
 KNOWN_ATTENTION = (None, "eager", "sdpa")  # anything else names a package, or code on the hub
 INTEGERS = ("num_batches_tracked", "position_ids", "token_type_ids", "relative_position_index")  # counts, no weights
@@ -74,6 +78,8 @@ def read_model_folder(weights: str | Path) -> ModelFolder:
             texts[path.name], sums[path.name] = _parsed(read.data, path), read.sha256
     for name, content in texts.items():
         _refuse_code(content, folder / name)
+    config = _object(texts[MODEL_CONFIG], folder / MODEL_CONFIG)
+    _refuse_timm(config, folder)
     needed, tensors = _weight_files(folder, texts), dict[str, Tensor]()
     for path in model_files(folder):
         if path.name in needed:
@@ -82,7 +88,7 @@ def read_model_folder(weights: str | Path) -> ModelFolder:
             tensors |= _tensors(read.data, path)
         elif path.name not in sums:
             sums[path.name] = sha256_of_file(path)
-    config, extractor = _object(texts[MODEL_CONFIG], folder / MODEL_CONFIG), _extractor(folder, texts)
+    extractor = _extractor(folder, texts)
     _check_config(config, folder / MODEL_CONFIG, tensors=len(tensors))
     return ModelFolder(folder, folder_sum(sums), config, extractor, tensors)
 
@@ -119,6 +125,15 @@ def _refuse_code(content: object, path: Path) -> None:
             )
 
 
+def _refuse_timm(config: Mapping[str, Any], folder: Path) -> None:
+    """Refuse a model that timm saved, which is how most people have AudioMAE, and say which backbone takes it."""
+    if "model_type" not in config and isinstance(config.get("architecture"), str):
+        raise BackboneError(
+            f"{folder} holds a model of timm and none of transformers; if it is AudioMAE, the backbone audiomae takes "
+            f'it: encoder = "audiomae", weights = "{folder / SAFE_TENSORS}".'
+        )
+
+
 def _object(content: object, path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise BackboneError(f"{path} must hold a JSON object, but holds a {type(content).__name__}.")
@@ -128,8 +143,8 @@ def _object(content: object, path: Path) -> dict[str, Any]:
 def _weight_files(folder: Path, texts: Mapping[str, object]) -> set[str]:
     """Name the files that hold the weights: one, or the parts that an index names."""
     there = {path.name for path in model_files(folder)}
-    if WEIGHTS in there:
-        return {WEIGHTS}
+    if SAFE_TENSORS in there:
+        return {SAFE_TENSORS}
     if SHARDS in texts:
         places = _object(texts[SHARDS], folder / SHARDS).get("weight_map")
         names = set(map(str, places.values())) if isinstance(places, dict) else set()
@@ -141,7 +156,7 @@ def _weight_files(folder: Path, texts: Mapping[str, object]) -> set[str]:
         return names
     if PICKLED in there:
         return {PICKLED}
-    raise BackboneError(f"{folder} holds no weights: {WEIGHTS} is missing, which save_pretrained writes.")
+    raise BackboneError(f"{folder} holds no weights: {SAFE_TENSORS} is missing, which save_pretrained writes.")
 
 
 def _tensors(data: bytes, path: Path) -> dict[str, Tensor]:
@@ -191,6 +206,13 @@ def _check_config(config: dict[str, Any], path: Path, *, tensors: int) -> None:
             raise BackboneError(
                 f"{path} does not fit the weights beside it: {name} is {value}, but there are {tensors} tensors in all."
             )
+        if isinstance(value, list) and len(value) > max(tensors, MOST_MEMBERS):
+            raise BackboneError(
+                f"Lists in {path} must have at most {max(tensors, MOST_MEMBERS):,} members, but {name} has "
+                f"{len(value):,}."
+            )
+        if "drop" in name and isinstance(value, (int, float)) and not 0 <= value <= 1:
+            raise BackboneError(f"{name} in {path} must be a share from 0 to 1, but is {value}.")
     for part in [value for _, value in _members(config) if isinstance(value, dict)]:
         for name in NOT_OURS:
             part.pop(name, None)

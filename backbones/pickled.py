@@ -39,11 +39,6 @@ def read_pickled(data: bytes, path: Path) -> object:
     if data.lstrip(b" \t\r\n")[:1] in (b"{", b"["):
         shown = data[:40].decode("utf-8", "replace").strip().splitlines()[0]
         raise BackboneError(f"{path} is a text file and no checkpoint (it begins with {shown!r}); download it again.")
-    if data[8:10] == b'{"' and data[6:8] == bytes(2):  # eight bytes of a length, then JSON
-        raise BackboneError(
-            f"{path} is a safetensors file, but this backbone reads files of torch.save; name a model of transformers "
-            "by its folder, as hf:FOLDER."
-        )
     if data.startswith(ZIP_START):
         _check_zip(data, path)
     try:

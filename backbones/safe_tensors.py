@@ -44,6 +44,11 @@ class _Entry:
     end: int
 
 
+def is_safe_tensors(data: bytes) -> bool:
+    """Tell whether a file begins as a safetensors file does: eight bytes of a length, then JSON."""
+    return data[8:10] == b'{"' and data[6:8] == bytes(2)
+
+
 def read_safe_tensors(data: bytes, path: Path) -> dict[str, Tensor]:
     """Read the tensors of a safetensors file, with a copy of their numbers.
 

@@ -16,13 +16,26 @@ from torch import Tensor, nn
 from backbones.contract import BackboneError, Encoder
 from backbones.files import is_file, read_file, sha256_of_file, what_is
 from backbones.modes import evaluating
+from backbones.options import did_you_mean
 from backbones.pickled import read_pickled
+from backbones.released.catalogue import (
+    RELEASED,
+    WEIGHTS_FOLDER,
+    expanded,
+    how_to_bring,
+    kept_folder,
+    places_of,
+    released_called,
+    weights_folders,
+)
+from backbones.released.hub import fetch_model
+from backbones.released.place import is_place, parse_place
+from backbones.safe_tensors import is_safe_tensors, read_safe_tensors
 
 logger = logging.getLogger(__name__)
 
-WEIGHTS_FOLDER = "ASDBENCH_WEIGHTS"  # environment variable
-SUFFIXES = (".pt", ".pth", ".ckpt")
 MODEL_CONFIG = "config.json"  # what tells the folder of a saved transformers model
+SAFE_TENSORS = "model.safetensors"  # the weights in it
 MODEL_SUFFIXES = (".json", ".safetensors", ".bin")
 NAMED = 3  # how many keys an error message names
 MOST_NAMED = 80  # letters of a key that a message shows
@@ -57,55 +70,67 @@ class Checkpoint:
 
 
 def find_checkpoint(weights: str | Path) -> Path:
-    """Find a checkpoint by path, or by name in the folder that ASDBENCH_WEIGHTS names, suffix or not.
+    """Find a file of weights by path, or by name in the folders of weights, suffix or not.
+
+    Those are the folder that ASDBENCH_WEIGHTS names, and `weights` of the cache, where `asdbench weights download` puts
+    a released file. A released file is known by its name: BEATs_iter3_plus_AS2M.
 
     Raises:
-        BackboneError: when there is no such file.
+        BackboneError: when there is no such file; of a released one with the command that brings it.
     """
-    asked = _expanded(weights)
-    places = [asked]
-    folder = os.environ.get(WEIGHTS_FOLDER)
-    if folder and not asked.is_absolute():
-        named = _expanded(folder) / asked
-        places += [named, *(named.with_name(named.name + suffix) for suffix in SUFFIXES if named.name)]
-    for place in places:
+    for place in places_of(weights):
         if is_file(place):
             return place
-    where = f"{WEIGHTS_FOLDER}={folder}" if folder else f"{WEIGHTS_FOLDER} is not set"
+    asked = expanded(weights)
+    if released_called(str(asked)) is not None:
+        raise BackboneError(how_to_bring(str(asked)))
+    named = os.environ.get(WEIGHTS_FOLDER)
+    where = f"{WEIGHTS_FOLDER}={named}" if named else f"{WEIGHTS_FOLDER} is not set"
+    hint = did_you_mean(asked.name, [each.name for each in RELEASED])
     raise BackboneError(
-        f"weights must name a checkpoint file, but {asked} {what_is(asked)}; give its path, "
-        f"or its name in the folder of the environment variable {WEIGHTS_FOLDER} ({where})."
+        f"weights must name a checkpoint file, but {asked} {what_is(asked)}; give its path, its name in the folder of "
+        f"the environment variable {WEIGHTS_FOLDER} ({where}), or a name of `asdbench weights ls`.{hint}"
     )
 
 
 def find_model_folder(weights: str | Path) -> Path:
-    """Find the folder of a saved model by path, or by name in the folder that ASDBENCH_WEIGHTS names.
+    """Find the folder of a saved model by path, by name in the folders of weights, or on the hub.
+
+    A model of the hub is named ORG/NAME@REVISION, and brought if it is not here: its safetensors and configuration,
+    nothing else. Nothing without @ is ever asked for.
 
     Raises:
-        BackboneError: when there is no such folder, or no configuration in it.
+        BackboneError: when there is no such folder, or no configuration in it; or the hub does not have the model.
     """
-    asked = _expanded(weights)
-    folder = os.environ.get(WEIGHTS_FOLDER)
-    places = [asked] + ([_expanded(folder) / asked] if folder and not asked.is_absolute() else [])
+    asked = expanded(weights)
+    places = [asked] if asked.is_absolute() else [asked, *(folder / asked for folder in weights_folders())]
     for place in places:
         if is_file(place / MODEL_CONFIG):
             return place
     found = what_is(asked)
+    if found == "does not exist" and is_place(str(asked)):
+        return fetch_model(parse_place(str(asked)), kept_folder())
     if found == "is a folder":
         found = f"is a folder whose {MODEL_CONFIG} {what_is(asked / MODEL_CONFIG)}"
     elif found == "does not exist":
         found = "is no folder"
     raise BackboneError(
         f"hf: must be followed by a folder that a model was saved to by save_pretrained, but {asked} {found}; "
-        f"give its path, or its name in the folder of the environment variable {WEIGHTS_FOLDER}."
+        f"give its path, its name in the folder of the environment variable {WEIGHTS_FOLDER}, or its place on the hub, "
+        "ORG/NAME@REVISION."
     )
 
 
-def _expanded(path: str | Path) -> Path:
-    try:
-        return Path(path).expanduser()
-    except RuntimeError as error:  # ~ of a user that does not exist
-        raise BackboneError(f"weights must name a file or a folder, but got {path}: {error}.") from error
+def find_checkpoint_or_model(weights: str | Path) -> Path:
+    """Find a file of weights as `find_checkpoint`, or the safetensors file of a saved model's folder or of the hub.
+
+    Raises:
+        BackboneError: as `find_checkpoint` and `find_model_folder`.
+    """
+    asked = expanded(weights)
+    if is_file(asked / MODEL_CONFIG) or (what_is(asked) == "does not exist" and is_place(str(asked))):
+        return find_model_folder(asked) / SAFE_TENSORS
+    return find_checkpoint(weights)
 
 
 def sha256_of(path: Path) -> str:
@@ -151,7 +176,7 @@ def read_checkpoint(weights: str | Path) -> Checkpoint:
 
 
 def parse_checkpoint(data: bytes, path: Path, *, sha256: str = "") -> Checkpoint:
-    """Read a checkpoint from the bytes of its file, see `read_checkpoint`.
+    """Read a checkpoint from the bytes of its file, see `read_checkpoint`; a safetensors file holds its "model" alone.
 
     Args:
         data: the whole file.
@@ -161,7 +186,7 @@ def parse_checkpoint(data: bytes, path: Path, *, sha256: str = "") -> Checkpoint
     Raises:
         BackboneError: as `read_checkpoint`.
     """
-    content = read_pickled(data, path)
+    content = {"model": read_safe_tensors(data, path)} if is_safe_tensors(data) else read_pickled(data, path)
     if not isinstance(content, Mapping):
         raise BackboneError(f'{path} must hold a mapping with the key "model", but holds a {type(content).__name__}.')
     if "model" not in content:

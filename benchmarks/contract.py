@@ -11,7 +11,10 @@ Split: TypeAlias = Literal["train", "test"]
 Domain: TypeAlias = Literal["source", "target"]
 Condition: TypeAlias = Literal["normal", "anomaly"]
 RuleName: TypeAlias = Literal["dcase2020", "dcase2021", "dcase2022"]
-Mix: TypeAlias = Literal["first", "mean"]
+Mix: TypeAlias = Literal["first", "second", "mean", "difference"]
+Channels: TypeAlias = Literal["near", "far", "mean", "difference"]
+# what a protocol's word says of recordings with two microphones, of which the first one is near the machine (2026)
+MIXES: Mapping[Channels, Mix] = {"near": "first", "far": "second", "mean": "mean", "difference": "difference"}
 
 PARTS: tuple[Part, ...] = ("dev", "additional", "eval")
 
@@ -42,6 +45,9 @@ class Archive:
     md5: str | None = None
 
 
+USUAL_SECONDS = 10.0  # of an official recording
+
+
 @dataclass(frozen=True)
 class Dataset:
     """One year of the DCASE Challenge Task 2, declared by a file as `DATASET`.
@@ -57,10 +63,11 @@ class Dataset:
         test_folders: folders of a machine type that hold its test clips; 2021 has one a domain.
         attribute_files: whether `attributes_NN.csv` stands beside the folders of a machine type.
         channels: of the recordings.
-        seconds: of the clips of machine types whose clips are not 10 s long, where that is known.
         archives: official files.
         summary: one line for listings.
-        mix: which sound of several channels counts: the first channel's, or the mean of all.
+        mix: which sound of several channels counts: the first channel's, the second's, the mean of all, or the first
+            less the second.
+        seconds: how long the recordings of a machine type are, where that is not `USUAL_SECONDS`.
         listed: whether a csv of the user's lists the clips, instead of folders and names; such a dataset has no
             machine types, sections or archives of its own, and `folder` is where its csv stands below a root.
     """
@@ -75,17 +82,25 @@ class Dataset:
     test_folders: tuple[str, ...] = ("test",)
     attribute_files: bool = True
     channels: int = 1
-    seconds: Mapping[str, float] = field(default_factory=dict)
     archives: tuple[Archive, ...] = ()
     summary: str = ""
     mix: Mix = "first"
     listed: bool = False
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 ProblemKind: TypeAlias = Literal[
     "missing", "extra", "misnamed", "attributes", "doubled", "unreadable", "empty", "truncated", "not finite",
-    "rate", "length", "channels", "encoding", "duplicated", "loud", "clipped",
+    "rate", "length", "channels", "encoding", "duplicated", "loud", "clipped", "longer", "repeated key",
+    "telling name",
 ]  # fmt: skip
+
+Effect: TypeAlias = Literal["stops", "changes numbers", "harmless"]  # from the worst
+# of files that are used, or were never there: converted as they are read, or passed over; names that harm those alone
+# who read attributes of test clips, which nothing here does
+HARMLESS: tuple[ProblemKind, ...] = (
+    "rate", "channels", "encoding", "length", "extra", "repeated key", "telling name",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -107,6 +122,13 @@ class Problem:
     bad: bool = True
     dataset: str = ""
     part: Part | None = None
+
+    @property
+    def effect(self) -> Effect:
+        """Return what it means for a study: "stops" is refused unless bad files are left out on purpose."""
+        if self.bad:
+            return "stops"
+        return "harmless" if self.kind in HARMLESS else "changes numbers"
 
 
 @dataclass(frozen=True)
@@ -150,6 +172,8 @@ class Protocol:
         strategies: the strategy fixed for a machine type instead of its case's own, such as the machine type alone.
         summary: one line for listings.
         withhold: attributes of training clips that are hidden, and kept as the truth that labels are judged by.
+        channels: which microphone is heard: near, far, their mean or their difference; None hears what each dataset
+            says of itself, which is the first channel, and the mean for recordings of the user's own.
     """
 
     name: str
@@ -160,6 +184,7 @@ class Protocol:
     summary: str = ""
     strategies: Mapping[str, str] = field(default_factory=dict)
     withhold: tuple[Withheld, ...] = ()
+    channels: Channels | None = None
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,15 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.clips import did_you_mean
-from benchmarks.contract import PARTS, BenchmarkError, DatasetPart, Protocol, Withheld
+from benchmarks.contract import MIXES, PARTS, BenchmarkError, Channels, DatasetPart, Protocol, Withheld
+from benchmarks.files import printable
 
 # paper, section 4.1: the years whose recordings train. A year that comes later is none of them.
 PAPER_YEARS = ("dcase2020", "dcase2021", "dcase2022", "dcase2023", "dcase2024", "dcase2025")
 YEAR = re.compile(r"dcase\d{4}")  # how a year's file in `benchmarks/datasets` is called
 # The labeling room's cases, which a benchmark names and never runs (paper, Table 1).
 CASES = ("sample-wise", "fragmented", "partial", "unlabeled", "direct")
-KEYS = ("name", "train", "score", "machines", "cases", "strategies", "withhold", "summary")
+KEYS = ("name", "train", "score", "machines", "cases", "strategies", "withhold", "channels", "summary")
 WITHHELD_KEYS = ("machine", "domain", "share", "seed")
 ALIASES = {"paper": "dcase2025-paper"}
 
@@ -119,7 +120,8 @@ def parse_protocol(mapping: Mapping[str, Any]) -> Protocol:
     Args:
         mapping: `name`, `train` and `score` (parts such as "dcase2023/dev"), and if wanted `machines`, `cases`
             (machine type to labeling case), `strategies` (machine type to strategy), `withhold` (tables of `machine`,
-            `domain`, `share` and `seed`, each of which hides attributes) and `summary`.
+            `domain`, `share` and `seed`, each of which hides attributes), `channels` (of recordings with two
+            microphones) and `summary`.
 
     Raises:
         BenchmarkError: if a key is unknown, missing or of another type, or a part or case does not exist.
@@ -147,6 +149,18 @@ def parse_protocol(mapping: Mapping[str, Any]) -> Protocol:
         summary,
         _strategies(mapping),
         _withheld(mapping),
+        _channels(mapping),
+    )
+
+
+def _channels(mapping: Mapping[str, Any]) -> Channels | None:
+    """Return which microphone a protocol hears, None where it does not say."""
+    channels = mapping.get("channels")
+    if channels is None or (isinstance(channels, str) and channels in MIXES):
+        return channels  # type: ignore[return-value]  # a word of the table
+    raise BenchmarkError(
+        f"channels of a protocol must be one of {', '.join(MIXES)}, but got {printable(repr(channels), most=80)}."
+        f"{did_you_mean(str(channels)[:80], MIXES)}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Tables as text, markdown, csv and json; percent exists only here."""
+"""Tables as text, markdown, csv and json, and what of them fits a terminal; percent exists only here."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any, Literal, TypeAlias
 
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
+
+from harness.errors import HarnessError
 
 Form: TypeAlias = Literal["text", "json", "csv", "markdown"]
 Row: TypeAlias = Mapping[str, Any]
@@ -21,18 +25,54 @@ Row: TypeAlias = Mapping[str, Any]
 NOTHING = "–"
 # control characters, separators that end a line, signs that turn the direction of what follows, and what is no sign
 CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
-LONGEST = 2000  # characters of a sentence on a terminal
 BRIEF = 120  # characters of a value that a sentence quotes
 CUT = " […] "
+NARROW = 100  # columns of a terminal below which a table has no frame
+WRAPPED = 24  # columns that a text which may be broken into lines needs at the least
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a printed table: its heading and how a row fills it."""
+    """A column of a printed table.
+
+    Attributes:
+        heading: what stands above it.
+        fill: how a row fills it.
+        right: whether it is aligned at the right, as numbers are; such cells are never broken into lines.
+        names: whether it is part of what a row is called, as the backbone and M are: a narrow table leaves out others.
+        answers: whether it is what a reader came for, as the official score is: room is found for it before others.
+    """
 
     heading: str
     fill: Callable[[Row], str]
     right: bool = False
+    names: bool = False
+    answers: bool = False
+
+
+@dataclass(frozen=True)
+class View:
+    """The part of a table that a terminal shows.
+
+    Attributes:
+        columns: what is shown, in this order.
+        left_out: headings of the columns for which there was no room.
+        same: headings of columns that would say the same in every row, with what they would say.
+    """
+
+    columns: list[Column]
+    left_out: list[str]
+    same: dict[str, str]
+
+
+def naming(*columns: Column) -> list[Column]:
+    """Return columns as part of what a row is called."""
+    return [replace(column, names=True) for column in columns]
+
+
+def answering(*columns: Column) -> list[Column]:
+    """Return columns as what a reader came for."""
+    return [replace(column, answers=True) for column in columns]
 
 
 def plain(name: str, heading: str | None = None) -> Column:
@@ -63,17 +103,95 @@ def in_percent(value: float | None, *, signed: bool = False) -> str:
     return f"{shown:+.2f}" if signed else f"{shown:.2f}"
 
 
-def text_table(title: str, columns: Sequence[Column], rows: Sequence[Row]) -> Table:
-    """Return a table for a terminal."""
+def text_table(title: str, columns: Sequence[Column], rows: Sequence[Row], *, width: int | None = None) -> Table:
+    """Return a table for a terminal, without a frame where that is narrow.
+
+    Args:
+        title: stands above it.
+        columns: of the table; `fitting` chooses those for which there is room.
+        rows: of the table.
+        width: of the terminal; None is any.
+    """
     table = Table(title=_literal(title), title_justify="left", title_style="bold", header_style="bold")
+    if _is_narrow(width):
+        table.box, table.show_edge, table.pad_edge, table.padding = SIMPLE_HEAD, False, False, (0, 1, 0, 0)
+    whole = width is None or sum(_least(column, rows, width) for column in columns) <= width
     for column in columns:
         table.add_column(
-            _literal(column.heading), justify="right" if column.right else "left", no_wrap=column.right, overflow="fold"
-        )
+            _literal(column.heading), justify="right" if column.right else "left", overflow="fold",
+            no_wrap=column.right or (column.names and whole),
+        )  # fmt: skip
     for row, following in zip_longest(rows, rows[1:]):
         cells = (_literal(column.fill(row)) for column in columns)
         table.add_row(*cells, style=_style(row), end_section=_ends(row, following))
     return table
+
+
+def fitting(columns: Sequence[Column], rows: Sequence[Row], width: int) -> View:
+    """Choose the columns that a terminal has room for: what a row is called first and whole, then in their order.
+
+    Where even the names are too long, those that say the same in every row are told below the table instead, and if
+    that does not suffice the others are broken into lines; the first number always stands beside them.
+
+    Args:
+        columns: of the whole table, each with a heading of its own; if none is part of a name, the first one is.
+        rows: of the table.
+        width: of the terminal.
+    """
+    least = {column.heading: _least(column, rows, width) for column in columns}
+    if sum(least.values()) <= width:
+        return View(list(columns), [], {})
+    names = [column for column in columns if column.names] or list(columns[:1])
+    others = [column for column in columns if column not in names]
+    wanted = sorted(others, key=lambda column: not column.answers)
+    same: dict[str, str] = {}
+    first = least[wanted[0].heading] if wanted else 0
+    for column in reversed(names):
+        if sum(least[each.heading] for each in names) + first <= width or len(names) == 1:
+            break
+        said = {column.fill(row) for row in rows} - {NOTHING}
+        if len(said) <= 1 and column.heading not in ("#", "M"):
+            same |= dict.fromkeys([column.heading], *said) if said else {}
+            names = [each for each in names if each is not column]
+    shown, room = set[str](), width - sum(least[each.heading] for each in names)
+    for column in wanted:
+        if least[column.heading] <= room or (not shown and column is wanted[0]):
+            shown.add(column.heading)
+            room -= least[column.heading]
+    left_out = [column.heading for column in others if column.heading not in shown]
+    return View([*names, *(column for column in others if column.heading in shown)], left_out, same)
+
+
+def named_columns(columns: Sequence[Column], wanted: str) -> list[Column]:
+    """Return the columns that somebody asked for, behind those that name a row.
+
+    Args:
+        columns: of the whole table.
+        wanted: headings, or what stands before a comma in them, joined by commas; capitals do not count.
+
+    Raises:
+        HarnessError: for a heading that the table has not.
+    """
+    by_heading = {column.heading.casefold(): column for column in columns}
+    by_heading |= {heading.split(",")[0]: column for heading, column in by_heading.items()}  # "optimism, points"
+    asked = [heading.strip().casefold() for heading in wanted.split(",") if heading.strip()]
+    for heading in asked:
+        if heading not in by_heading:
+            there = ", ".join(column.heading for column in columns)
+            raise HarnessError(f"--columns must name columns of the table ({there}), but got {brief(heading)!r}.")
+    names = [column for column in columns if column.names] or list(columns[:1])
+    return [*names, *(by_heading[heading] for heading in asked if by_heading[heading] not in names)]
+
+
+def _least(column: Column, rows: Sequence[Row], width: int | None) -> int:
+    """Return how many columns of a terminal one of a table needs, with what separates it from the next."""
+    natural = max(cell_len(printable(text)) for text in (column.heading, *(column.fill(row) for row in rows)))
+    apart = 2 if _is_narrow(width) else 3
+    return apart + (natural if column.right or column.names else min(natural, WRAPPED))
+
+
+def _is_narrow(width: int | None) -> bool:
+    return width is not None and width < NARROW
 
 
 def printable(text: str, *, longest: int | None = None) -> str:

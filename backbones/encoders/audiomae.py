@@ -1,4 +1,9 @@
-"""AudioMAE: masked autoencoders that listen (Huang et al., 2022), as in facebookresearch/AudioMAE."""
+"""AudioMAE: masked autoencoders that listen (Huang et al., 2022), as in facebookresearch/AudioMAE.
+
+Most people have its weights in timm's layout, `model.safetensors` of gaunernst/vit_base_patch16_1024_128.audiomae_as2m:
+the official names without the decoder, in a file that holds nothing else. Input, order of the patches and position
+embedding are the official ones, so the same weights give the same tokens.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +20,15 @@ from backbones.contract import MEL_BINS, Backbone, BackboneError, Encoder, Maske
 from backbones.networks.audiomae import AudioMae, AudioMaeConfig, MaskedAudioMae
 from backbones.networks.positions import ORDERS, PositionOrder, position_embedding
 from backbones.options import did_you_mean, must_agree, must_be_positive, updated
-from backbones.weights import Checkpoint, check_hearing, count_layers, fill, read_checkpoint, require
+from backbones.weights import (
+    Checkpoint,
+    check_hearing,
+    count_layers,
+    fill,
+    find_checkpoint_or_model,
+    read_checkpoint,
+    require,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -28,10 +41,11 @@ DECODER_SIZES = ("decoder_dim", "decoder_layers", "decoder_heads", "decoder_mlp_
 
 
 def build(*, weights: Path | None = None, seed: int = 0, **options: Any) -> Encoder:
-    """Build AudioMAE from an official checkpoint, or with random weights at the size that the options say.
+    """Build AudioMAE from an official checkpoint or timm's, or with random weights at the size that the options say.
 
     Args:
-        weights: path, or name in the folder ASDBENCH_WEIGHTS.
+        weights: a file's path, a name in the folders of weights, a folder that holds model.safetensors, or
+            ORG/NAME@REVISION of the hub.
         seed: of random weights.
         options: fields of `AudioMaeConfig`; what a checkpoint's shapes say must not be contradicted.
 
@@ -43,7 +57,7 @@ def build(*, weights: Path | None = None, seed: int = 0, **options: Any) -> Enco
         model = _shape(asked).to_empty(device="cpu")
         initialise(model, Generator().manual_seed(seed))
         return model
-    checkpoint = read_checkpoint(weights)
+    checkpoint = read_checkpoint(find_checkpoint_or_model(weights))
     found = _read_shapes(checkpoint, decoder=asked.decoder)
     must_agree(options, found, path=checkpoint.path)
     if "fc_norm.weight" in checkpoint.tensors:  # a fine-tuned file, which has no final norm
@@ -83,6 +97,7 @@ def build_masked(*, weights: Path | None = None, seed: int = 0, **options: Any) 
 
 
 def _with_decoder(weights: Path, seed: int, options: dict[str, Any]) -> Encoder:
+    weights = find_checkpoint_or_model(weights)
     tensors = read_checkpoint(weights).tensors
     if "decoder_embed.weight" in tensors and "decoder_blocks.0.attn.tau" not in tensors:
         return build(weights=weights, **options, decoder=True)
@@ -229,6 +244,7 @@ BACKBONE = Backbone(
     name="audiomae",
     build=build,
     build_masked=build_masked,
-    summary="AudioMAE (Huang et al., 2022), ViT-B/16, 86 M parameters; official checkpoints or random weights",
+    summary="AudioMAE (Huang et al., 2022), ViT-B/16, 86 M parameters; official or timm's weights, or random ones",
     options=asdict(AudioMaeConfig()),
+    find_weights=find_checkpoint_or_model,
 )

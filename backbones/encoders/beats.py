@@ -6,7 +6,7 @@ import logging
 import math
 import reprlib
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -147,6 +147,16 @@ class Beats(Encoder):
             return torch.sigmoid(logits.mean(dim=1))
         kept = ~self.token_mask(padding_mask, logits.shape[1])[..., None]
         return torch.sigmoid((logits * kept).sum(dim=1) / kept.sum(dim=1))
+
+    def layer_modules(self) -> Sequence[nn.Module]:
+        """Return the Transformer's layers."""
+        return tuple(self.encoder.layers)
+
+    def grid(self, output: Tensor) -> Tensor:
+        """Arrange a layer's tokens, which run through the mel bins of a time: (b, n, d) -> (b, time, frequency, d)."""
+        clips, tokens, dim = output.shape
+        bands = MEL_BINS // self.config.input_patch_size
+        return output.reshape(clips, tokens // bands, bands, dim)
 
     def layer_index(self, name: str) -> int:
         """Place a parameter: 0 is the stem, i + 1 the i-th layer."""

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from backbones.contract import Backbone, BackboneError, Encoder
+from backbones.weights import find_model_folder
 
 
 def build(*, weights: Path | None = None, seed: int = 0, **options: Any) -> Encoder:
     """Build the encoder that a folder made by `save_pretrained` holds.
 
     Args:
-        weights: the folder; studies and the command line write it as `hf:FOLDER`.
+        weights: the folder, or ORG/NAME@REVISION of the hub; studies and the command line write it as `hf:FOLDER`.
         seed: unused, since every weight comes from the folder.
         options: there are none.
 
@@ -35,5 +36,6 @@ def build(*, weights: Path | None = None, seed: int = 0, **options: Any) -> Enco
 BACKBONE = Backbone(
     name="hf",
     build=build,
-    summary="any local folder of a transformers audio encoder, named hf:FOLDER (AST, wav2vec 2.0, HuBERT, CLAP, ...)",
+    summary="a transformers audio encoder, hf:FOLDER or hf:ORG/NAME@REVISION of the hub (AST, wav2vec 2.0, CLAP, ...)",
+    find_weights=find_model_folder,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -71,6 +72,14 @@ class Tiny(Encoder):
             x = functional.gelu(convolution(x))
         tokens: Tensor = self.norm(self.linear(x.transpose(1, 2).flatten(2)))  # (b, c, n, mels) -> (b, n, d)
         return tokens
+
+    def layer_modules(self) -> Sequence[nn.Module]:
+        """Return the convolutions, whose activations are the layers, and the norm that gives the tokens."""
+        return (*self.convolutions, self.norm)
+
+    def grid(self, output: Tensor) -> Tensor:
+        """Arrange a layer: (b, width, time, frequency) before its activation, or (b, n, d) tokens."""
+        return functional.gelu(output).permute(0, 2, 3, 1) if output.ndim == 4 else output.unsqueeze(2)
 
     def layer_index(self, name: str) -> int:
         """Place a parameter: one layer a convolution, then the linear map and its norm."""

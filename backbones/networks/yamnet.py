@@ -74,7 +74,16 @@ class YamNet(Encoder):
     def tokens(self, fbank: Tensor, padding_mask: Tensor | None = None) -> Tensor:
         """Encode log-mel features: (b, frames, 64) [, (b, frames) True = padding] -> (b, patches, 1024)."""
         (last,) = self.layer_outputs(fbank, (LAYERS,), padding_mask)
-        return last.flatten(2, 3) if last.shape[2] == 1 else last.mean(dim=2)
+        return _tokens_of(last)
+
+    def layer_modules(self) -> Sequence[nn.Module]:
+        """Return the convolutions: a layer is what the activation behind each of them gives."""
+        return tuple(self.convolutions)
+
+    def tokens_and_layers(self, fbank: Tensor, numbers: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
+        """Encode and keep layers, (b, patches, bands, width) each; activations stand between the modules."""
+        *layers, last = self.layer_outputs(fbank, (*numbers, LAYERS))
+        return _tokens_of(last), layers
 
     def layer_outputs(self, fbank: Tensor, layers: Sequence[int], padding_mask: Tensor | None = None) -> list[Tensor]:
         """Return what the N-th activation gives, N = 1..27, frequency kept.
@@ -106,6 +115,11 @@ class YamNet(Encoder):
     def layer_index(self, name: str) -> int:
         """Place a parameter: one layer a convolution."""
         return int(name.split(".")[1]) + 1
+
+
+def _tokens_of(last: Tensor) -> Tensor:
+    """Take the mean over the bands of the last layer: (b, patches, bands, 1024) -> (b, patches, 1024)."""
+    return last.flatten(2, 3) if last.shape[2] == 1 else last.mean(dim=2)
 
 
 def random_weights(model: YamNet, *, seed: int) -> None:

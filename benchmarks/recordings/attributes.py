@@ -1,21 +1,19 @@
-"""`attributes_NN.csv`, the tables beside the recordings: what they list, against what the names say."""
+"""Attributes in names: against what `attributes_NN.csv` beside the recordings lists, and what they should not tell."""
 
 from __future__ import annotations
 
 import unicodedata
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import cast
 
 import pandas as pd
 
-from benchmarks.contract import BenchmarkError, Dataset, Problem
+from benchmarks.contract import BenchmarkError, Dataset, Part, Problem
 from benchmarks.files import printable, read_table
 from benchmarks.recordings.layout import CLIP_FOLDERS, ENDINGS
 from benchmarks.recordings.names import NO_ATTRIBUTE
-
-MANY = 10  # clips of an attribute that are all of one condition: by chance in one of 500, where half are normal
-_WORDS = {"normal": "normal", "anomaly": "anomalies"}
 
 
 def check_tables(folder: Path, dataset: Dataset, attributes: Mapping[str, str | None]) -> Iterator[Problem]:
@@ -65,69 +63,62 @@ def check_tables(folder: Path, dataset: Dataset, attributes: Mapping[str, str | 
         )  # fmt: skip
 
 
-def check_names(clips: pd.DataFrame) -> Iterator[Problem]:
-    """Yield what attributes in names say that a reader may trip over: keys that stand twice, and given-away labels.
+def name_traps(clips: pd.DataFrame) -> Iterator[Problem]:
+    """Yield what attributes in names mislead to: keys that occur twice, and spellings that tell the condition.
 
-    Attributes are whole texts here, so a key that stands twice loses nothing; who reads them key by key loses a value.
-    A test clip's attribute is read by no label and no scorer; who reads it may read the label with it.
+    In 2026 names such as `car_B1_spd_2_mic_2_mic_1` have a key twice, so that a reader of keys and values loses one of
+    them; here the whole text is the attribute. And in gearboxEmu's target test clips all normal ones say `pro_y`, all
+    anomalies `pro_Y`: whoever reads attributes of test clips reads the answer. No scorer here does.
 
     Args:
         clips: a clip table.
     """
-    for (dataset, part, machine), own in clips.groupby(["dataset", "part", "machine"], observed=True, sort=False):
-        attributes = own["attribute"].dropna()
-        for name in attributes.unique():
-            twice = _repeated_key(str(name))
-            if twice is not None:
-                path = str(own.loc[own["attribute"] == name, "path"].iloc[0])
-                yield Problem(
-                    "attributes", path,
-                    f"Attributes of {dataset}/{part} {machine} hold the key {twice} twice, as in {printable(str(name))}; "
-                    "they are used as whole texts, so read them so, not into a table with a column a key.",
-                    bad=False, dataset=str(dataset), part=part,
-                )  # fmt: skip
-                break
-        yield from _given_away(own, f"{dataset}/{part} {machine}")
+    named = clips[clips["attribute"].notna()]
+    for (dataset, part, machine), group in named.groupby(["dataset", "part", "machine"], observed=True):
+        repeated = {text: key for text in group["attribute"].unique() if (key := _repeated_key(text)) is not None}
+        if repeated:
+            text, key = next(iter(repeated.items()))
+            yield Problem(
+                "repeated key", str(Path(group["path"].iloc[0]).parent),
+                f"{dataset}/{part} {machine}: the key {printable(key)} occurs twice in {len(repeated)} attributes, "
+                f"such as {printable(text)}; the whole text is the attribute, no key is read from it.",
+                bad=False, dataset=str(dataset), part=cast("Part", part),
+            )  # fmt: skip
+        test = group[group["split"] == "test"]
+        telling = _telling(zip(test["attribute"], test["condition"], strict=True))
+        if telling is not None:
+            yield Problem(
+                "telling name", str(Path(test["path"].iloc[0]).parent),
+                f"{dataset}/{part} {machine}: {telling}, so that these names give the condition away; attributes of "
+                "test clips are not read by any scorer, and must not be by yours.",
+                bad=False, dataset=str(dataset), part=cast("Part", part),
+            )  # fmt: skip
 
 
 def _repeated_key(attribute: str) -> str | None:
-    """Return the first key that stands twice in an attribute, key and value in turn: `mic` in `mic_2_mic_1`."""
-    keys = Counter(token for token in attribute.split("_")[::2] if not token[:1].isdigit())
-    return next((key for key, count in keys.items() if key and count > 1), None)
+    """Return the first key that an attribute has twice: `mic` of `spd_2_mic_2_mic_1`, None where all differ."""
+    keys = Counter(word for word in attribute.split("_")[::2])
+    return next((key for key, count in keys.items() if count > 1 and not key.isdigit()), None)
 
 
-def _given_away(clips: pd.DataFrame, name: str) -> Iterator[Problem]:
-    """Yield the attributes of a machine type's test clips that only one condition has, though there are many of each.
+def _telling(clips: Iterable[tuple[str, str | None]]) -> str | None:
+    """Say in words which attributes differ in capitals alone and have one condition each; None where none do.
 
-    One spelling for normal clips and another for anomalies is one way in which that comes about.
+    Args:
+        clips: (attribute, condition) of test clips.
     """
-    tests = clips[(clips["split"] == "test") & clips["condition"].notna()]
-    for (section, domain), own in tests.groupby(["section", "domain"], observed=True, dropna=False, sort=False):
-        counts = Counter(zip(own["attribute"].fillna(""), own["condition"], strict=True))
-        of = {condition: int((own["condition"] == condition).sum()) for condition in ("normal", "anomaly")}
-        if min(of.values()) < MANY:
-            continue
-        told = {a: c for (a, c), n in counts.items() if a and n >= MANY and len({o for b, o in counts if b == a}) == 1}
-        if not told:
-            continue
-        shown = ", ".join(f"all {counts[a, c]} of {printable(a)} are {_WORDS[c]}" for a, c in sorted(told.items()))
-        spelled = [sorted(names) for names in _spellings(counts).values() if len(names) > 1]
-        ways = f" ({' and '.join(spelled[0])} are one attribute, spelled in two ways)" if spelled else ""
-        place = f"section {section}" + ("" if pd.isna(domain) else f", {domain}")
-        yield Problem(
-            "attributes", str(own.loc[own["attribute"].isin(list(told)), "path"].iloc[0]),
-            f"Attributes in the names of {name}'s test clips ({place}) give the label away: {shown}{ways}; no label and "
-            "no scorer here reads them, so read them in none of yours.",
-            bad=False, dataset=str(own["dataset"].iloc[0]), part=own["part"].iloc[0],
-        )  # fmt: skip
-
-
-def _spellings(counts: Iterable[tuple[str, str]]) -> dict[str, set[str]]:
-    """Return the spellings of each attribute, told apart by capitals alone."""
-    found: dict[str, set[str]] = defaultdict(set)
-    for attribute, _ in counts:
-        found[attribute.casefold()].add(attribute)
-    return found
+    spellings: dict[str, dict[str, Counter[str]]] = {}
+    for attribute, condition in clips:
+        if isinstance(condition, str):
+            spelling = spellings.setdefault(attribute.casefold(), {})
+            spelling.setdefault(attribute, Counter())[condition] += 1
+    for ways in spellings.values():
+        if len(ways) > 1 and all(len(conditions) == 1 for conditions in ways.values()):
+            said = [f"{printable(way)} ({count} {condition})" for way, counts in sorted(ways.items(), reverse=True)
+                    for condition, count in counts.items()]  # fmt: skip
+            if len({condition for counts in ways.values() for condition in counts}) > 1:
+                return f"attributes of test clips differ in capitals alone, {' and '.join(said)}"
+    return None
 
 
 def _rows(table: Path) -> list[tuple[str, tuple[str, ...]]]:

@@ -31,6 +31,8 @@ BLOCK_SAMPLES = 2**20
 # Containers whose header tells their length; of others, a cut file could not be told from a whole one.
 FORMATS = ("WAV", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC", "Ogg", "NIST", "MP3 with a Xing header")
 FLOATS = ("FLOAT", "DOUBLE")
+WIDTHS = {"PCM_S8": 1, "PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}  # bytes a sample
+STARTS = {"FLAC": b"fLaC\0\0\0\x22", "Ogg": b"OggS\0\2"}  # of which libsndfile reads the first of several in a file
 INTEGER_PEAK = 128.0  # float samples beyond it look like the steps of integers: no gain is 42 dB too high
 
 Samples: TypeAlias = NDArray[np.int16]
@@ -63,6 +65,7 @@ class Inspection:
         digest: of the samples as they are used, whatever the file's format.
         peak: largest absolute sample of all channels, 1 at full scale.
         full_share: share of the samples that stand at full scale, where a recorder clips.
+        behind: bytes of the file after the samples that its header announces, which are not read.
     """
 
     rate: int
@@ -72,6 +75,7 @@ class Inspection:
     digest: str
     peak: float = 0.0
     full_share: float = 0.0
+    behind: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,7 @@ class _Content:
     samples: NDArray[Any]  # (frames, channels), int16 where the file is, else float32
     rate: int
     encoding: str
+    behind: int = 0
 
 
 def decode(path: str, mix: Mix = "first") -> Samples:
@@ -93,9 +98,11 @@ def decode(path: str, mix: Mix = "first") -> Samples:
 
     Raises:
         RecordingError: if the file is missing, empty, cut short, no audio, or holds a sample that is not finite or, as
-            a float, beyond -1..1; if its rate or length is out of bounds.
+            a float, beyond -1..1; if its rate or length is out of bounds; if it has one channel and two are asked for.
     """
-    return _convert(_read(path), mix)
+    content = _read(path)
+    _demand_channels(path, content.samples.shape[1], mix)
+    return _convert(content, mix)
 
 
 def inspect(path: str, mix: Mix = "first") -> Inspection:
@@ -115,7 +122,7 @@ def inspect(path: str, mix: Mix = "first") -> Inspection:
         full = int(np.count_nonzero((content.samples >= top * scale) | (content.samples <= -scale)))
     return Inspection(
         content.rate, channels, frames / content.rate, content.encoding, digest, max(high, -low),
-        full / content.samples.size,
+        full / content.samples.size, content.behind,
     )  # fmt: skip
 
 
@@ -159,13 +166,18 @@ def _read(path: str) -> _Content:
             raise _cut_short(
                 shown, f"its header announces {announced.frames} samples a channel and {len(samples)} are there"
             )
+        behind = announced.behind if announced else 0
+        if announced and behind and encoding in WIDTHS:  # libsndfile may read more of a W64 than its header announces
+            samples = samples[: (announced.size or 0) // (WIDTHS[encoding] * samples.shape[1])]
+        if announced and announced.container in STARTS:
+            behind = _next_recording(opened, announced.container)
         if len(samples) == 0:
             raise RecordingError(f"recordings must hold samples, but {shown} is empty.", "empty")
         if announced and announced.flac:
             _check_flac(samples, *announced.flac, shown)
     if samples.dtype != np.int16:
         samples = _check_floats(samples, encoding, shown)
-    return _Content(samples, rate, encoding)
+    return _Content(samples, rate, encoding, behind)
 
 
 def _decode_all(file: BinaryIO, announced: Announced | None, shown: str) -> tuple[NDArray[Any], int, str]:
@@ -217,6 +229,16 @@ def _decode_all(file: BinaryIO, announced: Announced | None, shown: str) -> tupl
         return np.concatenate(blocks), rate, encoding
 
 
+def _next_recording(file: BinaryIO, container: str) -> int:
+    """Count the bytes from where a second recording begins in a file; 0 where there is only one."""
+    file.seek(0, os.SEEK_END)  # libsndfile has moved the file under Python's buffer
+    file.seek(0)
+    data = file.read()
+    first = data.find(STARTS[container])
+    second = data.find(STARTS[container], first + 1)
+    return len(data) - second if 0 <= first < second else 0
+
+
 def _check_floats(samples: NDArray[Any], encoding: str, shown: str) -> NDArray[np.float32]:
     """Return float samples as float32; raise where they are not finite or beyond full scale."""
     if not np.isfinite(samples).all():
@@ -258,7 +280,7 @@ def _cut_short(shown: str, missing: str) -> RecordingError:
 def _convert(content: _Content, mix: Mix) -> Samples:
     """Bring a file's content to one channel at 16 kHz: (frames, channels) -> (samples,) int16."""
     samples = content.samples
-    mono = samples[:, 0] if mix == "first" or samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
+    mono = _mixed(samples, "first" if samples.shape[1] == 1 else mix)
     if mono.dtype == np.int16 and content.rate == SAMPLE_RATE:
         return np.ascontiguousarray(mono)
     scale = np.float32(1.0 if samples.dtype == np.int16 else FULL_SCALE)  # to the steps of int16
@@ -268,3 +290,27 @@ def _convert(content: _Content, mix: Mix) -> Samples:
     np.rint(mono, out=mono)
     np.clip(mono, -FULL_SCALE, FULL_SCALE - 1, out=mono)
     return mono.astype(np.int16)
+
+
+def _mixed(samples: NDArray[Any], mix: Mix) -> NDArray[Any]:
+    """Return the sound that counts: (frames, channels) -> (frames,), halved where two channels are subtracted.
+
+    The difference of two full-scale signals would not fit; half of it does, and scores hear no loudness by design.
+    """
+    if mix == "mean":
+        mixed: NDArray[Any] = samples.mean(axis=1, dtype=np.float32)
+        return mixed
+    if mix == "difference":
+        less: NDArray[Any] = np.subtract(samples[:, 0], samples[:, 1], dtype=np.float32) * np.float32(0.5)
+        return less
+    return samples[:, 0] if mix == "first" else samples[:, 1]
+
+
+def _demand_channels(path: str, channels: int, mix: Mix) -> None:
+    if mix in ("second", "difference") and channels < 2:
+        words = "the far microphone" if mix == "second" else "the difference of two microphones"
+        raise RecordingError(
+            f"{words} must be the second channel of a recording, but {printable(path)} has one channel; leave channels "
+            "out of the protocol, or say near.",
+            "channels",
+        )

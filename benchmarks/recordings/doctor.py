@@ -12,7 +12,7 @@ import pandas as pd
 
 from benchmarks.contract import PARTS, BenchmarkError, Dataset, Mix, Part, Problem, ProblemKind, Progress, Protocol
 from benchmarks.protocols import split_clips
-from benchmarks.recordings.attributes import check_names
+from benchmarks.recordings.attributes import name_traps
 from benchmarks.recordings.audio import SAMPLE_RATE, Inspection, RecordingError, look
 from benchmarks.recordings.index import Scan, scan_root
 from benchmarks.recordings.own import unlisted
@@ -106,14 +106,10 @@ def examine(
         clips = add_ground_truth(clips, ground_truth, datasets)
     known = {dataset.name: dataset for dataset in datasets}
     parts = tuple(_report_parts(clips, datasets))
-    problems = [
-        *scan.problems,
-        *check_names(clips),
-        *_missing(parts, clips, known, root),
-        *_extra(root, clips, datasets),
-    ]
+    problems = [*scan.problems, *_missing(parts, clips, known, root), *_extra(root, clips, datasets)]
     contents = _read_all(clips, known, workers=workers, progress=progress)
     problems += _compare(clips, contents, known)
+    problems += name_traps(clips)
     verdict = None if protocol is None else judge(protocol, Scan(clips, tuple(problems)))
     return Diagnosis(parts, tuple(problems), verdict)
 
@@ -259,7 +255,7 @@ def _oddities(path: str, content: Inspection, dataset: Dataset) -> Iterator[tupl
     if content.rate != SAMPLE_RATE:
         yield "rate", f"{path} is at {content.rate} Hz instead of {SAMPLE_RATE}; it is resampled as it is read."
     if content.channels != dataset.channels:
-        used = "the first one is used" if dataset.mix == "first" else "their mean is used"
+        used = "their mean is used" if dataset.mix == "mean" else "the first one is used"
         yield "channels", f"{path} has {content.channels} channels instead of {dataset.channels}; {used}."
     if content.encoding != "PCM_16":
         yield "encoding", f"{path} is {content.encoding} instead of PCM_16; it is rounded to 16 bits as it is read."
@@ -268,6 +264,12 @@ def _oddities(path: str, content: Inspection, dataset: Dataset) -> Iterator[tupl
             "clipped",
             f"{100 * content.full_share:.3g} % of the samples of {path} stand at full scale (its peak is "
             f"{content.peak:.5g}), so the recorder clipped it; it is used as it is.",
+        )
+    if content.behind:
+        yield (
+            "longer",
+            f"{path} holds {content.behind:,} bytes behind the {content.seconds:.2f} s that its header announces; they "
+            "are not read, so if they are samples, mend the header (sox --ignore-length does).",
         )
 
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from benchmarks.clips import ALLOWED, did_you_mean
@@ -28,6 +28,13 @@ from benchmarks.contract import BenchmarkError, Dataset, Problem
 from benchmarks.files import Table, printable, read_table
 from benchmarks.recordings.layout import ENDINGS, is_hidden
 
+# words that people write and what they mean: the nearest in letters to "abnormal" would be its opposite
+MEANT = {
+    **dict.fromkeys(("abnormal", "anomalous", "defect", "defective", "faulty", "fault", "bad", "ng", "nok"), "anomaly"),
+    **dict.fromkeys(("ok", "good", "healthy", "fine"), "normal"),
+    **dict.fromkeys(("training", "learn"), "train"),
+    **dict.fromkeys(("testing", "eval", "evaluation"), "test"),
+}
 COLUMNS = ("file", "machine", "split", "domain", "condition", "attribute")
 NEEDED = ("file", "split")
 FREE = ("file", "machine", "attribute")  # whose cells are the user's own words
@@ -165,7 +172,7 @@ def _row(table: Path, dataset: Dataset, cells: Mapping[str, str]) -> tuple[str, 
         if not left_out and cells[column] not in ALLOWED[column]:
             raise BenchmarkError(
                 f"{column} must be one of {', '.join(ALLOWED[column])}, but is {printable(cells[column])!r} for "
-                f"{printable(str(name))}.{did_you_mean(cells[column][:MOST_LETTERS], ALLOWED[column])}"
+                f"{printable(str(name))}.{_meant(cells[column][:MOST_LETTERS], ALLOWED[column])}"
             )
     if cells["split"] == "train" and cells["condition"] == "anomaly":
         raise BenchmarkError(
@@ -225,3 +232,8 @@ def _in_other_form(folder: Path, path: Path) -> Path | None:
 def _names(folder: Path) -> list[str]:
     """List a folder's names; none where it is no folder."""
     return os.listdir(folder) if folder.is_dir() else []  # noqa: PTH208 - names are wanted, not paths
+
+
+def _meant(word: str, allowed: Collection[str]) -> str:
+    """Return " Did you mean X?" for what a word means, or for what it looks like."""
+    return f" Did you mean {MEANT[word]}?" if MEANT.get(word) in allowed else did_you_mean(word, allowed)

@@ -13,22 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.clips import did_you_mean
-from benchmarks.contract import PARTS, BenchmarkError, Dataset, Part, Progress
+from benchmarks.contract import PARTS, USUAL_SECONDS, BenchmarkError, Dataset, Part, Progress
 from benchmarks.files import printable
 from benchmarks.folders import folder_of, whole_file, writing
 from benchmarks.manifests import read_manifest, write_manifest
 from benchmarks.recordings.index import format_name
 from benchmarks.synthetic.plan import PART_FOLDERS, PlannedClip, plan_clips
-from benchmarks.synthetic.rooms import record, record_far
+from benchmarks.synthetic.rooms import record, rms
 from benchmarks.synthetic.sounds import SAMPLE_RATE, damage, make_voice, render, seed_of, vary
 from benchmarks.synthetic.tables import write_tables
 
 MANIFEST = "synthetic.json"
 STARTED = "synthetic.started.json"
-USUAL_SECONDS = 10.0  # of official clips; `Dataset.seconds` has the others
 MOST_CLIPS, MOST_SECONDS = 100_000, 3600  # the largest official section has 1,200 clips, the longest clip 18 s
 # Severity of a fault is drawn evenly between these: from one that no simple method hears to one that is plain.
 SEVERITIES = (0.05, 1.0)
+FAR_NOISE = 0.7  # of the machine's level, at a second microphone far from it
 # How far a machine type's faults stand out. Set so that 1-NN on log-mel statistics, whose loudness is taken out, gives
 # AUCs between 0.5 and 0.9: neither chance nor perfect.
 STRENGTHS = {"bearing": 0.6, "fan": 0.6, "gearbox": 0.8, "slider": 0.8, "valve": 0.75, "ToyCar": 0.85}
@@ -43,11 +43,13 @@ def generate(
     train_source: int = 30,
     train_target: int = 5,
     test_per_cell: int = 10,
-    seconds: float = 10.0,
+    seconds: float | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> None:
-    """Write a small data set: 16-bit 16 kHz wav files with as many channels as the year's, attribute tables, and the truth of what is withheld.
+    """Write a small data set: 16-bit 16 kHz wav files, attribute tables, and the truth of what is withheld.
+
+    Files have as many channels as the year's: where there are two, the second one is a microphone far from the machine.
 
     A clip depends on the seed, the year and its own name, not on the other clips. Once complete, the same call does
     nothing; after a killed one it writes what is missing.
@@ -61,8 +63,7 @@ def generate(
         train_source: training clips of each section in the source domain, or of each ID where there are no domains.
         train_target: training clips of each section in the target domain.
         test_per_cell: test clips of each section, domain and condition.
-        seconds: length of a clip; in proportion for machine types whose official clips are not 10 s long
-            (`Dataset.seconds`).
+        seconds: length of every clip; None is what the year's recordings of each machine type last.
         seed: of everything that is drawn.
         progress: told after each clip.
 
@@ -75,7 +76,7 @@ def generate(
         ("train_source", train_source, 1, MOST_CLIPS),
         ("train_target", train_target, 0, MOST_CLIPS),
         ("test_per_cell", test_per_cell, 1, MOST_CLIPS),
-        ("seconds", seconds, 0.5, MOST_SECONDS),
+        ("seconds", USUAL_SECONDS if seconds is None else seconds, 0.5, MOST_SECONDS),
     ):
         if math.isnan(value) or value < least:
             raise BenchmarkError(f"{name} must be at least {least}, but got {value}.")
@@ -87,7 +88,7 @@ def generate(
         "train_source": train_source,
         "train_target": train_target,
         "test_per_cell": test_per_cell,
-        "seconds": float(seconds),
+        "seconds": float(seconds) if seconds is not None else (dict(dataset.seconds) or USUAL_SECONDS),
         "seed": seed,
     }
     year = folder_of(root) / dataset.folder
@@ -96,16 +97,16 @@ def generate(
             return
         counts = {"source": train_source, "target": train_target, "test": test_per_cell}
         planned = [clip for part, names in chosen.items() for clip in plan_clips(dataset, part, names, counts=counts)]
-        samples = {clip.machine: _samples_of(clip.machine, dataset, seconds) for clip in planned}
+        lengths = {clip.machine: _samples(dataset, clip.machine, seconds) for clip in planned}
         lacking = {clip.path for clip in planned if not _is_written(year / clip.path)}
         _check_space(
-            year, sum(2 * dataset.channels * samples[clip.machine] for clip in planned if clip.path in lacking)
+            year, sum(2 * dataset.channels * lengths[clip.machine] for clip in planned if clip.path in lacking)
         )
         for folder in {(year / clip.path).parent for clip in planned}:
             folder.mkdir(parents=True, exist_ok=True)
         for done, clip in enumerate(planned, start=1):
             if clip.path in lacking:
-                _write_wav(year / clip.path, make_clip(clip, dataset, samples=samples[clip.machine], seed=seed))
+                _write_wav(year / clip.path, make_clip(clip, dataset, samples=lengths[clip.machine], seed=seed))
             if progress is not None:
                 progress(done, len(planned))
         write_tables(year.parent, dataset, planned)
@@ -113,11 +114,7 @@ def generate(
 
 
 def make_clip(clip: PlannedClip, dataset: Dataset, *, samples: int, seed: int) -> NDArray[np.int16]:
-    """Generate one clip, the same whatever else is generated.
-
-    Returns:
-        At 16 kHz, (samples,), or (samples, 2) in years with two microphones: the near one, then the far one.
-    """
+    """Generate one clip: (samples, channels) int16 at 16 kHz, the same whatever else is generated."""
     true_stem = format_name(clip.truth, with_ids=not dataset.has_domains)
     if not dataset.has_domains:  # names of 2020 do not say the split: train and test have clips of one name
         true_stem = f"{clip.truth.split}/{true_stem}"
@@ -125,13 +122,18 @@ def make_clip(clip: PlannedClip, dataset: Dataset, *, samples: int, seed: int) -
     voice = vary(make_voice(clip.state, clip.truth.section), rng)
     if clip.truth.condition == "anomaly":
         voice = damage(voice, rng.uniform(*SEVERITIES) * STRENGTHS.get(clip.machine, 1.0), rng)
-    near = record(render(voice, samples, rng), clip.machine, clip.state.domain, rng)
-    return near if dataset.channels == 1 else np.stack([near, record_far(near, clip.machine, rng)], axis=1)
+    sound = render(voice, samples, rng)
+    near = record(sound, clip.machine, clip.state.domain, rng)
+    if dataset.channels == 1:
+        return near[:, None]
+    noise = (FAR_NOISE * rms(sound) * rng.standard_normal(samples)).astype(np.float32)
+    far = record(sound + noise, f"{clip.machine}, far", clip.state.domain, rng)
+    return np.stack([near, far // 2], axis=1)
 
 
-def _samples_of(machine: str, dataset: Dataset, seconds: float) -> int:
-    """Return how many samples a channel of a machine type's clips has."""
-    return round(seconds * dataset.seconds.get(machine, USUAL_SECONDS) / USUAL_SECONDS * SAMPLE_RATE)
+def _samples(dataset: Dataset, machine: str, seconds: float | None) -> int:
+    """Return how many samples a clip of a machine type has: as asked for, or as the year's own."""
+    return round((dataset.seconds.get(machine, USUAL_SECONDS) if seconds is None else seconds) * SAMPLE_RATE)
 
 
 def _refuse_parts(parts: Sequence[str]) -> tuple[Part, ...]:
@@ -200,9 +202,9 @@ def _check_space(year: Path, size: int) -> None:
 
 
 def _write_wav(path: Path, samples: NDArray[np.int16]) -> None:
-    """Write a 16-bit wav file at 16 kHz, whole or not at all: (frames,) or (frames, channels)."""
+    """Write a 16-bit wav file at 16 kHz, whole or not at all: (samples, channels)."""
     with whole_file(path) as file, wave.open(file, "wb") as recording:
-        recording.setnchannels(1 if samples.ndim == 1 else samples.shape[1])
+        recording.setnchannels(samples.shape[1])
         recording.setsampwidth(2)
         recording.setframerate(SAMPLE_RATE)
         recording.writeframes(samples.astype("<i2").tobytes())

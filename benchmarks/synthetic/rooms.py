@@ -83,27 +83,6 @@ def record(sound: Signal, machine: str, domain: Domain, rng: np.random.Generator
     return samples
 
 
-def record_far(near: NDArray[np.int16], machine: str, rng: np.random.Generator) -> NDArray[np.int16]:
-    """Record with a second microphone, further off: later, quieter, in more of the background.
-
-    Args:
-        near: (samples,) int16 of the first microphone.
-        machine: machine type, whose two microphones stand alike in every clip.
-        rng: of the background.
-
-    Returns:
-        (samples,) int16 at 16 kHz.
-    """
-    place = np.random.default_rng(seed_of("far", machine))
-    delay = int(place.integers(40, 160))  # samples: 0.9 to 3.4 m of air
-    heard = np.zeros(near.size, dtype=np.float32)
-    heard[delay:] = near[: near.size - delay] * np.float32(10 ** (place.uniform(-12, -6) / 20))
-    noise = white(near.size, rng, np.ones(near.size // 2 + 1, dtype=np.float32))[: near.size]
-    heard[: noise.size] += np.float32(0.5 * rms(heard)) * noise
-    samples: NDArray[np.int16] = np.rint(np.clip(heard, -32767, 32767)).astype(np.int16)
-    return samples
-
-
 def rms(signal: Signal) -> float:
     """Return the root mean square of a signal."""
     return float(np.sqrt(np.mean(np.square(signal)))) or 1.0

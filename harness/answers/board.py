@@ -15,7 +15,7 @@ from typing import Any, NotRequired, TypeAlias, TypedDict
 import numpy as np
 
 from harness.answers.standings import METRICS, Cells, Floats, Places, Standings
-from harness.tables import NOTHING, Column, Row, count, in_percent, percent, plain
+from harness.tables import NOTHING, Column, Row, answering, count, in_percent, naming, percent, plain
 from harness.trials.axes import Axis, shown_cell, study_axes
 
 UNNAMED = ("k1", "k2", "fusion")  # axes with columns beside a row's name, which they would make long
@@ -145,11 +145,11 @@ class Field:
 def fields() -> list[Field]:
     """Return the fields of a row, in the order in which JSON and tables have them."""
     return [
-        Field("rank", lambda ranked: ranked.ranks, columns=_always(count("rank", "#"))),
+        Field("rank", lambda ranked: ranked.ranks, columns=_always(*naming(count("rank", "#")))),
         Field("tier", lambda ranked: ranked.tiers, columns=_always(count("tier"))),
-        Field("kind", _first("kind"), "published", _always(plain("kind"))),
+        Field("kind", _first("kind"), "published", _always(*naming(plain("kind")))),
         *(Field(axis.name, _of_axis(axis), columns=_axis_columns(axis)) for axis in study_axes()),
-        Field("scorer", _first("scorer"), columns=_always(plain("scorer"))),
+        Field("scorer", _first("scorer"), columns=_always(*naming(plain("scorer")))),
         Field("recipe", _first("recipe")),
         Field("protocol", _first("protocol")),
         Field("data", _data),
@@ -199,10 +199,9 @@ def leaderboard_columns(rows: Sequence[Row], *, machines: bool = True) -> list[C
     ]
 
 
-def place_columns() -> list[Column]:
+def place_columns(rows: Sequence[Row]) -> list[Column]:
     """Return the columns that say where a row stands and what it is."""
-    names = ("rank", "tier", "kind", "backbone", "m")
-    return [column for field in fields() if field.name in names and field.columns for column in field.columns(())]
+    return [column for column in leaderboard_columns(rows, machines=False) if column.names]
 
 
 def machine_columns(rows: Sequence[Row]) -> list[Column]:
@@ -237,12 +236,12 @@ def axis_columns(axis: Axis, rows: Sequence[Row], *, always: bool = False) -> li
         "k1": Column("K1/K2", _neighbours_and_clusters),
     }
     if axis.name in special:
-        return [special[axis.name]]
+        return naming(special[axis.name])
     if not always and {row.get(axis.name) for row in rows} <= {None, axis.default}:
         return []
     if axis.name == "labels":
-        return [Column(axis.heading, _label_source)]
-    return [count(axis.name, axis.heading) if axis.number else plain(axis.name, axis.heading)]
+        return naming(Column(axis.heading, _label_source))
+    return naming(count(axis.name, axis.heading) if axis.number else plain(axis.name, axis.heading))
 
 
 def row_name(row: Mapping[str, Any]) -> str:
@@ -254,8 +253,8 @@ def row_name(row: Mapping[str, Any]) -> str:
     return ", ".join(filter(None, [name, shown_cell(cell), kind])) + source
 
 
-def _always(column: Column) -> Columns:
-    return lambda _rows: [column]
+def _always(*columns: Column) -> Columns:
+    return lambda _rows: list(columns)
 
 
 def _first(name: str) -> Computed:
@@ -309,7 +308,7 @@ def _score_columns(rows: Sequence[Row]) -> list[Column]:
     """Return the official score's column, behind that of the machine type where one ranks the board."""
     machine = next((row["machine"] for row in rows if "machine" in row), None)
     of_machine = [] if machine is None else [_with_spread("machine_score", f"{machine} %")]
-    return [*of_machine, _with_spread("official_score", "official %")]
+    return answering(*of_machine, _with_spread("official_score", "official %"))
 
 
 def _metric_columns(name: str) -> Columns:
@@ -318,7 +317,7 @@ def _metric_columns(name: str) -> Columns:
 
 
 def _source_columns(rows: Sequence[Row]) -> list[Column]:
-    return [plain("source")] if any(row.get("source") for row in rows if row["kind"] == "published") else []
+    return naming(plain("source")) if any(row.get("source") for row in rows if row["kind"] == "published") else []
 
 
 def _with_spread(name: str, heading: str) -> Column:

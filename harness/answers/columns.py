@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.answers.board import axis_columns
 from harness.answers.families import chosen_axes
-from harness.tables import NOTHING, Column, Row, count, in_percent, percent, plain
+from harness.tables import NOTHING, Column, Row, answering, count, in_percent, naming, percent, plain
 from harness.trials.axes import WORDED, shown_cell, study_axes
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ SETTING = ("table", "system", "backbone", "m", "dataset", "part")  # of publishe
 def select_columns(rows: Sequence[Row]) -> list[Column]:
     """Return the columns of a selection, with the year where there are several."""
 
-    def span(low: str, high: str) -> Column:
+    def span(low: str, high: str, heading: str = "95 % interval") -> Column:
         return Column(
-            "95 % interval",
+            heading,
             lambda row: (
                 f"{in_percent(row[low], signed=low != 'ci_low')} to {in_percent(row[high], signed=low != 'ci_low')}"
             ),
@@ -35,28 +35,25 @@ def select_columns(rows: Sequence[Row]) -> list[Column]:
         )
 
     return [
-        plain("backbone"),
-        *([plain("dataset")] if len({row["dataset"] for row in rows}) > 1 else []),
-        plain("labels"),
-        plain("scorer"),
-        plain("chosen_on", "chosen on"),
+        *naming(plain("backbone")),
+        *(naming(plain("dataset")) if len({row["dataset"] for row in rows}) > 1 else ()),
+        *naming(plain("labels"), plain("scorer"), plain("chosen_on", "chosen on")),
         count("cells"),
-        percent("official_score", "left out %"),
+        *answering(percent("official_score", "left out %")),
         span("ci_low", "ci_high"),
         Column("best on its own test set", lambda row: shown_cell(row["best"])),
         percent("optimistic_score", "own test set %"),
         percent("optimism", "optimism, points", signed=True),
-        span("optimism_ci_low", "optimism_ci_high"),
+        span("optimism_ci_low", "optimism_ci_high", "95 % of optimism"),
     ]
 
 
 def machine_choice_columns(rows: Sequence[Row]) -> list[Column]:
     """Return the columns of what was chosen for each machine type."""
     return [
-        plain("backbone"),
-        *([plain("dataset")] if len({row["dataset"] for row in rows}) > 1 else []),
-        plain("chosen_on", "chosen on"),
-        plain("machine"),
+        *naming(plain("backbone")),
+        *(naming(plain("dataset")) if len({row["dataset"] for row in rows}) > 1 else ()),
+        *naming(plain("chosen_on", "chosen on"), plain("machine")),
         Column("chosen without it", _chosen_cell),
         percent("h_mean", "left out %"),
         percent("h_mean_of_best", "best cell %"),
@@ -66,9 +63,9 @@ def machine_choice_columns(rows: Sequence[Row]) -> list[Column]:
 def regress_columns(rows: Sequence[Row]) -> list[Column]:
     """Return the columns of a verdict, with the year where there are several."""
     return [
-        plain("setting"),
-        *([plain("dataset")] if len({row["dataset"] for row in rows}) > 1 else []),
-        Column("machine", lambda row: row["machine"] or "official score"),
+        *naming(plain("setting")),
+        *(naming(plain("dataset")) if len({row["dataset"] for row in rows}) > 1 else ()),
+        *naming(Column("machine", lambda row: row["machine"] or "official score")),
         percent("baseline_score", "baseline %"),
         percent("candidate_score", "candidate %"),
         percent("delta", "difference, points", signed=True),
@@ -77,7 +74,7 @@ def regress_columns(rows: Sequence[Row]) -> list[Column]:
             lambda row: f"{in_percent(row['low'], signed=True)} to {in_percent(row['high'], signed=True)}",
             right=True,
         ),
-        Column("verdict", _verdict),
+        *answering(Column("verdict", _verdict)),
     ]
 
 
@@ -117,9 +114,9 @@ def reference_columns(lines: Sequence[Row]) -> list[Column]:
         return Column(heading, lambda line: _beside(line["machines"].get(name)), right=True)
 
     return [
-        *(plain(name) for name in ("system", "dataset", "part")),
-        *([plain("backbone"), count("m", "M")] if any(line["m"] is not None for line in lines) else []),
-        plain("metric"),
+        *naming(*(plain(name) for name in ("system", "dataset", "part"))),
+        *(naming(plain("backbone"), count("m", "M")) if any(line["m"] is not None for line in lines) else ()),
+        *naming(plain("metric")),
         *(column(name, name) for name in names),
         column("all", "all"),
     ]
@@ -137,24 +134,25 @@ def _beside(numbers: tuple[float, float | None] | None) -> str:
 def compare_columns(rows: Sequence[Row]) -> list[Column]:
     """Return the columns of a comparison of Top-M with Top-1, with the year where there are several."""
     return [
-        plain("backbone"),
-        *([plain("dataset")] if len({row["dataset"] for row in rows}) > 1 else []),
+        *naming(plain("backbone")),
+        *(naming(plain("dataset")) if len({row["dataset"] for row in rows}) > 1 else ()),
         *(
             column
             for axis in study_axes(but=["backbone", "m"])
             for column in axis_columns(axis, rows, always=axis.name in WORDED)
         ),
-        plain("scorer"),
-        count("m", "M"),
+        *naming(plain("scorer"), count("m", "M")),
         count("pairs"),
-        percent("delta", "M − 1, points", signed=True),
-        Column(
-            "95 % interval",
-            lambda row: f"{in_percent(row['ci_low'], signed=True)} to {in_percent(row['ci_high'], signed=True)}",
-            right=True,
+        *answering(
+            percent("delta", "M − 1, points", signed=True),
+            Column(
+                "95 % interval",
+                lambda row: f"{in_percent(row['ci_low'], signed=True)} to {in_percent(row['ci_high'], signed=True)}",
+                right=True,
+            ),
         ),
         Column("p", lambda row: _p(row["p_value"]), right=True),
-        Column("p corrected", lambda row: _p(row["p_corrected"]), right=True),
+        *answering(Column("p corrected", lambda row: _p(row["p_corrected"]), right=True)),
         Column(
             "machines won/tied/lost",
             lambda row: f"{row['machines_won']}/{row['machines_tied']}/{row['machines_lost']}",

@@ -19,11 +19,13 @@ from harness.cli.options import (
     StudyName,
     form_of,
     places_of,
+    tabular,
 )
 
 TOP = 50  # rows of a board that are printed unless another number is asked for
 
 
+@tabular
 def leaderboard(
     study: StudyName = None,
     protocol: ProtocolFilter = None,
@@ -32,7 +34,9 @@ def leaderboard(
     scorer: ScorerName = None,
     top: Annotated[
         int | None,
-        typer.Option(min=1, help=f"Only each board's best, and its frozen and level row [default: {TOP} in a table]."),
+        typer.Option(
+            min=1, show_default=f"{TOP} in a table", help="Only each board's best, and its frozen and level row."
+        ),
     ] = None,
     references: Annotated[bool, typer.Option(help="Show chance and published results beside what was run.")] = True,
     db: Db = None,
@@ -57,6 +61,7 @@ def leaderboard(
     show_leaderboard(rows, form, machine=machine)
 
 
+@tabular
 def compare(
     study: StudyName = None,
     protocol: ProtocolFilter = None,
@@ -80,11 +85,46 @@ def compare(
         places=places_of(db, None), study=study, protocol=protocol, backbone=backbone, scorer=scorer,
         resamples=resamples, seed=seed,
     )  # fmt: skip
-    show_compare(rows, form_of(as_json, as_csv, as_markdown))
+    form = form_of(as_json, as_csv, as_markdown)
+    mattered = verbs.importance(
+        places=places_of(db, None), study=study, protocol=protocol, backbone=backbone, scorer=scorer,
+        resamples=resamples, seed=seed,
+    ) if form in ("text", "json") else []  # fmt: skip
+    show_compare(rows, form, mattered=mattered)
 
 
+@tabular
+def importance(
+    study: StudyName = None,
+    protocol: ProtocolFilter = None,
+    backbone: BackboneFilter = None,
+    scorer: ScorerName = None,
+    resamples: Annotated[int, typer.Option(min=100, help="Of the intervals' bootstrap.")] = 1000,
+    seed: Seed = 0,
+    db: Db = None,
+    as_json: Json = False,
+    as_csv: Csv = False,
+    as_markdown: Markdown = False,
+) -> None:
+    """Say what mattered: how much of the scores' variance goes with M, K1, K2, backbone, labels, scorer and seed.
+
+    Example: asdbench importance --study demo
+    """
+    from harness import verbs
+    from harness.cli.show import show_importance
+
+    rows = verbs.importance(
+        places=places_of(db, None), study=study, protocol=protocol, backbone=backbone, scorer=scorer,
+        resamples=resamples, seed=seed,
+    )  # fmt: skip
+    show_importance(rows, form_of(as_json, as_csv, as_markdown))
+
+
+@tabular
 def reference(
-    name: Annotated[str | None, typer.Argument(help="paper, official_baseline, asdkit or rmis [default: all].")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", show_default="all", help="paper, official_baseline, asdkit or rmis.")
+    ] = None,
     db: Db = None,
     as_json: Json = False,
     as_csv: Csv = False,
@@ -100,6 +140,7 @@ def reference(
     show_reference(verbs.reference(name, places=places_of(db, None)), form_of(as_json, as_csv, as_markdown))
 
 
+@tabular
 def report(
     out: Annotated[Path, typer.Option("--out", help="The page's file; one that is there is replaced.")],
     study: StudyName = None,
@@ -108,7 +149,9 @@ def report(
     scorer: ScorerName = None,
     comparisons: Annotated[
         int | None,
-        typer.Option(min=0, help="Families compared a board [default: one a backbone; above 1,000 trials the best]."),
+        typer.Option(
+            min=0, show_default="one a backbone; above 1,000 trials the best", help="Families compared a board."
+        ),
     ] = None,
     resamples: Annotated[int, typer.Option(min=100, help="Of the comparisons' bootstrap.")] = 1000,
     seed: Seed = 0,

@@ -23,11 +23,13 @@ from harness.cli.options import (
     form_of,
     options_of,
     places_of,
+    tabular,
 )
 
 PADDED = 0.25  # share of the input from which on a word is due
 
 
+@tabular
 def pretrain(
     data: Data,
     protocol: ProtocolName,
@@ -45,7 +47,7 @@ def pretrain(
     recipe: Annotated[
         list[str] | None, typer.Option(help="Another choice of the recipe, NAME=VALUE; may be repeated.")
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Of torch [default: one a core].")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, show_default="one a core", help="Of torch.")] = None,
     ground_truth: GroundTruth = None,
     skip_bad: SkipBad = False,
     db: Db = None,
@@ -83,8 +85,9 @@ def pretrain(
         say(f"sha256 {row['sha256']}. MLflow run {row['run_id']}. {done}".rstrip())
 
 
+@tabular
 def check_backbone(
-    name: Annotated[str, typer.Argument(help="A backbone: see `asdbench ls backbones`, or hf:FOLDER.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A backbone: see `asdbench ls backbones`, or hf:FOLDER.")],
     weights: Weights = "",
     option: Options = None,
     seconds: Annotated[float, typer.Option(help="Length of the clips of most lines.")] = 10.0,

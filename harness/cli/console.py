@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from harness.tables import Column, Form
 
 QUIET_SECONDS = 10.0  # plain lines of long work come no more often than that
+LONGEST, NOTED = 2000, 600  # characters of a sentence of an answer, and of one beside it: an error, a note
 WIDE = 400  # columns of a file or pipe, so that no table is folded there
+NO_LOOKS: tuple[bool, str | None] = (False, None)
+_looks = ContextVar("looks", default=NO_LOOKS)  # --wide and --columns of the verb that runs
 
 out = Console(soft_wrap=True)
 err = Console(stderr=True, soft_wrap=True)
@@ -35,37 +38,71 @@ def show(
     document: Mapping[str, Any] | None = None,
 ) -> None:
     """Print a listing in the form that was asked for."""
-    from harness.tables import text_table, written
+    from harness.tables import written
 
     if form == "text":
-        out.print(text_table(title, columns, rows), soft_wrap=False)
+        _show_table(columns, rows, title)
     else:
         out.print(written(form, columns, rows, document or {"rows": list(rows)}), markup=False, highlight=False)
 
 
-def fits(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Tell whether a table can be printed without folding it."""
-    from harness.tables import text_table
+@contextmanager
+def looking(*, wide: bool, columns: str | None) -> Iterator[None]:
+    """Show tables for the time of a verb as its options --wide and --columns say."""
+    asked = _looks.set((wide, columns))
+    try:
+        yield
+    finally:
+        _looks.reset(asked)
 
-    wanted = Measurement.get(out, out.options.update_width(WIDE), text_table("", columns, rows))
-    return wanted.maximum <= out.width
+
+def _show_table(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], title: str) -> None:
+    """Print the columns of a table that fit the terminal, or that were asked for, and say which do not."""
+    from harness.tables import fitting, named_columns, text_table
+
+    wide, wanted = _looks.get()
+    if wanted is not None:
+        columns = named_columns(columns, wanted)
+    if wide:
+        Console(width=WIDE).print(text_table(title, columns, rows), crop=False)
+        return
+    view = fitting(columns, rows, out.width)
+    out.print(text_table(title, view.columns, rows, width=out.width), soft_wrap=False)
+    if view.same:
+        say("In every row: " + ", ".join(f"{heading} {value}" for heading, value in view.same.items()) + ".")
+    if view.left_out:
+        left_out, some = ", ".join(view.left_out), f"--columns {_quoted(view.left_out[0])}"
+        say(f"No room for: {left_out}. All columns: --wide; some: {some}; every field: --csv.")
+
+
+def _quoted(heading: str) -> str:
+    """Return a heading as --columns takes it: without what stands behind a comma, which separates headings."""
+    short = heading.split(",", maxsplit=1)[0]
+    return f'"{short}"' if " " in short or "#" in short else short
+
+
+def fits(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Tell whether a table will be printed with all of its columns, or those that were asked for."""
+    from harness.tables import fitting
+
+    return _looks.get() != NO_LOOKS or not fitting(columns, rows, out.width).left_out
 
 
 def say(text: str = "", *, style: str | None = None) -> None:
     """Print a sentence."""
-    _print(out, text, style)
+    _print(out, text, style, LONGEST)
 
 
 def note(text: str, *, style: str | None = None) -> None:
     """Print a sentence that is not part of the answer."""
-    _print(err, text, style)
+    _print(err, text, style, NOTED)
 
 
-def _print(console: Console, text: str, style: str | None) -> None:
+def _print(console: Console, text: str, style: str | None, longest: int) -> None:
     """Print a sentence as it is: names in it come from files, and rule no terminal nor fill a screen."""
-    from harness.tables import LONGEST, printable
+    from harness.tables import printable
 
-    console.print(printable(text, longest=LONGEST), style=style, markup=False, highlight=False)
+    console.print(printable(text, longest=longest), style=style, markup=False, highlight=False)
 
 
 @contextmanager

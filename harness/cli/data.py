@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.options import Csv, Db, GroundTruth, Json, Markdown, Root, Seed, SkipBad, form_of, places_of
+from harness.cli.options import (
+    Csv,
+    Db,
+    GroundTruth,
+    Json,
+    Markdown,
+    Root,
+    Seed,
+    SkipBad,
+    Verb,
+    form_of,
+    places_of,
+    tabular,
+)
+
+if TYPE_CHECKING:
+    from harness.tables import Column
+
+# what a problem means for a study, the worst first, and how a number of them is told
+EFFECTS = {"stops": "of files that cannot be used", "changes numbers": "that change numbers", "harmless": "harmless"}
 
 data_app = typer.Typer(no_args_is_help=True, help="Recordings: count, examine, download and generate them.")
 
 DatasetName = Annotated[str | None, typer.Option("--dataset", help="Only this one, for example dcase2023, or own.")]
 
 
-@data_app.command("index")
+@data_app.command("index", cls=Verb)
+@tabular
 def data_index(
     root: Root,
     dataset: DatasetName = None,
@@ -45,13 +67,14 @@ def data_index(
     show(form_of(as_json, as_csv, as_markdown), columns, document["rows"], title=title, document=document)
 
 
-@data_app.command("doctor")
+@data_app.command("doctor", cls=Verb)
+@tabular
 def data_doctor(
     root: Root,
     dataset: DatasetName = None,
     protocol: Annotated[str | None, typer.Option(help="Exit with status 1 if this one could not run.")] = None,
     ground_truth: GroundTruth = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes that read [default: one a core].")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, show_default="one a core", help="Processes that read.")] = None,
     as_json: Json = False,
     as_csv: Csv = False,
     as_markdown: Markdown = False,
@@ -76,9 +99,12 @@ def data_doctor(
         show(form, columns, document["parts"], title=f"What is in {root}")
         if not problems:
             say("Nothing is wrong.")
-    if form != "text" or problems:
-        columns = [plain("kind"), plain("sentence", "what, and what to do")]
-        show(form, columns, problems, title=f"{len(problems):,} problems", document=document)
+        else:
+            show(form, _problem_columns(), _by_kind(problems), title=_in_short(problems))
+            say("The example is the first of its kind; every file: --csv or --json.")
+    else:
+        columns = [plain("effect"), plain("kind"), plain("sentence", "what, and what to do")]
+        show(form, columns, problems, title="Problems", document=document)
     verdict = document["protocol"]
     if verdict is not None:
         could = "could run" if verdict["runs"] else "could not run"
@@ -87,11 +113,41 @@ def data_doctor(
             raise typer.Exit(1)
 
 
-@data_app.command("download")
+def _by_kind(problems: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return a row a kind of problem, the worst first: how many there are, and the first one's sentence."""
+    counts = Counter((problem["effect"], problem["kind"]) for problem in problems)
+    examples = {(problem["effect"], problem["kind"]): problem["sentence"] for problem in reversed(problems)}
+    worst = sorted(counts, key=lambda each: (list(EFFECTS).index(each[0]), -counts[each]))
+    return [
+        {"effect": effect, "kind": kind, "count": counts[effect, kind], "example": examples[effect, kind]}
+        for effect, kind in worst
+    ]
+
+
+def _problem_columns() -> list[Column]:
+    from harness.tables import answering, count, naming, plain
+
+    return [
+        *naming(plain("effect"), plain("kind")),
+        count("count"),
+        *answering(plain("example", "for example, and what to do")),
+    ]
+
+
+def _in_short(problems: Sequence[Mapping[str, Any]]) -> str:
+    """Return how many problems there are of each effect, in words."""
+    counts = Counter(problem["effect"] for problem in problems)
+    return "Problems: " + ", ".join(f"{counts[effect]:,} {EFFECTS[effect]}" for effect in EFFECTS if counts[effect])
+
+
+@data_app.command("download", cls=Verb)
+@tabular
 def data_download(
-    dataset: Annotated[str, typer.Argument(help="The year, for example dcase2025.")],
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="The year, for example dcase2025.")],
     to: Annotated[Path, typer.Option("--to", help="Folder that gets the year's folder.")],
-    machines: Annotated[list[str] | None, typer.Option("--machines", help="Machine type; may be repeated.")] = None,
+    machine: Annotated[
+        list[str] | None, typer.Option("--machine", "--machines", help="Only this machine type; may be repeated.")
+    ] = None,
     part: Annotated[list[str] | None, typer.Option(help="dev, additional or eval; may be repeated.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the archives after they were unpacked.")] = False,
     as_json: Json = False,
@@ -100,29 +156,31 @@ def data_download(
 ) -> None:
     """Download the official archives, verify and unpack them; a stopped download goes on where it was.
 
-    Example: asdbench data download dcase2025 --to ~/dcase --part dev --machines fan
+    Example: asdbench data download dcase2025 --to ~/dcase --part dev --machine fan
     """
     from harness import verbs
     from harness.cli.console import show, telling
     from harness.tables import count, plain
 
     with telling() as told:
-        document = verbs.data_download(dataset, to, machines=machines, parts=part, keep=keep, told=told)
+        document = verbs.data_download(dataset, to, machines=machine, parts=part, keep=keep, told=told)
     columns = [plain("name"), plain("part"), plain("machine"), count("bytes"), plain("fetched"), plain("sha256")]
     title = f"{dataset} in {to}"
     show(form_of(as_json, as_csv, as_markdown), columns, document["archives"], title=title, document=document)
 
 
-@data_app.command("generate")
+@data_app.command("generate", cls=Verb)
 def data_generate(
-    root: Annotated[Path, typer.Argument(help="Folder to write to.")],
+    root: Annotated[Path, typer.Argument(metavar="ROOT", help="Folder to write to.")],
     dataset: Annotated[str, typer.Option(help="The year whose layout is written, for example dcase2025.")],
     machine: Annotated[list[str] | None, typer.Option(help="Only this machine type; may be repeated.")] = None,
     part: Annotated[list[str] | None, typer.Option(help="dev, additional or eval; may be repeated.")] = None,
     train_source: Annotated[int, typer.Option(min=1, help="Source training clips a section.")] = 40,
     train_target: Annotated[int, typer.Option(min=1, help="Target training clips a section.")] = 10,
     test_per_cell: Annotated[int, typer.Option(min=1, help="Test clips a section, domain and condition.")] = 10,
-    seconds: Annotated[float, typer.Option(min=0.5, max=60, help="Length of a clip.")] = 10.0,
+    seconds: Annotated[
+        float | None, typer.Option(min=0.5, max=60, show_default="as long as the year's", help="Length of a clip.")
+    ] = None,
     seed: Seed = 0,
 ) -> None:
     """Write a small set of generated recordings in a year's own layout.
@@ -140,9 +198,10 @@ def data_generate(
     say(f"{dataset} stands in {root}. Count it: asdbench data index {root} --dataset {dataset}")
 
 
+@tabular
 def sync(
     source: Annotated[
-        str | None, typer.Option("--from", help="Another database or tracking server [default: --db's own runs].")
+        str | None, typer.Option("--from", show_default="--db's own runs", help="Another database or tracking server.")
     ] = None,
     rewrite: Annotated[bool, typer.Option("--rewrite", help="Write rows that are there already, too.")] = False,
     db: Db = None,

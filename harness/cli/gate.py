@@ -19,22 +19,23 @@ from harness.cli.options import (
     ScorerName,
     Seed,
     StudyName,
+    Verb,
     Weights,
     form_of,
     options_of,
     places_of,
+    tabular,
 )
 
-regress_app = typer.Typer()
 baseline_app = typer.Typer(no_args_is_help=True, help="Baselines: what later candidates are judged by.")
 
-REFERENCE = "a run id, a trial key, STUDY[:BACKBONE[:M]] or an exported file"
+REFERENCE = "a run id, a trial key, STUDY, STUDY:BACKBONE, STUDY:BACKBONE:M or an exported file"
 Margin = Annotated[float, typer.Option("--margin", help="Points of the official score that do not matter.")]
 Junit = Annotated[Path | None, typer.Option("--junit", help="Write the verdict to this JUnit file, too.")]
 Resamples = Annotated[int, typer.Option(min=100, help="Of the bootstrap.")]
 
 
-@regress_app.command()
+@tabular
 def select(
     study: StudyName = None,
     protocol: ProtocolFilter = None,
@@ -61,7 +62,7 @@ def select(
     show_select(rows, form_of(as_json, as_csv, as_markdown))
 
 
-@regress_app.command()
+@tabular
 def regress(
     baseline: Annotated[str, typer.Option("--baseline", help=f"What was recorded before: {REFERENCE}.")],
     candidate: Annotated[str, typer.Option("--candidate", help="What is judged, named likewise.")],
@@ -91,9 +92,13 @@ def regress(
         raise typer.Exit(1)
 
 
-@baseline_app.command("export")
+@baseline_app.command("export", cls=Verb)
+@tabular
 def baseline_export(
-    reference: Annotated[str, typer.Argument(help="A run id, a trial key, or STUDY[:BACKBONE[:M]].")],
+    reference: Annotated[
+        str,
+        typer.Argument(metavar="REFERENCE", help="A run id, a trial key, STUDY, STUDY:BACKBONE or STUDY:BACKBONE:M."),
+    ],
     out: Annotated[Path, typer.Option("--out", help="The file, ending in .json or .json.gz.")],
     scorer: ScorerName = None,
     db: Db = None,
@@ -112,23 +117,24 @@ def baseline_export(
     show_baseline(document, form_of(as_json, as_csv, as_markdown))
 
 
-@regress_app.command("bench-backbone")
 def bench_backbone(
-    backbone: Annotated[str, typer.Argument(help="By name; see `asdbench ls backbones`.")],
+    backbone: Annotated[str, typer.Argument(metavar="BACKBONE", help="By name; see `asdbench ls backbones`.")],
     weights: Weights = "",
     option: Options = None,
-    name: Annotated[str | None, typer.Option("--name", help="What leaderboards call it [default: as it is].")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", show_default="as it is", help="What leaderboards call it.")
+    ] = None,
     data: Annotated[
-        Path | None, typer.Option("--data", help="Folder with recordings [default: generated ones].")
+        Path | None, typer.Option("--data", show_default="generated ones", help="Folder with recordings.")
     ] = None,
     protocol: Annotated[
-        str | None, typer.Option("--protocol", help="What trains and what is scored [default: the study's].")
+        str | None, typer.Option("--protocol", show_default="the study's", help="What trains and what is scored.")
     ] = None,
-    seeds: Annotated[int | None, typer.Option("--seeds", min=1, help="How many [default: 3].")] = None,
+    seeds: Annotated[int | None, typer.Option("--seeds", min=1, show_default="3", help="How many.")] = None,
     baseline: Annotated[str | None, typer.Option("--baseline", help=f"Judge it against this: {REFERENCE}.")] = None,
     margin: Margin = 0.5,
     junit: Junit = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Trials at once [default: one a core].")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, show_default="one a core", help="Trials at once.")] = None,
     db: Db = None,
     optuna: Optuna = None,
 ) -> None:

@@ -10,23 +10,26 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from harness.cli.answers import compare, leaderboard, reference, report
+from harness.cli.answers import compare, importance, leaderboard, reference, report
 from harness.cli.backbones import check_backbone, pretrain
 from harness.cli.data import data_app, sync
-from harness.cli.gate import baseline_app, regress_app
+from harness.cli.gate import baseline_app, bench_backbone, regress, select
 from harness.cli.options import (
     Csv,
     Json,
     Markdown,
+    Verb,
     form_of,
+    tabular,
 )
 from harness.cli.scores import score, submit
 from harness.cli.studies import demo, study_app
 from harness.cli.trials import label, trial
+from harness.cli.weights import weights_app
 from harness.interrupts import answer_stops
 
 INTERRUPTED, TERMINATED = 130, 143  # exit status after Ctrl-C and SIGTERM, as shells have it
@@ -37,48 +40,18 @@ os.environ.setdefault("DO_NOT_TRACK", "true")
 app = typer.Typer(
     name="asdbench",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    # in "rich", what stands in brackets is taken for a colour: "Trials at once [default: 2]"
     help="Anomalous sound detection: does Top-M pseudo-labeling beat Top-1, and by more than chance?",
     epilog="Environment: ASDBENCH_WEIGHTS, ASDBENCH_CACHE, MLFLOW_TRACKING_URI.",
 )
-for verb in (
-    demo,
-    label,
-    trial,
-    leaderboard,
-    compare,
-    reference,
-    report,
-    score,
-    submit,
-    pretrain,
-    check_backbone,
-    sync,
-):
-    app.command(verb.__name__.replace("_", "-"))(verb)
-for group, name in ((data_app, "data"), (study_app, "study"), (baseline_app, "baseline"), (regress_app, None)):
-    app.add_typer(group, name=name)
 
 
-@app.callback(invoke_without_command=True)
-def version(
-    show_version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
-) -> None:
-    """Say which version this is."""
-    if show_version:
-        from importlib.metadata import version as installed
-
-        from harness.cli.console import say
-
-        say(f"asdbench {installed('asdbench')}")
-        raise typer.Exit
-
-
-@app.command()
+@tabular
 def ls(
     kind: Annotated[
-        str | None, typer.Argument(help="backbones, strategies, datasets, scorers, protocols or studies.")
+        str | None,
+        typer.Argument(metavar="KIND", help="backbones, strategies, datasets, scorers, protocols or studies."),
     ] = None,
     as_json: Json = False,
     as_csv: Csv = False,
@@ -95,6 +68,52 @@ def ls(
     rows = verbs.ls(kind)
     columns = [plain("kind"), plain("name"), plain("summary")]
     show(form_of(as_json, as_csv, as_markdown), columns, rows, title="What there is")
+
+
+# in the order in which they are needed
+VERBS: dict[str, dict[str, Any]] = {
+    "First": {"demo": demo, "ls": ls},
+    "Recordings": {"data": data_app, "label": label},
+    "Weights": {"weights": weights_app},
+    "Trials and studies": {"trial": trial, "study": study_app},
+    "Answers": {
+        "leaderboard": leaderboard,
+        "compare": compare,
+        "importance": importance,
+        "report": report,
+        "select": select,
+        "reference": reference,
+    },
+    "Score files": {"score": score, "submit": submit},
+    "New backbones": {
+        "check-backbone": check_backbone,
+        "pretrain": pretrain,
+        "bench-backbone": bench_backbone,
+        "baseline": baseline_app,
+        "regress": regress,
+    },
+    "Stores": {"sync": sync},
+}
+for panel, verbs_of_panel in VERBS.items():
+    for name, verb in verbs_of_panel.items():
+        if isinstance(verb, typer.Typer):
+            app.add_typer(verb, name=name, rich_help_panel=panel)
+        else:
+            app.command(name, cls=Verb, rich_help_panel=panel)(verb)
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    """Say which version this is."""
+    if show_version:
+        from importlib.metadata import version as installed
+
+        from harness.cli.console import say
+
+        say(f"asdbench {installed('asdbench')}")
+        raise typer.Exit
 
 
 def main() -> None:
@@ -116,16 +135,27 @@ def main() -> None:
         _forget_output()
         sys.exit(1)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO) or error.filename is not None:
+        if error.filename is not None:  # of a place that was named: too long, not ours to enter, a full disk, ...
+            _complain(_of_place(error))
+        elif error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            _forget_output()
+            _complain(f"What was asked must be written to standard output, but that cannot be: {error.strerror}.")
+        else:
             raise
-        _forget_output()
-        _complain(f"What was asked must be written to standard output, but that cannot be: {error.strerror}.")
         sys.exit(1)
     except Exception as error:
         if not _is_known(error):
             raise
         _complain(str(error))
         sys.exit(1)
+
+
+def _of_place(error: OSError) -> str:
+    """Say what a file or folder answered that nobody expected to."""
+    from harness.tables import brief
+
+    name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else str(error.filename)
+    return f"Files and folders must be ones that can be read and written, but {brief(name)}: {error.strerror}."
 
 
 def _forget_output() -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typer.core import TyperCommand
 
 from harness.bounds import span
 
@@ -13,7 +17,9 @@ if TYPE_CHECKING:
     from harness.places import Places
     from harness.tables import Form
 
-Root = Annotated[Path, typer.Argument(help="Folder with recordings in the official layout, WAV or FLAC.")]
+Root = Annotated[
+    Path, typer.Argument(metavar="ROOT", help="Folder with recordings in the official layout, WAV or FLAC.")
+]
 Data = Annotated[Path, typer.Option("--data", envvar="ASDBENCH_DATA", help="Folder with the recordings.")]
 GroundTruth = Annotated[
     Path | None, typer.Option("--ground-truth", help="Your copy of the official files about evaluation clips.")
@@ -22,11 +28,17 @@ SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on without files t
 Json = Annotated[bool, typer.Option("--json", help="Print JSON: fractions, every field.")]
 Csv = Annotated[bool, typer.Option("--csv", help="Print CSV: fractions, every field.")]
 Markdown = Annotated[bool, typer.Option("--markdown", help="Print a markdown table.")]
+Wide = Annotated[bool, typer.Option("--wide", help="Show every column, however wide the table becomes.")]
+Columns = Annotated[
+    str | None, typer.Option("--columns", help="Show these columns alone, by their headings, joined by commas.")
+]
 Db = Annotated[
     str | None,
-    typer.Option("--db", help="Database of MLflow's runs and the results [default: sqlite:///mlflow.db]."),
+    typer.Option("--db", show_default="sqlite:///mlflow.db", help="Database of MLflow's runs and the results."),
 ]
-Optuna = Annotated[str | None, typer.Option("--optuna", help="Database of Optuna's studies [default: beside --db].")]
+Optuna = Annotated[
+    str | None, typer.Option("--optuna", show_default="beside --db", help="Database of Optuna's studies.")
+]
 ProtocolName = Annotated[str, typer.Option("--protocol", help="What trains and what is scored; see `asdbench ls`.")]
 M = Annotated[int, typer.Option("--m", **span("m"), help="Attributes joined in a pseudo-label.")]
 K1 = Annotated[int, typer.Option("--k1", **span("k1"), help="Nearest labeled neighbours of a clip.")]
@@ -38,14 +50,20 @@ Labels = Annotated[
     str,
     typer.Option(
         "--labels",
-        help="paper (its method), truth (an upper bound), or a strategy that stands alone: machine, gmm, your own.",
+        help="paper (its method), truth (an upper bound), or one that stands alone: machine, gmm, ward, your own.",
     ),
 ]
 Truth = Annotated[
     Path | None, typer.Option("--truth", help="Folder with released attributes, by which the labels are judged.")
 ]
 Seed = Annotated[int, typer.Option("--seed", **span("seed"), help="Of everything that draws.")]
-Weights = Annotated[str, typer.Option("--weights", help="A checkpoint: a path, or a name in ASDBENCH_WEIGHTS.")]
+Weights = Annotated[
+    str,
+    typer.Option(
+        "--weights",
+        help="A checkpoint: a path, a name in ASDBENCH_WEIGHTS, or of `asdbench weights ls`.",
+    ),
+]
 Threads = Annotated[int, typer.Option("--threads", **span("threads"), help="Of torch.")]
 Options = Annotated[
     list[str] | None, typer.Option("--option", help="An option of the backbone, NAME=VALUE; may be repeated.")
@@ -66,6 +84,35 @@ def places_of(db: str | None, optuna: str | None) -> Places:
     from harness.places import find_places
 
     return find_places(tracking=db, optuna=optuna)
+
+
+class Verb(TyperCommand):
+    """A verb whose usage line has `STUDY` for what must be said, as most programs have it, and not `{STUDY}`."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return what the usage line lists behind the verb's name."""
+        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
+
+
+def tabular(verb: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb that prints tables the options --wide and --columns."""
+    signature = inspect.signature(verb, eval_str=True)
+
+    @functools.wraps(verb)
+    def looked_at(*, wide: bool, columns: str | None, **chosen: object) -> None:
+        from harness.cli.console import looking
+
+        with looking(wide=wide, columns=columns):
+            verb(**chosen)
+
+    added = (("wide", False, Wide), ("columns", None, Columns))
+    parameters = [
+        *signature.parameters.values(),
+        *(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+          for name, default, kind in added),
+    ]  # fmt: skip
+    looked_at.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # typer reads it
+    return looked_at
 
 
 def form_of(as_json: bool, as_csv: bool, as_markdown: bool) -> Form:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from harness.cli.options import Csv, Db, GroundTruth, Json, Markdown, Seed, form_of, places_of
+from harness.cli.options import Csv, Db, GroundTruth, Json, Markdown, Seed, form_of, places_of, tabular
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from harness.tables import Column
 
 
+@tabular
 def score(
-    folder: Annotated[Path, typer.Argument(help="Folder with anomaly_score_*.csv, in it or in folders below.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Folder with anomaly_score_*.csv, in it or in folders below.")
+    ],
     dataset: Annotated[str, typer.Option(help="The year whose rule holds, for example dcase2023.")],
     ground_truth: GroundTruth = None,
     part: Annotated[
@@ -88,8 +91,9 @@ def score_columns(*, explain: bool) -> list[Column]:
     ]
 
 
+@tabular
 def submit(
-    key: Annotated[str, typer.Argument(help="A trial's key, its first digits, or its MLflow run.")],
+    key: Annotated[str, typer.Argument(metavar="KEY", help="A trial's key, its first digits, or its MLflow run.")],
     out: Annotated[Path, typer.Option(help="Folder that gets the files.")],
     scorer: Annotated[str | None, typer.Option(help="By name, where the trial has several.")] = None,
     db: Db = None,

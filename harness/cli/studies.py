@@ -17,19 +17,24 @@ from harness.cli.options import (
     Markdown,
     Optuna,
     SkipBad,
+    Verb,
     form_of,
     places_of,
+    tabular,
 )
 
 study_app = typer.Typer(no_args_is_help=True, help="Studies: run, watch and list them.")
 
 
-@study_app.command("run")
+@study_app.command("run", cls=Verb)
+@tabular
 def study_run(
-    study: Annotated[str, typer.Argument(help="One that ships (`asdbench ls studies`), or a .toml file.")],
+    study: Annotated[
+        str, typer.Argument(metavar="STUDY", help="One that ships (`asdbench ls studies`), or a .toml file.")
+    ],
     data: Data,
     workers: Annotated[
-        int | None, typer.Option(**span("workers"), help="Trials at once [default: as the study says].")
+        int | None, typer.Option(**span("workers"), show_default="as the study says", help="Trials at once.")
     ] = None,
     address: Annotated[str | None, typer.Option(help="Join this Ray cluster instead of starting Ray here.")] = None,
     retry_failed: Annotated[
@@ -65,9 +70,10 @@ def study_run(
     show_outcome(outcome, places)
 
 
-@study_app.command("status")
+@study_app.command("status", cls=Verb)
+@tabular
 def study_status(
-    study: Annotated[str, typer.Argument(help="A recorded study, by name or key.")],
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="A recorded study, by name or key.")],
     trials: Annotated[bool, typer.Option("--trials", help="What each recorded trial cost, too.")] = False,
     db: Db = None,
     optuna: Optuna = None,
@@ -86,7 +92,8 @@ def study_status(
     show_status(row, form_of(as_json, as_csv, as_markdown))
 
 
-@study_app.command("ls")
+@study_app.command("ls", cls=Verb)
+@tabular
 def study_ls(db: Db = None, as_json: Json = False, as_csv: Csv = False, as_markdown: Markdown = False) -> None:
     """List the recorded studies.
 
@@ -101,10 +108,11 @@ def study_ls(db: Db = None, as_json: Json = False, as_csv: Csv = False, as_markd
     show(form_of(as_json, as_csv, as_markdown), columns, rows, title="Recorded studies")
 
 
+@tabular
 def demo(
     data: Annotated[Path, typer.Option(help="Where the generated recordings go.")] = Path(".asdbench/demo"),
     workers: Annotated[
-        int | None, typer.Option(**span("workers"), help="Trials at once [default: one a core].")
+        int | None, typer.Option(**span("workers"), show_default="one a core", help="Trials at once.")
     ] = None,
     db: Db = None,
     optuna: Optuna = None,

@@ -32,9 +32,11 @@ from harness.cli.options import (
     form_of,
     options_of,
     places_of,
+    tabular,
 )
 
 
+@tabular
 def label(
     root: Root,
     protocol: ProtocolName,
@@ -90,6 +92,7 @@ def label(
             say(f"{row['machine']}: {row['why']}")
 
 
+@tabular
 def trial(
     root: Root,
     protocol: ProtocolName,
@@ -102,7 +105,7 @@ def trial(
     weights: Weights = "",
     option: Options = None,
     scorer: Annotated[
-        list[str] | None, typer.Option(help="NAME or NAME:option=value,...; may be repeated [default: knn].")
+        list[str] | None, typer.Option(show_default="knn", help="NAME or NAME:option=value,...; may be repeated.")
     ] = None,
     frozen: Annotated[bool, typer.Option("--frozen", help="No labels and no fine-tuning.")] = False,
     epochs: Annotated[

@@ -8,14 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import HarnessError
-from harness.scoring.choice import parse_scorer
+from harness.scoring.choice import joined_members, parse_scorer
 from harness.scoring.contract import Scorer, ScoreRequest
-from harness.scoring.folds import deal, score_unseen
-from harness.scoring.reference_sets import check_embeddings, of_domain
+from harness.scoring.folds import standardised
+from harness.scoring.reference_sets import check_embeddings
 
 MEMBERS = "knn+mahalanobis"
-ROUNDING = 1e-12  # deviation of scores that are equal but for rounding: where references are copies of one another
 
 
 def score(request: ScoreRequest, *, of: str = MEMBERS) -> NDArray[np.float64]:
@@ -36,42 +34,14 @@ def score(request: ScoreRequest, *, of: str = MEMBERS) -> NDArray[np.float64]:
     members = of.split("+")
     check_embeddings(request)
     total = np.zeros(len(request.queries))
-    if len(request.references) < 2:
-        raise HarnessError(
-            f"ensemble needs at least 2 references, to score one against the others, but got {len(request.references)}."
-        )
-    parts = deal(_in_any_order(request))
-    part_by_part = np.argsort(parts, kind="stable")
     for scorer in map(parse_scorer, members):
-        unseen = score_unseen(scorer, request, parts)[part_by_part]
-        deviation = float(unseen.std())
-        total += (scorer.score(request) - unseen.mean()) / (deviation if deviation > ROUNDING else 1.0)
+        total += standardised(scorer, request)
     return total / len(members)
 
 
 def settle(options: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Sort the members, and refuse those that cannot be one.
-
-    Raises:
-        HarnessError: a member is unknown, is an ensemble, or reads no embeddings; or there are fewer than two.
-    """
-    choices = [parse_scorer(name) for name in options["of"].split("+")]
-    for choice in choices:
-        if choice.options or choice.name == SCORER.name or choice.scorer.reads != "embedding":
-            raise HarnessError(
-                f"ensemble:of takes scorers of embeddings without options, joined by +, but {choice} is none."
-            )
-    members = sorted(set(map(str, choices)))
-    if len(members) < 2:
-        raise HarnessError(f"ensemble:of must name at least two scorers joined by +, but got {options['of']!r}.")
-    return {**options, "of": "+".join(members)}
-
-
-def _in_any_order(request: ScoreRequest) -> NDArray[np.intp]:
-    """Return the places of the references, domain by domain, in an order that the seed decides: (r,)."""
-    random = np.random.default_rng(request.seed)
-    domains = ("source", "target", None)
-    return np.concatenate([random.permutation(np.flatnonzero(of_domain(request, domain))) for domain in domains])
+    """Sort the members, and refuse those that cannot be one (`joined_members`)."""
+    return {**options, "of": joined_members(SCORER.name, options["of"])}
 
 
 SCORER = Scorer(

@@ -18,9 +18,10 @@ def score(
 ) -> NDArray[np.float64]:
     """Return the mean (or the largest) over bands of the distance to the nearest reference: (q,).
 
-    An embedding that keeps frequency is its bands one after the other, d / bands numbers each. Every band has its own
-    nearest neighbour, so the clip that is nearest in one band may be another than in the next. Of several domains the
-    smaller score counts. Source: per-band memory banks as in arXiv 2603.13749.
+    An embedding that keeps frequency is its bands one after the other, d / bands numbers each; of a layer
+    (`knn_bands:layer=14`) they are the layer's own bands, neighbouring ones joined down to the number asked for. Every
+    band has its own nearest neighbour, so the clip that is nearest in one band may be another than in the next. Of
+    several domains the smaller score counts. Source: per-band memory banks as in arXiv 2603.13749.
 
     Args:
         request: what is scored.
@@ -30,10 +31,16 @@ def score(
         domains: "apart" or "together".
 
     Raises:
-        HarnessError: bands does not divide the embedding, all references are equal, or a vector is not finite.
+        HarnessError: bands does not divide the embedding, or the bands of the layer; all references are equal, or a
+            vector is not finite.
     """
     check_embeddings(request)
     dim = request.queries.shape[1]
+    if request.parts and request.parts[0].bands % bands:
+        raise HarnessError(
+            f"knn_bands:bands must divide the {request.parts[0].bands} frequency bands of what it hears, but got "
+            f"{bands}; name layers that keep frequency by their number."
+        )
     if dim % bands:
         raise HarnessError(
             f"knn_bands:bands must divide the {dim} numbers of an embedding into equal bands, but got {bands}; take a "
@@ -62,4 +69,5 @@ SCORER = Scorer(
     summary="nearest neighbour in each frequency band of an embedding, mean or maximum over bands",
     options={"bands": BANDS, "join": "mean", "metric": "cosine", "domains": "apart"},
     words={"join": ("mean", "max"), "metric": METRICS, "domains": ("apart", "together")},
+    keeps_frequency=True,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from harness import plugins
 from harness.errors import HarnessError
 from harness.scoring.contract import Scorer, ScoreRequest
+from harness.scoring.layers import EMBEDDING, OPTIONS, WORDS, LayerChoice, read_layers, score_layers
 
 LONGEST = 64  # characters that the results tables have for a scorer
 ILLEGAL = re.compile(r"[^\w. -]")  # MLflow's names are of letters, digits, _ . - / and blanks; a file has no /
@@ -27,16 +28,19 @@ class ScorerChoice:
         name: the plugin's name.
         options: (option, value) pairs, sorted; one that has its default is left out.
         version: the plugin's.
+        heard: which layers of an encoder it hears.
     """
 
     name: str
     options: tuple[tuple[str, Any], ...] = ()
     version: int = 1
+    heard: LayerChoice = EMBEDDING
 
     def __str__(self) -> str:
         """Return the canonical text: equal choices, equal text. A first version goes without saying: `knn:k=5`."""
         name = self.name if self.version == 1 else f"{self.name}@{self.version}"
-        said = ",".join(f"{option}={_said(value)}" for option, value in self.options)
+        options = sorted((*self.options, *self.heard.options()))
+        said = ",".join(f"{option}={_said(value)}" for option, value in options)
         return f"{name}:{said}" if said else name
 
     @property
@@ -50,6 +54,8 @@ class ScorerChoice:
         Raises:
             HarnessError: the request is one that this scorer cannot work with.
         """
+        if len(request.parts) > 1:
+            return score_layers(replace(self, heard=EMBEDDING), request, self.heard.merge)
         return self.scorer.score(request, **dict(self.options))
 
 
@@ -68,18 +74,22 @@ def parse_scorer(text: str) -> ScorerChoice:
             f"The scorer {name} is computed as its version {scorer.version} here, but got {called!r}; name it {name}."
         )
     given: dict[str, Any] = {}
+    heard: dict[str, str] = {}
     for pair in said.split(",") if said else ():
         option, equals, value = (part.strip() for part in pair.partition("="))
         if not equals:
             raise HarnessError(
                 f"A scorer's options must read option=value,option=value after its name, but got {pair!r} in {text!r}."
             )
-        if option in given:
+        if option in given or option in heard:
             raise HarnessError(f"Each option of a scorer may be given once, but {option} stands twice in {text!r}.")
-        given[option] = _value(scorer, option, value)
+        if option in _layer_options(scorer):
+            heard[option] = value
+        else:
+            given[option] = _value(scorer, option, value)
     settled = scorer.settle({**scorer.options, **given})
     options = tuple(sorted((option, value) for option, value in settled.items() if value != scorer.options[option]))
-    choice = ScorerChoice(name, options, scorer.version)
+    choice = ScorerChoice(name, options, scorer.version, read_layers(name, heard))
     if len(str(choice)) > LONGEST:
         raise HarnessError(
             f"A scorer with its options must have at most {LONGEST} characters, for the results tables, but "
@@ -95,6 +105,51 @@ def canonical_scorers(texts: Iterable[str]) -> tuple[str, ...]:
         HarnessError: one of them is none.
     """
     return tuple(dict.fromkeys(str(parse_scorer(text)) for text in texts))
+
+
+def joined_members(scorer: str, text: str) -> str:
+    """Return the canonical text of the members of a scorer that is made of several: sorted, each once.
+
+    Args:
+        scorer: that they are members of.
+        text: scorers by name, joined by +.
+
+    Raises:
+        HarnessError: a member is unknown, is made of several itself, has options or reads no embeddings; or there are
+            fewer than two.
+    """
+    choices = [parse_scorer(name) for name in text.split("+")]
+    for choice in choices:
+        bare = ScorerChoice(choice.name, version=choice.version)
+        if choice != bare or "of" in choice.scorer.options or choice.scorer.reads != "embedding":
+            raise HarnessError(
+                f"{scorer}:of takes scorers of embeddings without options, joined by +, but {choice} is none."
+            )
+    members = sorted(set(map(str, choices)))
+    if len(members) < 2:
+        raise HarnessError(f"{scorer}:of must name at least two scorers joined by +, but got {text!r}.")
+    return "+".join(members)
+
+
+def with_layers(texts: Iterable[str], layers: Iterable[int | str]) -> tuple[str, ...]:
+    """Return scorers of embeddings once for each layer, as `knn` and 6, 14 give `knn:layer=6` and `knn:layer=14`.
+
+    A scorer that names its layer itself, and one that reads no embeddings, stays as it is.
+
+    Raises:
+        HarnessError: a scorer or layer is none.
+    """
+    named = list(layers)
+    found = []
+    for text in texts:
+        choice = parse_scorer(text)
+        if choice.heard != EMBEDDING or "layer" not in _layer_options(choice.scorer):
+            found.append(str(choice))
+            continue
+        for layer in named or [OPTIONS["layer"]]:
+            whole = replace(choice, heard=read_layers(choice.name, {"layer": str(layer)}))
+            found.append(str(parse_scorer(str(whole))))
+    return tuple(dict.fromkeys(found))
 
 
 def is_computed(text: str) -> bool:
@@ -140,18 +195,28 @@ def list_scorers(summaries: Mapping[str, str]) -> list[dict[str, Any]]:
 
 
 def _shown(scorer: Scorer) -> dict[str, Any]:
+    words = {**WORDS, **scorer.words}
     return {
-        option: {"default": default, "words": list(scorer.words[option])} if option in scorer.words
+        option: {"default": default, "words": list(words[option])} if option in words
         else {"default": default}
-        for option, default in scorer.options.items()
+        for option, default in {**scorer.options, **_layer_options(scorer)}.items()
     }  # fmt: skip
+
+
+def _layer_options(scorer: Scorer) -> dict[str, str]:
+    """Return the options, with their defaults, by which a scorer of embeddings is told which layers it hears."""
+    if scorer.reads != "embedding":
+        return {}
+    known = "frequency" if scorer.keeps_frequency else ""
+    return {name: default for name, default in OPTIONS.items() if name not in scorer.options and name != known}
 
 
 def _value(scorer: Scorer, option: str, text: str) -> Any:
     if option not in scorer.options:
-        if not scorer.options:
+        known = {**scorer.options, **_layer_options(scorer)}
+        if not known:
             raise HarnessError(f"The scorer {scorer.name} takes no options, but got {option}={text}.")
-        raise HarnessError(plugins.unknown(f"An option of the scorer {scorer.name}", option, scorer.options))
+        raise HarnessError(plugins.unknown(f"An option of the scorer {scorer.name}", option, known))
     if option in scorer.words and text not in scorer.words[option]:
         raise HarnessError(plugins.unknown(f"{scorer.name}:{option}", text, scorer.words[option]))
     if isinstance(scorer.options[option], float):

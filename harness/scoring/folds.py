@@ -12,9 +12,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.errors import HarnessError
 from harness.scoring.contract import Floats, ScoreRequest
+from harness.scoring.reference_sets import of_domain
 
 FOLDS = 5  # parts
+ROUNDING = 1e-12  # deviation of scores that are equal but for rounding: where references are copies of one another
 
 
 class Scoring(Protocol):
@@ -59,3 +62,35 @@ def score_unseen(scorer: Scoring, request: ScoreRequest, parts: NDArray[np.intp]
             )
         )
     return scores
+
+
+def standardised(scorer: Scoring, request: ScoreRequest) -> Floats:
+    """Score queries in units of how the scorer judges training clips that it has not seen: (q,).
+
+    The mean of those scores is taken away and their deviation divided by; no number comes from the queries, so that a
+    query scores alike in any company.
+
+    Args:
+        scorer: with its options.
+        request: what is scored; its seed decides how references are dealt into parts, domain by domain.
+
+    Raises:
+        HarnessError: there are fewer than two references, or the scorer cannot work with four fifths of them.
+    """
+    if len(request.references) < 2:
+        raise HarnessError(
+            f"Standardised scores need at least 2 references, to score one against the others, but got "
+            f"{len(request.references)}."
+        )
+    parts = deal(in_any_order(request))
+    unseen = score_unseen(scorer, request, parts)[np.argsort(parts, kind="stable")]
+    deviation = float(unseen.std())
+    scores: Floats = (scorer.score(request) - unseen.mean()) / (deviation if deviation > ROUNDING else 1.0)
+    return scores
+
+
+def in_any_order(request: ScoreRequest) -> NDArray[np.intp]:
+    """Return the places of the references, domain by domain, in an order that the seed decides: (r,)."""
+    random = np.random.default_rng(request.seed)
+    domains = ("source", "target", None)
+    return np.concatenate([random.permutation(np.flatnonzero(of_domain(request, domain))) for domain in domains])

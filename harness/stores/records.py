@@ -118,6 +118,7 @@ class _BackboneForm(_Form):
     options: tuple[tuple[Name, Scalar | list[Scalar]], ...] = ()
     weights: str = ""
     weights_sha256: Name = ""
+    source: Text = ""
 
 
 class _SpecBase(_Form):

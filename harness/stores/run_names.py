@@ -29,6 +29,7 @@ def spec_params(spec: TrialSpec) -> dict[str, Any]:
         "backbone": axes["backbone"],
         "encoder": backbone.encoder if backbone else None,
         "weights_sha256": backbone.weights_sha256 if backbone else None,
+        "weights_source": (backbone.source or None) if backbone else None,
         **{f"encoder.{name}": value for name, value in (backbone.options if backbone else ())},
         **axes,
         "labels": spec.labels if spec.kind == "trial" else None,

@@ -307,7 +307,7 @@ def _errors(uri: str) -> Iterator[None]:
 
 def _open_tables(uri: str) -> optuna.storages.RDBStorage:
     path = sqlite_path(uri)
-    with creation_lock(uri):
+    with creation_lock(uri, of="Optuna"):
         create_schema(uri, "optuna")
         storage = optuna.storages.RDBStorage(uri)
         if path is not None:
@@ -320,7 +320,7 @@ def _open_study(uri: str, storage: optuna.storages.BaseStorage, name: str, plan:
     goals = plan.file.sampler.goals
     way = optuna.study.StudyDirection
     directions = [way.MINIMIZE if goal in MINIMISED else way.MAXIMIZE for goal in goals]
-    with creation_lock(uri):
+    with creation_lock(uri, of="Optuna"):
         study = optuna.create_study(storage=storage, study_name=name, load_if_exists=True, directions=directions)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -337,6 +337,10 @@ def make_sampler(plan: Plan, *, seed: int) -> optuna.samplers.BaseSampler:
         # where a parameter depends on another, trials are modelled by what they have in common, group by group
         several = len(plan.file.sampler.goals) > 1
         return optuna.samplers.TPESampler(seed=seed, multivariate=not fixed or not several, group=not fixed)
+    if name == "gp":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return optuna.samplers.GPSampler(seed=seed, deterministic_objective=False)  # seeds differ
     if name == "nsga2":
         return optuna.samplers.NSGAIISampler(seed=seed, population_size=plan.file.sampler.population)
     return optuna.samplers.RandomSampler(seed=seed)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, get_args
 
@@ -18,8 +17,9 @@ from harness import plugins
 from harness.bounds import bound_of, shortened
 from harness.errors import HarnessError
 from harness.plugins import unknown
-from harness.scoring.choice import canonical_scorers
+from harness.scoring.choice import with_layers
 from harness.studies.goals import Goal
+from harness.studies.shipped import shipped_file, study_names
 from harness.studies.toml_file import check_content, read_toml
 from harness.trials.axes import AXES, Axis
 from harness.trials.choices import check_labels
@@ -27,7 +27,7 @@ from labeling.contract import MIN_CONFIDENCE
 
 # what pydantic adds to a key where a value may be of several types: "clip_seconds.constrained-float"
 BRANCH = re.compile(r"constrained-\w+|literal\[.*\]|float|int|str|bool")
-SEARCHES = ("tpe", "nsga2")  # samplers that propose; the others walk through the cells
+SEARCHES = ("tpe", "gp", "nsga2")  # samplers that propose; the others walk through the cells
 
 
 def bounded(name: str, **options: Any) -> Any:
@@ -103,6 +103,7 @@ class RecipeTable(_Table):
     lora_targets: Literal["attention", "all"] = "attention"
     loss: str = FinetuneRecipe.loss
     mixup: float = bounded("mixup", default=FinetuneRecipe.mixup)
+    embed: Literal["crop", "whole"] = "crop"
 
     @field_validator("loss")
     @classmethod
@@ -170,7 +171,9 @@ class SamplerTable(_Table):
     """`[sampler]`: how the space is walked through, what for, and for how long.
 
     - "grid": every cell, in order. "random": every cell, in a random order.
-    - "tpe", "nsga2": Optuna proposes; a choice that it proposes again is run with the next of the study's seeds.
+    - "tpe", "gp", "nsga2": Optuna proposes, by tree-structured Parzen estimators, a Gaussian process (few and costly
+      trials), or a genetic algorithm (several goals); a choice that it proposes again is run with the next of the
+      study's seeds.
 
     `trials` counts trials with pseudo-labels; the references (level, and a frozen one a backbone and seed) come on top,
     so that `trials = 2` gives two results to compare with them. `hours` are those of all runs of the study together:
@@ -181,7 +184,7 @@ class SamplerTable(_Table):
     FIRST_RELEASE = ("name", "goals", "population", "seed")
     NEVER = ("trials", "hours")  # more of either goes on with the same study
 
-    name: Literal["grid", "random", "tpe", "nsga2"] = "grid"
+    name: Literal["grid", "random", "tpe", "gp", "nsga2"] = "grid"
     goals: list[Goal] = Field(default=["score"], min_length=1, max_length=3)
     trials: int | None = bounded("trials", default=None)
     hours: float | None = bounded("hours", default=None)
@@ -233,13 +236,14 @@ class StudyFile(_Table):
 
     FIRST_RELEASE = ("name", "seeds", "frozen", "level", "space", "recipe", "labeling", "sampler")
     # a plan's key has the protocol and the backbones resolved; the others change no number of a trial
-    NEVER = ("resources", "pruning", "summary", "protocol", "backbones", "scorers")
+    NEVER = ("resources", "pruning", "summary", "protocol", "backbones", "scorers", "layers")
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
     summary: str = ""
     protocol: str | dict[str, Any]
     seeds: list[Annotated[int, bounded("seed")]] = Field(default=[0], min_length=1)
     scorers: list[str] = Field(default=["knn"], min_length=1)
+    layers: list[int | str] = []  # each scorer that names no layer itself hears each of these
     frozen: bool = True
     level: bool = True
     space: SpaceTable
@@ -252,7 +256,7 @@ class StudyFile(_Table):
 
     @model_validator(mode="after")
     def _consistent(self) -> StudyFile:
-        self.scorers[:] = canonical_scorers(self.scorers)
+        self.scorers[:] = with_layers(self.scorers, self.layers)
         for table in self.backbones.values():
             if named_weights(table.encoder)[0] not in plugins.names("backbone"):
                 raise ValueError(unknown("encoder", table.encoder, plugins.names("backbone")))
@@ -272,11 +276,6 @@ class StudyFile(_Table):
         return self.space.values(axis.name) or [getattr(self.recipe, axis.name)]
 
 
-def study_names() -> list[str]:
-    """List the studies that come with asdbench."""
-    return sorted(path.name[: -len(".toml")] for path in _shipped().iterdir() if path.name.endswith(".toml"))
-
-
 def read_study(study: str) -> StudyFile:
     """Read a study by name or by the path of a TOML file.
 
@@ -284,7 +283,7 @@ def read_study(study: str) -> StudyFile:
         HarnessError: there is none of that name, or a key or value is wrong.
     """
     if study in study_names():
-        return checked_study(read_toml(Path(str(_shipped() / f"{study}.toml"))), study)
+        return checked_study(read_toml(shipped_file(study)), study)
     if study.endswith(".toml"):
         path = Path(study)
         if path.exists():
@@ -317,10 +316,6 @@ def read_recipe(values: Mapping[str, Any]) -> FinetuneRecipe:
         return RecipeTable.model_validate(dict(values)).recipe()
     except ValidationError as error:
         raise HarnessError(f"The recipe has a mistake: {_sentence(error, inside=('recipe',))}") from error
-
-
-def _shipped() -> Any:
-    return files("benchmarks") / "studies"
 
 
 def _sentence(error: ValidationError, *, inside: tuple[str, ...] = ()) -> str:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from backbones import HUGGING_FACE, named_weights
-from backbones.contract import FinetuneRecipe
-from backbones.weights import find_checkpoint, find_model_folder, sha256_of
+from backbones.contract import Backbone, FinetuneRecipe
+from backbones.released.hub import source_of
+from backbones.weights import find_checkpoint, sha256_of
 from harness import plugins
 from harness.bounds import checked
 from harness.errors import HarnessError
@@ -117,7 +118,8 @@ def _strategy(name: str) -> Strategy:
 
 def frozen_spec(spec: TrialSpec) -> TrialSpec:
     """Return the frozen reference of a trial: the same encoder and clips, no labels, no fine-tuning."""
-    recipe = FinetuneRecipe(epochs=0, clip_seconds=spec.recipe.clip_seconds, fit=spec.recipe.fit)
+    heard = {name: getattr(spec.recipe, name) for name in ("clip_seconds", "fit", "embed")}
+    recipe = FinetuneRecipe(epochs=0, **heard)
     return replace(
         spec,
         kind="frozen",
@@ -179,18 +181,16 @@ def level_spec(spec: TrialSpec) -> TrialSpec:
 def choose_backbone(
     name: str, encoder: str, *, weights: str = "", options: Mapping[str, Any] | None = None
 ) -> BackboneChoice:
-    """Return a backbone choice whose checkpoint, if it names one, has been found and summed."""
+    """Return a backbone choice whose weights, if it names any, have been found, brought from the hub, and summed."""
     encoder, named = named_weights(encoder)
     weights = weights or named
-    if encoder not in plugins.names("backbone"):
-        raise HarnessError(unknown("backbone", encoder, plugins.names("backbone")))
-    path = None
-    if weights:
-        path = find_model_folder(weights) if encoder == HUGGING_FACE else find_checkpoint(weights)
+    backbone: Backbone = plugins.load("backbone", encoder)
+    path = (backbone.find_weights or find_checkpoint)(weights) if weights else None
     return BackboneChoice(
         name=f"{HUGGING_FACE}:{Path(weights).name}" if named and name.startswith(f"{HUGGING_FACE}:") else name,
         encoder=encoder,
         options=tuple(sorted((options or {}).items())),
         weights=str(path.absolute()) if path else "",
         weights_sha256=sha256_of(path) if path else "",
+        source=source_of(path) if path else "",
     )

@@ -36,6 +36,7 @@ class BackboneChoice:
         options: what its `build` takes, as sorted (name, value) pairs.
         weights: path of a checkpoint; empty is random weights from the trial's seed.
         weights_sha256: of that file; the key holds it instead of the path.
+        source: of a model that the hub brought, ORG/NAME@COMMIT; else empty.
     """
 
     name: str
@@ -43,9 +44,10 @@ class BackboneChoice:
     options: tuple[tuple[str, Any], ...] = ()
     weights: str = ""
     weights_sha256: str = ""
+    source: str = ""
 
     def content(self) -> dict[str, Any]:
-        """Return what decides about numbers: neither the printed name nor the path."""
+        """Return what decides about numbers: neither the printed name nor where the weights lie or came from."""
         return {"encoder": self.encoder, "options": dict(self.options), "weights": self.weights_sha256}
 
 
@@ -232,6 +234,8 @@ def protocol_content(protocol: Protocol) -> dict[str, Any]:
         "cases": dict(sorted(protocol.cases.items())),
         "strategies": dict(sorted(protocol.strategies.items())),
         "withhold": [asdict(each) for each in protocol.withhold],
+        # left out where it is not said, as in trials that were recorded before it could be
+        **({} if protocol.channels is None else {"channels": protocol.channels}),
     }
 
 

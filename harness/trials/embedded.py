@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backbones.contract import EpochReport
+from backbones.layers import Heard
 from harness.cache import Cache
 from harness.keys import digest
 from harness.trials.contract import METHOD, TrialSpec
 from harness.trials.limits import waiting
 from harness.trials.recordings import Recordings
-from harness.trials.stages import clip_samples, embedded_ids
+from harness.trials.stages import Layers, Vectors, clip_samples, embedded_ids
 from labeling.contract import PseudoLabels
 
 logger = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ logger = logging.getLogger(__name__)
 # A year's development and evaluation sets, 17,000 clips of 768 numbers, take 52 MB.
 MOST_BYTES = 256 * 2**20  # of one trial's embeddings; larger ones are made again for another scorer
 MOST_KEPT_BYTES = 8 * 2**30  # of all trials' together; the oldest make room
-VECTORS, TRAINING = "embedding", "training"
+VECTORS, TRAINING, LAYER = "embedding", "training", "layer"
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,12 @@ class Embedded:
     Attributes:
         vectors: clip id -> (d,) of every reference and test clip.
         training: what made them.
+        layers: what scorers hear beside the embedding.
     """
 
-    vectors: Mapping[str, NDArray[np.float32]]
+    vectors: Vectors
     training: Training
+    layers: Layers = field(default_factory=dict)
 
 
 def embedded_key(spec: TrialSpec, recordings: Recordings, labels: PseudoLabels | None) -> str:
@@ -92,12 +95,17 @@ def embedded_key(spec: TrialSpec, recordings: Recordings, labels: PseudoLabels |
 
 
 def keep_embedded(key: str, cache: Cache, embedded: Embedded) -> None:
-    """Keep embeddings under their key.
+    """Keep embeddings under their key, and beside them each layer that was heard.
 
     What is too large is not kept: naming another scorer later then trains again.
     """
-    ids = np.array(list(embedded.vectors), dtype=np.str_)
-    vectors = np.stack(list(embedded.vectors.values())) if len(ids) else np.empty((0, 0), dtype=np.float32)
+    for heard, values in embedded.layers.items():
+        rows = _rows(values)
+        if rows[1].nbytes <= MOST_BYTES:
+            cache.put(LAYER, _layer_key(key, heard), rows, most_bytes=MOST_KEPT_BYTES)
+        else:
+            logger.info("layer %s takes %d MiB and is not kept", heard.layer, rows[1].nbytes // 2**20)
+    ids, vectors = _rows(embedded.vectors)
     if vectors.nbytes > MOST_BYTES:
         logger.info("embeddings take %d MiB and are not kept", vectors.nbytes // 2**20)
         return
@@ -105,28 +113,45 @@ def keep_embedded(key: str, cache: Cache, embedded: Embedded) -> None:
     cache.put(VECTORS, key, (ids, vectors), most_bytes=MOST_KEPT_BYTES)  # last: it says that all is there
 
 
-def find_embedded(key: str, cache: Cache, ids: NDArray[np.str_]) -> Embedded | None:
-    """Return what was kept under a key; None where nothing was.
+def _rows(values: Vectors) -> tuple[NDArray[np.str_], NDArray[np.float32]]:
+    """Return clip ids (n,) and what is kept of them, (n, ...)."""
+    rows = np.stack(list(values.values())) if values else np.empty((0, 0), dtype=np.float32)
+    return np.array(list(values), dtype=np.str_), rows
+
+
+def _layer_key(key: str, heard: Heard) -> str:
+    return digest({"embedding": key, **asdict(heard)})
+
+
+def find_embedded(key: str, cache: Cache, ids: NDArray[np.str_], heard: Sequence[Heard] = ()) -> Embedded | None:
+    """Return what was kept under a key; None where nothing was, or a layer is missing.
 
     Args:
         key: of the embeddings.
         cache: where they may be.
         ids: the clips that must have one.
+        heard: the layers that must be there.
     """
 
-    def fits(kept: Any) -> bool:
-        clips, vectors = kept
-        return bool(clips.ndim == 1 and vectors.ndim == 2 and len(clips) == len(vectors) and {*clips} == {*ids})
+    def find(kind: str, key: str, sides: int) -> dict[str, NDArray[np.float32]] | None:
+        def fits(kept: Any) -> bool:
+            clips, rows = kept
+            return bool(clips.ndim == 1 and rows.ndim == sides and len(clips) == len(rows) and {*clips} == {*ids})
 
-    found = cache.find(VECTORS, key, fits=fits)
+        found = cache.find(kind, key, fits=fits)
+        return None if found is None else dict(zip(found[0].tolist(), found[1], strict=True))
+
+    vectors = find(VECTORS, key, 2)
     training = cache.find(TRAINING, key, of=(Training, EpochReport), fits=lambda kept: isinstance(kept, Training))
-    if found is None or training is None:
+    layers = {each: found for each in heard if (found := find(LAYER, _layer_key(key, each), 3)) is not None}
+    if vectors is None or training is None or len(layers) < len(heard):
         return None
-    clips, vectors = found
-    return Embedded(dict(zip(clips.tolist(), vectors, strict=True)), training)
+    return Embedded(vectors, training, layers)
 
 
-def embedded_once(key: str, cache: Cache, ids: NDArray[np.str_], make: Callable[[], Embedded]) -> tuple[Embedded, bool]:
+def embedded_once(
+    key: str, cache: Cache, ids: NDArray[np.str_], make: Callable[[], Embedded], heard: Sequence[Heard] = ()
+) -> tuple[Embedded, bool]:
     """Return the embeddings of a key, and whether an earlier trial had made them.
 
     Of two trials that would train the same, one waits for the other; its waiting counts for none of its minutes.
@@ -135,12 +160,14 @@ def embedded_once(key: str, cache: Cache, ids: NDArray[np.str_], make: Callable[
         key: of `embedded_key`.
         cache: that keeps them.
         ids: the clips that must have one.
-        make: trains and embeds, where nothing was kept.
+        make: trains and embeds, where nothing was kept, or a layer was not: one pass over the clips gives all layers,
+            so a frozen encoder makes that pass again, and one that learns is trained again.
+        heard: the layers that must be there.
     """
     with ExitStack() as held:
         with waiting():
             held.enter_context(cache.alone(VECTORS, key))
-        kept = find_embedded(key, cache, ids)
+        kept = find_embedded(key, cache, ids, heard)
         if kept is not None:
             return kept, True
         made = make()

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from benchmarks.clips import check_clips
-from benchmarks.contract import Dataset, Protocol
+from benchmarks.contract import MIXES, Dataset, Mix, Protocol
 from benchmarks.protocols import split_clips
 from benchmarks.recordings.index import scan_root, usable_clips
 from benchmarks.recordings.packed import PackedAudio, open_pack
@@ -129,9 +129,10 @@ def prepare_recordings(
     indexed = index_datasets(root, years, ground_truth=ground_truth, skip_bad=skip_bad)
     train, test = _split(indexed.clips, protocol)
     folder = cache.folder / AUDIO / hashlib.blake2b(str(root.absolute()).encode(), digest_size=8).hexdigest()
+    make_private_folder(folder)
     packed = pack(
         pd.concat([train, test], ignore_index=True), folder, workers=workers, progress=progress,
-        mix={dataset.name: dataset.mix for dataset in indexed.datasets}, skip_bad=skip_bad,
+        mix={dataset.name: heard(dataset, protocol) for dataset in indexed.datasets}, skip_bad=skip_bad,
     )  # fmt: skip
     if packed.skipped:
         bad = [problem.path for problem in packed.skipped]
@@ -143,6 +144,11 @@ def prepare_recordings(
         skipped=indexed.skipped + len(packed.skipped), truth=truth,
     )  # fmt: skip
     return place_recordings(recordings, folder)
+
+
+def heard(dataset: Dataset, protocol: Protocol) -> Mix:
+    """Return which sound of several channels counts: the protocol's word, else what the dataset says of itself."""
+    return dataset.mix if protocol.channels is None else MIXES[protocol.channels]
 
 
 def withhold_attributes(train: pd.DataFrame, protocol: Protocol) -> tuple[pd.DataFrame, dict[str, str]]:

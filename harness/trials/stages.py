@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -12,8 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from backbones.contract import Backbone, Encoder, OnEpoch, ReadClips
-from backbones.embed import embed
+from backbones.embed import embed, embed_layers
+from backbones.layers import Heard, embed_and_hear
 from backbones.memory import enough_memory
+from backbones.modes import evaluating
 from backbones.training.checkpoint import TrainingCheckpoint
 from backbones.training.finetune import finetune
 from backbones.weights import sha256_of
@@ -21,11 +25,15 @@ from benchmarks.recordings.audio import SAMPLE_RATE
 from harness import plugins
 from harness.errors import HarnessError
 from harness.scoring.choice import ScorerChoice, parse_scorer
-from harness.scoring.contract import Scorer, ScoreRequest
+from harness.scoring.contract import Part, ScoreRequest
 from harness.trials.contract import BackboneChoice, TrialSpec
 from harness.trials.recordings import Recordings, objects
 from labeling.contract import PseudoLabels
 
+Vectors: TypeAlias = Mapping[str, NDArray[np.float32]]
+"""Clip id -> (d,) embedding."""
+Layers: TypeAlias = Mapping[Heard, Vectors]
+"""What is heard of a layer -> clip id -> (bands, width)."""
 OnSection: TypeAlias = Callable[[str, ScorerChoice, ScoreRequest, tuple[str, str, str]], None]
 """Told of a scored section: (the scorer's name in results, the scorer, what it was asked, (year, machine, section))."""
 
@@ -107,10 +115,118 @@ def finetune_encoder(
     )
 
 
-def embed_clips(spec: TrialSpec, encoder: Encoder, recordings: Recordings) -> dict[str, NDArray[np.float32]]:
-    """Embed every clip that scoring needs: clip id -> (d,)."""
-    ids = embedded_ids(recordings)
-    return dict(zip(ids.tolist(), embed_ids(spec, encoder, recordings, ids), strict=True))
+def embed_clips(spec: TrialSpec, encoder: Encoder, recordings: Recordings) -> tuple[Vectors, Layers]:
+    """Embed every clip that scoring needs, and keep the layers that the trial's scorers hear, in one pass.
+
+    Each clip is cut or repeated to the recipe's length, or heard to its end (`embed = "whole"`): in windows of that
+    length, the mean of which counts.
+    """
+    ids, heard = embedded_ids(recordings), heard_layers(spec.scorers)
+    if spec.recipe.embed == "whole":
+        windows = cut_windows(_lengths(recordings, ids), clip_samples(spec, recordings))
+        made, layers = embed_layers(encoder, _window_reader(spec, recordings, ids, windows), len(windows.clips), heard)
+        vectors, layers = windows.mean(made), [windows.mean(layer) for layer in layers]
+    else:
+        vectors, layers = embed_layers(encoder, reader(spec, recordings, ids), len(ids), heard)
+    names = ids.tolist()
+    by_layer = zip(heard, layers, strict=True)
+    return dict(zip(names, vectors, strict=True)), {
+        each: dict(zip(names, values, strict=True)) for each, values in by_layer
+    }
+
+
+def heard_layers(scorers: Iterable[str]) -> tuple[Heard, ...]:
+    """Return all that scorers hear beside the encoder's own embedding, each once."""
+    choices = map(parse_scorer, scorers)
+    return tuple(dict.fromkeys(each for choice in choices for each in _heard_by(choice) if each is not None))
+
+
+def _heard_by(choice: ScorerChoice) -> list[Heard | None]:
+    """Return what a scorer hears, in its order; None is the encoder's own embedding."""
+    keeps = choice.scorer.keeps_frequency or choice.heard.frequency == "keep"
+    return [None if layer == "last" else Heard(layer, keeps) for layer in choice.heard.layers]
+
+
+def check_layers(specs: Iterable[TrialSpec], recordings: Recordings) -> None:
+    """Refuse layers that a backbone has not, before any trial starts: it is built, and encodes a clip of silence.
+
+    Raises:
+        BackboneError: with the layers that there are.
+    """
+    seen = set()
+    for spec in specs:
+        heard = heard_layers(spec.scorers)
+        if spec.backbone is None or not heard or (spec.backbone.name, heard) in seen:
+            continue
+        seen.add((spec.backbone.name, heard))
+        encoder = pretrained_encoder(spec.backbone, seed=spec.seed)
+        with evaluating(encoder), torch.inference_mode():
+            embed_and_hear(encoder, torch.zeros(1, clip_samples(spec, recordings)), heard)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Clips cut into windows of one length.
+
+    Attributes:
+        clips: (w,) position of the clip of each window, ascending.
+        starts: (w,) sample at which it begins.
+    """
+
+    clips: NDArray[np.int64]
+    starts: NDArray[np.int64]
+
+    def mean(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the mean over each clip's windows: (w, ...) -> (n, ...); of one window, that window."""
+        first = np.flatnonzero(np.diff(self.clips, prepend=-1))
+        counts = np.diff(first, append=len(self.clips)).astype(np.float32)
+        if not len(first):
+            return values
+        sums: NDArray[np.float32] = np.add.reduceat(values, first, axis=0)
+        return sums / counts.reshape(-1, *[1] * (values.ndim - 1))
+
+
+def cut_windows(lengths: NDArray[np.int64], samples: int) -> Windows:
+    """Cut clips into as few windows as hear them to the end with at least half of a window shared by neighbours.
+
+    The first window begins with the clip, the last ends with it, and the others lie evenly between: of 12 s in windows
+    of 10 s there are two, from 0 and from 2 s; of 18 s three, from 0, 4 and 8 s. A clip that is no longer than a
+    window has one.
+
+    Args:
+        lengths: (n,) samples of the clips.
+        samples: of a window.
+    """
+    starts = [
+        np.linspace(0, beyond, 1 + math.ceil(beyond / (samples / 2))).round().astype(np.int64)
+        for beyond in np.maximum(lengths - samples, 0).tolist()
+    ]
+    clips = np.repeat(np.arange(len(lengths), dtype=np.int64), [len(each) for each in starts])
+    return Windows(clips, np.concatenate(starts) if starts else np.zeros(0, dtype=np.int64))
+
+
+def _window_reader(spec: TrialSpec, recordings: Recordings, ids: NDArray[np.str_], windows: Windows) -> ReadClips:
+    """Return what gives windows by position."""
+    packed, fit, samples = recordings.packed, spec.recipe.fit, clip_samples(spec, recordings)
+    lengths = _lengths(recordings, ids)
+
+    def one(window: int) -> NDArray[np.float32]:
+        clip, start = windows.clips[window], windows.starts[window]
+        if lengths[clip] <= samples:
+            fitted: NDArray[np.float32] = packed.read(ids[[clip]], samples, fit)[0]
+            return fitted
+        return packed.waveform(str(ids[clip]))[start : start + samples]
+
+    def read(positions: NDArray[np.int64]) -> torch.Tensor:
+        return torch.from_numpy(np.stack([one(window) for window in positions.tolist()]))  # (b, samples)
+
+    return read
+
+
+def _lengths(recordings: Recordings, ids: NDArray[np.str_]) -> NDArray[np.int64]:
+    """Return clips' lengths in samples: (n,)."""
+    by_id = dict(zip(recordings.packed.ids.tolist(), recordings.packed.lengths.tolist(), strict=True))
+    return np.array([by_id[clip_id] for clip_id in ids.tolist()], dtype=np.int64)
 
 
 def embed_ids(spec: TrialSpec, encoder: Encoder, recordings: Recordings, ids: NDArray[np.str_]) -> NDArray[np.float32]:
@@ -125,9 +241,10 @@ def embedded_ids(recordings: Recordings) -> NDArray[np.str_]:
 
 def score_machines(
     spec: TrialSpec,
-    vectors: Mapping[str, NDArray[np.float32]] | None,
+    vectors: Vectors | None,
     recordings: Recordings,
     *,
+    layers: Layers | None = None,
     on_section: OnSection | None = None,
 ) -> pd.DataFrame:
     """Score every test clip by every scorer, per year, machine type and section.
@@ -136,6 +253,7 @@ def score_machines(
         spec: names the scorers.
         vectors: clip id -> embedding; None where only levels are scored.
         recordings: the references are the training clips of the same year, machine type and section.
+        layers: what scorers hear beside the embedding.
         on_section: told of each section once it is scored.
 
     Returns:
@@ -145,7 +263,6 @@ def score_machines(
     groups = recordings.train.groupby(["dataset", "machine", "section"])
     for name in spec.scorers:
         choice = parse_scorer(name)
-        scorer = choice.scorer
         values = pd.Series(np.nan, index=scored.index, dtype=np.float64)
         for (dataset, machine, section), queries in recordings.test.groupby(["dataset", "machine", "section"]):
             if (dataset, machine, section) not in groups.groups:
@@ -154,11 +271,13 @@ def score_machines(
                     f"section {section} has none; let the protocol train on {dataset}."
                 )
             references = groups.get_group((dataset, machine, section))
+            compared, parts = _matrix(choice, references, vectors, layers or {}, recordings)
             request = ScoreRequest(
-                references=_matrix(scorer, references, vectors, recordings),
+                references=compared,
                 reference_domains=objects(references["domain"]),
-                queries=_matrix(scorer, queries, vectors, recordings),
+                queries=_matrix(choice, queries, vectors, layers or {}, recordings)[0],
                 seed=spec.seed,
+                parts=parts,
             )
             try:
                 values.loc[queries.index] = choice.score(request)
@@ -171,17 +290,21 @@ def score_machines(
 
 
 def _matrix(
-    scorer: Scorer,
-    clips: pd.DataFrame,
-    vectors: Mapping[str, NDArray[np.float32]] | None,
-    recordings: Recordings,
-) -> NDArray[np.float32]:
+    choice: ScorerChoice, clips: pd.DataFrame, vectors: Vectors | None, layers: Layers, recordings: Recordings
+) -> tuple[NDArray[np.float32], tuple[Part, ...]]:
+    """Return what a scorer reads of clips, (n, d), and of which layers it is made; none for the embedding alone."""
     ids = clip_ids(clips)
-    if scorer.reads == "level":
-        return recordings.packed.levels_db(ids)[:, None].astype(np.float32)
+    if choice.scorer.reads == "level":
+        return recordings.packed.levels_db(ids)[:, None].astype(np.float32), ()
     if vectors is None:
-        raise HarnessError(f"The scorer {scorer.name!r} needs embeddings, but a level-only trial makes none.")
-    return np.stack([vectors[clip_id] for clip_id in ids.tolist()])
+        raise HarnessError(f"The scorer {choice.name!r} needs embeddings, but a level-only trial makes none.")
+    heard = _heard_by(choice)
+    found = [np.stack([(vectors if each is None else layers[each])[clip] for clip in ids.tolist()]) for each in heard]
+    if heard == [None]:
+        return found[0], ()
+    parts = tuple(Part(*values.shape[1:]) if values.ndim == 3 else Part(1, values.shape[1]) for values in found)
+    joined: NDArray[np.float32] = np.concatenate([values.reshape(len(ids), -1) for values in found], axis=1)
+    return joined, parts
 
 
 def _references(recordings: Recordings) -> pd.DataFrame:

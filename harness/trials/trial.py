@@ -23,7 +23,14 @@ from harness.trials.labels import fuse_labels
 from harness.trials.limits import Costs
 from harness.trials.measures import Numbers, measure_scorers, scorer_intervals
 from harness.trials.recordings import Recordings
-from harness.trials.stages import embed_clips, embedded_ids, finetune_encoder, pretrained_encoder, score_machines
+from harness.trials.stages import (
+    embed_clips,
+    embedded_ids,
+    finetune_encoder,
+    heard_layers,
+    pretrained_encoder,
+    score_machines,
+)
 from labeling.contract import PseudoLabels
 
 DRAWN = 1  # raise it when pictures of a ranking change: those in a cache were drawn by earlier code
@@ -109,7 +116,8 @@ def _finetune(
     def make() -> Embedded:
         return _train_and_embed(spec, recordings, labels, cache, costs=costs, on_epoch=on_epoch)
 
-    embedded, kept = embedded_once(embedded_key(spec, recordings, labels), cache, embedded_ids(recordings), make)
+    key, ids = embedded_key(spec, recordings, labels), embedded_ids(recordings)
+    embedded, kept = embedded_once(key, cache, ids, make, heard_layers(spec.scorers))
     if not kept:
         return embedded, ()
     for report in embedded.training.epochs:
@@ -144,9 +152,10 @@ def _train_and_embed(
             cut = training_checkpoint(cache.folder, spec.key())
             encoder = finetune_encoder(spec, encoder, recordings, labels, on_epoch=listen, checkpoint=cut)
     with costs.stage("embed"):
-        vectors = embed_clips(spec, encoder, recordings)
+        vectors, layers = embed_clips(spec, encoder, recordings)
     seconds = {stage: costs.seconds[stage] for stage in LEARNING if stage in costs.seconds}
-    return Embedded(vectors, Training(tuple(epochs), seconds, {stage: costs.peak_mb[stage] for stage in seconds}))
+    training = Training(tuple(epochs), seconds, {stage: costs.peak_mb[stage] for stage in seconds})
+    return Embedded(vectors, training, layers)
 
 
 def _score(
@@ -155,8 +164,8 @@ def _score(
     """Score the test clips by every scorer, and find above which score a clip is called anomalous."""
     thresholds = SectionThresholds()
     with costs.stage("score"):
-        vectors = None if embedded is None else embedded.vectors
-        return score_machines(spec, vectors, recordings, on_section=thresholds.add), thresholds
+        vectors, layers = (None, None) if embedded is None else (embedded.vectors, embedded.layers)
+        return score_machines(spec, vectors, recordings, layers=layers, on_section=thresholds.add), thresholds
 
 
 def _measure(spec: TrialSpec, scored: pd.DataFrame, costs: Costs) -> tuple[Numbers, dict[str, ScoreIntervals]]:

@@ -43,9 +43,9 @@ def _list_protocols() -> list[dict[str, Any]]:
 
 
 def _list_studies() -> list[dict[str, Any]]:
-    from harness.studies.study_file import read_study, study_names
+    from harness.studies.shipped import study_summaries
 
-    return [{"kind": "study", "name": name, "summary": read_study(name).summary} for name in study_names()]
+    return [{"kind": "study", "name": name, "summary": summary} for name, summary in study_summaries().items()]
 
 
 LISTS: dict[str, Callable[[], list[dict[str, Any]]]] = {

@@ -68,8 +68,8 @@ def data_doctor(
         told: progress.
 
     Returns:
-        `root`, `parts` (what is there, a row a part), `problems` (a row each), `counts` (problems by kind) and
-        `protocol` (`name`, `runs`, `why`), None where none was named.
+        `root`, `parts` (what is there, a row a part), `problems` (a row each; `effect` says what it means for a study),
+        `counts` (problems by kind) and `protocol` (`name`, `runs`, `why`), None where none was named.
 
     Raises:
         ValueError: there is no such dataset or protocol, or the folder cannot be read.
@@ -89,7 +89,7 @@ def data_doctor(
     return {
         "root": str(root),
         "parts": [asdict(part) for part in found.parts],
-        "problems": [asdict(problem) for problem in found.problems],
+        "problems": [asdict(problem) | {"effect": problem.effect} for problem in found.problems],
         "counts": dict(sorted(Counter(problem.kind for problem in found.problems).items())),
         "protocol": None if verdict is None else {"name": verdict.protocol, "runs": verdict.runs, "why": verdict.why},
     }
@@ -141,7 +141,7 @@ def data_generate(
     train_source: int = 30,
     train_target: int = 5,
     test_per_cell: int = 10,
-    seconds: float = 10.0,
+    seconds: float | None = None,
     seed: int = 0,
     told: Told = silent,
 ) -> None:
@@ -155,7 +155,7 @@ def data_generate(
         train_source: source training clips a section.
         train_target: target training clips a section.
         test_per_cell: test clips a section, domain and condition.
-        seconds: length of a clip.
+        seconds: length of a clip; None is what the year's last.
         seed: of what is drawn.
         told: progress.
 

@@ -54,6 +54,7 @@ def study_run(
     from harness.studies.study_file import read_study
     from harness.trials.candidates import check_candidates
     from harness.trials.recordings import prepare_recordings, with_released
+    from harness.trials.stages import check_layers
 
     places = places or find_places()
     plan = make_plan(read_study(study) if isinstance(study, str) else study)
@@ -69,6 +70,7 @@ def study_run(
         train_data=recordings.train_data, test_data=recordings.test_data, truth_data=recordings.truth_data
     )
     check_candidates(specs, recordings, cache, workers=workers or os.cpu_count() or 1)
+    check_layers(specs, recordings)
     from harness.engine.tune import run_study  # Ray takes seconds to import; what is wrong with the data is said before
 
     with open_recorder(places) as recorder:

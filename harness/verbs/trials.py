@@ -252,6 +252,7 @@ def _prepared(root: Path, choices: TrialChoices, *, places: Places, told: Told) 
     from harness.trials.choices import choose_backbone, frozen_spec, labeled_by
     from harness.trials.contract import TrialSpec
     from harness.trials.recordings import prepare_recordings, with_released
+    from harness.trials.stages import check_layers
     from labeling.fusion import check_m
 
     protocol, recipe, m = find_protocol(choices.protocol), read_recipe(choices.recipe), choices.m
@@ -273,6 +274,7 @@ def _prepared(root: Path, choices: TrialChoices, *, places: Places, told: Told) 
         seed=choices.seed, recipe=recipe, min_confidence=choices.min_confidence, below=choices.below,
         train_data=recordings.train_data, test_data=recordings.test_data, scorers=scorers,
     )  # fmt: skip
+    check_layers([spec], recordings)
     if m is None:
         return frozen_spec(spec), recordings, cache
     spec = labeled_by(spec, choices.labels, truth_data=recordings.truth_data)

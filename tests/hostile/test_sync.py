@@ -132,6 +132,17 @@ def test_other_schema_is_not_brought_up_to_date(source: Path, tmp_path: Path, wh
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    "address", ["mysql://u:secretpw@h/d", "mssql://x", "sqlite+aiosqlite:///x", "oracle://x", "x://y"]
+)
+def test_a_driver_that_is_missing_is_one_sentence(tmp_path: Path, address: str) -> None:
+    """A source whose package is not installed is refused, without the password in its address."""
+    with pytest.raises(HarnessError, match=" must ") as error:
+        verbs.sync(address, places=find_places(tracking=f"sqlite:///{tmp_path / 'ours.db'}"))
+    assert "secretpw" not in str(error.value)
+    assert "\n" not in str(error.value)
+
+
 def run_of(path: Path) -> str:
     """The run that is made bad."""
     with closing(sqlite3.connect(path)) as connection:

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from harness.cli import console
-from harness.tables import CONTROLS, LONGEST, Form, brief, plain, printable, written
+from harness.tables import CONTROLS, Form, brief, plain, printable, written
 
 HOSTILE = {
     "an escape": "a\x1b[31mb",
@@ -79,8 +79,11 @@ def test_markup_is_text(said: io.StringIO) -> None:
 def test_long_sentences_are_cut(said: io.StringIO) -> None:
     """Of a sentence of a megabyte its two ends are printed; a value that a sentence quotes is shorter still."""
     console.note("a" * 10**6 + "the way out")
-    assert len(said.getvalue()) <= LONGEST + 1
+    assert len(said.getvalue()) <= console.NOTED + 1
     assert said.getvalue().endswith("the way out\n")
+    before = len(said.getvalue())
+    console.say("a" * 10**6)
+    assert len(said.getvalue()) - before <= console.LONGEST + 1
     assert len(brief("b" * 10**6)) < 200
     assert printable("c" * 10**6) == "c" * 10**6
 

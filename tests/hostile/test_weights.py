@@ -37,6 +37,9 @@ class Build:
         return setattr, (argparse.Namespace(), "a", 1)
 
 
+SAFE = b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'  # header of a safetensors file
+
+
 def saved(content, **how) -> bytes:
     buffer = io.BytesIO()
     torch.save(content, buffer, **how)
@@ -204,7 +207,8 @@ ROWS = {
     "xml": (holds(b"\n\n<?xml version='1.0'?><Error/>"), "error page"),
     "json": (holds(b'{"error": "quota"}'), "is a text file"),
     "zeros": (holds(bytes(5_000)), "is no checkpoint"),
-    "safetensors": (holds(struct.pack("<Q", 2) + b'{"a":1}'), "is a safetensors file"),
+    "safetensors": (holds(struct.pack("<Q", 2) + b'{"a":1}'), "is not a safetensors file, or it is damaged"),
+    "safetensors of another model": (holds(struct.pack("<Q", len(SAFE)) + SAFE + bytes(8)), 'lacks "cfg"'),
     "zip of something else": (zipped(climbing), "could not be read as a checkpoint"),
     "numbers": (holds(saved([1, 2])), "holds a list"),
     "state dict alone": (holds(saved({"state_dict": {}})), "its keys are state_dict"),

@@ -17,6 +17,7 @@ from backbones.contract import EpochReport, FinetuneRecipe
 from benchmarks.contract import MachineMetrics
 from benchmarks.protocols import find_protocol
 from harness.stores import results as tables
+from harness.stores.readings import TEST_COLUMNS
 from harness.stores.results import Results
 from harness.stores.run_names import result_metrics, spec_params
 from harness.stores.tracker import Tracker
@@ -143,7 +144,7 @@ def _test_clips() -> pd.DataFrame:
         for domain, condition in product(("source", "target"), ("normal", "anomaly"))
         for place in range(CLIPS // 4)
     ]
-    return pd.DataFrame(rows, columns=tables.TEST_COLUMNS).sort_values("clip_id")
+    return pd.DataFrame(rows, columns=TEST_COLUMNS).sort_values("clip_id")
 
 
 def _put_tables(results: Results, made: Sequence[TrialResult]) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 import torch
 
-from backbones import load_encoder
+from backbones import find_backbone, load_encoder
 from backbones.contract import BackboneError
 from backbones.networks.positions import position_embedding
-from tests.backbones.conftest import ORACLES, SMALL
+from tests.backbones.conftest import ORACLES, SMALL, tones
 
 FILE = ORACLES / "audiomae_small.pt"
 
@@ -155,3 +157,70 @@ def test_masked_loss_falls():
         losses.append(loss.item())
     assert losses[-1] < losses[0]
     assert all(parameter.grad is not None for parameter in encoder.decoder_blocks.parameters())
+
+
+def timms(folder, *, seed=0, head=False, **changes):
+    """Save small random weights in the official layout and in timm's, and return both files."""
+    save_file = pytest.importorskip("safetensors.torch", reason="comes with the extra asdbench[hf]").save_file
+    official = load_encoder("audiomae", seed=seed, **SMALL["audiomae"], decoder=True, decoder_dim=16, decoder_layers=1,
+                            decoder_heads=2).state_dict()  # fmt: skip
+    chance = torch.Generator().manual_seed(seed)
+    official = {name: value + 0.02 * torch.randn(value.shape, generator=chance) for name, value in official.items()}
+    if head:  # as both fine-tunings leave it
+        official["fc_norm.weight"], official["fc_norm.bias"] = official.pop("norm.weight"), official.pop("norm.bias")
+        official |= {"head.weight": torch.ones(527, 32), "head.bias": torch.ones(527)}
+    torch.save({"model": official}, folder / "pretrained.pth")
+    timm = {name: value for name, value in official.items() if not name.startswith(("decoder", "mask_token"))}
+    save_file({**timm, **changes}, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder / "pretrained.pth", folder / "model.safetensors"
+
+
+@pytest.mark.parametrize("head", [False, True])
+@torch.no_grad()
+def test_timms_layout_gives_the_same_tokens(tmp_path, head):
+    """The same weights, pre-trained or fine-tuned, are the same encoder in the official file and in timm's."""
+    official, timm = (load_encoder("audiomae", path, heads=4) for path in timms(tmp_path, head=head))
+    clips = tones(2, seconds=1.5)
+    fbank = official.fbank(clips)
+    assert torch.equal(official.tokens(fbank), timm.tokens(timm.fbank(clips)))
+    assert torch.equal(official(clips), timm(clips))
+    assert timm.config.pooling == ("fc_norm" if head else "tokens")
+    assert timm.weights_sha256 == hashlib.sha256((tmp_path / "model.safetensors").read_bytes()).hexdigest()
+
+
+@torch.no_grad()
+def test_timms_folder_is_named_too(tmp_path):
+    """A folder as the hub has it, config.json beside, is found; the backbone hf says who takes it."""
+    _, timm = timms(tmp_path)
+    (tmp_path / "config.json").write_text('{"architecture": "vit_base_patch16_224", "num_classes": 0}')
+    clips = tones(1)
+    assert torch.equal(
+        load_encoder("audiomae", tmp_path, heads=4)(clips), load_encoder("audiomae", timm, heads=4)(clips)
+    )
+    with pytest.raises(BackboneError, match=r"of timm.*encoder = .audiomae., weights = .*model\.safetensors"):
+        load_encoder(f"hf:{tmp_path}")
+
+
+def test_pre_training_starts_from_timms_file(tmp_path):
+    """Its encoder is taken, and the decoder that it has not is new."""
+    official, timm = timms(tmp_path)
+    wanted = load_encoder("audiomae", official, heads=4).state_dict()
+    made = find_backbone("audiomae").build_masked(weights=timm, heads=4, decoder_dim=16, decoder_layers=1).state_dict()
+    assert all(torch.equal(made[name], value) for name, value in wanted.items())
+    assert "decoder_embed.weight" in made
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"blocks.7.norm1.weight": torch.ones(32)}, "has the unknown blocks.7.norm1.weight"),
+        ({"cls_token": torch.full((1, 1, 32), torch.nan)}, "must be finite"),
+        ({"pos_embed": torch.ones(1, 7, 32)}, "has other shapes|must divide|at least 1"),
+        ({"patch_embed.proj.weight": torch.ones(32, 3, 16, 16)}, "has other shapes: patch_embed.proj.weight"),
+    ],
+)
+def test_a_file_of_timm_that_is_another_model_is_refused(tmp_path, changes, said):
+    """Another ViT under the same names, of three channels, more layers or odd numbers, is one sentence."""
+    _, timm = timms(tmp_path, **changes)
+    with pytest.raises(BackboneError, match=said):
+        load_encoder("audiomae", timm, heads=4)

@@ -1,133 +1,138 @@
-"""The names of 2026, every one of them, and what is odd about them."""
+"""The year 2026: its names as they are, two microphones, and names that mislead."""
 
 from __future__ import annotations
 
 import gzip
 import re
-from collections import Counter
-from collections.abc import Callable
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
+import numpy as np
 import pytest
+import soundfile
 
-from benchmarks.clips import make_clips
-from benchmarks.contract import Dataset
-from benchmarks.protocols import PAPER_YEARS, find_protocol
-from benchmarks.recordings.attributes import check_names
+from benchmarks.contract import MIXES, BenchmarkError
+from benchmarks.datasets.dcase2026 import DATASET, EVAL_MACHINES
+from benchmarks.protocols import find_protocol, parse_protocol
+from benchmarks.recordings.audio import RecordingError, decode
+from benchmarks.recordings.doctor import examine
 from benchmarks.recordings.index import index_root
+from benchmarks.synthetic.generator import generate
+from harness.trials.contract import protocol_content
+from harness.trials.recordings import heard
 
-Load = Callable[[str], Dataset]
-WITHHELD = {"ToyCar", "bearingEmu", "sliderEmu", "valveEmu", "SewingMachine", "ToothBrush"}
-# read here by another grammar than the library's: one expression for the whole name
-NAME = re.compile(
-    r"section_(?P<section>\d\d)_(?P<domain>source|target)_(?P<split>train|test)_(?P<condition>normal|anomaly)_"
-    r"\d{4}_(?P<attribute>.+)\.wav"
-)
-
-
-def listed(shared: Path) -> list[str]:
-    """Return "<machine>/<split>/<name>.wav" of the 12,000 training and 1,400 development test clips."""
-    folder = shared / "oracles" / "file_lists"
-    files = [folder / f"dcase2026_{name}.txt.gz" for name in ("train", "dev_test")]
-    if not all(file.is_file() for file in files):
-        pytest.skip(f"no lists of 2026's names in {folder}")
-    return [line for file in files for line in gzip.decompress(file.read_bytes()).decode().split()]
+WITHHELD = ("ToyCar", "bearingEmu", "sliderEmu", "valveEmu", "SewingMachine", "ToothBrush")
+# an independent reading of the grammar: everything behind the index is the attribute
+GRAMMAR = re.compile(r"section_00_(source|target)_(train|test)_(normal|anomaly)_\d{4}_(.+)\.wav")
 
 
-def lay_out(root: Path, lines: list[str], dataset: Dataset, place: str) -> None:
-    """Make an empty file of each name, in one of the layouts."""
-    for line in lines:
-        machine, split, name = line.split("/")
-        part = "dev" if machine in dataset.machines["dev"] else "eval"
-        if place == "official":
-            folder = root / dataset.folder / f"{part}_data" / "raw" / machine / split
-        else:
-            (archive,) = (
-                a.name
-                for a in dataset.archives
-                if a.machine == machine and (part == "dev" or a.name.endswith(f"_{split}.zip"))
-            )
-            folder = root / dataset.folder / archive.removesuffix(".zip") / machine / split
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / name).touch()
+def listed(shared: Path) -> Iterator[str]:
+    """Yield the names of all training and development test clips, `machine/split/name`."""
+    for name in ("dcase2026_train.txt.gz", "dcase2026_dev_test.txt.gz"):
+        with gzip.open(shared / "oracles" / "file_lists" / name, "rt") as lines:
+            yield from filter(None, map(str.strip, lines))
 
 
-def evaluation_names(dataset: Dataset) -> list[str]:
-    """Return names as evaluation test clips have: they say a section and an index alone."""
-    return [f"{m}/test/section_00_{at:04d}.wav" for m in dataset.machines["eval"] for at in range(200)]
+def test_every_listed_name_is_indexed(shared: Path, tmp_path: Path) -> None:
+    """13,400 names have the machine, domain, condition and attribute that their words say; withheld ones have none."""
+    names = list(listed(shared))
+    for machine in {name.split("/")[0] for name in names}:
+        for split in ("train", "test"):
+            part = "eval_data" if machine in EVAL_MACHINES else "dev_data"
+            (tmp_path / "dcase2026t2" / part / "raw" / machine / split).mkdir(parents=True)
+    for name in names:
+        part = "eval_data" if name.split("/")[0] in EVAL_MACHINES else "dev_data"
+        (tmp_path / "dcase2026t2" / part / "raw" / name).touch()
+    clips = index_root(tmp_path, [DATASET])
+    assert len(clips) == len(names) == 13_400
+    clips["attribute"] = clips["attribute"].astype(object).where(clips["attribute"].notna(), None)
+    by_name = {"/".join(Path(row["path"]).parts[-3:]): row for row in clips.to_dict("records")}
+    for name in names:
+        machine, split, stem = name.split("/")
+        words = GRAMMAR.fullmatch(stem)
+        assert words is not None, name
+        clip = by_name[name]
+        attribute = None if machine in WITHHELD or words[4] == "noAttribute" else words[4]
+        assert (clip["machine"], clip["section"], clip["split"]) == (machine, "00", split), name
+        assert (clip["domain"], clip["condition"], clip["attribute"]) == (words[1], words[3], attribute), name
+    counts = clips.groupby(["machine", "split", "domain"], observed=True).size()
+    assert set(counts.xs("train", level="split").xs("source", level="domain")) == {990}
+    assert set(counts.xs("train", level="split").xs("target", level="domain")) == {10}
+    assert set(counts.xs("test", level="split")) == {100}
 
 
-@pytest.mark.parametrize("place", ["official", "archives"])
-def test_every_name_is_indexed(place: str, shared: Path, load_dataset: Load, tmp_path: Path) -> None:
-    """All 13,400 listed names, and evaluation names, have the machine type, part, domain, condition and attribute."""
-    dataset = load_dataset("dcase2026")
-    lines = listed(shared)
-    assert len(lines) == 13_400
-    lay_out(tmp_path, [*lines, *evaluation_names(dataset)], dataset, place)
-    clips = index_root(tmp_path, [dataset])
-    rows = clips.astype(object).where(clips.notna(), None).set_index("clip_id").to_dict("index")
-    assert Counter(clips["part"]) == {"dev": 7 * 1200, "additional": 5 * 1000, "eval": 5 * 200}
-    for line in lines:
-        machine, split, name = line.split("/")
-        said = NAME.fullmatch(name)
-        assert said is not None
-        part = "dev" if machine in dataset.machines["dev"] else "additional"
-        clip = rows[f"dcase2026/{part}/{machine}/{split}/{name.removesuffix('.wav')}"]
-        assert (clip["machine"], clip["split"], clip["section"]) == (machine, said["split"], said["section"])
-        assert (clip["domain"], clip["condition"]) == (said["domain"], said["condition"])
-        assert clip["attribute"] == (None if machine in WITHHELD else said["attribute"])
-    evaluation = clips[clips["part"] == "eval"]
-    assert evaluation[["domain", "condition", "attribute"]].isna().all(axis=None)
-    assert set(clips.loc[clips["attribute"].isna() & (clips["part"] != "eval"), "machine"]) == WITHHELD
+def test_the_papers_protocol_does_not_change() -> None:
+    """The paper's protocol has the years 2020 to 2025 and says nothing of channels, so that its key is what it was."""
+    content = protocol_content(find_protocol("paper"))
+    assert not any("2026" in part for part in (*content["train"], *content["score"]))
+    assert "channels" not in content
 
 
-def test_the_traps_of_the_names_are_said(shared: Path, load_dataset: Load, tmp_path: Path) -> None:
-    """The doctor names the key that stands twice, and the spelling that tells gearboxEmu's anomalies apart."""
-    dataset = load_dataset("dcase2026")
-    lay_out(tmp_path, listed(shared), dataset, "official")
-    said = [problem.sentence for problem in check_names(index_root(tmp_path, [dataset]))]
-    twice = [sentence for sentence in said if "the key mic twice" in sentence]
-    assert [re.search(r"dcase2026/(\w+) (\w+)", sentence)[0] for sentence in twice] == [  # type: ignore[index]
-        "dcase2026/dev ToyCarEmu", "dcase2026/additional ToyDrone",
-    ]  # fmt: skip
-    (away,) = [sentence for sentence in said if sentence not in twice]
-    assert "dcase2026/dev gearboxEmu's test clips (section 00, target) give the label away" in away
-    assert "all 17 of pro_Y are anomalies, all 17 of pro_y are normal (pro_Y and pro_y are one attribute" in away
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root with two machine types of 2026, clips of half a second."""
+    root = tmp_path_factory.mktemp("made")
+    generate(root, DATASET, machines=("gearboxEmu", "ToyCarEmu"), train_source=2, train_target=1, test_per_cell=2,
+             seconds=0.5)  # fmt: skip
+    return root
 
 
-def made(names: list[str]) -> pd.DataFrame:
-    """Return a clip table of made-up test clips of a machine type: "normal:attribute" or "anomaly:attribute"."""
-    rows = []
-    for at, name in enumerate(names):
-        condition, _, attribute = name.partition(":")
-        clip_id = f"dcase2026/dev/fan/test/{at:04d}"
-        rows.append((clip_id, f"/{at}.wav", "dcase2026", "dev", "fan", "00", "test", "source", condition, attribute))
-    return make_clips(rows)
+def test_which_microphone_is_heard(made: Path, tmp_path: Path) -> None:
+    """Near, far, mean and difference are what a plain reading of both channels gives; near is the default."""
+    path = next(made.rglob("*gearboxEmu/train/*.wav"))
+    samples, _ = soundfile.read(path, dtype="int16")
+    near, far = samples[:, 0].astype(int), samples[:, 1].astype(int)
+    assert samples.shape == (8000, 2) and not np.array_equal(near, far)
+    wanted = {"near": near, "far": far, "mean": np.rint((near + far) / 2), "difference": np.rint((near - far) / 2)}
+    for word, sound in wanted.items():
+        protocol = parse_protocol({"name": "x", "train": ["dcase2026/dev"], "score": ["dcase2026/dev"],
+                                   "channels": word})  # fmt: skip
+        assert np.array_equal(decode(str(path), heard(DATASET, protocol)), sound), word
+        assert protocol_content(protocol)["channels"] == word
+    assert np.array_equal(decode(str(path), heard(DATASET, replace(protocol, channels=None))), near)
+    mono = tmp_path / "mono.wav"
+    soundfile.write(mono, samples[:, 0], 16_000)
+    assert np.array_equal(decode(str(mono), MIXES["near"]), decode(str(mono), MIXES["mean"]))
+    for word in ("far", "difference"):
+        with pytest.raises(RecordingError, match=r"must be the second channel of a recording, but .* has one channel"):
+            decode(str(mono), MIXES[word])
 
 
-@pytest.mark.parametrize(
-    ("names", "said"),
-    [
-        (["normal:spd_1"] * 12 + ["anomaly:spd_2"] * 12, ["all 12 of spd_1 are normal, all 12 of spd_2 are anomalies"]),
-        (["normal:spd_1"] * 12 + ["anomaly:spd_1"] * 12, []),
-        (["normal:spd_1"] * 9 + ["normal:spd_2"] * 9 + ["anomaly:spd_2"] * 18, []),  # 9 may be chance
-        (["normal:spd_1"] * 12 + ["anomaly:spd_1"] * 6, []),  # too few anomalies to tell
-        (["normal:mic_2_spd_1_mic_1", "anomaly:spd_1"], ["hold the key mic twice, as in mic_2_spd_1_mic_1"]),
-        (["normal:loc_A_pos_A", "anomaly:spd_1_loc_1"], []),  # a value may stand twice
-        (["normal:a_1_b_2_1_3"], []),  # a number is no key
-    ],
-)
-def test_odd_names_of_any_machine(names: list[str], said: list[str]) -> None:
-    """Repeated keys and given-away labels are found by their kind; what chance could do is not said."""
-    found = [problem.sentence for problem in check_names(made(names))]
-    assert len(found) == len(said)
-    assert all(words in sentence for words, sentence in zip(said, found, strict=True))
+@pytest.mark.parametrize("word", ["nar", 1, ["near"], True, ""])
+def test_channels_are_words(word: object) -> None:
+    """What is no word for a microphone is refused, with those there are."""
+    with pytest.raises(BenchmarkError, match="channels of a protocol must be one of near, far, mean, difference"):
+        parse_protocol({"name": "x", "train": ["dcase2026/dev"], "score": ["dcase2026/dev"], "channels": word})
 
 
-def test_the_papers_protocol_stays(load_dataset: Load) -> None:
-    """A later year is in no protocol but its own; 2026's own trains and scores its development set."""
-    paper = find_protocol("paper")
-    assert {part.dataset for part in (*paper.train, *paper.score)} == set(PAPER_YEARS)
-    own = find_protocol("dcase2026")
-    assert [str(part) for part in (*own.train, *own.score)] == ["dcase2026/dev"] * 2
+def test_lengths_differ_by_machine(tmp_path: Path) -> None:
+    """Where no length is asked for, a generated clip lasts as long as the year's recordings of its machine type."""
+    generate(tmp_path, DATASET, machines=("ToyCarEmu", "fan"), train_source=1, train_target=1, test_per_cell=1)
+    seconds = {machine: {soundfile.info(path).duration for path in tmp_path.rglob(f"{machine}/**/*.wav")}
+               for machine in ("ToyCarEmu", "fan")}  # fmt: skip
+    assert seconds == {"ToyCarEmu": {12.0}, "fan": {10.0}}
+
+
+def test_traps_in_names_are_the_doctors(made: Path, tmp_path: Path) -> None:
+    """A key that stands twice and a spelling that tells the condition are said once a machine type, as harmless."""
+    root = shutil.copytree(made, tmp_path / "root")
+    for path in sorted(root.rglob("gearboxEmu/test/*target*.wav")):
+        way = "pro_y" if "_normal_" in path.name else "pro_Y"
+        path.rename(path.with_name(re.sub(r"pro_.*\.wav", f"{way}.wav", path.name)))
+    for table in root.rglob("attributes_*.csv"):
+        table.unlink()
+    found = [problem for problem in examine(root, [DATASET]).problems if problem.kind != "missing"]
+    assert {(problem.kind, problem.effect) for problem in found} == {
+        ("repeated key", "harmless"), ("telling name", "harmless"),
+    }  # fmt: skip
+    (telling,) = (problem.sentence for problem in found if problem.kind == "telling name")
+    assert (
+        "gearboxEmu: attributes of test clips differ in capitals alone, pro_y (2 normal) and pro_Y (2 anomaly)"
+        in telling
+    )
+    (repeated,) = (problem.sentence for problem in found if problem.kind == "repeated key")
+    assert "ToyCarEmu: the key mic occurs twice" in repeated
+    fair = shutil.copytree(made, tmp_path / "fair")
+    assert "telling name" not in {problem.kind for problem in examine(fair, [DATASET]).problems}

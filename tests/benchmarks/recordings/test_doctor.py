@@ -28,7 +28,8 @@ def test_a_generated_year_is_clean(year: str, load_dataset: Load, tmp_path: Path
     dataset = load_dataset(year)
     generate(tmp_path, dataset, parts=PARTS, **SMALL)
     found = examine(tmp_path, [dataset], protocol=find_protocol(year), ground_truth=tmp_path / "ground_truth")
-    assert found.problems == ()
+    # names of 2026 have a key twice, in generated sets too
+    assert {problem.kind for problem in found.problems} == ({"repeated key"} if year == "dcase2026" else set())
     assert found.verdict is not None
     assert found.verdict.runs, found.verdict.why
     clips = index_root(tmp_path, [dataset])

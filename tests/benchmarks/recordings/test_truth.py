@@ -15,7 +15,7 @@ from benchmarks.synthetic.generator import generate
 from benchmarks.synthetic.plan import plan_clips
 
 Load = Callable[[str], Dataset]
-YEARS = ("dcase2020", "dcase2021", "dcase2022", "dcase2023", "dcase2024", "dcase2025", "dcase2026")
+YEARS = ("dcase2020", "dcase2021", "dcase2022", "dcase2023", "dcase2024", "dcase2025")
 SMALL = {"train_source": 2, "train_target": 1, "test_per_cell": 2, "seconds": 0.5}
 COUNTS = {"source": 2, "target": 1, "test": 2}
 

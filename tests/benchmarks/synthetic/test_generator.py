@@ -58,23 +58,7 @@ def test_a_generated_year_is_indexed_without_a_warning(
     assert groups["additional", "train"] == units["additional"] * trained
     assert groups["eval", "test"] == units["eval"] * domains * 2 * 2
     info = soundfile.info(clips["path"].iloc[0])
-    frames = round(8000 * dataset.seconds.get(clips["machine"].iloc[0], 10.0) / 10)
-    assert (info.samplerate, info.channels, info.subtype, info.frames) == (16_000, dataset.channels, "PCM_16", frames)
-
-
-def test_two_microphones_hear_one_machine(load_dataset: Load, tmp_path: Path) -> None:
-    """2026: the far microphone hears the near one's machine later and quieter; machine types differ in seconds."""
-    dataset = load_dataset("dcase2026")
-    generate(tmp_path, dataset, machines=["ToyCarEmu", "fan"], **{**SMALL, "seconds": 1.0})
-    clips = index_root(tmp_path, [dataset]).set_index("machine")
-    near, far = soundfile.read(clips.loc["fan", "path"].iloc[0])[0].T
-    assert near.size == 16_000
-    assert 0.2 < far.std() / near.std() < 0.7
-    shifts = [np.corrcoef(near[: near.size - shift], far[shift:])[0, 1] for shift in range(200)]
-    assert 40 <= int(np.argmax(shifts)) < 160
-    assert max(shifts) > 0.8
-    assert soundfile.info(clips.loc["ToyCarEmu", "path"].iloc[0]).frames == 19_200
-    assert clips.loc["ToyCarEmu", "attribute"].iloc[0] == "car_B1_spd_2_mic_1"
+    assert (info.samplerate, info.channels, info.subtype, info.frames) == (16_000, dataset.channels, "PCM_16", 8000)
 
 
 def test_withheld_attributes_can_be_told(load_dataset: Load, tmp_path: Path) -> None:
@@ -180,7 +164,9 @@ def test_states_are_the_same_in_every_year() -> None:
         assert [state.levels for state in early] == [state.levels for state in late]
         same = {state.attribute for state in early} == {state.attribute for state in late}
         assert same == (machine != "fan")
-    names = [{s.attribute for s in list_states("fan", year, "source")} for year in ("dcase2024", "dcase2025")]
+    names = [
+        {s.attribute for s in list_states("fan", year, "source")} for year in ("dcase2024", "dcase2025", "dcase2026")
+    ]
     assert names[0].isdisjoint(names[1])
 
 

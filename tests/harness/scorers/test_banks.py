@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from harness.errors import HarnessError
-from harness.scorers import gwrp, knn, knn_bands, knn_median
+from harness.scorers import gwrp, knn, knn_bands, knn_median, zmin
 from harness.scoring.choice import parse_scorer
 from harness.scoring.contract import ScoreRequest
+from harness.scoring.folds import standardised
 from tests.harness.scorers.test_contract import request
 
 METRICS = ("cosine", "euclidean")
@@ -125,3 +126,46 @@ def test_a_number_is_above_0(text: str) -> None:
         parse_scorer(text)
     assert str(parse_scorer("gwrp:decay=0.50")) == "gwrp"
     assert str(parse_scorer("gwrp:decay=0.25")) == "gwrp:decay=0.25"
+
+
+def test_zmin_is_its_definition() -> None:
+    """Each member in units of how it scores training clips of held-out fifths, then the smallest.
+
+    Written without the harness's folds: domain by domain in the seed's order, references are dealt out like cards.
+    """
+    asked, found = request(source=23, target=9, seed=3), []
+    random = np.random.default_rng(asked.seed)
+    order = np.concatenate(
+        [random.permutation(np.flatnonzero(asked.reference_domains == domain)) for domain in ("source", "target")]
+    )
+    wide = asked.references.astype(np.float64)
+    for metric in METRICS:
+        unseen = []
+        for part in range(5):
+            held, rest = order[part::5], np.setdiff1d(order, order[part::5])
+            unseen += cdist(wide[held], wide[rest], metric).min(axis=1).tolist()
+        away = cdist(asked.queries.astype(np.float64), wide, metric).min(axis=1)
+        found.append((away - np.mean(unseen)) / np.std(unseen))
+    members = [parse_scorer(f"knn:metric={metric}") for metric in METRICS]
+    ours = [standardised(member, asked) for member in members]
+    np.testing.assert_allclose(ours, found, rtol=1e-9, atol=1e-9)
+    both = zmin.score(asked, of="gwrp+knn")
+    alone = [standardised(parse_scorer(name), asked) for name in ("gwrp", "knn")]
+    np.testing.assert_array_equal(both, np.minimum(*alone))
+    np.testing.assert_allclose(alone[1], found[0], rtol=1e-9, atol=1e-9)
+
+
+def test_zmin_needs_every_member_to_agree() -> None:
+    """What one member alone finds strange scores no higher than the other member says."""
+    asked = request(source=40, target=8)
+    alone = [standardised(parse_scorer(name), asked) for name in ("knn", "mahalanobis")]
+    assert (zmin.score(asked) <= np.minimum(*alone)).all()
+    assert str(parse_scorer("zmin:of=mahalanobis+knn")) == "zmin"
+    for text, said in (
+        ("zmin:of=knn", "zmin:of must name at least two"),
+        ("zmin:of=knn+ensemble", "but ensemble is none"),
+        ("ensemble:of=knn+zmin", "but zmin is none"),
+        ("zmin:of=knn+level", "but level is none"),
+    ):
+        with pytest.raises(HarnessError, match=said):
+            parse_scorer(text)

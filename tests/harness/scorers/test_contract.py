@@ -18,7 +18,7 @@ from harness.scorers import ensemble, gmm, kmeans, knn, knn_rescaled, level, mah
 from harness.scoring import neighbours
 from harness.scoring.choice import ScorerChoice, load_scorer, parse_scorer
 from harness.scoring.contract import ScoreRequest
-from harness.scoring.folds import deal
+from harness.scoring.folds import deal, in_any_order
 
 NAMES = sorted(path.stem for path in Path(harness.scorers.__file__).parent.glob("*.py") if path.stem != "__init__")
 
@@ -36,6 +36,7 @@ VARIANTS = (
     "knn_rescaled:k=3,metric=euclidean",
     "mahalanobis:covariance=domain",
     "smote_knn:k=2,metric=euclidean,neighbours=2",
+    "zmin:of=gwrp+knn+knn_median",
 )
 
 
@@ -443,7 +444,7 @@ def held_out(asked: ScoreRequest, held: np.ndarray) -> ScoreRequest:
 def test_an_ensemble_is_the_mean_of_standardised_scores() -> None:
     """References are scored by folds against the others; queries are measured by their mean and deviation alone."""
     asked = request()
-    parts = deal(ensemble._in_any_order(asked))
+    parts = deal(in_any_order(asked))
     assert sorted(np.bincount(parts).tolist()) == [7, 7, 7, 7, 8]
     assert sorted(np.bincount(parts[30:], minlength=5).tolist()) == [1, 1, 1, 1, 2]
     expected = []

@@ -8,7 +8,8 @@ import pytest
 
 from harness.errors import HarnessError
 from harness.studies.plan import make_plan
-from harness.studies.study_file import StudyFile, read_study, study_names
+from harness.studies.shipped import study_names
+from harness.studies.study_file import StudyFile, read_study
 
 DATA = {"train_data": "aaaa", "test_data": "bbbb"}
 

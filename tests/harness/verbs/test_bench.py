@@ -134,8 +134,8 @@ def test_a_worse_backbone_is_refused_and_the_same_again_accepted(
     def deaf(spec: TrialSpec, encoder: Any, read: Recordings) -> Any:
         """Give embeddings that know nothing of the clip."""
         random = np.random.default_rng(spec.seed)
-        heard = whole(spec, encoder, read)
-        return {clip: random.normal(size=vector.shape).astype(np.float32) for clip, vector in heard.items()}
+        heard, layers = whole(spec, encoder, read)
+        return {clip: random.normal(size=vector.shape).astype(np.float32) for clip, vector in heard.items()}, layers
 
     monkeypatch.setattr(trial, "embed_clips", deaf)
     worse = arm(recordings, tmp_path / "worse", range(10), backbone="deaf")

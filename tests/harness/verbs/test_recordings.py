@@ -91,6 +91,9 @@ def test_doctor(made: Path, asdbench: Any, tmp_path: Path) -> None:
     assert status == 1
     assert f"{bad} is cut short" in out.replace("\n", "")
     assert "could not run" in said
+    # one line a kind, the worst first, however many files there are of it
+    assert "Problems: 1 of files that cannot be used, 3 that change numbers" in out
+    assert out.index("truncated") < out.index("missing") and out.count("lacks") == 1
     assert asdbench("data", "doctor", root)[0] == 0
 
 

@@ -1,0 +1,50 @@
+"""Smallest of several scorers, each in units of how normal training clips that it has not seen score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.scoring.choice import joined_members, parse_scorer
+from harness.scoring.contract import Scorer, ScoreRequest
+from harness.scoring.folds import standardised
+from harness.scoring.reference_sets import check_embeddings
+
+MEMBERS = "knn+mahalanobis"
+
+
+def score(request: ScoreRequest, *, of: str = MEMBERS) -> NDArray[np.float64]:
+    """Return the smallest of the members' standardised scores: (q,).
+
+    A clip counts as anomalous only where every member finds it so. Each member's scores are brought to mean 0 and
+    deviation 1 by those of held-out training clips (`harness.scoring.folds.standardised`). Source: several back ends,
+    z-normalised, their minimum taken, as in arXiv 2606.19269; the mean of the same is the scorer `ensemble`.
+
+    Args:
+        request: what is scored.
+        of: scorers by name, joined by +, each with its default options.
+
+    Raises:
+        HarnessError: a member is unknown or reads no embeddings, there are fewer than two references, or a member
+            cannot work with four fifths of them.
+    """
+    check_embeddings(request)
+    return np.asarray(np.min([standardised(scorer, request) for scorer in map(parse_scorer, of.split("+"))], axis=0))
+
+
+def settle(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Sort the members, and refuse those that cannot be one (`joined_members`)."""
+    return {**options, "of": joined_members(SCORER.name, options["of"])}
+
+
+SCORER = Scorer(
+    name="zmin",
+    reads="embedding",
+    score=score,
+    summary="smallest of several scorers, standardised by held-out training clips",
+    options={"of": MEMBERS},
+    settle=settle,
+)
