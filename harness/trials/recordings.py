@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from benchmarks.clips import check_clips
-from benchmarks.contract import MIXES, Dataset, Mix, Protocol
-from benchmarks.protocols import split_clips
+from benchmarks.contract import Dataset, Protocol
+from benchmarks.protocols import heard, split_clips
 from benchmarks.recordings.index import scan_root, usable_clips
 from benchmarks.recordings.packed import PackedAudio, open_pack
 from benchmarks.recordings.packing import pack
@@ -130,6 +130,8 @@ def prepare_recordings(
     train, test = _split(indexed.clips, protocol)
     folder = cache.folder / AUDIO / hashlib.blake2b(str(root.absolute()).encode(), digest_size=8).hexdigest()
     make_private_folder(folder)
+    if protocol.channels not in (None, "near"):  # a pack has a recording once: who hears it otherwise packs elsewhere
+        folder = folder.with_name(f"{folder.name}-{protocol.channels}")
     packed = pack(
         pd.concat([train, test], ignore_index=True), folder, workers=workers, progress=progress,
         mix={dataset.name: heard(dataset, protocol) for dataset in indexed.datasets}, skip_bad=skip_bad,
@@ -144,11 +146,6 @@ def prepare_recordings(
         skipped=indexed.skipped + len(packed.skipped), truth=truth,
     )  # fmt: skip
     return place_recordings(recordings, folder)
-
-
-def heard(dataset: Dataset, protocol: Protocol) -> Mix:
-    """Return which sound of several channels counts: the protocol's word, else what the dataset says of itself."""
-    return dataset.mix if protocol.channels is None else MIXES[protocol.channels]
 
 
 def withhold_attributes(train: pd.DataFrame, protocol: Protocol) -> tuple[pd.DataFrame, dict[str, str]]:
