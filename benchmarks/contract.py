@@ -91,6 +91,11 @@ class Dataset:
     seconds: Mapping[str, float] = field(default_factory=dict)
 
 
+def one_section(machines: Mapping[Part, tuple[str, ...]]) -> dict[Part, dict[str, tuple[str, ...]]]:
+    """Return the sections of a year from 2023 on: every machine type has one, "00"."""
+    return {part: dict.fromkeys(names, ("00",)) for part, names in machines.items()}
+
+
 ProblemKind: TypeAlias = Literal[
     "missing", "extra", "misnamed", "attributes", "doubled", "unreadable", "empty", "truncated", "not finite",
     "rate", "length", "channels", "encoding", "duplicated", "loud", "clipped", "longer", "repeated key",

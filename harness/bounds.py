@@ -77,9 +77,14 @@ BOUNDS = {
 }
 
 
-def bound_of(name: str) -> Bound:
-    """Return a number's bounds; one that has no row of its own counts something, from 1 to a million."""
-    return BOUNDS.get(name, Bound())
+def bound_of(name: str, *, whole: bool = True) -> Bound:
+    """Return a number's bounds; one without a row of its own counts something from 1, or is a fraction from 0.
+
+    Args:
+        name: of the number.
+        whole: whether it is a whole number; only asked where it has no row.
+    """
+    return BOUNDS.get(name, Bound() if whole else Bound(0, whole=False))
 
 
 def checked(name: str, value: Any) -> None:

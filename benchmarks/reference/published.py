@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 
+from benchmarks.clips import did_you_mean
 from benchmarks.contract import BenchmarkError
 
 FOLDER = Path(__file__).parent
@@ -96,9 +96,9 @@ def load_reference(name: str) -> pd.DataFrame:
         BenchmarkError: there is no such table.
     """
     if name not in TABLES:
-        near = difflib.get_close_matches(name, TABLES, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
-        raise BenchmarkError(f"A reference must be one of {', '.join(TABLES)}, but got {name!r}{hint}")
+        raise BenchmarkError(
+            f"A reference must be one of {', '.join(TABLES)}, but got {name!r}.{did_you_mean(name, TABLES)}"
+        )
     file, rows = TABLES[name]
     printed = pd.read_csv(FOLDER / file, dtype=str, keep_default_na=False)
     table = pd.DataFrame(list(rows(printed)), columns=list(COLUMNS))

@@ -8,19 +8,16 @@ from typing import Annotated
 import typer
 
 from harness.cli.options import (
-    Csv,
     Data,
     Db,
+    Form,
     GroundTruth,
-    Json,
-    Markdown,
     Options,
     ProtocolName,
     Seed,
     SkipBad,
     Threads,
     Weights,
-    form_of,
     options_of,
     places_of,
     tabular,
@@ -51,9 +48,7 @@ def pretrain(
     ground_truth: GroundTruth = None,
     skip_bad: SkipBad = False,
     db: Db = None,
-    as_json: Json = False,
-    as_csv: Csv = False,
-    as_markdown: Markdown = False,
+    form: Form = "text",
 ) -> None:
     """Pre-train a backbone by masked reconstruction of the training clips; a stopped one goes on where it was.
 
@@ -65,7 +60,6 @@ def pretrain(
     from harness.cli.console import note, say, show, telling
     from harness.tables import count, plain
 
-    form = form_of(as_json, as_csv, as_markdown)
     with telling() as told:
         row = verbs.pretrain(
             data, protocol=protocol, backbone=backbone, out=out, weights=weights, options=options_of(option), seed=seed,
@@ -92,9 +86,7 @@ def check_backbone(
     option: Options = None,
     seconds: Annotated[float, typer.Option(help="Length of the clips of most lines.")] = 10.0,
     threads: Threads = 1,
-    as_json: Json = False,
-    as_csv: Csv = False,
-    as_markdown: Markdown = False,
+    form: Form = "text",
 ) -> None:
     """Check a backbone against the contract, line by line; exit 1 where a line fails.
 
@@ -104,7 +96,6 @@ def check_backbone(
     from harness.cli.console import note, show
     from harness.tables import plain
 
-    form = form_of(as_json, as_csv, as_markdown)
     report = verbs.check_backbone(
         name, weights=weights, options=options_of(option), seconds=seconds, threads=threads,
         listen=lambda line: note(f"{line.name}: {line.status}"),

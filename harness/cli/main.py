@@ -19,11 +19,8 @@ from harness.cli.backbones import check_backbone, pretrain
 from harness.cli.data import data_app, sync
 from harness.cli.gate import baseline_app, bench_backbone, regress, select
 from harness.cli.options import (
-    Csv,
-    Json,
-    Markdown,
+    Form,
     Verb,
-    form_of,
     tabular,
 )
 from harness.cli.scores import score, submit
@@ -51,11 +48,9 @@ app = typer.Typer(
 def ls(
     kind: Annotated[
         str | None,
-        typer.Argument(metavar="KIND", help="backbones, strategies, datasets, scorers, protocols or studies."),
+        typer.Argument(metavar="KIND", help="backbones, losses, strategies, datasets, scorers, protocols or studies."),
     ] = None,
-    as_json: Json = False,
-    as_csv: Csv = False,
-    as_markdown: Markdown = False,
+    form: Form = "text",
 ) -> None:
     """List what can be named.
 
@@ -67,7 +62,7 @@ def ls(
 
     rows = verbs.ls(kind)
     columns = [plain("kind"), plain("name"), plain("summary")]
-    show(form_of(as_json, as_csv, as_markdown), columns, rows, title="What there is")
+    show(form, columns, rows, title="What there is")
 
 
 # in the order in which they are needed

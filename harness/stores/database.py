@@ -164,13 +164,14 @@ def tables_of(path: Path) -> set[str]:
         raise HarnessError(f"A database must be a whole file of SQLite, but {path}: {error}.") from error
 
 
-# --- whether a database is still the file that was opened: who deletes it leaves us writing to a file without a name
+# A database may be deleted while it is open: on Linux, writes then go to a file that no path leads to any more, and are
+# lost without an error. So the file at the path is compared with the one that was opened.
 
 Identity = tuple[int, int]
 
 
 def identity(path: Path) -> Identity | None:
-    """Return what tells a file from every other, whatever its name; None where there is none."""
+    """Return the device and inode of a file, which stay the same when it is renamed; None if there is no file."""
     try:
         found = path.stat()
     except OSError:

@@ -96,7 +96,7 @@ def read_record(folder: Path, *, key: str) -> Record:
     return Record(spec, result, None, _detail(read))
 
 
-# --- the form of trial.json
+# The form of trial.json: the types below check what is read.
 
 Text: TypeAlias = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Name: TypeAlias = Annotated[str, StringConstraints(max_length=64, pattern=r"^[^\x00-\x1f\x7f]*$")]

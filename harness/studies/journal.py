@@ -89,8 +89,6 @@ class Journal:
             if spec.kind == "trial":
                 self._by_choice.setdefault(tuple(axis_values(spec).values()), {})[spec.seed] = spec
 
-    # --- beginning
-
     def begin(self, spec: TrialSpec, *, owner: str) -> int | None:
         """Write down that a planned cell begins; return its number, or None where it stays out."""
         if self.asks and spec.kind != "trial":
@@ -112,8 +110,6 @@ class Journal:
         with _errors(self.uri):
             for name, value in _attributes(spec).items():
                 self._set(number, name, value)
-
-    # --- ending
 
     def tell(self, number: int | None, values: Sequence[float] | None, *, back: bool = False) -> None:
         """Say how a trial ended.
@@ -144,8 +140,6 @@ class Journal:
             return
         with _errors(self.uri):
             self.study.add_trial(self._template(spec, state=TrialState.COMPLETE, values=values))
-
-    # --- reading
 
     def running(self) -> list[Running]:
         """Return what is held as running."""
@@ -188,8 +182,6 @@ class Journal:
             for trial in best
         ]
         return sorted(rows, key=lambda row: -row[goals[0]] if goals[0] not in MINIMISED else row[goals[0]])
-
-    # --- hours
 
     def spend(self, owner: str, seconds: float) -> None:
         """Write down how long a driver has run."""

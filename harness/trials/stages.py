@@ -13,11 +13,10 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from backbones.contract import Backbone, Encoder, OnEpoch, ReadClips
+from backbones.contract import Backbone, Encoder, OnEpoch, ReadClips, evaluating
 from backbones.embed import embed, embed_layers
 from backbones.layers import Heard, embed_and_hear
 from backbones.memory import enough_memory
-from backbones.modes import evaluating
 from backbones.training.checkpoint import TrainingCheckpoint
 from backbones.training.finetune import finetune
 from backbones.weights import sha256_of

@@ -74,7 +74,7 @@ def run_trial(spec: TrialSpec, recordings: Recordings, cache: Cache, *, on_epoch
     )
 
 
-# --- each line of the page: what it costs, what is kept, and what a reference trial leaves out
+# The steps of `run_trial`, one function each: with their cost, what the cache keeps, and what a reference trial skips.
 
 
 def _rank(spec: TrialSpec, recordings: Recordings, cache: Cache, costs: Costs) -> dict[str, RankedMachine]:

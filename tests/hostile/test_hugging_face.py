@@ -7,7 +7,6 @@ import os
 import pickle
 import random
 import shutil
-import socket
 import struct
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import torch
 from backbones import load_encoder
 from backbones.contract import BackboneError
 from tests.backbones.hugging_face_models import save_model
+from tests.hostile.sockets import listening
 
 pytest.importorskip("transformers", reason="the extra asdbench[hf] is not installed")
 
@@ -146,16 +146,6 @@ def elsewhere(folder):
     blobs.mkdir()
     shutil.move(folder / WEIGHTS, blobs / "abc")
     (folder / WEIGHTS).symlink_to(blobs / "abc")
-
-
-def listening(path):
-    before = Path.cwd()
-    os.chdir(path.parent)  # the names of sockets must be short
-    try:
-        with socket.socket(socket.AF_UNIX) as made:
-            made.bind(path.name)
-    finally:
-        os.chdir(before)
 
 
 def first(content):

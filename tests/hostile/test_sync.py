@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -24,6 +23,7 @@ from harness.stores.records import read_record, write_result
 from harness.stores.results import Results
 from harness.stores.tracker import Tracker
 from tests.harness.made_up import make_result, make_spec
+from tests.hostile.sockets import listening
 
 GOOD, BAD = make_spec(seed=1), make_spec(seed=0)
 
@@ -70,12 +70,6 @@ def foreign(path: Path) -> None:
 def half_foreign(path: Path) -> None:
     """A database of ours alone, without MLflow's tables."""
     change(path, "create table asd_trials (a)", "create table alembic_version (version_num)")
-
-
-def listening(path: Path) -> None:
-    """A socket."""
-    with socket.socket(socket.AF_UNIX) as made:
-        made.bind(path.name)
 
 
 THINGS: dict[str, tuple[Callable[[Path], Any], str]] = {

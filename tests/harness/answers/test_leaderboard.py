@@ -18,7 +18,7 @@ from benchmarks.protocols import find_protocol
 from benchmarks.reference.published import OVERALL, load_reference
 from harness.answers.board import leaderboard_columns
 from harness.answers.columns import reference_lines
-from harness.answers.frames import leaderboard_frame, reference_frame
+from harness.answers.frames import leaderboard_frame
 from harness.answers.leaderboard import board_notes, leaderboard
 from harness.answers.published import reference
 from harness.answers.question import Question
@@ -99,7 +99,7 @@ class TestThePaper:
 
     def test_its_tables_come_back(self, results: Results, rows: list[dict[str, Any]]) -> None:
         """`reference paper` finds a recorded number for each of the 240 cells, within what printing rounds away."""
-        frame = reference_frame(reference(results, "paper"))
+        frame = pd.DataFrame(reference(results, "paper"))
         assert len(frame) == 240
         assert frame["recorded"].notna().all()
         assert frame["difference"].abs().max() <= PRINTED
