@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from backbones.features.embedding_file import read_embeddings
 from benchmarks.clips import check_clips
-from benchmarks.contract import MIXES, Dataset, Mix, Protocol
-from benchmarks.protocols import split_clips
+from benchmarks.contract import Dataset, Protocol
+from benchmarks.protocols import heard, split_clips
 from benchmarks.recordings.index import Scan, index_names, scan_root, usable_clips
 from benchmarks.recordings.packed import PackedAudio, SilentClips, open_pack
 from benchmarks.recordings.packing import pack
@@ -156,7 +156,7 @@ def prepare_recordings(
         train, test, packed, train_data, test_data, cache.folder / "recordings" / "new",
         skipped=indexed.skipped + len(packed.skipped), truth=truth,
     )  # fmt: skip
-    return place_recordings(recordings, _audio_folder(root, cache))
+    return place_recordings(recordings, _audio_folder(root, cache, protocol))
 
 
 def pack_root(
@@ -172,13 +172,19 @@ def pack_root(
 ) -> PackedAudio:
     """Pack what has not been packed yet of a root's clips; see `benchmarks.recordings.packing.pack`."""
     mix = {dataset.name: heard(dataset, protocol) for dataset in datasets}
-    folder = _audio_folder(root, cache)
+    folder = _audio_folder(root, cache, protocol)
     make_private_folder(folder)
     return pack(clips, folder, workers=workers, progress=progress, mix=mix, skip_bad=skip_bad)
 
 
-def _audio_folder(root: Path, cache: Cache) -> Path:
-    return cache.folder / AUDIO / hashlib.blake2b(str(root.absolute()).encode(), digest_size=8).hexdigest()
+def _audio_folder(root: Path, cache: Cache, protocol: Protocol | None) -> Path:
+    """Return where a root's packed audio stands: a pack has a recording once, so who hears it otherwise has its own."""
+    name = hashlib.blake2b(str(root.absolute()).encode(), digest_size=8).hexdigest()
+    return (
+        cache.folder
+        / AUDIO
+        / (name if protocol is None or protocol.channels in (None, "near") else f"{name}-{protocol.channels}")
+    )
 
 
 def _prepare_embeddings(
@@ -199,11 +205,6 @@ def _prepare_embeddings(
     key = digest({"clips": silent.fingerprint(ids)})
     cache.put(SILENT, key, (silent.source, silent.ids, silent.vectors))
     return place_recordings(recordings, Path(key))
-
-
-def heard(dataset: Dataset, protocol: Protocol | None) -> Mix:
-    """Return which sound of several channels counts: the protocol's word, else what the dataset says of itself."""
-    return dataset.mix if protocol is None or protocol.channels is None else MIXES[protocol.channels]
 
 
 def withhold_attributes(train: pd.DataFrame, protocol: Protocol) -> tuple[pd.DataFrame, dict[str, str]]:

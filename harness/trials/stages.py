@@ -226,14 +226,11 @@ def cut_windows(lengths: NDArray[np.int64], samples: int) -> Windows:
 def _window_reader(spec: TrialSpec, recordings: Recordings, ids: NDArray[np.str_], windows: Windows) -> ReadClips:
     """Return what gives windows by position."""
     packed, fit, samples = recordings.packed, spec.recipe.fit, clip_samples(spec, recordings)
-    lengths = _lengths(recordings, ids)
 
     def one(window: int) -> NDArray[np.float32]:
-        clip, start = windows.clips[window], windows.starts[window]
-        if lengths[clip] <= samples:
-            fitted: NDArray[np.float32] = packed.read(ids[[clip]], samples, fit)[0]
-            return fitted
-        return packed.waveform(str(ids[clip]))[start : start + samples]
+        clip = ids[[windows.clips[window]]]
+        heard: NDArray[np.float32] = packed.read(clip, samples, fit, start=int(windows.starts[window]))[0]
+        return heard
 
     def read(positions: NDArray[np.int64]) -> torch.Tensor:
         return torch.from_numpy(np.stack([one(window) for window in positions.tolist()]))  # (b, samples)

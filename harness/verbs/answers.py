@@ -59,7 +59,7 @@ def reference(name: str | None = None, *, places: Places | None = None) -> list[
     """Return published numbers, each beside the number of the same cell recorded here where there is one.
 
     Args:
-        name: one published table: paper, official_baseline, asdkit or rmis; None is all of them.
+        name: one published table: paper, official_baseline, asdkit, rmis or dcase2026; None is all of them.
         places: of the stores; None is this folder's.
 
     Returns:
