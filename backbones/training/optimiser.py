@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from backbones.contract import BackboneError, Encoder, FinetuneRecipe
+from backbones.contract import BackboneError, Encoder
+from backbones.training.recipe import FinetuneRecipe
 
 if TYPE_CHECKING:
     from backbones.training.pretrain import PretrainRecipe  # which imports this file

@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
-from backbones.contract import BackboneError, Encoder, FinetuneRecipe, OnEpoch, ReadClips
+from backbones.contract import BackboneError, Encoder, OnEpoch, ReadClips
 from backbones.embed import embed
 from backbones.training.checkpoint import TrainingCheckpoint
 from backbones.training.finetune import SEEDS, finetune
+from backbones.training.recipe import FinetuneRecipe
 
 AT_ONCE = 1024  # embeddings; they are small, and no clip's projection depends on the others'
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from backbones.contract import PROJECTION, FinetuneRecipe
+from backbones.training.recipe import PROJECTION, FinetuneRecipe
 from benchmarks.contract import Protocol
 from benchmarks.protocols import find_protocol, parse_protocol
 from harness import plugins

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from backbones import EMBEDDINGS, named_weights
-from backbones.contract import Backbone, FinetuneRecipe
+from backbones.contract import Backbone
 from backbones.released.hub import source_of
+from backbones.training.recipe import FinetuneRecipe
 from backbones.weights import find_checkpoint, sha256_of
 from harness import plugins
 from harness.bounds import checked

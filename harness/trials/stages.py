@@ -13,12 +13,13 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from backbones.contract import PROJECTION, Backbone, Encoder, OnEpoch, ReadClips, evaluating
+from backbones.contract import Backbone, Encoder, OnEpoch, ReadClips, evaluating
 from backbones.embed import embed, embed_layers
 from backbones.layers import Heard, embed_and_hear
 from backbones.memory import enough_memory
 from backbones.training.checkpoint import TrainingCheckpoint
 from backbones.training.finetune import finetune
+from backbones.training.recipe import PROJECTION
 from backbones.weights import sha256_of
 from benchmarks.recordings.audio import SAMPLE_RATE
 from benchmarks.recordings.packed import Fit, PackedAudio

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from backbones.contract import PROJECTION, EpochReport, OnEpoch
+from backbones.contract import EpochReport, OnEpoch
 from backbones.training.projection import learn_projection, project
+from backbones.training.recipe import PROJECTION
 from harness.cache import Cache
 from harness.errors import HarnessError
 from harness.pictures.candidates import candidate_planes, confidence_by_rank, png

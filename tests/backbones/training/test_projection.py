@@ -9,8 +9,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from backbones.contract import BackboneError, EpochReport, FinetuneRecipe
+from backbones.contract import BackboneError, EpochReport
 from backbones.training.projection import learn_projection, project
+from backbones.training.recipe import FinetuneRecipe
 
 RECIPE = FinetuneRecipe(
     epochs=20, batch_size=16, learning_rate=1e-2, warmup_epochs=1, train="projection", projection_dim=8

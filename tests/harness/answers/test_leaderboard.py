@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from backbones.contract import FinetuneRecipe
+from backbones.training.recipe import FinetuneRecipe
 from benchmarks.contract import DatasetPart, MachineMetrics
 from benchmarks.metrics.measures import machine_h_means, official_score
 from benchmarks.protocols import find_protocol

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from backbones.contract import BackboneError, FinetuneRecipe
+from backbones.contract import BackboneError
+from backbones.training.recipe import FinetuneRecipe
 from benchmarks.contract import BenchmarkError
 from benchmarks.datasets.dcase2023 import DATASET
 from benchmarks.protocols import parse_protocol
