@@ -84,7 +84,8 @@ def embedded_key(spec: TrialSpec, recordings: Recordings, labels: PseudoLabels |
         {
             "method": METHOD,
             "backbone": spec.backbone.content() if spec.backbone else None,
-            "seed": spec.seed,
+            # a frozen encoder with weights of its own draws nothing: one embedding serves every seed
+            "seed": None if labels is None and spec.backbone and spec.backbone.weights else spec.seed,
             "recipe": spec.recipe.content(),
             "samples": clip_samples(spec, recordings),
             "learned": learned,
