@@ -106,7 +106,7 @@ class YamNet(Encoder):
         if padding_mask is not None:
             fbank = fbank.masked_fill(padding_mask[:, :, None], math.log(LOG_OFFSET))
         at_once = len(fbank) if fbank.is_cuda else 1  # several clips' maps leave a processor's cache: 4 times slower
-        parts = [self._outputs(some, layers) for some in fbank.split(max(1, at_once))]
+        parts = [self._outputs(some, layers) for some in torch.split(fbank, max(1, at_once))]
         return [torch.cat(several) for several in zip(*parts, strict=True)]
 
     def _outputs(self, fbank: Tensor, layers: Sequence[int]) -> list[Tensor]:

@@ -47,7 +47,7 @@ def study_run(
     Example: asdbench study run real-mini --data ~/dcase
     """
     from harness import verbs
-    from harness.cli.console import telling, watching
+    from harness.cli.console import note, telling, watching
     from harness.cli.show import show_outcome
 
     places = places_of(db, optuna)
@@ -63,8 +63,57 @@ def study_run(
             places=places,
             told=told,
             listen=listen,
+            say=note,
         )
     show_outcome(outcome, places)
+
+
+@study_app.command("plan", cls=Verb)
+@tabular
+def study_plan(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="As of `study run`.")],
+    data: Data,
+    workers: Annotated[
+        int | None, typer.Option(**span("workers"), show_default="as the study says", help="Trials at once.")
+    ] = None,
+    gpu: Annotated[str, typer.Option(help="State the hours for this GPU (H100, A100, ...), not for here.")] = "",
+    share: Annotated[float | None, typer.Option(min=0.001, max=1, help="Of the GPU's peak that is reached.")] = None,
+    ground_truth: GroundTruth = None,
+    skip_bad: SkipBad = False,
+    form: Form = "text",
+) -> None:
+    """Say what a study will take before any trial begins: trials, classes, hours, memory, disk.
+
+    Example: asdbench study plan real --data ~/dcase
+    """
+    from harness import verbs
+    from harness.cli.console import say, show, telling
+    from harness.studies.costs import said_count
+    from harness.tables import count, number, plain
+
+    with telling() as told:
+        costs = verbs.study_plan(
+            study, data=data, workers=workers, gpu=gpu, share=share, ground_truth=ground_truth, skip_bad=skip_bad,
+            told=told,
+        )  # fmt: skip
+    columns = [
+        plain("labels"), count("m", "M"), count("k1", "K1"), count("k2", "K2"), plain("fusion"),
+        *(count(name) for name in ("classes", "singletons")), count("left_out", "left out"),
+        plain("exact", "by the encoder's latents"),
+    ]  # fmt: skip
+    show(form, columns, costs["classes"], title="Classes of the first seed's labels", document=costs)
+    if form == "text":
+        columns = [
+            plain("backbone"), plain("train"), count("trials"), count("trainings"),
+            number("embed_seconds", "s to embed a clip"), number("train_seconds", "s a clip and epoch"),
+            number("hours"),
+        ]  # fmt: skip
+        show(form, columns, costs["backbones"], title="What each backbone takes")
+        say(said_count(costs))
+        say(
+            f"About {costs['hours']:.2g} hours with {costs['workers']} trials at a time ({costs['basis']}), "
+            f"{costs['memory_gb']:.1f} GiB of memory, {costs['disk_gb']:.1f} GiB of disk."
+        )
 
 
 @study_app.command("status", cls=Verb)

@@ -64,6 +64,20 @@ def rank_machines(spec: TrialSpec, recordings: Recordings, cache: Cache) -> dict
     return ranked
 
 
+def planned_ranking(spec: TrialSpec, recordings: Recordings, cache: Cache) -> tuple[dict[str, RankedMachine], bool]:
+    """Return the ranked candidates of a trial that has not begun, at little cost, and whether they are the trial's own.
+
+    Those that the cache has are; else clips are clustered by their MFCC in place of the encoder's latents, for which
+    every clip would have to be embedded: as many clusters, of other clips.
+    """
+    ids = {str(machine): clip_ids(clips) for machine, clips in recordings.train.groupby("machine", sort=True)}
+    kept = cache.find(
+        "ranking", spec.ranking_key(), of=(RankedMachine, RankedCandidates),
+        fits=lambda found: found.keys() == ids.keys() and all(_is_ranked(found[each], ids[each]) for each in ids),
+    )  # fmt: skip
+    return (kept, True) if kept is not None else (_rank_machines(spec, recordings, cache, latents=False), False)
+
+
 def _is_ranked(kept: RankedMachine, ids: NDArray[np.str_]) -> bool:
     """Tell whether kept candidates have a row for each of a machine type's clips."""
     found = kept.candidates
@@ -72,7 +86,9 @@ def _is_ranked(kept: RankedMachine, ids: NDArray[np.str_]) -> bool:
     return alike and np.array_equal(found.ids, ids) and kept.plane.shape in ((len(ids), 2), (0, 2))
 
 
-def _rank_machines(spec: TrialSpec, recordings: Recordings, cache: Cache) -> dict[str, RankedMachine]:
+def _rank_machines(
+    spec: TrialSpec, recordings: Recordings, cache: Cache, *, latents: bool = True
+) -> dict[str, RankedMachine]:
     ranked = {}
     for machine, clips in recordings.train.groupby("machine", sort=True):
         attributes = _attributes(spec, recordings, clips)
@@ -80,7 +96,8 @@ def _rank_machines(spec: TrialSpec, recordings: Recordings, cache: Cache) -> dic
         if spec.labels == TRUTH and all(attribute is None for attribute in attributes):
             chosen = Route("direct", "machine", "No attribute is known, released or not: the machine type alone.")
         strategy: Strategy = plugins.load("strategy", chosen.strategy)
-        features = _features(strategy, spec, recordings, clips, cache)
+        heard = latents or strategy.features == "none"
+        features = _features(strategy, spec, recordings, clips, cache) if heard else _mfcc(recordings, clips, cache)
         request = RankRequest(
             ids=clip_ids(clips),
             features=features,

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.errors import HarnessError
 from harness.places import Places, find_places
+from harness.plugins import unknown
 from harness.told import Told, silent
 from harness.verbs.stores import open_recorder, open_results
 
 if TYPE_CHECKING:
+    from harness.cache import Cache
     from harness.stores.recorder import Recorder
+    from harness.studies.plan import Plan
     from harness.studies.progress import Event, Outcome
     from harness.studies.study_file import StudyFile
+    from harness.trials.contract import TrialSpec
+    from harness.trials.recordings import Recordings
 
 
 def study_run(
@@ -27,6 +35,7 @@ def study_run(
     places: Places | None = None,
     told: Told = silent,
     listen: Event = lambda _progress: None,
+    say: Callable[[str], None] = lambda _sentence: None,
 ) -> Outcome:
     """Run a study to the end, from wherever it stopped.
 
@@ -41,6 +50,7 @@ def study_run(
         places: of the stores.
         told: progress of the preparation.
         listen: told after each trial.
+        say: told in a sentence what is planned, before the first trial.
 
     Returns:
         How the study ended: what it is recorded as, how many trials did what, and why trials failed.
@@ -48,30 +58,14 @@ def study_run(
     Raises:
         ValueError: the study has a mistake, the recordings cannot be used, or a store does not answer.
     """
-    import os
-
-    from harness.studies.plan import make_plan
-    from harness.studies.study_file import read_study
-    from harness.trials.candidates import check_candidates
-    from harness.trials.recordings import prepare_recordings, with_released
-    from harness.trials.stages import check_layers
+    from harness.studies.costs import counted, said_count
 
     places = places or find_places()
-    plan = make_plan(read_study(study) if isinstance(study, str) else study, root=data)
-    cache = places.open_cache()
-    recordings = prepare_recordings(
-        data, plan.protocol, cache, workers=workers or os.cpu_count() or 1, ground_truth=ground_truth,
-        skip_bad=skip_bad,
-        progress=lambda done, total: told("reading recordings", done, total),
-    )  # fmt: skip
-    if plan.file.labeling.truth:
-        recordings = with_released(recordings, Path(plan.file.labeling.truth).expanduser())
-    specs = plan.specs(
-        train_data=recordings.train_data, test_data=recordings.test_data, truth_data=recordings.truth_data,
-        heard=recordings.packed.heard,
-    )  # fmt: skip
-    check_candidates(specs, recordings, cache, workers=workers or os.cpu_count() or 1)
-    check_layers(specs, recordings)
+    prepared = _prepared(
+        study, data, workers=workers, ground_truth=ground_truth, skip_bad=skip_bad, places=places, told=told
+    )
+    plan, recordings = prepared.plan, prepared.recordings
+    say(said_count(counted(plan, prepared.specs, recordings)))
     from harness.engine.tune import run_study  # Ray takes seconds to import; what is wrong with the data is said before
 
     with open_recorder(places) as recorder:
@@ -81,6 +75,101 @@ def study_run(
         )  # fmt: skip
         log_study_pictures(recorder, outcome)
         return outcome
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A study that met its recordings: checked as far as can be before a trial begins."""
+
+    plan: Plan
+    specs: list[TrialSpec]
+    recordings: Recordings
+    cache: Cache
+
+
+def _prepared(
+    study: str | StudyFile,
+    data: Path,
+    *,
+    workers: int | None,
+    ground_truth: Path | None,
+    skip_bad: bool,
+    places: Places,
+    told: Told,
+) -> _Prepared:
+    """Resolve a study and prepare its recordings; see `study_run` for the arguments."""
+    import os
+
+    from harness.studies.plan import make_plan
+    from harness.studies.study_file import read_study
+    from harness.trials.candidates import check_candidates
+    from harness.trials.recordings import prepare_recordings, with_released
+    from harness.trials.stages import check_layers
+
+    plan = make_plan(read_study(study) if isinstance(study, str) else study, root=data)
+    cache, cores = places.open_cache(), workers or os.cpu_count() or 1
+    recordings = prepare_recordings(
+        data, plan.protocol, cache, workers=cores, ground_truth=ground_truth, skip_bad=skip_bad,
+        progress=lambda done, total: told("reading recordings", done, total),
+    )  # fmt: skip
+    if plan.file.labeling.truth:
+        recordings = with_released(recordings, Path(plan.file.labeling.truth).expanduser())
+    specs = plan.specs(
+        train_data=recordings.train_data, test_data=recordings.test_data, truth_data=recordings.truth_data,
+        heard=recordings.packed.heard,
+    )  # fmt: skip
+    check_candidates(specs, recordings, cache, workers=cores)
+    check_layers(specs, recordings)
+    return _Prepared(plan, specs, recordings, cache)
+
+
+def study_plan(
+    study: str | StudyFile,
+    *,
+    data: Path,
+    workers: int | None = None,
+    gpu: str = "",
+    share: float | None = None,
+    ground_truth: Path | None = None,
+    skip_bad: bool = False,
+    places: Places | None = None,
+    told: Told = silent,
+) -> dict[str, Any]:
+    """Say what a study will take before any trial begins: trials, classes, hours, memory, disk.
+
+    Recordings are read, which the study itself then need not do again, and each backbone embeds a few of them.
+
+    Args:
+        study: as of `study_run`.
+        data: as of `study_run`.
+        workers: trials at once; None is the study's, else one a core.
+        gpu: state the hours for this one instead of measuring here: "H100" and others.
+        share: of the GPU's peak that is reached; None is a fifth.
+        ground_truth: as of `study_run`.
+        skip_bad: as of `study_run`.
+        places: of the cache.
+        told: progress of the preparation.
+
+    Returns:
+        See `harness.studies.costs.plan_costs`.
+
+    Raises:
+        ValueError: the study has a mistake, the recordings cannot be used, or there is no such GPU.
+    """
+    from harness.studies.costs import GPUS, SHARE, plan_costs
+    from harness.trials.limits import hold_threads
+
+    if gpu and gpu not in GPUS:  # before recordings are read for minutes
+        raise HarnessError(unknown("--gpu", gpu, GPUS))
+    hold_threads(1)
+    prepared = _prepared(
+        study, data, workers=workers, ground_truth=ground_truth, skip_bad=skip_bad, places=places or find_places(),
+        told=told,
+    )  # fmt: skip
+    return plan_costs(
+        prepared.plan, prepared.specs, prepared.recordings, prepared.cache, workers=workers, gpu=gpu,
+        share=SHARE if share is None else share,
+    )  # fmt: skip
 
 
 def log_study_pictures(recorder: Recorder, outcome: Outcome) -> None:
