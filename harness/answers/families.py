@@ -1,4 +1,9 @@
-"""Which trials belong together: on one board, in one family, in one cell; and how these are called in sentences."""
+"""How recorded trials are grouped: into boards, families and cells.
+
+A board is one leaderboard: all trials of one protocol on the same recordings. A family is the part of a board in which
+everything agrees (backbone, labels, scorer, recipe) but the axes that a comparison or a selection looks at. A cell is
+one combination of these axes, such as M = 3, K1 = 15, K2 = 15, composite; its trials differ in their seed alone.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +12,20 @@ from typing import Any
 
 from harness.trials.axes import Axis, axis_names, study_axes
 
-# rows of one board compare like with like: the same protocol on the same recordings
+# columns in which the trials of one board agree
 BOARD = ("protocol", "train_data", "test_data")
-# of one family everything is the same but what a comparison or a selection looks at
+# columns in which the trials of one family agree, besides those of its board and the axes that are held fixed
 TRAINED = ("scorer", "recipe")
-GIVEN = ("backbone", "labels")  # what a selection takes as it is; all other axes are chosen
+GIVEN = ("backbone", "labels")  # axes that a selection holds fixed; it chooses all others
 
 
 def row_columns() -> list[str]:
-    """Return what the trials of one leaderboard row share: they differ in their seed alone."""
+    """Return the columns in which the trials of one leaderboard row agree: all but the seed."""
     return [*BOARD, "kind", *axis_names(), *TRAINED]
 
 
 def curve_columns() -> list[str]:
-    """Return what the rows of one M-curve share: everything but M."""
+    """Return the columns in which the rows of one M-curve agree: all but M."""
     return [*axis_names(but=["m"]), *TRAINED]
 
 
@@ -35,6 +40,6 @@ def called(row: Mapping[str, Any]) -> str:
 
 
 def axes_listed() -> str:
-    """List what a selection chooses: "M, K1, K2 and fusion"."""
+    """Return the headings of the axes that a selection chooses: "M, K1, K2 and fusion"."""
     *first, last = (axis.heading for axis in chosen_axes())
     return f"{', '.join(first)} and {last}"

@@ -1,4 +1,4 @@
-"""What an answer is about: which recorded trials, and how its intervals are drawn."""
+"""Filters on recorded trials, and settings of the bootstrap, shared by all answers."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Question:
-    """Which recorded trials are asked about, and the draws of the bootstrap. Made once, by the verb; None is all.
+    """Which recorded trials an answer is about, and how its bootstrap draws. A filter that is None keeps all trials.
 
     Attributes:
         study: only this study's trials, by its name (the newest of that name) or key.
         protocol: only this protocol's.
         backbone: only this backbone's.
-        scorer: only this scorer's, written as results carry it.
-        keys: only the trials with these keys, instead of a study's.
-        resamples: how many of the bootstrap.
+        scorer: only this scorer's, in canonical form (`harness.scoring.choice`), such as `knn:k=5`.
+        keys: only the trials with these keys; replaces `study`.
+        resamples: number of bootstrap resamples.
         seed: of the bootstrap's draws.
     """
 
@@ -32,4 +32,4 @@ class Question:
         return {name: getattr(self, name) for name in ("study", "protocol", "backbone", "scorer")}
 
 
-EVERYTHING = Question()  # that is recorded
+EVERYTHING = Question()  # no filter
