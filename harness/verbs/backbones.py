@@ -28,15 +28,16 @@ def check_backbone(
     """Check a backbone against the contract that studies rely on.
 
     Args:
-        name: as a study names it: of a file, of an entry point, or hf:FOLDER.
-        weights: a checkpoint; empty is random weights.
-        options: of the backbone.
-        seconds: length of the clips of most lines.
-        threads: of torch, for the speed line.
-        listen: told each line as soon as it is known.
+        name: as in a study: a built-in backbone, one of an installed package's entry points, or hf:FOLDER.
+        weights: path of a checkpoint; "" means random weights.
+        options: of the backbone, option -> value.
+        seconds: length of the clips that most checks use.
+        threads: number of torch's threads, for the check of speed.
+        listen: called with the result of each check as soon as it is known.
 
     Returns:
-        backbone, passed (no line failed), and rows of name, status, found, why.
+        `backbone`; `passed`, whether no check failed; and `rows`, one for each check, with `name`, `status`, `found`
+        and `why`.
 
     Raises:
         HarnessError: there is no such backbone, or no clip can have that length.
