@@ -31,14 +31,17 @@ def packaged() -> Any:
 
 
 def test_features_are_librosas() -> None:
-    """Log-mel features are librosa's: 64 HTK mel bands of magnitudes, a periodic Hann window, no norm of bands."""
+    """Log-mel features are librosa's to 2 %: HTK bands of magnitudes, periodic Hann, no norm.
+
+    librosa's triangles are straight in Hz, TensorFlow's, which the network was trained with, in mel.
+    """
     clip = tones(1, seconds=1.0)[0].numpy()
     window = librosa.filters.get_window("hann", FRAME)[:, None]
     frames = librosa.util.frame(clip, frame_length=FRAME, hop_length=HOP) * window
     bank = librosa.filters.mel(sr=16_000, n_fft=FFT, n_mels=MEL_BINS, fmin=LOW_HZ, fmax=HIGH_HZ, htk=True, norm=None)
     wanted = np.log(bank @ np.abs(np.fft.rfft(frames, n=FFT, axis=0)) + LOG_OFFSET).T
     found = YamNet().fbank(torch.from_numpy(clip)[None])[0].numpy()
-    np.testing.assert_allclose(found, wanted, atol=1e-3)
+    np.testing.assert_allclose(found, wanted, atol=0.02)
 
 
 @torch.no_grad()
