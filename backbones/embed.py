@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from backbones.contract import BackboneError, Encoder, ReadClips, pick_device
+from backbones.contract import BackboneError, Encoder, ReadClips, evaluating, pick_device
 from backbones.layers import Heard, embed_and_hear
 from backbones.memory import free_cached_memory, ran_out_of_memory
-from backbones.modes import evaluating
 
 logger = logging.getLogger(__name__)
 

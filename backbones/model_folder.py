@@ -29,8 +29,13 @@ MOST_JSON = 64 * 2**20  # bytes; the largest vocabularies take 20 MiB
 MOST_SHARDS = 100
 CODE = "auto_map"  # where a folder names the Python files that should be run
 LARGEST = 2**24  # of a whole number in a configuration: samples of a window, sizes, places of tokens
-# Names of other files than those that are read here, and of types: weights always become float32.
-NOT_OURS = ("transformers_weights", "name_or_path", "_name_or_path", "dtype", "torch_dtype")
+MOST_MEMBERS = 1_000  # of a list in a configuration, unless there are more tensors; Whisper names 90 tokens
+# Names of other files than those that are read here, of types (weights always become float32), and of the classes of a
+# head, which is left out: transformers makes up a name for each of as many as there are said to be.
+NOT_OURS = (
+    "transformers_weights", "name_or_path", "_name_or_path", "dtype", "torch_dtype",
+    "num_labels", "id2label", "label2id",
+)  # fmt: skip
 ATTENTION = ("attn_implementation", "_attn_implementation")
 KNOWN_ATTENTION = (None, "eager", "sdpa")  # anything else names a package, or code on the hub
 INTEGERS = ("num_batches_tracked", "position_ids", "token_type_ids", "relative_position_index")  # counts, no weights
@@ -201,6 +206,13 @@ def _check_config(config: dict[str, Any], path: Path, *, tensors: int) -> None:
             raise BackboneError(
                 f"{path} does not fit the weights beside it: {name} is {value}, but there are {tensors} tensors in all."
             )
+        if isinstance(value, list) and len(value) > max(tensors, MOST_MEMBERS):
+            raise BackboneError(
+                f"Lists in {path} must have at most {max(tensors, MOST_MEMBERS):,} members, but {name} has "
+                f"{len(value):,}."
+            )
+        if "drop" in name and isinstance(value, (int, float)) and not 0 <= value <= 1:
+            raise BackboneError(f"{name} in {path} must be a share from 0 to 1, but is {value}.")
     for part in [value for _, value in _members(config) if isinstance(value, dict)]:
         for name in NOT_OURS:
             part.pop(name, None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import reprlib
 from collections.abc import Mapping
@@ -10,16 +9,11 @@ from dataclasses import fields, replace
 from typing import Any, TypeVar, get_type_hints
 
 from backbones.contract import BackboneError
+from backbones.plugins import did_you_mean
 
 Config = TypeVar("Config")
 LARGEST = 2**20  # of a size: products of two of them still are numbers that torch can count with
 MOST_LAYERS = 1_000  # the deepest published audio encoders have 48
-
-
-def did_you_mean(name: str, known: list[str]) -> str:
-    """Return " Did you mean ...?" for the nearest known name, "" where none is near."""
-    near = difflib.get_close_matches(name, known, n=1)
-    return f" Did you mean {near[0]}?" if near else ""
 
 
 def updated(config: Config, values: Mapping[str, Any], *, what: str) -> Config:

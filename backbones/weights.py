@@ -13,11 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from backbones.contract import BackboneError, Encoder
+from backbones.contract import BackboneError, Encoder, evaluating
 from backbones.files import is_file, read_file, sha256_of_file, what_is
-from backbones.modes import evaluating
-from backbones.options import did_you_mean
 from backbones.pickled import read_pickled
+from backbones.plugins import did_you_mean
 from backbones.released.catalogue import (
     RELEASED,
     WEIGHTS_FOLDER,

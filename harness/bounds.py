@@ -63,6 +63,8 @@ BOUNDS = {
     "lora_rank": Bound(0, 10_000),
     "lora_alpha": _above_zero(1e12),
     "mixup": Bound(0, 1000, whole=False),
+    "projection_dim": Bound(1, 100_000),
+    "projection_hidden": Bound(0, 100_000),
     "min_confidence": Bound(0, 1, whole=False),
     "hours": _above_zero(87_600),  # ten years
     "minutes": _above_zero(525_600),  # a year
@@ -77,9 +79,14 @@ BOUNDS = {
 }
 
 
-def bound_of(name: str) -> Bound:
-    """Return a number's bounds; one that has no row of its own counts something, from 1 to a million."""
-    return BOUNDS.get(name, Bound())
+def bound_of(name: str, *, whole: bool = True) -> Bound:
+    """Return a number's bounds; one without a row of its own counts something from 1, or is a fraction from 0.
+
+    Args:
+        name: of the number.
+        whole: whether it is a whole number; only asked where it has no row.
+    """
+    return BOUNDS.get(name, Bound() if whole else Bound(0, whole=False))
 
 
 def checked(name: str, value: Any) -> None:

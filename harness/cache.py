@@ -216,7 +216,7 @@ def _make_room(folder: Path, most_bytes: int) -> None:
         total -= size
 
 
-# --- an entry: arrays as numpy writes them, and how they hang together
+# The form of one cache entry: arrays in the .npy format, and how they are nested.
 
 
 @dataclass

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from harness.credentials import scrubbed
-
-if TYPE_CHECKING:  # so that a listing, which needs the errors alone, waits for no framework
-    pass
 
 
 class HarnessError(ValueError):

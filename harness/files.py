@@ -9,7 +9,6 @@ the group's as well (2770 and 0660).
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from typing import BinaryIO
 
 from filelock import FileLock
 
+from benchmarks.folders import file_beside
 from harness.errors import HarnessError
 
 OWNER_ONLY, OWNER_AND_GROUP = 0o077, 0o007  # umasks
@@ -115,18 +115,8 @@ def write_whole(path: Path, content: bytes, *, private: bool = False) -> None:
     """
     if path.exists():
         _demand_regular(path.stat().st_mode, path, "What is written")
-    umask = private_umask(path.parent) if private else 0
-    beside = path.with_name(f".{secrets.token_hex(8)}.part")  # not of the file's name, which may be as long as allowed
-    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
-    try:
-        with open(os.open(beside, flags, 0o666 & ~umask), "wb") as file:  # noqa: PTH123 - of a handle
-            if private:
-                os.fchmod(file.fileno(), 0o666 & ~umask)
-            file.write(content)
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+    with file_beside(path, mode=0o666 & ~private_umask(path.parent) if private else None) as file:
+        file.write(content)
 
 
 def open_regular(path: Path, *, what: str = "What is read") -> BinaryIO:
@@ -163,7 +153,7 @@ def read_bytes(path: Path, *, what: str = "What is read", most: int = MOST_BYTES
     """
     try:
         with open_regular(path, what=what) as file:
-            content = file.read(most + 1)
+            content = file.read(most + 1) or b""  # None where there is nothing yet, as in /proc/kmsg
     except FileNotFoundError:
         raise HarnessError(f"{what} must be a file that exists, but there is no {path}.") from None
     except OSError as error:

@@ -1,11 +1,16 @@
-"""Stopping with Ctrl-C or SIGTERM waits until what is being recorded is whole."""
+"""Stopping with Ctrl-C or SIGTERM waits until what is being recorded is whole.
+
+Two things need that, and nothing else should ask for it. What is opened is closed whatever stops the work in between:
+`opened`, for runs of MLflow. And what goes into several databases goes into all of them: `whole`, where a trial's end
+is recorded, where a driver gives back what it has claimed, and where Ray starts, which a stop in between would crash.
+"""
 
 from __future__ import annotations
 
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -54,6 +59,25 @@ def whole() -> Iterator[None]:
             raise
         if asked:
             signal.raise_signal(asked[0][0])
+
+
+@contextmanager
+def opened(begin: Callable[[], str], end: Callable[[str], None]) -> Iterator[str]:
+    """Open something and close it, whatever stops the block in between; a stop cuts neither of the two.
+
+    Args:
+        begin: opens, and returns what is opened by its id.
+        end: closes it, by its id; not called where nothing was opened.
+    """
+    made = ""
+    try:
+        with whole():
+            made = begin()
+        yield made
+    finally:
+        if made:
+            with whole():
+                end(made)
 
 
 def stop_if_asked() -> None:

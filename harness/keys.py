@@ -5,10 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:  # so that a listing, which needs the errors alone, waits for no framework
-    pass
+from typing import Any
 
 
 def digest(content: Mapping[str, Any]) -> str:

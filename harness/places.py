@@ -80,7 +80,8 @@ def sqlite_path(uri: str) -> Path | None:
         return None
     typed = Path(uri[len(SQLITE) :]).absolute()
     meant = Path(unquote(str(typed), errors="surrogateescape"))
-    return meant if meant.parent.is_dir() and not typed.parent.is_dir() else typed
+    # by os, to which a name that no folder can have is none
+    return meant if os.path.isdir(meant.parent) and not os.path.isdir(typed.parent) else typed  # noqa: PTH112
 
 
 def code_revision() -> str:

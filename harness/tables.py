@@ -25,7 +25,6 @@ Row: TypeAlias = Mapping[str, Any]
 NOTHING = "–"
 # control characters, separators that end a line, signs that turn the direction of what follows, and what is no sign
 CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
-LONGEST = 2000  # characters of a sentence on a terminal
 BRIEF = 120  # characters of a value that a sentence quotes
 CUT = " […] "
 NARROW = 100  # columns of a terminal below which a table has no frame

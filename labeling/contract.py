@@ -13,10 +13,7 @@ Ids: TypeAlias = NDArray[np.str_]
 Case: TypeAlias = Literal["sample-wise", "fragmented", "partial", "unlabeled", "direct"]
 FeatureKind: TypeAlias = Literal["mfcc", "latent", "none"]
 Memo: TypeAlias = Callable[[str, Callable[[], Any]], Any]
-# What labels the training clips: the paper's method, or one of the baselines that stand beside it.
-LabelSource: TypeAlias = Literal["paper", "machine", "gmm", "truth"]
 
-LABEL_SOURCES: tuple[LabelSource, ...] = ("paper", "machine", "gmm", "truth")
 CASES: tuple[Case, ...] = ("sample-wise", "fragmented", "partial", "unlabeled", "direct")
 MIN_CONFIDENCE = 0.9  # paper, section 2: "only high-confidence predictions (e.g. with >90% confidence)"
 

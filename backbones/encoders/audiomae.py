@@ -19,7 +19,8 @@ from torch import Generator, Tensor, nn
 from backbones.contract import MEL_BINS, Backbone, BackboneError, Encoder, MaskedEncoder
 from backbones.networks.audiomae import AudioMae, AudioMaeConfig, MaskedAudioMae
 from backbones.networks.positions import ORDERS, PositionOrder, position_embedding
-from backbones.options import did_you_mean, must_agree, must_be_positive, updated
+from backbones.options import must_agree, must_be_positive, updated
+from backbones.plugins import did_you_mean
 from backbones.weights import (
     Checkpoint,
     check_hearing,

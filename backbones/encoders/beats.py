@@ -19,7 +19,8 @@ from backbones.features.log_mel import BEATS_LOG_MEL, log_mel
 from backbones.networks.beats import RELEASED, BeatsConfig, BeatsTransformer, PositionConv, SelfAttention
 from backbones.networks.noise import Dropout
 from backbones.networks.transformer import ACTIVATIONS
-from backbones.options import LARGEST, did_you_mean, must_agree, must_be_positive, updated
+from backbones.options import LARGEST, must_agree, must_be_positive, updated
+from backbones.plugins import did_you_mean
 from backbones.weights import Checkpoint, check_hearing, check_values, count_layers, fill, read_checkpoint, require
 
 logger = logging.getLogger(__name__)

@@ -63,36 +63,3 @@ def apply_masks(fbank: Tensor, masks: Tensor) -> Tensor:
         first, end = masks[:, :, axis, 0, None, None], masks[:, :, axis, 1, None, None]
         hidden |= ((places >= first) & (places < end)).any(dim=1)
     return torch.where(hidden, fbank.mean(dim=(1, 2), keepdim=True), fbank)
-
-
-def spec_augment(
-    fbank: Tensor, *, time_mask: int, mel_mask: int, masks: int = 1, generator: Generator | None = None
-) -> Tensor:
-    """Mask random stretches of time and of mel bins, drawn for each clip by itself (SpecAugment).
-
-    Masked places take the clip's own mean over time and mel bins: it carries no energy of the masked part, stays
-    near 0 after normalisation, and needs nothing from the other clips.
-
-    Args:
-        fbank: (b, frames, 128) log-mel features, left as they are.
-        time_mask: frames, the widest time mask.
-        mel_mask: mel bins, the widest frequency mask.
-        masks: how many of each kind.
-        generator: of the CPU; None takes torch's own.
-
-    Returns:
-        (b, frames, 128) masked features.
-
-    Raises:
-        BackboneError: when a width or the count is negative.
-    """
-    clips, frames, bins = fbank.shape
-    drawn = draw_masks(
-        clips,
-        (frames, bins),
-        time_mask=time_mask,
-        mel_mask=mel_mask,
-        masks=masks,
-        generator=torch.default_generator if generator is None else generator,
-    )
-    return apply_masks(fbank, drawn)

@@ -7,12 +7,12 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 from backbones.contract import BackboneError, Loss, LossHead
-from backbones.networks.directions import AdaptiveScale, check_at_least, weights_of
+from backbones.networks.directions import AdaptiveScale, ScaledHead, check_at_least, weights_of
 
 SUBCLUSTERS = 16
 
 
-class AdaProj(LossHead):
+class AdaProj(ScaledHead):
     """Softmax over minus s times the squared distance between a unit embedding and its normalised projection.
 
     Source: Wilkinghoff, 2024, AdaProj, equation 5. Each class has a subspace of k random directions, which stay as they
@@ -41,14 +41,6 @@ class AdaProj(LossHead):
             others = torch.logsumexp(self.scale.value * cosines.detach() + torch.log1p(-weights.clamp(max=1.0)), dim=1)
             self.scale.see(others, (weights * cosines.detach()).sum(dim=1))
         return functional.cross_entropy(scores, targets, reduction="sum"), scores
-
-    def begin_step(self) -> None:
-        """Forget what was seen of a batch that is begun again."""
-        self.scale.forget()
-
-    def end_step(self) -> None:
-        """Let the scale follow the batch."""
-        self.scale.end_step()
 
 
 def build(

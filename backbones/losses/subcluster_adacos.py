@@ -7,12 +7,12 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 from backbones.contract import Loss, LossHead
-from backbones.networks.directions import AdaptiveScale, Directions, check_at_least, weights_of
+from backbones.networks.directions import AdaptiveScale, Directions, ScaledHead, check_at_least, weights_of
 
 SUBCLUSTERS = 16  # Wilkinghoff, 2021, section 4, and the systems of 2026 that use it
 
 
-class SubclusterAdaCos(LossHead):
+class SubclusterAdaCos(ScaledHead):
     """Softmax over s cos(theta) of all directions; a class has the sum of its directions' probabilities.
 
     Source: Wilkinghoff, 2021, Sub-Cluster AdaCos, equation 3. With one direction a class it is AdaCos.
@@ -35,14 +35,6 @@ class SubclusterAdaCos(LossHead):
             others = torch.logsumexp(scores.detach() + torch.log1p(-weights.clamp(max=1.0)), dim=1)
             self.scale.see(others, (weights * cosines.detach().amax(dim=2)).sum(dim=1))
         return functional.cross_entropy(scores, targets, reduction="sum"), scores
-
-    def begin_step(self) -> None:
-        """Forget what was seen of a batch that is begun again."""
-        self.scale.forget()
-
-    def end_step(self) -> None:
-        """Let the scale follow the batch."""
-        self.scale.end_step()
 
 
 def build(

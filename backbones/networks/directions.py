@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from backbones.contract import BackboneError
+from backbones.contract import BackboneError, LossHead
 
 WIDEST = math.pi / 4  # AdaCos: the median angle counts at most so much
 
@@ -100,3 +100,21 @@ def check_at_least(loss: str, name: str, value: int, least: int) -> None:
     """
     if value < least:
         raise BackboneError(f"{name} of {loss} must be {least} or more, but got {value}.")
+
+
+class ScaledHead(LossHead):
+    """A loss whose scale follows its batches.
+
+    Attributes:
+        scale: of the cosines.
+    """
+
+    scale: AdaptiveScale
+
+    def begin_step(self) -> None:
+        """Forget what was seen of a batch that is begun again."""
+        self.scale.forget()
+
+    def end_step(self) -> None:
+        """Let the scale follow the batch."""
+        self.scale.end_step()

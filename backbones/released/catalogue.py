@@ -10,7 +10,7 @@ from typing import Literal
 
 from backbones.contract import BackboneError
 from backbones.files import is_file
-from backbones.options import did_you_mean
+from backbones.plugins import did_you_mean
 
 WEIGHTS_FOLDER = "ASDBENCH_WEIGHTS"  # environment variable: a folder of weights
 CACHE_FOLDER = "ASDBENCH_CACHE"  # environment variable: what is kept between trials, .asdbench unless it says another

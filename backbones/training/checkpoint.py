@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import fcntl
+import glob
 import hashlib
 import logging
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -120,15 +123,31 @@ def save_whole(content: Mapping[str, Any], path: Path, *, mode: int = 0o666) -> 
         path: of the file.
         mode: who may read and write it, before the process's umask.
     """
+    _clear_unfinished(path)
     beside = path.with_name(f".{path.name}.{time.monotonic_ns():x}.part")
     try:
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         with os.fdopen(descriptor, "wb") as file:  # a path would put its name into the file: equal contents differ
+            with suppress(OSError):  # a disk without such locks
+                fcntl.flock(descriptor, fcntl.LOCK_EX)  # until it is closed, however this process ends
             torch.save(dict(content), file)
-        beside.replace(path)
+            file.flush()
+            beside.replace(path)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
+
+
+def _clear_unfinished(path: Path) -> None:
+    """Remove what processes that were killed have left of the same file: halves of it that nobody holds."""
+    for half in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        with suppress(OSError):  # held, or gone meanwhile
+            descriptor = os.open(half, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                half.unlink()
+            finally:
+                os.close(descriptor)
 
 
 def digest_of(model: nn.Module, *parts: object) -> str:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from backbones.contract import BackboneError, Encoder, FinetuneRecipe
+from backbones.contract import BackboneError, Encoder
+from backbones.training.recipe import FinetuneRecipe
+
+if TYPE_CHECKING:
+    from backbones.training.pretrain import PretrainRecipe  # which imports this file
 
 # Softmax does not feel a key's bias, so its gradient is rounding noise near 1e-9. With torch's 1e-8 Adam blows that up
 # to whole steps, and the cut into micro-batches moves weights by 1e-4; BERT's 1e-6 leaves less than 1e-6 of it.
@@ -23,17 +27,13 @@ def check_recipe(recipe: FinetuneRecipe, encoder: Encoder) -> None:
         BackboneError: naming the first setting that is out of range.
     """
     layers = encoder.n_layers
-    rules = (
+    check_settings(
+        recipe,
         ("epochs", recipe.epochs >= 0, "0 or more"),
-        ("batch_size", recipe.batch_size >= 1, "1 or more"),
-        ("micro_batch", recipe.micro_batch is None or recipe.micro_batch >= 1, "1 or more, or None"),
         ("learning_rate", 0 < recipe.learning_rate < math.inf, "above 0"),
-        ("weight_decay", 0 <= recipe.weight_decay < math.inf, "0 or more"),
-        ("warmup_epochs", 0 <= recipe.warmup_epochs < math.inf, "0 or more"),
         ("gradient_clip", recipe.gradient_clip > 0, "above 0"),
         ("layer_decay", 0 < recipe.layer_decay <= 1, "above 0 and at most 1"),
         ("gradient_decay", 0 < recipe.gradient_decay <= 1, "above 0 and at most 1"),
-        ("precision", recipe.precision in ("auto", "float32", "bfloat16"), "auto, float32 or bfloat16"),
         ("train", recipe.train in ("all", "head"), "all or head"),
         ("freeze_layers", 0 <= recipe.freeze_layers < max(1, layers), f"0 to {max(0, layers - 1)}, below all layers"),
         ("lora_rank", recipe.lora_rank >= 0, "0 or more"),
@@ -41,13 +41,10 @@ def check_recipe(recipe: FinetuneRecipe, encoder: Encoder) -> None:
         ("mixup", 0 <= recipe.mixup < math.inf, "0 or more"),
         ("lora_targets", recipe.lora_targets in ("attention", "all"), "attention or all"),
     )
-    for name, holds, rule in rules:
-        if not holds:
-            raise BackboneError(f"{name} must be {rule}, but got {getattr(recipe, name)!r}.")
     if recipe.epochs and not any(True for _ in encoder.parameters()):
         raise BackboneError(
             f"epochs must be 0, since {type(encoder).__name__} has no weights to learn, but got {recipe.epochs}; "
-            "score it as a frozen trial."
+            'score it as a frozen trial, or let a projection learn (train = "projection").'
         )
     if recipe.train == "head" and (recipe.lora_rank or recipe.freeze_layers):
         raise BackboneError(
@@ -59,6 +56,28 @@ def check_recipe(recipe: FinetuneRecipe, encoder: Encoder) -> None:
             f"gradient_decay must be 1, since {type(encoder).__name__} has none, but got {recipe.gradient_decay}; "
             "layer_decay serves every backbone with layers."
         )
+
+
+def check_settings(recipe: FinetuneRecipe | PretrainRecipe, *more: tuple[str, bool, str]) -> None:
+    """Refuse a recipe of which a setting is out of range: of those that every training has, or of others.
+
+    Args:
+        recipe: of fine-tuning or pre-training.
+        more: a setting's name, whether its rule holds, and the rule: ("epochs", recipe.epochs >= 1, "1 or more").
+
+    Raises:
+        BackboneError: naming the first that is.
+    """
+    rules = (
+        ("batch_size", recipe.batch_size >= 1, "1 or more"),
+        ("micro_batch", recipe.micro_batch is None or recipe.micro_batch >= 1, "1 or more, or None"),
+        ("weight_decay", 0 <= recipe.weight_decay < math.inf, "0 or more"),
+        ("warmup_epochs", 0 <= recipe.warmup_epochs < math.inf, "0 or more"),
+        ("precision", recipe.precision in ("auto", "float32", "bfloat16"), "auto, float32 or bfloat16"),
+    )
+    for name, holds, rule in (*rules, *more):
+        if not holds:
+            raise BackboneError(f"{name} must be {rule}, but got {getattr(recipe, name)!r}.")
 
 
 @dataclass(frozen=True)

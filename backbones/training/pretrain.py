@@ -17,19 +17,18 @@ from torch import Generator, Tensor, nn
 
 from backbones import backbone_names, find_backbone
 from backbones.contract import BackboneError, MaskedEncoder, MaskedPass, ReadClips, pick_device
-from backbones.features.log_mel import FRAME, HOP, frame_count
+from backbones.features.log_mel import FRAME, frame_count
 from backbones.features.prepared import Features, prepare_features
 from backbones.memory import MicroBatch, arithmetic, enough_memory
 from backbones.networks.noise import Noise, drawing_from
 from backbones.training.checkpoint import TrainingCheckpoint, digest_of
-from backbones.training.optimiser import Schedule, make_pretraining_optimiser, set_learning_rate
+from backbones.training.optimiser import Schedule, check_settings, make_pretraining_optimiser, set_learning_rate
 
 logger = logging.getLogger(__name__)
 
 SEEDS = 2**62
 BASE_BATCH = 256  # clips for which a base learning rate holds (facebookresearch/AudioMAE:main_pretrain.py)
 WAY_OUT = "take a smaller backbone or decoder"
-MOST_PADDING = 0.25  # share of the input from which on padding deserves a word
 
 
 @dataclass(frozen=True)
@@ -127,11 +126,6 @@ def padding_share(model: MaskedEncoder, clip_seconds: float) -> float:
     """Return which share of the model's input would be padding with clips of this length."""
     frames = frame_count(round(clip_seconds * model.sample_rate))
     return max(0.0, 1 - frames / model.n_frames)
-
-
-def whole_seconds(model: MaskedEncoder) -> float:
-    """Return the length of a clip that fills the model's input."""
-    return ((model.n_frames - 1) * HOP + FRAME) / model.sample_rate
 
 
 @enough_memory("to pre-train", way_out=WAY_OUT)
@@ -342,23 +336,16 @@ def check_pretrain_recipe(recipe: PretrainRecipe, model: MaskedEncoder) -> None:
         BackboneError: naming the first setting that is out of range.
     """
     clip = recipe.gradient_clip
-    rules = (
+    check_settings(
+        recipe,
         ("epochs", recipe.epochs >= 1, "1 or more"),
-        ("batch_size", recipe.batch_size >= 1, "1 or more"),
-        ("micro_batch", recipe.micro_batch is None or recipe.micro_batch >= 1, "1 or more, or None"),
         ("base_learning_rate", 0 < recipe.base_learning_rate < math.inf, "above 0"),
-        ("weight_decay", 0 <= recipe.weight_decay < math.inf, "0 or more"),
-        ("warmup_epochs", 0 <= recipe.warmup_epochs < math.inf, "0 or more"),
         ("beta1", 0 <= recipe.beta1 < 1, "at least 0 and below 1"),
         ("beta2", 0 <= recipe.beta2 < 1, "at least 0 and below 1"),
         ("clip_seconds", recipe.clip_seconds * model.sample_rate >= FRAME, "at least 0.025, one frame"),
         ("fit", recipe.fit in ("repeat", "pad"), "repeat or pad"),
         ("gradient_clip", clip is None or clip > 0, "above 0, or None"),
-        ("precision", recipe.precision in ("auto", "float32", "bfloat16"), "auto, float32 or bfloat16"),
     )
-    for name, holds, rule in rules:
-        if not holds:
-            raise BackboneError(f"{name} must be {rule}, but got {getattr(recipe, name)!r}.")
     kept = int(model.n_patches * (1 - recipe.mask_ratio))
     if not 0 < kept < model.n_patches:
         raise BackboneError(

@@ -54,6 +54,7 @@ class Connection:
     ) -> None:
         self._session = session
         self._tries = tries
+        self._silent = False  # whether the last archive was given up for a server that did not answer
         self._pause = pause
         self._timeout = timeout
         self._progress = progress
@@ -162,7 +163,7 @@ class Connection:
         failures, best = 0, gained()
         while True:
             try:
-                return attempt()
+                answer = attempt()
             except BenchmarkError:
                 raise
             # the errors of requests, of what is below it, and of sockets; files are written inside `writing`
@@ -180,7 +181,8 @@ class Connection:
                 now = gained()
                 failures = 1 if now >= best + LEAST_BYTES else failures + 1
                 best = max(best, now)
-                if failures >= self._tries:
+                if failures >= (1 if self._silent else self._tries):  # it was waited for before, for another archive
+                    self._silent = True
                     raise BenchmarkError(
                         f"{url} must answer, but failed {failures} times in a row ({_why(error)}); try again later, "
                         "what came is kept."
@@ -188,6 +190,9 @@ class Connection:
                 seconds = min(60.0, self._pause * 2 ** (failures - 1))
                 logger.warning("%s: %s; trying again in %.0f s.", url, _why(error), seconds)
                 time.sleep(seconds)
+            else:
+                self._silent = False
+                return answer
 
 
 def announced_bytes(headers: Mapping[str, str], url: str) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +17,8 @@ from benchmarks.archives.record import Entry, Record, read_record, write_record
 from benchmarks.archives.unpack import BrokenArchiveError, RefusedArchiveError, clear_leftovers, unpack
 from benchmarks.clips import did_you_mean
 from benchmarks.contract import PARTS, Archive, BenchmarkError, Dataset, Part
-from benchmarks.files import open_regular
-from benchmarks.folders import folder_of, writing
+from benchmarks.files import open_regular, printable
+from benchmarks.folders import FolderError, folder_of, writing
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +26,7 @@ ZENODO = "https://zenodo.org/records"
 STORE = ".archives"  # in the year's folder: the lock, the manifest, archives on their way
 TIMEOUT_SECONDS = (15, 60)  # to connect; between two blocks
 REFUSED = ".refused"  # behind the name of an archive that was set aside; a later one takes its place
+MOST_NAMED = 10  # archives in a sentence
 WRONG_COPIES = 2  # that many whole copies with wrong bytes are one too many
 SPACE_RATIO = 1.5  # unpacked to packed; noise in 16-bit wav packs to two thirds or worse
 PART_FOLDERS: dict[Part, str] = {"dev": "dev_data", "additional": "eval_data", "eval": "eval_data"}
@@ -81,8 +82,10 @@ def download(
         pause: seconds before the second try; doubled before each further one, a minute at most.
         progress: told while an archive comes in.
 
-    An archive that is refused is set aside as `<name>.refused`, so that the next call downloads it again. No more is
-    taken than the server announced, or, where it announces no size, than the record or the disk allows.
+    Where an archive fails, those after it are brought all the same, and the failed ones are named at the end; only
+    where the folder takes no more does all of it stop at once. An archive that is refused is set aside as
+    `<name>.refused`, so that the next call downloads it again. No more is taken than the server announced, or, where it
+    announces no size, than the record or the disk allows.
 
     Raises:
         BenchmarkError: if a machine type or part does not exist, the folder cannot be written to or the disk is too
@@ -92,7 +95,16 @@ def download(
     archives = choose_archives(dataset, machines=machines, parts=parts)
     year = folder_of(root) / dataset.folder
     store = year / STORE
-    done = []
+    done: list[Fetched] = []
+    failed: dict[str, BenchmarkError] = {}
+
+    def go_on(name: str, error: BenchmarkError) -> None:
+        if isinstance(error, FolderError):
+            raise error
+        failed[name] = error
+        if len(archives) > 1:  # one alone is said as it is
+            logger.warning("%s Going on with the other archives.", error)
+
     with writing(store):
         store.mkdir(parents=True, exist_ok=True)
         with FileLock(store / "download.lock"), requests.Session() as session:
@@ -102,17 +114,29 @@ def download(
             record = read_record(store)
             wanted = [archive for archive in archives if not _is_there(archive, year, record)]
             urls = {archive.name: f"{base_url}/{archive.record}/files/{archive.name}" for archive in wanted}
-            sizes = {archive.name: line.size(urls[archive.name]) for archive in wanted}
+            sizes: dict[str, int | None] = {}
+            for name, url in urls.items():
+                try:
+                    sizes[name] = line.size(url)
+                except BenchmarkError as error:
+                    go_on(name, error)
             _check_space(store, sizes, keep=keep)
             for archive in archives:
-                name = archive.name
-                if archive in wanted:
-                    _bring(archive, year, line=line, url=urls[name], size=sizes[name], record=record)
-                    if not keep:
-                        (store / name).unlink()
-                entry = record[name]
-                fetched = archive in wanted
-                done.append(Fetched(name, archive.part, archive.machine, entry.bytes, entry.sha256, fetched))
+                name, fetched = archive.name, archive in wanted
+                if name in failed:
+                    continue
+                try:
+                    if fetched:
+                        _bring(archive, year, line=line, url=urls[name], size=sizes[name], record=record)
+                        if not keep:
+                            (store / name).unlink()
+                except BenchmarkError as error:
+                    go_on(name, error)
+                else:
+                    entry = record[name]
+                    done.append(Fetched(name, archive.part, archive.machine, entry.bytes, entry.sha256, fetched))
+    if failed:
+        raise _failure(failed, len(archives))
     return done
 
 
@@ -170,6 +194,18 @@ def _bring(archive: Archive, year: Path, *, line: Connection, url: str, size: in
         )
         write_record(year / STORE, record)
         return
+
+
+def _failure(failed: Mapping[str, BenchmarkError], asked: int) -> BenchmarkError:
+    """Return the error of a download some of whose archives failed: their names, and why the first one did."""
+    (_, first), *_ = failed.items()
+    if asked == 1:
+        return first
+    names = ", ".join(list(failed)[:MOST_NAMED]) + (", ..." if len(failed) > MOST_NAMED else "")
+    return BenchmarkError(
+        f"All of {asked} archives must come and be sound, but {len(failed)} failed: {names}; the others stand in their "
+        f"place, so run the same again for these. The first one: {printable(str(first))}"
+    )
 
 
 def _refuse_no_file(path: Path) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import filecmp
 import os
+import re
 import shutil
-import tempfile
 import zipfile
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from pathlib import Path
 
 from benchmarks.archives.members import (
@@ -22,7 +20,7 @@ from benchmarks.archives.members import (
 )
 from benchmarks.contract import BenchmarkError
 from benchmarks.files import open_regular
-from benchmarks.folders import writing
+from benchmarks.folders import clear_folders, held_folder, writing
 
 __all__ = ["BrokenArchiveError", "RefusedArchiveError", "clear_leftovers", "unpack"]
 
@@ -53,7 +51,7 @@ def unpack(archive: Path, target: Path, *, machine: str) -> tuple[str, ...]:
     with open_regular(archive) as file, writing(target), reading(archive), zipfile.ZipFile(file) as opened:
         members = check_members(opened, archive, machine)
         size = _check_size(members, archive)
-        with writing(target), _staging(target, archive) as staging:
+        with writing(target), held_folder(target, f"{STAGING}{archive.name}-") as staging:
             _check_place(target / machine)
             free = shutil.disk_usage(target).free
             if size > free:
@@ -82,41 +80,9 @@ def clear_leftovers(target: Path, names: Collection[str]) -> None:
         target: folder that archives are unpacked into.
         names: of the archives.
     """
+    ours = re.compile(f"{re.escape(STAGING)}({'|'.join(map(re.escape, names))})(-.*)?")
     with writing(target):
-        for path in sorted(target.glob(f"{STAGING}*")):
-            ours = any(path.name == f"{STAGING}{name}" or path.name.startswith(f"{STAGING}{name}-") for name in names)
-            if ours and path.is_dir() and not path.is_symlink() and path.stat().st_uid == os.geteuid():
-                handle = os.open(path, os.O_RDONLY)
-                try:
-                    if _hold(handle):
-                        shutil.rmtree(path)
-                finally:
-                    os.close(handle)
-
-
-@contextmanager
-def _staging(target: Path, archive: Path) -> Iterator[Path]:
-    """Make a fresh folder to unpack into, held as long as this process uses it, gone afterwards."""
-    target.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f"{STAGING}{archive.name}-", dir=target))
-    handle = os.open(staging, os.O_RDONLY)
-    try:
-        _hold(handle)
-        yield staging
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-        os.close(handle)
-
-
-def _hold(handle: int) -> bool:
-    """Hold an open folder until this process closes it or dies; False where another process holds it."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a disk without such locks; the lock of the download keeps others out there
-        return True
-    return True
+        clear_folders(target, lambda name: ours.fullmatch(name) is not None)
 
 
 def _check_size(members: Members, archive: Path) -> int:

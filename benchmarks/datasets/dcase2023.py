@@ -1,19 +1,19 @@
 """DCASE 2023 Task 2: seven machine types to develop on, seven new ones to evaluate, one section each."""
 
-from benchmarks.contract import Archive, Dataset
+from collections.abc import Mapping
+
+from benchmarks.contract import Archive, Dataset, Part, one_section
 
 MACHINES = ("bearing", "fan", "gearbox", "slider", "valve", "ToyCar", "ToyTrain")
 EVAL_MACHINES = ("bandsaw", "grinder", "shaker", "ToyDrone", "ToyNscale", "ToyTank", "Vacuum")
 
+PARTS: Mapping[Part, tuple[str, ...]] = {"dev": MACHINES, "additional": EVAL_MACHINES, "eval": EVAL_MACHINES}
+
 DATASET = Dataset(
     name="dcase2023",
     folder="dcase2023t2",
-    machines={"dev": MACHINES, "additional": EVAL_MACHINES, "eval": EVAL_MACHINES},
-    sections={
-        "dev": dict.fromkeys(MACHINES, ("00",)),
-        "additional": dict.fromkeys(EVAL_MACHINES, ("00",)),
-        "eval": dict.fromkeys(EVAL_MACHINES, ("00",)),
-    },
+    machines=PARTS,
+    sections=one_section(PARTS),
     rule="dcase2022",
     archives=(
         # sums: soundata, soundata/datasets/dcase23_task2.py

@@ -1,6 +1,8 @@
 """DCASE 2024 Task 2: first-shot again, with the attributes of some machine types withheld."""
 
-from benchmarks.contract import Archive, Dataset
+from collections.abc import Mapping
+
+from benchmarks.contract import Archive, Dataset, Part, one_section
 
 MACHINES = ("bearing", "fan", "gearbox", "slider", "valve", "ToyCar", "ToyTrain")
 EVAL_MACHINES = (
@@ -17,15 +19,13 @@ EVAL_MACHINES = (
 EVAL_WITHHELD = ("AirCompressor", "BrushlessMotor", "HoveringDrone", "ToothBrush")
 REVISED = ("3DPrinter", "RoboticArm")  # record 11183284 was withdrawn; these two archives have a second revision
 
+PARTS: Mapping[Part, tuple[str, ...]] = {"dev": MACHINES, "additional": EVAL_MACHINES, "eval": EVAL_MACHINES}
+
 DATASET = Dataset(
     name="dcase2024",
     folder="dcase2024t2",
-    machines={"dev": MACHINES, "additional": EVAL_MACHINES, "eval": EVAL_MACHINES},
-    sections={
-        "dev": dict.fromkeys(MACHINES, ("00",)),
-        "additional": dict.fromkeys(EVAL_MACHINES, ("00",)),
-        "eval": dict.fromkeys(EVAL_MACHINES, ("00",)),
-    },
+    machines=PARTS,
+    sections=one_section(PARTS),
     rule="dcase2022",
     withheld={"dev": ("gearbox", "slider", "ToyTrain"), "additional": EVAL_WITHHELD, "eval": EVAL_WITHHELD},
     archives=(

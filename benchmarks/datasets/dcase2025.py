@@ -1,6 +1,8 @@
 """DCASE 2025 Task 2: first-shot, attributes of some machine types withheld, supplemental recordings beside train/."""
 
-from benchmarks.contract import Archive, Dataset
+from collections.abc import Mapping
+
+from benchmarks.contract import Archive, Dataset, Part, one_section
 
 MACHINES = ("bearing", "fan", "gearbox", "slider", "valve", "ToyCar", "ToyTrain")
 EVAL_MACHINES = (
@@ -15,15 +17,13 @@ EVAL_MACHINES = (
 )
 EVAL_WITHHELD = ("AutoTrash", "Polisher", "ScrewFeeder", "ToyPet")
 
+PARTS: Mapping[Part, tuple[str, ...]] = {"dev": MACHINES, "additional": EVAL_MACHINES, "eval": EVAL_MACHINES}
+
 DATASET = Dataset(
     name="dcase2025",
     folder="dcase2025t2",
-    machines={"dev": MACHINES, "additional": EVAL_MACHINES, "eval": EVAL_MACHINES},
-    sections={
-        "dev": dict.fromkeys(MACHINES, ("00",)),
-        "additional": dict.fromkeys(EVAL_MACHINES, ("00",)),
-        "eval": dict.fromkeys(EVAL_MACHINES, ("00",)),
-    },
+    machines=PARTS,
+    sections=one_section(PARTS),
     rule="dcase2022",
     withheld={"dev": ("bearing", "slider", "ToyTrain"), "additional": EVAL_WITHHELD, "eval": EVAL_WITHHELD},
     archives=(

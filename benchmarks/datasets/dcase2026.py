@@ -1,6 +1,8 @@
 """DCASE 2026 Task 2: two microphones, emulated machines beside real ones, attributes of six machine types withheld."""
 
-from benchmarks.contract import Archive, Dataset
+from collections.abc import Mapping
+
+from benchmarks.contract import Archive, Dataset, Part, one_section
 
 MACHINES = ("ToyCar", "ToyCarEmu", "bearingEmu", "fan", "gearboxEmu", "sliderEmu", "valveEmu")
 EVAL_MACHINES = ("BlowerDustCollector", "Sander", "SewingMachine", "ToothBrush", "ToyDrone")
@@ -22,15 +24,13 @@ TEST_SUMS = {
     "ToyDrone": "b36102371c188b630d201d443a00bab2",
 }
 
+PARTS: Mapping[Part, tuple[str, ...]] = {"dev": MACHINES, "additional": EVAL_MACHINES, "eval": EVAL_MACHINES}
+
 DATASET = Dataset(
     name="dcase2026",
     folder="dcase2026t2",
-    machines={"dev": MACHINES, "additional": EVAL_MACHINES, "eval": EVAL_MACHINES},
-    sections={
-        "dev": dict.fromkeys(MACHINES, ("00",)),
-        "additional": dict.fromkeys(EVAL_MACHINES, ("00",)),
-        "eval": dict.fromkeys(EVAL_MACHINES, ("00",)),
-    },
+    machines=PARTS,
+    sections=one_section(PARTS),
     rule="dcase2022",
     withheld={
         "dev": ("ToyCar", "bearingEmu", "sliderEmu", "valveEmu"),

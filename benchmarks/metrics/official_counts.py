@@ -86,9 +86,9 @@ def _absent(dataset: Dataset, stems: list[str], number: int) -> str:
         return ""
     digits = [parse_name(stem, with_ids=not dataset.has_domains).index for stem in stems]
     there = {int(index) for index in digits}
-    holes = [at for at in range(min(there), max(there)) if at not in there]
-    if len(there) + len(holes) != number or not holes:
+    if max(there) - min(there) + 1 != number or len(there) == number:  # first: an index may be as far off as 10^20
         return ""
+    holes = [at for at in range(min(there), max(there)) if at not in there]
     front = stems[0].split(digits[0])[0]
     shown = ", ".join(f"{front}{at:0{len(digits[0])}d}" for at in holes[:SHOWN])
     return f" (there is no {shown}{' and more' if len(holes) > SHOWN else ''})"

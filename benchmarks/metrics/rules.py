@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -66,6 +66,17 @@ def harmonic_mean(values: Floats, weights: Floats) -> Floats:
     with np.errstate(invalid="ignore"):
         mean: Floats = weight.sum(axis=(0, 1)) / (weight / np.maximum(filled, EPSILON)).sum(axis=(0, 1))
     return mean
+
+
+def harmonic_of_all(values: Sequence[float | None]) -> float | None:
+    """Return the harmonic mean of numbers that must all be there: None where one is missing, or there are none.
+
+    So a mean over two domains never is that of one, as `harmonic_mean` would make it.
+    """
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
+        return None
+    return len(known) / sum(1 / max(value, EPSILON) for value in known)
 
 
 def _defined(values: Floats, weights: Floats) -> tuple[Floats, Floats]:

@@ -30,7 +30,15 @@ MOST_SAMPLES = 2**28  # of a clip, all channels together, as recorded or at 16 k
 BLOCK_SAMPLES = 2**20
 # Containers whose header tells their length; of others, a cut file could not be told from a whole one.
 FORMATS = ("WAV", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC", "Ogg", "NIST", "MP3 with a Xing header")
+# what needs a second channel
+FAR: dict[Mix, str] = {
+    "second": "the far microphone",
+    "difference": "the difference of two microphones",
+    "both": "the second of both microphones",
+}
 FLOATS = ("FLOAT", "DOUBLE")
+WIDTHS = {"PCM_S8": 1, "PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}  # bytes a sample
+STARTS = {"FLAC": b"fLaC\0\0\0\x22", "Ogg": b"OggS\0\2"}  # of which libsndfile reads the first of several in a file
 INTEGER_PEAK = 128.0  # float samples beyond it look like the steps of integers: no gain is 42 dB too high
 
 Samples: TypeAlias = NDArray[np.int16]
@@ -63,6 +71,7 @@ class Inspection:
         digest: of the samples as they are used, whatever the file's format.
         peak: largest absolute sample of all channels, 1 at full scale.
         full_share: share of the samples that stand at full scale, where a recorder clips.
+        behind: bytes of the file after the samples that its header announces, which are not read.
     """
 
     rate: int
@@ -72,6 +81,7 @@ class Inspection:
     digest: str
     peak: float = 0.0
     full_share: float = 0.0
+    behind: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +89,11 @@ class _Content:
     samples: NDArray[Any]  # (frames, channels), int16 where the file is, else float32
     rate: int
     encoding: str
+    behind: int = 0
 
 
 def decode(path: str, mix: Mix = "first") -> Samples:
-    """Read a recording: one channel at 16 kHz, (samples,) int16.
+    """Read a recording: one channel at 16 kHz, (samples,) int16; of the mix "both" two, the second behind the first.
 
     16-bit files at 16 kHz come out bit for bit; others are resampled by soxr (HQ) and rounded. What exceeds full scale
     by resampling alone is clipped.
@@ -108,6 +119,7 @@ def inspect(path: str, mix: Mix = "first") -> Inspection:
     """
     content = _read(path)
     frames, channels = content.samples.shape
+    _demand_channels(path, channels, mix)
     digest = blake2b(_convert(content, mix).astype("<i2", copy=False).tobytes(), digest_size=16).hexdigest()
     scale = FULL_SCALE if content.samples.dtype == np.int16 else 1.0
     low, high = float(content.samples.min()) / scale, float(content.samples.max()) / scale
@@ -117,7 +129,7 @@ def inspect(path: str, mix: Mix = "first") -> Inspection:
         full = int(np.count_nonzero((content.samples >= top * scale) | (content.samples <= -scale)))
     return Inspection(
         content.rate, channels, frames / content.rate, content.encoding, digest, max(high, -low),
-        full / content.samples.size,
+        full / content.samples.size, content.behind,
     )  # fmt: skip
 
 
@@ -161,13 +173,18 @@ def _read(path: str) -> _Content:
             raise _cut_short(
                 shown, f"its header announces {announced.frames} samples a channel and {len(samples)} are there"
             )
+        behind = announced.behind if announced else 0
+        if announced and behind and encoding in WIDTHS:  # libsndfile may read more of a W64 than its header announces
+            samples = samples[: (announced.size or 0) // (WIDTHS[encoding] * samples.shape[1])]
+        if announced and announced.container in STARTS:
+            behind = _next_recording(opened, announced.container)
         if len(samples) == 0:
             raise RecordingError(f"recordings must hold samples, but {shown} is empty.", "empty")
         if announced and announced.flac:
             _check_flac(samples, *announced.flac, shown)
     if samples.dtype != np.int16:
         samples = _check_floats(samples, encoding, shown)
-    return _Content(samples, rate, encoding)
+    return _Content(samples, rate, encoding, behind)
 
 
 def _decode_all(file: BinaryIO, announced: Announced | None, shown: str) -> tuple[NDArray[Any], int, str]:
@@ -219,6 +236,16 @@ def _decode_all(file: BinaryIO, announced: Announced | None, shown: str) -> tupl
         return np.concatenate(blocks), rate, encoding
 
 
+def _next_recording(file: BinaryIO, container: str) -> int:
+    """Count the bytes from where a second recording begins in a file; 0 where there is only one."""
+    file.seek(0, os.SEEK_END)  # libsndfile has moved the file under Python's buffer
+    file.seek(0)
+    data = file.read()
+    first = data.find(STARTS[container])
+    second = data.find(STARTS[container], first + 1)
+    return len(data) - second if 0 <= first < second else 0
+
+
 def _check_floats(samples: NDArray[Any], encoding: str, shown: str) -> NDArray[np.float32]:
     """Return float samples as float32; raise where they are not finite or beyond full scale."""
     if not np.isfinite(samples).all():
@@ -258,7 +285,9 @@ def _cut_short(shown: str, missing: str) -> RecordingError:
 
 
 def _convert(content: _Content, mix: Mix) -> Samples:
-    """Bring a file's content to one channel at 16 kHz: (frames, channels) -> (samples,) int16."""
+    """Bring a file's content to 16 kHz: (frames, channels) -> (samples,) int16, of both channels (2 * samples,)."""
+    if mix == "both":
+        return np.concatenate([_convert(content, one) for one in ("first", "second")])
     samples = content.samples
     mono = _mixed(samples, "first" if samples.shape[1] == 1 else mix)
     if mono.dtype == np.int16 and content.rate == SAMPLE_RATE:
@@ -278,16 +307,17 @@ def _mixed(samples: NDArray[Any], mix: Mix) -> NDArray[Any]:
     The difference of two full-scale signals would not fit; half of it does, and scores hear no loudness by design.
     """
     if mix == "mean":
-        return samples.mean(axis=1, dtype=np.float32)
+        mixed: NDArray[Any] = samples.mean(axis=1, dtype=np.float32)
+        return mixed
     if mix == "difference":
-        less: NDArray[np.float32] = (samples[:, 0].astype(np.float32) - samples[:, 1].astype(np.float32)) / 2
+        less: NDArray[Any] = np.subtract(samples[:, 0], samples[:, 1], dtype=np.float32) * np.float32(0.5)
         return less
     return samples[:, 0] if mix == "first" else samples[:, 1]
 
 
 def _demand_channels(path: str, channels: int, mix: Mix) -> None:
-    if mix in ("second", "difference") and channels < 2:
-        words = "the far microphone" if mix == "second" else "the difference of two microphones"
+    if mix in FAR and channels < 2:
+        words = FAR[mix]
         raise RecordingError(
             f"{words} must be the second channel of a recording, but {printable(path)} has one channel; leave channels "
             "out of the protocol, or say near.",

@@ -5,7 +5,8 @@ MP3 with the Xing header that tells its length.
 
 A writer into a pipe cannot go back to its header and leaves a placeholder there for the length: 0, or one within
 `PLACEHOLDERS` (sox 0x7ffff000, arecord 0x80000000 and 0x7fffffdb, ffmpeg 0xffffffff). Such a recording is taken for
-whole: its samples run to the end of the file.
+whole: its samples run to the end of the file. A header that announces a true length, but less than the file holds, is
+believed, since what stands behind may be anything; how much that is, is told.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ import functools
 import os
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO, Literal
 
 # Sizes that writers leave who could not go back to their header, first and last; no clip of 2 GB says its true one.
 PLACEHOLDERS = ((0x7F000000, 0x80010000), (0xFFFF0000, 0xFFFFFFFF))
 ENDLESS = 2**63 - 2**16  # the same where sizes have 64 bits; ffmpeg leaves 2^63 - 1, CAF allows 2^64 - 1
 MOST_CHUNKS = 65_536  # before the samples
+SAMPLES = (b"riff", b"data")  # behind the samples: more of them, unread
 PCM_TAGS = (1, 3, 0xFFFE)  # of a fmt chunk: integers, floats, and the extensible form of both
 PCM_TYPES = (b"NONE", b"sowt", b"twos", b"raw ", b"fl32", b"FL32", b"fl64", b"FL64", b"in24", b"in32")  # of AIFC
 W64_RIFF = bytes.fromhex("726966662e91cf11a5d628db04c10000")
@@ -47,6 +49,7 @@ class Announced:
             unit 0 counts from the number's end to the file's, another counts units from `start`.
         flac: the sum and the bits of FLAC's samples.
         fault: what else shows that the end is missing.
+        behind: bytes after the samples that belong to no other part of the file.
     """
 
     container: str
@@ -57,6 +60,7 @@ class Announced:
     places: tuple[tuple[int, int, Order, int], ...] = ()
     flac: tuple[bytes, int] | None = None
     fault: str = ""
+    behind: int = 0
 
     def missing(self, there: int) -> str:
         """Say what a file of so many bytes lacks of what was announced; "" where it is whole."""
@@ -77,7 +81,7 @@ class Announced:
         fixed = bytearray(data)
         for position, width, order, unit in self.places:
             value = len(data) - position - width if unit == 0 else (len(data) - self.start) // unit
-            fixed[position : position + width] = min(value, 256**width - 1).to_bytes(width, order)
+            fixed[position : position + width] = min(max(0, value), 256**width - 1).to_bytes(width, order)
         return bytes(fixed)
 
 
@@ -99,7 +103,7 @@ def read_announced(file: BinaryIO) -> Announced | None:
         (magic[:3] == b"ID3", lambda: _flac(file) or _mp3(file, there)),
         (magic[:1] == b"\xff", lambda: _mp3(file, there)),
         (magic[:4] == b"OggS", lambda: _ogg(file, there)),
-        (magic[:7] == b"NIST_1A", lambda: _nist(file)),
+        (magic[:7] == b"NIST_1A", lambda: _nist(file, there)),
     )
     return next((read() for told, read in readers if told), None)
 
@@ -152,11 +156,11 @@ def _riff(file: BinaryIO, there: int, magic: bytes) -> Announced | None:
                 long = int.from_bytes(_at(file, long_place, 8), "little")
                 if long >= ENDLESS or (long == 0 and there > start):
                     return Announced(name, start, None, None, frame_bytes, ((long_place, 8, "little", 1),))
-                return Announced(name, start, long)
+                return Announced(name, start, long, behind=_behind(file, start + long, there))
             if _is_placeholder(file, length, start, there, order):
                 places: tuple[tuple[int, int, Order, int], ...] = ((4, 4, order, 0), (position + 4, 4, order, 1))
                 return Announced(name, start, None, None, frame_bytes, places)
-            return Announced(name, start, length)
+            return Announced(name, start, length, behind=_behind(file, start + length, there, order))
     return None
 
 
@@ -171,7 +175,8 @@ def _w64(file: BinaryIO, there: int) -> Announced | None:
             start = position + 24
             if length >= ENDLESS or (length in {0, 24} and there > start + 24):
                 return Announced("W64", start, None, places=((16, 8, "little", 0), (position + 16, 8, "little", 0)))
-            return Announced("W64", start, max(0, length - 24))
+            behind = _behind(file, position + length, there, sizes=(16, 8, 8), inclusive=True)
+            return Announced("W64", start, max(0, length - 24), behind=behind)
         position += max(24, length + -length % 8)
     return None
 
@@ -193,11 +198,12 @@ def _aiff(file: BinaryIO, there: int) -> Announced | None:
             if _is_placeholder(file, length, start, there, "big"):
                 found = Announced("AIFF", start, None, None, 0, ((position + 4, 4, "big", 0),))
             else:
-                found = Announced("AIFF", start, max(0, position + 8 + length - start))
+                end = position + 8 + length
+                found = Announced("AIFF", start, max(0, end - start), behind=_behind(file, end, there, "big"))
         if found is not None and frame_bytes:  # COMM may stand behind the samples
             break
     if found is None or found.size is not None:
-        return found and Announced("AIFF", found.start, found.size, frames)
+        return found and replace(found, frames=frames)
     return Announced("AIFF", found.start, None, None, frame_bytes, (*places, *found.places))
 
 
@@ -205,7 +211,7 @@ def _au(file: BinaryIO, there: int, order: Order) -> Announced:
     start, size = (int.from_bytes(_at(file, at, 4), order) for at in (4, 8))
     if _is_placeholder(file, size, start, there, order, chunked=False):
         return Announced("AU", start, None, places=((8, 4, order, 1),))
-    return Announced("AU", start, size)
+    return Announced("AU", start, size, behind=max(0, there - start - size))
 
 
 def _caf(file: BinaryIO, there: int) -> Announced | None:
@@ -219,7 +225,8 @@ def _caf(file: BinaryIO, there: int) -> Announced | None:
             start = position + 16  # a count of edits comes first
             if length >= ENDLESS or (length == 0 and there > start):
                 return Announced("CAF", start, None, places=((position + 4, 8, "big", 0),))
-            return Announced("CAF", start, max(0, length - 4))
+            behind = _behind(file, position + 12 + length, there, "big", sizes=(4, 8, 1))
+            return Announced("CAF", start, max(0, length - 4), behind=behind)
         position += 12 + length
     return None
 
@@ -250,7 +257,7 @@ def _ogg(file: BinaryIO, there: int) -> Announced:
     return Announced("Ogg")
 
 
-def _nist(file: BinaryIO) -> Announced | None:
+def _nist(file: BinaryIO, there: int) -> Announced | None:
     lines = _at(file, 0, 4096).decode("latin-1").split("\n")
     words = [line.split(None, 2) for line in lines]  # name, type, value
     fields = {parts[0]: parts[2] for parts in words if len(parts) == 3}
@@ -260,7 +267,8 @@ def _nist(file: BinaryIO) -> Announced | None:
     except (KeyError, ValueError, IndexError):
         return None
     pcm = fields.get("sample_coding", "pcm").strip() in {"pcm", "ulaw", "alaw"}
-    return Announced("NIST", start, size if pcm else 0, frames)
+    behind = max(0, there - start - size) if pcm else 0
+    return Announced("NIST", start, size if pcm else 0, frames, behind=behind)
 
 
 def _chunks(file: BinaryIO, there: int, order: Order) -> list[tuple[int, bytes, int]]:
@@ -280,21 +288,41 @@ def _chunks(file: BinaryIO, there: int, order: Order) -> list[tuple[int, bytes, 
 def _is_placeholder(file: BinaryIO, size: int, start: int, there: int, order: Order, *, chunked: bool = True) -> bool:
     """Tell whether a size of 32 bits is none: beyond the file and one that writers leave, or 0 with samples behind."""
     if size == 0:  # an empty recording may be followed by other chunks
-        return there > start and not (chunked and _holds_chunks(file, start, there, order))
+        return there > start and not (chunked and _behind(file, start, there, order) == 0)
     return start + size > there and any(first <= size <= last for first, last in PLACEHOLDERS)
 
 
-def _holds_chunks(file: BinaryIO, position: int, there: int, order: Order) -> bool:
-    """Tell whether nothing but whole chunks stands from here to the end of the file."""
+def _behind(
+    file: BinaryIO,
+    position: int,
+    there: int,
+    order: Order = "little",
+    *,
+    sizes: tuple[int, int, int] = (4, 4, 2),
+    inclusive: bool = False,
+) -> int:
+    """Count the bytes from the end of the samples that belong to no whole chunk.
+
+    Args:
+        file: that is read.
+        position: behind the samples.
+        there: bytes of the file.
+        order: of the chunks' lengths.
+        sizes: bytes of a chunk's name and of its length, and what places of chunks are multiples of.
+        inclusive: whether the length counts the chunk's name and itself.
+    """
+    name, width, step = sizes
     for _ in range(MOST_CHUNKS):
-        if there - 1 <= position <= there:
-            return True
-        header = _at(file, position, 8)
-        if len(header) < 8 or not (header[:4].isascii() and header[:4].decode().isprintable()):
-            return False
-        length = int.from_bytes(header[4:], order)
-        position += 8 + length + length % 2
-    return False
+        position += -position % step
+        if position >= there - 1:
+            break
+        header = _at(file, position, name + width)
+        length = int.from_bytes(header[name:], order) + (0 if inclusive else name + width)
+        whole = len(header) == name + width <= length <= there + 1 - position
+        if not whole or header[:4] in SAMPLES or not (header[:4].isascii() and header[:4].decode().isprintable()):
+            return there - position
+        position += length
+    return 0
 
 
 def _at(file: BinaryIO, position: int, count: int) -> bytes:

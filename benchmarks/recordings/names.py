@@ -15,7 +15,8 @@ SPLITS: dict[str, Split] = {"train": "train", "test": "test"}
 CONDITIONS: dict[str, Condition] = {"normal": "normal", "anomaly": "anomaly"}
 SECTION_RULE = "section_NN[_source|_target][_train|_test][_normal|_anomaly]_<index>[_<attribute>]"
 ID_RULE = "[normal_|anomaly_]id_NN_<index>"
-ID_NAME = re.compile(r"(?:(normal|anomaly)_)?id_([0-9]{2})_([0-9]+)")
+ID_NAME = re.compile(r"(?:(normal|anomaly)_)?id_([0-9]{2})_([0-9]{1,20})")
+INDEX = re.compile("[0-9]{1,20}")  # the longest official one has 8 digits; Python reads no numbers of 5,000
 SECTION = re.compile(r"[0-9]{2}")
 # What programs write into the name of a second copy: ` (1)`, ` - Copy`, `_copy`, ` copy 2`, `~`, a second `.wav`. No
 # official name holds a space or a bracket, so the rule is wider than the words that are known.
@@ -77,7 +78,7 @@ def parse_name(stem: str, *, with_ids: bool = False) -> ClipName:
             split = SPLITS[token]
         elif token in CONDITIONS and condition is None:
             condition = CONDITIONS[token]
-        elif token.isascii() and token.isdigit():
+        elif INDEX.fullmatch(token):
             attribute = unicodedata.normalize("NFC", "_".join(tokens[position + 1 :]).rstrip("_"))
             known = attribute not in {"", NO_ATTRIBUTE}
             return ClipName(tokens[1], token, split, domain, condition, attribute if known else None)

@@ -21,7 +21,7 @@ from dataclasses import astuple, dataclass, replace
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from filelock import FileLock
@@ -83,11 +83,11 @@ def pack(
 
     Any number of callers may pack into one folder; one of them decodes at a time. A killed run leaves the segments that
     it finished, and nothing half-written is ever taken for whole: the next run ends with the same bytes as an
-    undisturbed one. Samples are int16, one channel, at 16 kHz.
+    undisturbed one. Samples are int16 at 16 kHz: one channel, or both, one behind the other.
 
     Args:
         clips: a clip table.
-        folder: of the packs; made if it is not there.
+        folder: of the packs; made if it is not there. Files in it get its rights.
         workers: processes that decode; 1 decodes in this one.
         progress: told after each clip that had to be read.
         mix: dataset -> which sound of several channels counts; the first channel's where nothing is said.
@@ -111,7 +111,7 @@ def pack(
     states = _file_states(wanted, skipped if skip_bad else None)
     packed = _unchanged(read_index(folder), states, wanted)
     if len(packed) < len(states):
-        with FileLock(folder / "pack.lock"):
+        with FileLock(folder / "pack.lock", mode=folder.stat().st_mode & 0o666):
             index = read_index(folder)
             packed = _unchanged(index, states, wanted)  # another process may have packed them meanwhile
             _remove_leftovers(folder)
@@ -242,7 +242,7 @@ def _write(job: _Job, tell: Callable[[int], None] | None = None) -> _Written:
     entries: list[Entry] = []
     bad: list[tuple[str, RecordingError]] = []
     offset = 0
-    with Path(f"{job.data}.tmp").open("wb", buffering=0) as out:
+    with _create(Path(f"{job.data}.tmp")) as out:
         for clip in job.clips:
             try:
                 samples = np.ascontiguousarray(decode(clip.path, clip.mix), dtype="<i2")
@@ -265,6 +265,13 @@ def _write(job: _Job, tell: Callable[[int], None] | None = None) -> _Written:
     return _Written(entries, bad)
 
 
+def _create(path: Path) -> BinaryIO:
+    """Open a new file for writing, which whoever may read its folder may read, and nobody else."""
+    file = path.open("wb")
+    os.fchmod(file.fileno(), path.parent.stat().st_mode & 0o666)
+    return file
+
+
 def _commit(job: _Job, written: _Written) -> None:
     """Give a written segment its name, then its table, which makes it count."""
     beside = Path(f"{job.data}.tmp")
@@ -277,7 +284,8 @@ def _commit(job: _Job, written: _Written) -> None:
     rows = [astuple(entry) for entry in written.entries]
     size = job.data.stat().st_size
     table = job.data.with_suffix(".json.tmp")
-    table.write_text(json.dumps({"format": FORMAT, "bytes": size, "clips": rows}), encoding="utf-8")
+    with _create(table) as out:
+        out.write(json.dumps({"format": FORMAT, "bytes": size, "clips": rows}).encode())
     table.replace(job.data.with_suffix(".json"))
 
 

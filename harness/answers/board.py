@@ -98,7 +98,7 @@ class Ranked:
 
     @cached_property
     def of_machine(self) -> tuple[Floats, Floats, Floats, Floats]:
-        """Return the same of the harmonic mean of the machine type that the board is ranked by."""
+        """Return mean, deviation and interval of the ranking machine's harmonic mean in every cell: four of (c,)."""
         return self.cells.spread(self.board.machine(self.machine or ""))
 
     def first(self, name: str) -> list[Any]:

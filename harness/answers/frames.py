@@ -62,15 +62,6 @@ def machines_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     )
 
 
-def reference_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Return published numbers as a frame, a row a number; `recorded` is NaN where nothing is recorded here.
-
-    Args:
-        rows: of `harness.verbs.answers.reference`.
-    """
-    return pd.DataFrame(list(rows)).astype({"m": "Int64", "recorded": float, "difference": float})
-
-
 def _frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     frame = pd.DataFrame(list(rows))
     whole = [name for name in frame.columns if name.rpartition(".")[2] in WHOLE and not name.startswith("machines.")]

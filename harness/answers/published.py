@@ -8,17 +8,18 @@ from typing import Any, TypedDict, cast
 
 import pandas as pd
 
+from benchmarks.metrics.rules import harmonic_of_all
 from benchmarks.reference.published import OVERALL, load_reference, reference_names
 from harness.answers.board import BoardRow
 from harness.answers.leaderboard import leaderboard
-from harness.answers.references import harmonic, scored_parts
+from harness.answers.references import scored_parts
 from harness.errors import HarnessError
 from harness.plugins import unknown
 from harness.stores.results import Results
 from harness.trials.axes import study_axes
 
 NUMBERS = ("s_auc", "t_auc", "p_auc")
-FROZEN = ("rmis/", "asdkit/raw_")  # systems whose encoder is not trained
+FROZEN = ("rmis/", "asdkit/raw_", "dcase2026/frozen")  # systems whose encoder is not trained
 
 
 class PublishedRow(TypedDict):
@@ -165,12 +166,12 @@ def _of_trial(metrics: pd.DataFrame) -> dict[tuple[str, str], float | None]:
     machines = list(dict.fromkeys(metrics["machine"]))
     for machine, sections in metrics.groupby("machine", sort=False):
         for metric in NUMBERS:
-            found[str(machine), metric] = harmonic(_values(sections[metric]))
+            found[str(machine), metric] = harmonic_of_all(_values(sections[metric]))
         s_auc, t_auc = found[str(machine), "s_auc"], found[str(machine), "t_auc"]
         found[str(machine), "mean_auc"] = None if s_auc is None or t_auc is None else (s_auc + t_auc) / 2
         found[str(machine), "h_mean"] = _values(sections["h_mean"])[0]
     for metric in (*NUMBERS, "mean_auc"):
-        found[OVERALL, metric] = harmonic([found[machine, metric] for machine in machines])
+        found[OVERALL, metric] = harmonic_of_all([found[machine, metric] for machine in machines])
     return found
 
 

@@ -8,6 +8,7 @@ from typing import Any, cast
 import pandas as pd
 
 from benchmarks.contract import BenchmarkError, DatasetPart
+from benchmarks.metrics.rules import harmonic_of_all
 from benchmarks.protocols import find_protocol, parse_part
 from benchmarks.reference.published import OVERALL, load_reference, reference_names
 from harness import plugins
@@ -106,7 +107,7 @@ def _published_rows(parts: Sequence[DatasetPart], first: BoardRow) -> list[Board
                 official_score=of.get((OVERALL, "official_score")),
                 **{metric: _overall(of, metric, machines) for metric in ("s_auc", "t_auc", "p_auc")},
                 machines={name: value for name, value in machines.items() if value is not None},
-                source=head["system"],
+                source=f"{head['system']}, third-party" if "third part" in head["note"] else head["system"],
             )
         )
     return rows
@@ -131,19 +132,13 @@ def _reference(first: BoardRow, **said: Any) -> BoardRow:
 def _h_mean(of: Mapping[tuple[str, str], float], machine: str) -> float | None:
     if (machine, "h_mean") in of:
         return of[machine, "h_mean"]
-    return harmonic([of.get((machine, metric)) for metric in ("s_auc", "t_auc", "p_auc")])
+    return harmonic_of_all([of.get((machine, metric)) for metric in ("s_auc", "t_auc", "p_auc")])
 
 
 def _overall(of: Mapping[tuple[str, str], float], metric: str, machines: Iterable[str]) -> float | None:
     if (OVERALL, metric) in of:
         return of[OVERALL, metric]
-    return harmonic([of.get((machine, metric)) for machine in machines])
-
-
-def harmonic(values: Sequence[float | None]) -> float | None:
-    """Return the harmonic mean of positive numbers; None where one is missing or there are none."""
-    known = [value for value in values if value is not None and value > 0]
-    return len(known) / sum(1 / value for value in known) if known and len(known) == len(values) else None
+    return harmonic_of_all([of.get((machine, metric)) for machine in machines])
 
 
 def _part_of(clip_id: str) -> str:

@@ -9,15 +9,12 @@ import typer
 
 from harness.cli.options import (
     BackboneFilter,
-    Csv,
     Db,
-    Json,
-    Markdown,
+    Form,
     ProtocolFilter,
     ScorerName,
     Seed,
     StudyName,
-    form_of,
     places_of,
     tabular,
 )
@@ -40,9 +37,7 @@ def leaderboard(
     ] = None,
     references: Annotated[bool, typer.Option(help="Show chance and published results beside what was run.")] = True,
     db: Db = None,
-    as_json: Json = False,
-    as_csv: Csv = False,
-    as_markdown: Markdown = False,
+    form: Form = "text",
 ) -> None:
     """Rank everything that is recorded, in tiers that the data can tell apart, with reference rows beside it.
 
@@ -51,7 +46,6 @@ def leaderboard(
     from harness import verbs
     from harness.cli.show import show_leaderboard
 
-    form = form_of(as_json, as_csv, as_markdown)
     if top is None and form in ("text", "markdown"):
         top = TOP
     rows = verbs.leaderboard(
@@ -70,9 +64,7 @@ def compare(
     resamples: Annotated[int, typer.Option(min=100, help="Of the bootstrap.")] = 1000,
     seed: Seed = 0,
     db: Db = None,
-    as_json: Json = False,
-    as_csv: Csv = False,
-    as_markdown: Markdown = False,
+    form: Form = "text",
 ) -> None:
     """Compare Top-M with Top-1, paired, with intervals and corrected p-values.
 
@@ -85,18 +77,46 @@ def compare(
         places=places_of(db, None), study=study, protocol=protocol, backbone=backbone, scorer=scorer,
         resamples=resamples, seed=seed,
     )  # fmt: skip
-    show_compare(rows, form_of(as_json, as_csv, as_markdown))
+    mattered = verbs.importance(
+        places=places_of(db, None), study=study, protocol=protocol, backbone=backbone, scorer=scorer,
+        resamples=resamples, seed=seed,
+    ) if form in ("text", "json") else []  # fmt: skip
+    show_compare(rows, form, mattered=mattered)
+
+
+@tabular
+def importance(
+    study: StudyName = None,
+    protocol: ProtocolFilter = None,
+    backbone: BackboneFilter = None,
+    scorer: ScorerName = None,
+    resamples: Annotated[int, typer.Option(min=100, help="Of the intervals' bootstrap.")] = 1000,
+    seed: Seed = 0,
+    db: Db = None,
+    form: Form = "text",
+) -> None:
+    """Say what mattered: how much of the scores' variance goes with M, K1, K2, backbone, labels, scorer and seed.
+
+    Example: asdbench importance --study demo
+    """
+    from harness import verbs
+    from harness.cli.show import show_importance
+
+    rows = verbs.importance(
+        places=places_of(db, None), study=study, protocol=protocol, backbone=backbone, scorer=scorer,
+        resamples=resamples, seed=seed,
+    )  # fmt: skip
+    show_importance(rows, form)
 
 
 @tabular
 def reference(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", show_default="all", help="paper, official_baseline, asdkit or rmis.")
+        str | None,
+        typer.Argument(metavar="NAME", show_default="all", help="paper, official_baseline, asdkit, rmis or dcase2026."),
     ] = None,
     db: Db = None,
-    as_json: Json = False,
-    as_csv: Csv = False,
-    as_markdown: Markdown = False,
+    form: Form = "text",
 ) -> None:
     """Show published tables beside the same cells recorded here, with the difference.
 
@@ -105,7 +125,7 @@ def reference(
     from harness import verbs
     from harness.cli.show import show_reference
 
-    show_reference(verbs.reference(name, places=places_of(db, None)), form_of(as_json, as_csv, as_markdown))
+    show_reference(verbs.reference(name, places=places_of(db, None)), form)
 
 
 @tabular
@@ -125,9 +145,7 @@ def report(
     seed: Seed = 0,
     log: Annotated[bool, typer.Option("--log/--no-log", help="Log the page to the study's MLflow run.")] = True,
     db: Db = None,
-    as_json: Json = False,
-    as_csv: Csv = False,
-    as_markdown: Markdown = False,
+    form: Form = "text",
 ) -> None:
     """Write one self-contained HTML page: the answer in words, figures, tables, how to reproduce it.
 
@@ -137,7 +155,6 @@ def report(
     from harness.cli.console import say, show
     from harness.tables import count, plain
 
-    form = form_of(as_json, as_csv, as_markdown)
     found = verbs.report(
         out, study=study, protocol=protocol, backbone=backbone, scorer=scorer, comparisons=comparisons,
         resamples=resamples, seed=seed, log=log, places=places_of(db, None),

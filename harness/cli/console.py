@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from harness.tables import Column, Form
 
 QUIET_SECONDS = 10.0  # plain lines of long work come no more often than that
+LONGEST, NOTED = 2000, 600  # characters of a sentence of an answer, and of one beside it: an error, a note
 WIDE = 400  # columns of a file or pipe, so that no table is folded there
 NO_LOOKS: tuple[bool, str | None] = (False, None)
 _looks = ContextVar("looks", default=NO_LOOKS)  # --wide and --columns of the verb that runs
@@ -89,19 +90,19 @@ def fits(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> bool:
 
 def say(text: str = "", *, style: str | None = None) -> None:
     """Print a sentence."""
-    _print(out, text, style)
+    _print(out, text, style, LONGEST)
 
 
 def note(text: str, *, style: str | None = None) -> None:
     """Print a sentence that is not part of the answer."""
-    _print(err, text, style)
+    _print(err, text, style, NOTED)
 
 
-def _print(console: Console, text: str, style: str | None) -> None:
+def _print(console: Console, text: str, style: str | None, longest: int) -> None:
     """Print a sentence as it is: names in it come from files, and rule no terminal nor fill a screen."""
-    from harness.tables import LONGEST, printable
+    from harness.tables import printable
 
-    console.print(printable(text, longest=LONGEST), style=style, markup=False, highlight=False)
+    console.print(printable(text, longest=longest), style=style, markup=False, highlight=False)
 
 
 @contextmanager

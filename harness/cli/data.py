@@ -10,16 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.options import (
-    Csv,
     Db,
+    Form,
     GroundTruth,
-    Json,
-    Markdown,
     Root,
     Seed,
     SkipBad,
     Verb,
-    form_of,
     places_of,
     tabular,
 )
@@ -42,9 +39,7 @@ def data_index(
     dataset: DatasetName = None,
     ground_truth: GroundTruth = None,
     skip_bad: SkipBad = False,
-    as_json: Json = False,
-    as_csv: Csv = False,
-    as_markdown: Markdown = False,
+    form: Form = "text",
 ) -> None:
     """Count the clips of a root by machine type, section, split, domain and condition.
 
@@ -64,7 +59,7 @@ def data_index(
     ]
     left_out = f", {document['skipped']:,} bad files left out" if document["skipped"] else ""
     title = f"{document['clips']:,} clips in {root}{left_out}"
-    show(form_of(as_json, as_csv, as_markdown), columns, document["rows"], title=title, document=document)
+    show(form, columns, document["rows"], title=title, document=document)
 
 
 @data_app.command("doctor", cls=Verb)
@@ -75,9 +70,7 @@ def data_doctor(
     protocol: Annotated[str | None, typer.Option(help="Exit with status 1 if this one could not run.")] = None,
     ground_truth: GroundTruth = None,
     workers: Annotated[int | None, typer.Option(min=1, show_default="one a core", help="Processes that read.")] = None,
-    as_json: Json = False,
-    as_csv: Csv = False,
-    as_markdown: Markdown = False,
+    form: Form = "text",
 ) -> None:
     """Read every recording: what is there, what is missing or wrong, and what to do about it.
 
@@ -91,7 +84,6 @@ def data_doctor(
         document = verbs.data_doctor(
             root, dataset=dataset, protocol=protocol, ground_truth=ground_truth, workers=workers, told=told
         )
-    form = form_of(as_json, as_csv, as_markdown)
     problems = document["problems"]
     if form == "text":
         there = Column("machine types", lambda row: ", ".join(row["machines"]) or "none")
@@ -150,9 +142,7 @@ def data_download(
     ] = None,
     part: Annotated[list[str] | None, typer.Option(help="dev, additional or eval; may be repeated.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the archives after they were unpacked.")] = False,
-    as_json: Json = False,
-    as_csv: Csv = False,
-    as_markdown: Markdown = False,
+    form: Form = "text",
 ) -> None:
     """Download the official archives, verify and unpack them; a stopped download goes on where it was.
 
@@ -166,7 +156,7 @@ def data_download(
         document = verbs.data_download(dataset, to, machines=machine, parts=part, keep=keep, told=told)
     columns = [plain("name"), plain("part"), plain("machine"), count("bytes"), plain("fetched"), plain("sha256")]
     title = f"{dataset} in {to}"
-    show(form_of(as_json, as_csv, as_markdown), columns, document["archives"], title=title, document=document)
+    show(form, columns, document["archives"], title=title, document=document)
 
 
 @data_app.command("generate", cls=Verb)
@@ -205,9 +195,7 @@ def sync(
     ] = None,
     rewrite: Annotated[bool, typer.Option("--rewrite", help="Write rows that are there already, too.")] = False,
     db: Db = None,
-    as_json: Json = False,
-    as_csv: Csv = False,
-    as_markdown: Markdown = False,
+    form: Form = "text",
 ) -> None:
     """Rebuild the results tables from MLflow's runs, or take in the trials of another server.
 
@@ -221,7 +209,6 @@ def sync(
 
     with telling() as told:
         found = verbs.sync(source, rewrite=rewrite, places=places_of(db, None), told=told)
-    form = form_of(as_json, as_csv, as_markdown)
     columns = [plain("run_id", "refused run"), plain("name"), plain("reason")]
     if form != "text" or found["rows"]:
         show(form, columns, found["rows"], title="Refused", document=found)

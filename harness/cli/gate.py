@@ -9,10 +9,8 @@ import typer
 
 from harness.cli.options import (
     BackboneFilter,
-    Csv,
     Db,
-    Json,
-    Markdown,
+    Form,
     Options,
     Optuna,
     ProtocolFilter,
@@ -21,7 +19,6 @@ from harness.cli.options import (
     StudyName,
     Verb,
     Weights,
-    form_of,
     options_of,
     places_of,
     tabular,
@@ -44,9 +41,7 @@ def select(
     resamples: Resamples = 500,
     seed: Seed = 0,
     db: Db = None,
-    as_json: Json = False,
-    as_csv: Csv = False,
-    as_markdown: Markdown = False,
+    form: Form = "text",
 ) -> None:
     """Choose M, K1 and K2 on all other machines, report on the one left out, and say what picking on it would hide.
 
@@ -59,7 +54,7 @@ def select(
         places=places_of(db, None), study=study, protocol=protocol, backbone=backbone, scorer=scorer,
         resamples=resamples, seed=seed,
     )  # fmt: skip
-    show_select(rows, form_of(as_json, as_csv, as_markdown))
+    show_select(rows, form)
 
 
 @tabular
@@ -72,9 +67,7 @@ def regress(
     resamples: Resamples = 1000,
     seed: Seed = 0,
     db: Db = None,
-    as_json: Json = False,
-    as_csv: Csv = False,
-    as_markdown: Markdown = False,
+    form: Form = "text",
 ) -> None:
     """Judge whether a candidate is worse than a baseline by more than a margin: exit 0 if not, 1 if it may be.
 
@@ -87,7 +80,7 @@ def regress(
         baseline, candidate, margin=margin, scorer=scorer, junit=junit, resamples=resamples, seed=seed,
         places=places_of(db, None),
     )  # fmt: skip
-    show_regress(document, form_of(as_json, as_csv, as_markdown))
+    show_regress(document, form)
     if not document["accepted"]:
         raise typer.Exit(1)
 
@@ -102,9 +95,7 @@ def baseline_export(
     out: Annotated[Path, typer.Option("--out", help="The file, ending in .json or .json.gz.")],
     scorer: ScorerName = None,
     db: Db = None,
-    as_json: Json = False,
-    as_csv: Csv = False,
-    as_markdown: Markdown = False,
+    form: Form = "text",
 ) -> None:
     """Write recorded results, clip scores and all, to a file that candidates are judged by.
 
@@ -114,7 +105,7 @@ def baseline_export(
     from harness.cli.show import show_baseline
 
     document = verbs.baseline_export(reference, out=out, scorer=scorer, places=places_of(db, None))
-    show_baseline(document, form_of(as_json, as_csv, as_markdown))
+    show_baseline(document, form)
 
 
 def bench_backbone(

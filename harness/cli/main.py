@@ -14,16 +14,13 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.cli.answers import compare, leaderboard, reference, report
-from harness.cli.backbones import check_backbone, pretrain
+from harness.cli.answers import compare, importance, leaderboard, reference, report
+from harness.cli.backbones import check_backbone, embed, pretrain
 from harness.cli.data import data_app, sync
 from harness.cli.gate import baseline_app, bench_backbone, regress, select
 from harness.cli.options import (
-    Csv,
-    Json,
-    Markdown,
+    Form,
     Verb,
-    form_of,
     tabular,
 )
 from harness.cli.scores import score, submit
@@ -51,11 +48,9 @@ app = typer.Typer(
 def ls(
     kind: Annotated[
         str | None,
-        typer.Argument(metavar="KIND", help="backbones, strategies, datasets, scorers, protocols or studies."),
+        typer.Argument(metavar="KIND", help="backbones, losses, strategies, datasets, scorers, protocols or studies."),
     ] = None,
-    as_json: Json = False,
-    as_csv: Csv = False,
-    as_markdown: Markdown = False,
+    form: Form = "text",
 ) -> None:
     """List what can be named.
 
@@ -67,7 +62,7 @@ def ls(
 
     rows = verbs.ls(kind)
     columns = [plain("kind"), plain("name"), plain("summary")]
-    show(form_of(as_json, as_csv, as_markdown), columns, rows, title="What there is")
+    show(form, columns, rows, title="What there is")
 
 
 # in the order in which they are needed
@@ -79,6 +74,7 @@ VERBS: dict[str, dict[str, Any]] = {
     "Answers": {
         "leaderboard": leaderboard,
         "compare": compare,
+        "importance": importance,
         "report": report,
         "select": select,
         "reference": reference,
@@ -86,6 +82,7 @@ VERBS: dict[str, dict[str, Any]] = {
     "Score files": {"score": score, "submit": submit},
     "New backbones": {
         "check-backbone": check_backbone,
+        "embed": embed,
         "pretrain": pretrain,
         "bench-backbone": bench_backbone,
         "baseline": baseline_app,
@@ -134,16 +131,27 @@ def main() -> None:
         _forget_output()
         sys.exit(1)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO) or error.filename is not None:
+        if error.filename is not None:  # of a place that was named: too long, not ours to enter, a full disk, ...
+            _complain(_of_place(error))
+        elif error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            _forget_output()
+            _complain(f"What was asked must be written to standard output, but that cannot be: {error.strerror}.")
+        else:
             raise
-        _forget_output()
-        _complain(f"What was asked must be written to standard output, but that cannot be: {error.strerror}.")
         sys.exit(1)
     except Exception as error:
         if not _is_known(error):
             raise
         _complain(str(error))
         sys.exit(1)
+
+
+def _of_place(error: OSError) -> str:
+    """Say what a file or folder answered that nobody expected to."""
+    from harness.tables import brief
+
+    name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else str(error.filename)
+    return f"Files and folders must be ones that can be read and written, but {brief(name)}: {error.strerror}."
 
 
 def _forget_output() -> None:

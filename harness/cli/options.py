@@ -15,7 +15,9 @@ from harness.bounds import span
 
 if TYPE_CHECKING:
     from harness.places import Places
-    from harness.tables import Form
+    from harness.tables import Form as Form  # noqa: PLC0414  # handed on to the verbs
+else:
+    Form = str  # the type itself would load what draws tables, for which `--help` does not wait
 
 Root = Annotated[
     Path, typer.Argument(metavar="ROOT", help="Folder with recordings in the official layout, WAV or FLAC.")
@@ -50,7 +52,7 @@ Labels = Annotated[
     str,
     typer.Option(
         "--labels",
-        help="paper (its method), truth (an upper bound), or a strategy that stands alone: machine, gmm, your own.",
+        help="paper (its method), truth (an upper bound), or one that stands alone: machine, gmm, ward, your own.",
     ),
 ]
 Truth = Annotated[
@@ -95,19 +97,29 @@ class Verb(TyperCommand):
 
 
 def tabular(verb: Callable[..., None]) -> Callable[..., None]:
-    """Give a verb that prints tables the options --wide and --columns."""
+    """Give a verb that prints tables the options --wide and --columns.
+
+    One that takes a `form` is given --json, --csv and --markdown, too, and is called with the form that they ask for.
+    """
     signature = inspect.signature(verb, eval_str=True)
+    formed = "form" in signature.parameters
 
     @functools.wraps(verb)
-    def looked_at(*, wide: bool, columns: str | None, **chosen: object) -> None:
+    def looked_at(
+        *, wide: bool, columns: str | None, as_json: bool = False, as_csv: bool = False, as_markdown: bool = False,
+        **chosen: object,
+    ) -> None:  # fmt: skip
         from harness.cli.console import looking
 
+        if formed:
+            chosen["form"] = form_of(as_json, as_csv, as_markdown)
         with looking(wide=wide, columns=columns):
             verb(**chosen)
 
-    added = (("wide", False, Wide), ("columns", None, Columns))
+    forms = (("as_json", False, Json), ("as_csv", False, Csv), ("as_markdown", False, Markdown)) if formed else ()
+    added = (*forms, ("wide", False, Wide), ("columns", None, Columns))
     parameters = [
-        *signature.parameters.values(),
+        *(parameter for name, parameter in signature.parameters.items() if name != "form"),
         *(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
           for name, default, kind in added),
     ]  # fmt: skip

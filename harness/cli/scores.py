@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from harness.cli.options import Csv, Db, GroundTruth, Json, Markdown, Seed, form_of, places_of, tabular
+from harness.cli.options import Db, Form, GroundTruth, Seed, places_of, tabular
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,9 +34,7 @@ def score(
     ] = 1000,
     seed: Seed = 0,
     db: Db = None,
-    as_json: Json = False,
-    as_csv: Csv = False,
-    as_markdown: Markdown = False,
+    form: Form = "text",
 ) -> None:
     """Measure anybody's anomaly_score_*.csv by a year's official rule, with 95 % intervals.
 
@@ -50,7 +48,6 @@ def score(
         folder, dataset=dataset, ground_truth=ground_truth, part=part, explain=explain, record=record,
         resamples=resamples, seed=seed, places=places_of(db, None),
     )  # fmt: skip
-    form = form_of(as_json, as_csv, as_markdown)
     title = f"{document['clips']:,} clips of {dataset}/{document['part']}"
     show(form, score_columns(explain=explain), document["rows"], title=title, document=document)
     if form == "text":
@@ -97,9 +94,7 @@ def submit(
     out: Annotated[Path, typer.Option(help="Folder that gets the files.")],
     scorer: Annotated[str | None, typer.Option(help="By name, where the trial has several.")] = None,
     db: Db = None,
-    as_json: Json = False,
-    as_csv: Csv = False,
-    as_markdown: Markdown = False,
+    form: Form = "text",
 ) -> None:
     """Write a trial's anomaly_score_*.csv and decision_result_*.csv as the official evaluator takes them.
 
@@ -115,6 +110,6 @@ def submit(
     )
     columns = [plain("file"), count("clips"), threshold, count("anomalous", "called anomalous")]
     title = f"Trial {document['key']}, {document['scorer']}, in {out}"
-    show(form_of(as_json, as_csv, as_markdown), columns, document["rows"], title=title, document=document)
+    show(form, columns, document["rows"], title=title, document=document)
     for each in document["notes"]:
         note(each)

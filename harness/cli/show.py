@@ -15,6 +15,7 @@ from harness.credentials import shown
 if TYPE_CHECKING:
     from harness.answers.board import BoardRow
     from harness.answers.compare import ComparedRow
+    from harness.answers.importance import ImportanceRow
     from harness.answers.published import PublishedRow
     from harness.answers.selection import SelectedRow
     from harness.gate.regression import Verdict
@@ -141,11 +142,24 @@ def show_reference(rows: Sequence[PublishedRow], form: Form) -> None:
             say("None of these cells is recorded here on the full official recordings.")
 
 
-def show_compare(rows: Sequence[ComparedRow], form: Form) -> None:
-    """Show how every M did against M = 1, and say it in words."""
+def show_compare(rows: Sequence[ComparedRow], form: Form, *, mattered: Sequence[ImportanceRow] = ()) -> None:
+    """Show how every M did against M = 1, say it in words, and show how much each choice mattered."""
     from harness.answers.columns import compare_columns
 
-    show(form, compare_columns(rows), rows, title="Top-M against Top-1")
+    document = {"rows": rows, "importance": mattered}
+    show(form, compare_columns(rows), rows, title="Top-M against Top-1", document=document)
+    if form == "text":
+        for row in rows:
+            say(row["sentence"])
+        if mattered:
+            show_importance(mattered, form)
+
+
+def show_importance(rows: Sequence[ImportanceRow], form: Form) -> None:
+    """Show how much of the scores' variance goes with each choice, and say it in words."""
+    from harness.answers.importance import importance_columns
+
+    show(form, importance_columns(rows), rows, title="What mattered: share of the scores' variance")
     if form == "text":
         for row in rows:
             say(row["sentence"])

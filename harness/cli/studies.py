@@ -9,16 +9,13 @@ import typer
 
 from harness.bounds import span
 from harness.cli.options import (
-    Csv,
     Data,
     Db,
+    Form,
     GroundTruth,
-    Json,
-    Markdown,
     Optuna,
     SkipBad,
     Verb,
-    form_of,
     places_of,
     tabular,
 )
@@ -77,9 +74,7 @@ def study_status(
     trials: Annotated[bool, typer.Option("--trials", help="What each recorded trial cost, too.")] = False,
     db: Db = None,
     optuna: Optuna = None,
-    as_json: Json = False,
-    as_csv: Csv = False,
-    as_markdown: Markdown = False,
+    form: Form = "text",
 ) -> None:
     """Say how far a study is: planned, finished, failed, pruned, running; what runs where, and why trials failed.
 
@@ -89,12 +84,12 @@ def study_status(
     from harness.cli.show import show_status
 
     row = verbs.study_status(study, trials=trials, places=places_of(db, optuna))
-    show_status(row, form_of(as_json, as_csv, as_markdown))
+    show_status(row, form)
 
 
 @study_app.command("ls", cls=Verb)
 @tabular
-def study_ls(db: Db = None, as_json: Json = False, as_csv: Csv = False, as_markdown: Markdown = False) -> None:
+def study_ls(db: Db = None, form: Form = "text") -> None:
     """List the recorded studies.
 
     Example: asdbench study ls
@@ -105,7 +100,7 @@ def study_ls(db: Db = None, as_json: Json = False, as_csv: Csv = False, as_markd
 
     rows = verbs.study_ls(places=places_of(db, None))
     columns = [plain("name"), plain("key"), plain("protocol"), count("planned"), count("finished"), plain("created")]
-    show(form_of(as_json, as_csv, as_markdown), columns, rows, title="Recorded studies")
+    show(form, columns, rows, title="Recorded studies")
 
 
 @tabular

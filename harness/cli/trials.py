@@ -12,14 +12,12 @@ from harness.cli.options import (
     K1,
     K2,
     Below,
-    Csv,
     Db,
+    Form,
     Fusion,
     GroundTruth,
-    Json,
     Labels,
     M,
-    Markdown,
     MinConfidence,
     Options,
     ProtocolName,
@@ -29,7 +27,6 @@ from harness.cli.options import (
     Threads,
     Truth,
     Weights,
-    form_of,
     options_of,
     places_of,
     tabular,
@@ -55,9 +52,7 @@ def label(
     ground_truth: GroundTruth = None,
     skip_bad: SkipBad = False,
     out: Annotated[Path | None, typer.Option(help="Write the labels to a .parquet or .csv file.")] = None,
-    as_json: Json = False,
-    as_csv: Csv = False,
-    as_markdown: Markdown = False,
+    form: Form = "text",
 ) -> None:
     """Pseudo-label the training clips, without any fine-tuning; with --truth, judge the labels too.
 
@@ -76,7 +71,6 @@ def label(
             truth=truth, ground_truth=ground_truth, skip_bad=skip_bad,
         )  # fmt: skip
         document = label_chosen(root, choices, out=out, told=told)
-    form = form_of(as_json, as_csv, as_markdown)
     columns = [
         plain("machine"),
         plain("case"),
@@ -129,9 +123,7 @@ def trial(
     skip_bad: SkipBad = False,
     threads: Threads = 1,
     db: Db = None,
-    as_json: Json = False,
-    as_csv: Csv = False,
-    as_markdown: Markdown = False,
+    form: Form = "text",
 ) -> None:
     """Run one trial in this process and record it.
 
@@ -154,7 +146,6 @@ def trial(
             skip_bad=skip_bad,
         )  # fmt: skip
         document = run_chosen(root, choices, threads=threads, places=places_of(db, None), told=told)
-    form = form_of(as_json, as_csv, as_markdown)
     columns = [
         *(plain(name) for name in ("dataset", "machine", "section")),
         *(percent(name, f"{name} %") for name in ("auc", "s_auc", "t_auc", "p_auc", "h_mean")),

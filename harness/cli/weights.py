@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Csv, Json, Markdown, Verb, form_of, tabular
+from harness.cli.options import Form, Verb, tabular
 
 weights_app = typer.Typer(no_args_is_help=True, help="Released weights: list, download and examine them.")
 
 
 @weights_app.command("ls", cls=Verb)
 @tabular
-def weights_ls(as_json: Json = False, as_csv: Csv = False, as_markdown: Markdown = False) -> None:
+def weights_ls(form: Form = "text") -> None:
     """List the released files of BEATs and AudioMAE: size, sum, licence, and which are here.
 
     They are looked for in the folder that ASDBENCH_WEIGHTS names, and in weights/ of the cache.
@@ -25,7 +25,6 @@ def weights_ls(as_json: Json = False, as_csv: Csv = False, as_markdown: Markdown
     from harness.cli.console import note, show
     from harness.tables import Column, count, plain
 
-    form = form_of(as_json, as_csv, as_markdown)
     short = Column("sha256", lambda row: f"{row['sha256'][:12]}..." if row["sha256"] else "not published")
     columns = [
         *(plain(name) for name in ("name", "backbone", "stage")), count("bytes"), short, plain("licence"),
@@ -48,9 +47,7 @@ def weights_download(
         str | None,
         typer.Option("--from", show_default="the known mirrors", help="Another place on the hub, ORG/NAME@REVISION."),
     ] = None,
-    as_json: Json = False,
-    as_csv: Csv = False,
-    as_markdown: Markdown = False,
+    form: Form = "text",
 ) -> None:
     """Download a released file and check its sum; a stopped download goes on where it was.
 
@@ -62,7 +59,6 @@ def weights_download(
 
     with telling() as told:
         row = verbs.weights_download(name, to=to, source=source, told=told)
-    form = form_of(as_json, as_csv, as_markdown)
     columns = [plain("name"), plain("path"), count("bytes"), plain("sha256"), plain("source"), plain("fetched")]
     show(form, columns, [row], title="Downloaded" if row["fetched"] else "It was here already", document=row)
     if to is not None:
@@ -73,9 +69,7 @@ def weights_download(
 @tabular
 def weights_check(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Any file.")],
-    as_json: Json = False,
-    as_csv: Csv = False,
-    as_markdown: Markdown = False,
+    form: Form = "text",
 ) -> None:
     """Say which released file a file is, or what it is instead; exit 1 where no backbone reads it.
 
@@ -86,7 +80,6 @@ def weights_check(
     from harness.tables import count, plain
 
     row = verbs.weights_check(file)
-    form = form_of(as_json, as_csv, as_markdown)
     if form == "text":
         say(f"{row['file']} is {row['what'].rstrip('.')}.")
         say(f"{row['bytes']:,} bytes, sha256 {row['sha256']}.")

@@ -12,9 +12,8 @@ from urllib.parse import urlsplit
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from harness.engine.own_ray import QUIET, own_ray
+from harness.engine.own_ray import connect, own_ray
 from harness.errors import HarnessError
-from harness.interrupts import whole
 
 if TYPE_CHECKING:
     from harness.studies.study_file import ResourcesTable
@@ -143,8 +142,7 @@ def _joined(address: str) -> Iterator[None]:
         if address not in PLACELESS:
             _knock(address)  # so somebody listens there
             remedy = "a cluster takes only drivers with its own RAY_AUTH_MODE, RAY_AUTH_TOKEN and version of Ray"
-        with whole():  # Ray crashes when it is stopped while it connects, and puts its own answer to SIGTERM in place
-            ray.init(address=address, **QUIET)
+        connect(address=address)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise HarnessError(
             f"A Ray cluster must answer at {address}, but it did not: {last_line(str(error)).rstrip('.')}; {remedy}."

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import ray
 
@@ -21,7 +22,6 @@ from harness.interrupts import whole
 
 logger = logging.getLogger(__name__)
 
-QUIET = {"logging_level": logging.ERROR, "log_to_driver": False}
 # batched front ends and convolutions spend a third of their time giving pages back without it
 WORKER_MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "-1"}
 SOCKET_BYTES = 103 if sys.platform == "darwin" else 107  # that the path of a unix socket may take
@@ -49,8 +49,7 @@ def own_ray() -> Iterator[None]:
 @contextmanager
 def _running(folder: Path) -> Iterator[None]:
     try:
-        with whole():  # Ray crashes when it is stopped while it starts, and puts its own answer to SIGTERM in place
-            _start(folder)
+        _start(folder)
         yield
     finally:
         started = ray.is_initialized()
@@ -123,6 +122,12 @@ def keep_token_private() -> None:
     Path(made).unlink()
 
 
+def connect(**options: Any) -> None:
+    """Start Ray, or join one; see `ray.init`."""
+    with whole():  # Ray crashes when it is stopped while it starts, and puts its own answer to SIGTERM in place
+        ray.init(**options, logging_level=logging.ERROR, log_to_driver=False)
+
+
 def _start(folder: Path) -> None:
     for name, value in WORKER_MALLOC.items():
         os.environ.setdefault(name, value)
@@ -130,7 +135,7 @@ def _start(folder: Path) -> None:
         keep_token_private()
         with _environment({"RAY_TMPDIR": str(folder)}):
             # "local": without it Ray joins whatever cluster runs on this machine
-            ray.init(address="local", num_cpus=os.cpu_count(), include_dashboard=False, **QUIET)
+            connect(address="local", num_cpus=os.cpu_count(), include_dashboard=False)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise HarnessError(

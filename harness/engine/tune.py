@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +20,7 @@ import ray
 from ray import tune
 from ray.tune.search import Searcher
 
+from benchmarks.folders import clear_folders, held_folder
 from harness.engine.cluster import (
     check_places,
     find_room,
@@ -36,6 +35,7 @@ from harness.engine.pruning import make_scheduler
 from harness.engine.trainable import Work, run_in_tune
 from harness.engine.worker import Desk, work
 from harness.errors import HarnessError
+from harness.files import make_private_folder
 from harness.interrupts import whole
 from harness.places import Places
 from harness.stores.recorder import Recorder
@@ -265,12 +265,10 @@ def _run(
 @contextmanager
 def _folder_of_tune(cache: Path) -> Iterator[Path]:
     """Make a folder for the snapshots that Tune insists on writing and nobody restores, and remove it at the end."""
-    (cache / "tune").mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=cache / "tune"))
-    try:
+    place = make_private_folder(cache / "tune")
+    clear_folders(place, lambda _name: True)  # of drivers that were killed
+    with held_folder(place, "study-") as folder:
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _trial_folder(trial: Any) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
-from harness.interrupts import whole
+from harness.interrupts import opened
 from harness.places import Places, code_revision, find_places
 from harness.pretraining.plan import Pretraining, checked_out, resolve
 
@@ -115,24 +115,23 @@ def _carry_out(
     if said is not None and tracker.finished_run("pretrain", key) is not None:
         state.remove()
         return _answer(plan, out, said, run_id=str(tracker.finished_run("pretrain", key)), status="already")
-    run_id, status, reason = "", "KILLED", "it was interrupted"
-    try:
-        with whole():
-            run_id = tracker.start_run(
-                "pretrain", key, f"pretrain {plan.choice.name} seed={plan.seed}",
-                tags={"asd.train_data": plan.data}, params=plan.params(model),
-            )  # fmt: skip
-        if said is None:
-            model, said = _train(plan, model, out, tracker=tracker, run_id=run_id, told=told, state=state)
-        _log_end(plan, out, said, tracker=tracker, run_id=run_id)
-        status, reason = "FINISHED", ""
-    except ValueError as error:
-        status, reason = "FAILED", str(error)
-        raise
-    finally:
-        if run_id:
-            with whole():
-                tracker.finish(run_id, status, reason=reason)
+    status, reason = "KILLED", "it was interrupted"
+
+    def begin() -> str:
+        return tracker.start_run(
+            "pretrain", key, f"pretrain {plan.choice.name} seed={plan.seed}",
+            tags={"asd.train_data": plan.data}, params=plan.params(model),
+        )  # fmt: skip
+
+    with opened(begin, lambda run_id: tracker.finish(run_id, status, reason=reason)) as run_id:
+        try:
+            if said is None:
+                model, said = _train(plan, model, out, tracker=tracker, run_id=run_id, told=told, state=state)
+            _log_end(plan, out, said, tracker=tracker, run_id=run_id)
+            status, reason = "FINISHED", ""
+        except ValueError as error:
+            status, reason = "FAILED", str(error)
+            raise
     state.remove()
     return _answer(plan, out, said, run_id=run_id, status="finished")
 

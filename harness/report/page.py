@@ -19,9 +19,8 @@ from markupsafe import Markup, escape
 
 from harness.answers.board import row_name
 from harness.answers.compare import ComparedRow
-from harness.answers.families import called
 from harness.answers.leaderboard import board_notes
-from harness.answers.question import EVERYTHING, Question
+from harness.answers.question import EVERYTHING, Question, called
 from harness.credentials import shown
 from harness.errors import HarnessError
 from harness.files import write_whole

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from backbones.plugins import join_options, split_options, typed
 from harness import plugins
 from harness.errors import HarnessError
 from harness.scoring.contract import Scorer, ScoreRequest
@@ -39,9 +39,7 @@ class ScorerChoice:
     def __str__(self) -> str:
         """Return the canonical text: equal choices, equal text. A first version goes without saying: `knn:k=5`."""
         name = self.name if self.version == 1 else f"{self.name}@{self.version}"
-        options = sorted((*self.options, *self.heard.options()))
-        said = ",".join(f"{option}={_said(value)}" for option, value in options)
-        return f"{name}:{said}" if said else name
+        return join_options(name, sorted((*self.options, *self.heard.options())))
 
     @property
     def scorer(self) -> Scorer:
@@ -66,27 +64,15 @@ def parse_scorer(text: str) -> ScorerChoice:
         HarnessError: there is no such scorer or option, a value is not one that the option takes, or the version is not
             the one that is computed here.
     """
-    called, _, said = text.strip().partition(":")
+    called, said = split_options("scorer", text, refuse=HarnessError)
     name, at, version = called.partition("@")
     scorer = load_scorer(name)
     if at and version != str(scorer.version):
         raise HarnessError(
             f"The scorer {name} is computed as its version {scorer.version} here, but got {called!r}; name it {name}."
         )
-    given: dict[str, Any] = {}
-    heard: dict[str, str] = {}
-    for pair in said.split(",") if said else ():
-        option, equals, value = (part.strip() for part in pair.partition("="))
-        if not equals:
-            raise HarnessError(
-                f"A scorer's options must read option=value,option=value after its name, but got {pair!r} in {text!r}."
-            )
-        if option in given or option in heard:
-            raise HarnessError(f"Each option of a scorer may be given once, but {option} stands twice in {text!r}.")
-        if option in _layer_options(scorer):
-            heard[option] = value
-        else:
-            given[option] = _value(scorer, option, value)
+    heard = {option: value for option, value in said.items() if option in _layer_options(scorer)}
+    given = {option: _value(scorer, option, value) for option, value in said.items() if option not in heard}
     settled = scorer.settle({**scorer.options, **given})
     options = tuple(sorted((option, value) for option, value in settled.items() if value != scorer.options[option]))
     choice = ScorerChoice(name, options, scorer.version, read_layers(name, heard))
@@ -219,28 +205,10 @@ def _value(scorer: Scorer, option: str, text: str) -> Any:
         raise HarnessError(plugins.unknown(f"An option of the scorer {scorer.name}", option, known))
     if option in scorer.words and text not in scorer.words[option]:
         raise HarnessError(plugins.unknown(f"{scorer.name}:{option}", text, scorer.words[option]))
-    if isinstance(scorer.options[option], float):
-        return _number(scorer.name, option, text)
-    if not isinstance(scorer.options[option], int):
-        return text
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
+    default = scorer.options[option]
+    value = typed(text, default)
+    if isinstance(default, float) and not (value is not None and value > 0):
+        raise HarnessError(f"{scorer.name}:{option} must be a number above 0, but got {text!r}.")
+    if isinstance(default, int) and not (value is not None and value >= 1):
         raise HarnessError(f"{scorer.name}:{option} must be a whole number of at least 1, but got {text!r}.")
     return value
-
-
-def _number(scorer: str, option: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise HarnessError(f"{scorer}:{option} must be a number above 0, but got {text!r}.")
-    return value
-
-
-def _said(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""Two arms of a study measured on the same sections: on their clips and resamples of them, or as recorded."""
+"""Metrics of two arms (such as Top-M and Top-1) on the same sections, with or without resampled clips."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ Numbers: TypeAlias = Mapping[int, Mapping[Section, Floats]]  # seed -> section -
 
 @dataclass(frozen=True)
 class Arms:
-    """Numbers of an arm and of its reference.
+    """Metrics of an arm and of its reference, by seed and section.
 
     Attributes:
-        seeds: of the arm and of the reference; the same where they pair.
-        sections: keys of the s sections.
-        values: of each arm (seeds, s, k, 1 + b), what was recorded before its b resamples.
+        seeds: seeds of the arm, then of the reference; equal if the arms are paired.
+        sections: (dataset, machine, section) of the s sections.
+        values: one array an arm, (seeds, s, k, 1 + b): k metrics in the rule's order. Column 0 of the last axis is
+            measured on the recorded clips, columns 1..b on their b resamples.
     """
 
     seeds: tuple[tuple[int, ...], tuple[int, ...]]
@@ -48,7 +49,7 @@ class Arms:
         return int(self.values[0].shape[-1]) - 1
 
     def places(self) -> dict[Machine, NDArray[np.intp]]:
-        """Return where each machine's sections stand, without machines that have no metric."""
+        """Return the indices of each machine's sections, without machines whose metrics are all NaN in both arms."""
         keys = [key[:2] for key in self.sections]
         places = {key: np.array([at for at, one in enumerate(keys) if one == key]) for key in dict.fromkeys(keys)}
         return {
@@ -56,7 +57,10 @@ class Arms:
         }
 
     def weights(self, seed: int) -> Floats:
-        """Draw machines with replacement after taking each once: (s, 1 + b)."""
+        """Return how often each section's machine was drawn: (s, 1 + b).
+
+        Column 0 counts every machine once, for the recorded clips; each later column draws machines with replacement.
+        """
         keys = [key[:2] for key in self.sections]
         names = list(dict.fromkeys(keys))
         if not self.resamples:
@@ -72,10 +76,10 @@ def measured_arms(
 
     Args:
         arm: scored clips, a row a seed and clip: `seed dataset machine section domain condition clip_id score`.
-        reference: the same of the other arm.
-        rule: the year's rule.
-        resamples: of the clips.
-        seed: of their draws.
+        reference: the other arm's scored clips, with the same columns.
+        rule: name of the metric rule, such as `dcase2022`.
+        resamples: number of resamples of the clips.
+        seed: random seed of the resamples.
         paired: whether the arms must have the same seeds.
 
     Raises:
@@ -101,8 +105,8 @@ def recorded_arms(arm: Numbers, reference: Numbers, rule: RuleName, *, paired: b
     """Put the numbers of both arms side by side, as they were recorded without clips.
 
     Args:
-        arm: each seed's numbers by section.
-        reference: the same of the other arm.
+        arm: the metrics of each section, by seed.
+        reference: the other arm's metrics, in the same form.
         rule: the year's rule.
         paired: whether the arms must have the same seeds.
 
@@ -126,22 +130,24 @@ def recorded_arms(arm: Numbers, reference: Numbers, rule: RuleName, *, paired: b
 
 
 def recorded_first(drawn: NDArray[Any]) -> Floats:
-    """Put what was recorded, everything once, before the draws: (n, b) -> (n, 1 + b)."""
+    """Put a column of ones, which counts everything once, before the drawn counts: (n, b) -> (n, 1 + b)."""
     return np.concatenate([np.ones((drawn.shape[0], 1)), drawn], axis=1)
 
 
 def pseudo_values(values: Floats, places: Mapping[Machine, NDArray[np.intp]], rule: RuleName) -> Floats:
-    """Return what each machine adds to the official score of each seed, which is no mean over machines.
+    """Return each machine's contribution to the official score of each seed.
 
-    The jackknife's pseudo-values (Tukey 1958): n times the whole minus n - 1 times what is left without the machine.
+    The official score is not a mean over machines (most rules take a harmonic mean over all sections), so a machine
+    has no exact share of it. The jackknife's pseudo-values (Tukey 1958) stand in: with n machines, n times the score of
+    all machines minus n - 1 times the score without this machine.
 
     Args:
-        values: (seeds, s, k) numbers.
-        places: of each machine's sections.
+        values: (seeds, s, k) metrics in the rule's order.
+        places: indices of each machine's sections along s.
         rule: the year's rule.
 
     Returns:
-        (machines, seeds), whose mean over machines is the official score but for what the jackknife corrects.
+        (machines, seeds). Their mean over machines is the jackknife estimate of the official score.
     """
     official = metric_rule(rule).official
     sections = values.shape[1]

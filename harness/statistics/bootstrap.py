@@ -1,4 +1,4 @@
-"""The bootstrap over clips: what a score would be on other recordings of the same kind.
+"""The bootstrap over clips: how much a score would vary on other recordings of the same kind.
 
 Clips are drawn again within their section, domain and condition. What is drawn depends on the seed and on the names of
 the section and its clips alone, so two systems that scored the same clips are resampled alike: a paired bootstrap.
@@ -21,7 +21,7 @@ from benchmarks.metrics.rules import metric_rule
 from benchmarks.metrics.sections import SectionScores, split_sections
 from harness.errors import HarnessError
 
-CHUNK = 1_000_000  # clips times resamples that are worked on at once, to stay in a few MB
+CHUNK = 1_000_000  # clips x resamples computed at once, so that memory stays at a few MB
 
 Floats: TypeAlias = NDArray[np.float64]
 Counts: TypeAlias = NDArray[np.int32]
@@ -45,7 +45,11 @@ class Bootstrap:
 
 
 def generator(seed: int, *names: str) -> np.random.Generator:
-    """Return the random numbers that belong to a seed and to names, whatever else is drawn."""
+    """Return a random generator that depends on the seed and the names alone, not on the order of other draws.
+
+    Raises:
+        HarnessError: the seed is negative.
+    """
     if seed < 0:
         raise HarnessError(f"seed must be 0 or more, but got {seed}.")
     words = [zlib.crc32(name.encode()) for name in names]
@@ -81,7 +85,7 @@ def draw_clips(section: SectionScores, *, resamples: int, seed: int) -> Counts:
 
 
 def resampled_numbers(section: SectionScores, rule: RuleName, counts: NDArray[Any]) -> Floats:
-    """Return a section's numbers in every resample: (n, b) counts -> (k, b) in the rule's order, NaN if undefined."""
+    """Return a section's metrics in every resample: (n, b) counts -> (k, b) in the rule's order, NaN if undefined."""
     step = max(1, CHUNK // counts.shape[0])
     starts = range(0, counts.shape[1], step)
     return np.concatenate([section_numbers(section, rule, counts[:, at : at + step]) for at in starts], axis=1)
@@ -104,7 +108,7 @@ def bootstrap_sections(
 
 
 def machine_places(sections: Sequence[SectionScores]) -> dict[Machine, NDArray[np.intp]]:
-    """Return where each machine's sections stand, by (dataset, machine)."""
+    """Return the indices of each machine's sections, by (dataset, machine)."""
     keys = [section.key[:2] for section in sections]
     return {key: np.array([at for at, one in enumerate(keys) if one == key]) for key in dict.fromkeys(keys)}
 

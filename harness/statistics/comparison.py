@@ -1,4 +1,4 @@
-"""Does one arm of a study beat another, and by more than chance.
+"""Compare two arms of a study: difference, confidence interval and p-value.
 
 The bootstrap over clips is in `harness.statistics.bootstrap`, intervals and tests of plain arrays in
 `harness.statistics.significance`, both arms side by side in `harness.statistics.arms`; this file puts them together.
@@ -39,7 +39,7 @@ class MachineDifference:
         machine: machine type.
         arm: harmonic mean of the arm, averaged over seeds; a fraction.
         reference: the reference's.
-        delta: arm - reference, as the seeds pair.
+        delta: arm - reference, averaged over seeds.
         ci_low: lower end of the interval over clips and seeds.
         ci_high: upper end.
     """
@@ -60,19 +60,19 @@ class Comparison:
     Attributes:
         arm: official score of the arm, averaged over seeds.
         reference: the reference's.
-        delta: arm - reference, as the seeds pair.
+        delta: arm - reference, averaged over seeds.
         ci_low: lower end of the interval over clips, machines and seeds.
         ci_high: upper end.
         p_value: the larger of `p_pairs` and `p_spread`.
-        p_pairs: sign-flip test over pairs of machine and seed, which takes these for independent; over machines where
-            seeds do not pair.
-        p_spread: t-test on the spread over machines and seeds, which does not.
-        pairs: of machine and seed; of machines where seeds do not pair.
+        p_pairs: sign-flip test over pairs of machine and seed, assuming that these are independent; over machines if
+            the arms are unpaired.
+        p_spread: t-test on the spread over machines and seeds, which does not assume so.
+        pairs: number of pairs of machine and seed; number of machines if the arms are unpaired.
         seeds: of the arm, and of the reference where they pair.
         reference_seeds: of the reference.
         seeds_vary: whether the interval covers seeds too; False where an arm has one seed.
         clips_vary: whether the interval's shape comes from resampled clips; False where no clip's score is recorded.
-        vary: what made the difference vary, from which follows how many seeds would show it.
+        vary: variance components of the difference, from which the power analysis computes how many seeds are needed.
         machines_won: machine types whose harmonic mean rose.
         machines_lost: machine types whose harmonic mean fell.
         machines_tied: machine types whose harmonic mean stayed.
@@ -124,7 +124,7 @@ def compare_arms(
 
     Args:
         arm: scored clips, a row a seed and clip: `seed dataset machine section domain condition clip_id score`.
-        reference: the same of the other arm.
+        reference: the other arm's scored clips, with the same columns.
         rule: the year's rule.
         resamples: of the bootstrap.
         seed: of the bootstrap's draws, and of sign patterns where these are too many.
@@ -157,7 +157,7 @@ def compare_numbers(
 
     Args:
         arm: each seed's numbers by section, in the rule's order.
-        reference: the same of the other arm.
+        reference: the other arm's metrics, in the same form.
         rule: the year's rule.
         seed: of sign patterns where these are too many.
         level: of the intervals.
@@ -269,7 +269,7 @@ def _spread(values: Both, *, clips: float, paired: bool) -> tuple[Spread, Variat
 
 
 def _interval(samples: Floats, *, spread: Spread, level: float) -> tuple[float, float]:
-    """Return the interval about the first of the samples, which was recorded and not drawn."""
+    """Return the interval about the first sample, which is the recorded value; the others are its resamples."""
     around = float(samples[0])
     if samples.size == 1:
         half = spread.half_width(level)

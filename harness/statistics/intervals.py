@@ -11,7 +11,7 @@ import pandas as pd
 
 from benchmarks.contract import RuleName
 from benchmarks.metrics.measures import section_numbers
-from benchmarks.metrics.rules import EPSILON, metric_rule
+from benchmarks.metrics.rules import harmonic_mean, metric_rule
 from benchmarks.metrics.sections import SectionScores
 from harness.statistics.bootstrap import (
     Bootstrap,
@@ -145,11 +145,12 @@ def _year(sections: Sequence[SectionScores], rule: RuleName, draws: ClipDraws) -
 def _joined(years: Sequence[Floats]) -> Floats:
     """Return the harmonic mean over years, as the joined official score is: (years, b) -> (b,).
 
-    NaN where any year is undefined, unlike `benchmarks.metrics.rules.harmonic_mean`, which leaves such a number out:
+    NaN where any year is undefined, where `harmonic_mean` leaves such a number out:
     a score over two years must not become the score of one.
     """
-    joined: Floats = len(years) / (1 / np.maximum(np.stack(years), EPSILON)).sum(axis=0)
-    return joined
+    official = np.stack(years)  # (y, b)
+    mean = harmonic_mean(official[:, None], np.ones_like(official))
+    return np.where(np.isnan(official).any(axis=0), np.nan, mean)
 
 
 def _interval(samples: Floats, level: float) -> Interval | None:

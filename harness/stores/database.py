@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
@@ -15,12 +15,30 @@ from harness.credentials import shown
 from harness.errors import HarnessError
 from harness.files import make_private_file, make_private_folder, open_regular, private_lock
 from harness.places import sqlite_path
+from harness.tables import brief
 
 SQLITE_TIMEOUT_SECONDS = 20  # what MLflow itself waits for a lock
 CONNECT_SECONDS = 10  # a PostgreSQL server that has not answered by then is not there
 SQLITE_FRONT = b"SQLite format 3\x00"
 OPENED = "asdbench opened"  # of a connection: the identity of its file
 CREATION_LOCK = 0x617364  # "asd": the number of our advisory lock in a PostgreSQL database
+Keeper: TypeAlias = Literal["MLflow", "Optuna"]
+# what a database holds tells whose it is: MLflow's may be one of our results tables alone, before MLflow opened it
+SIGNS: dict[Keeper, frozenset[str]] = {
+    "MLflow": frozenset({"experiments", "runs", "tags"}),
+    "Optuna": frozenset({"studies", "version_info", "trials"}),
+}
+BEGUN = frozenset(  # what Optuna makes, table by table: a driver that is killed meanwhile leaves some of them
+    {
+        *SIGNS["Optuna"], "alembic_version", "study_directions", "study_user_attributes", "study_system_attributes",
+        "trial_user_attributes", "trial_system_attributes", "trial_params", "trial_values", "trial_intermediate_values",
+        "trial_heartbeats",
+    }
+)  # fmt: skip
+FIRST = frozenset({"studies", "version_info"})  # of these
+OURS = "asd_"  # in front of the names of our own tables
+SHOWN_TABLES = 3  # in a sentence
+TABLES = "select name from sqlite_master where type in ('table', 'view') and name not like 'sqlite\\_%' escape '\\'"
 
 
 def create_schema(uri: str, schema: str) -> None:
@@ -37,8 +55,19 @@ DATABASE_ERRORS = (sa.exc.SQLAlchemyError,)  # for rooms that know no SQLAlchemy
 
 
 @contextmanager
-def creation_lock(uri: str) -> Iterator[None]:
-    """Let one process at a time create or migrate a database; eight at once break a fresh SQLite file for good."""
+def creation_lock(uri: str, *, of: Keeper = "MLflow") -> Iterator[None]:
+    """Let one process at a time create or migrate a database; eight at once break a fresh SQLite file for good.
+
+    Every store is opened under this lock, so that a file which is somebody else's is refused before anything is written
+    into it, or beside it.
+
+    Args:
+        uri: of the database.
+        of: whose tables it holds or gets; our results stand beside MLflow's.
+
+    Raises:
+        HarnessError: it cannot be opened, is no database, or another program's.
+    """
     path = sqlite_path(uri)
     if path is not None:
         with store_errors(uri):
@@ -47,12 +76,15 @@ def creation_lock(uri: str) -> Iterator[None]:
                     f"A database must lie in a folder whose name SQLAlchemy can read, but {str(path)!r} is none; "
                     "choose a name of letters and digits."
                 )
+            place = path.with_name(f".{path.name}.lock")
+            if not place.exists():  # nobody of us was here before, and may be none of us should be
+                demand_own(path, of)
             make_private_folder(path.parent)
-            lock = private_lock(path.with_name(f".{path.name}.lock"))
+            lock = private_lock(place)
             lock.acquire()
         try:
             with store_errors(uri):
-                demand_database(path)
+                demand_own(path, of)  # it may have been made by whoever held the lock
                 make_private_file(path)
             yield
         finally:
@@ -87,11 +119,36 @@ def demand_database(path: Path) -> None:
         raise HarnessError(f"A database must be a file of SQLite, but {path} is another; name another one.")
 
 
+def demand_own(path: Path, of: Keeper) -> None:
+    """Demand that a file is a database of MLflow and us, or of Optuna; or one without a table, or not there yet.
+
+    Raises:
+        HarnessError: it is no database, or another program's.
+        OSError: it cannot be read.
+    """
+    if not path.exists():
+        return
+    tables = tables_of(path)
+    first = bool(tables & FIRST) if of == "Optuna" else any(name.startswith(OURS) for name in tables)
+    begun = first and (of == "MLflow" or tables <= BEGUN)
+    if not tables or begun or tables >= SIGNS[of]:
+        return
+    option = "--db" if of == "MLflow" else "--optuna"
+    whose = next((f"{name}'s" for name, signs in SIGNS.items() if tables >= signs), "another program's")
+    some = ", ".join(brief(name) for name in sorted(tables)[:SHOWN_TABLES])
+    raise HarnessError(
+        f"A database of {of} must hold its tables or none, but {path} is {whose} (it has {len(tables)} tables, among "
+        f"them {some}), and nothing was written to it; name another one with {option}."
+    )
+
+
 def look_at(path: Path, query: str) -> list[Any]:
     """Return a query's rows of a SQLite file that is only looked at: not a byte is written, there or beside it."""
     # with a log of writes beside it somebody may be at it; without, SQLite would make one to read it
-    alone = "" if path.with_name(f"{path.name}-wal").exists() else "&immutable=1"
-    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro{alone}", uri=True)) as connection:
+    busy = any(path.with_name(f"{path.name}{log}").exists() for log in ("-wal", "-journal"))
+    address = f"{path.as_uri()}?mode=ro{'' if busy else '&immutable=1'}"
+    with closing(sqlite3.connect(address, uri=True, timeout=SQLITE_TIMEOUT_SECONDS)) as connection:
+        connection.text_factory = lambda text: text.decode("utf-8", "replace")  # of a damaged file
         return connection.execute(query).fetchall()
 
 
@@ -103,18 +160,19 @@ def tables_of(path: Path) -> set[str]:
     """
     demand_database(path)
     try:
-        return {str(name) for (name,) in look_at(path, "select name from sqlite_master where type = 'table'")}
+        return {str(name) for (name,) in look_at(path, TABLES)}
     except sqlite3.Error as error:
         raise HarnessError(f"A database must be a whole file of SQLite, but {path}: {error}.") from error
 
 
-# --- whether a database is still the file that was opened: who deletes it leaves us writing to a file without a name
+# A database may be deleted while it is open: on Linux, writes then go to a file that no path leads to any more, and are
+# lost without an error. So the file at the path is compared with the one that was opened.
 
 Identity = tuple[int, int]
 
 
 def identity(path: Path) -> Identity | None:
-    """Return what tells a file from every other, whatever its name; None where there is none."""
+    """Return the device and inode of a file, which stay the same when it is renamed; None if there is no file."""
     try:
         found = path.stat()
     except OSError:

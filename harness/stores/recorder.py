@@ -10,7 +10,7 @@ from dataclasses import replace
 from backbones.contract import EpochReport
 from harness.credentials import scrubbed
 from harness.errors import HarnessError
-from harness.interrupts import whole
+from harness.interrupts import opened, whole
 from harness.scoring.choice import is_computed
 from harness.stores.records import CELLS_FILE, STUDY_FILE
 from harness.stores.results import Results
@@ -60,18 +60,19 @@ class Recorder:
     @contextmanager
     def open_trial(self, spec: TrialSpec) -> Iterator[str]:
         """Open the run of a trial that belongs to no study, and leave it closed, whatever stops the block."""
-        run_id, reason = "", "it was interrupted"
-        try:
-            with whole():
-                run_id = self.begin(spec)
-            yield run_id
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            raise
-        finally:
-            with whole(), suppress(HarnessError):
-                if run_id and self.tracker.is_open(run_id):
+        reason = "it was interrupted"
+
+        def close(run_id: str) -> None:
+            with suppress(HarnessError):
+                if self.tracker.is_open(run_id):
                     self._close(run_id, self.results.finished([spec.key()]).get(spec.key()), reason)
+
+        with opened(lambda: self.begin(spec), close) as run_id:
+            try:
+                yield run_id
+            except Exception as error:
+                reason = f"{type(error).__name__}: {error}"
+                raise
 
     def epochs(self, run_id: str, reports: Sequence[EpochReport]) -> None:
         """Record epochs, live."""

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, create_model
 
-from backbones.contract import EpochReport, FinetuneRecipe
+from backbones.contract import EpochReport
+from backbones.training.recipe import FinetuneRecipe
 from benchmarks.contract import MachineMetrics, Protocol
 from benchmarks.protocols import parse_protocol
 from harness.errors import HarnessError
@@ -96,7 +97,7 @@ def read_record(folder: Path, *, key: str) -> Record:
     return Record(spec, result, None, _detail(read))
 
 
-# --- the form of trial.json
+# The form of trial.json: the types below check what is read.
 
 Text: TypeAlias = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Name: TypeAlias = Annotated[str, StringConstraints(max_length=64, pattern=r"^[^\x00-\x1f\x7f]*$")]

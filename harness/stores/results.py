@@ -40,7 +40,7 @@ class Results(Readings):
             add_new_columns(self.engine)
         self._test_sets: dict[str, str] = {}  # test_data -> digest of its clips, of those met so far
 
-    # --- writing: the driver alone does it, and every write may be repeated
+    # Only a study's driver writes, and every write may be repeated without harm.
 
     def put_study(self, key: str, *, name: str, protocol: str, run_id: str, planned: int, content: str) -> None:
         """Record a study, or bring its record up to date."""

@@ -81,7 +81,7 @@ def mlflow_errors(uri: str) -> Iterator[None]:
         yield
         if uri in _opened:
             watch(uri)
-    except (MlflowException, OSError, *DATABASE_ERRORS) as error:
+    except (MlflowException, OSError, ImportError, *DATABASE_ERRORS) as error:  # a driver that is not installed
         raise HarnessError(
             f"MLflow must be able to read and write {shown(uri)}, but it answered: {_first_line(error)}; "
             "check that place, or name another one with MLFLOW_TRACKING_URI."

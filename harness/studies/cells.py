@@ -109,8 +109,6 @@ class Cells:
         hours = self.plan.file.sampler.hours
         return f"the {hours:g} hours of the study's budget are spent; raise sampler.hours and run it again to go on"
 
-    # --- beginning
-
     def next(self) -> TrialSpec | None:
         """Begin the next cell; None where there is none at this moment."""
         self.spent = self.spent or self._hours_are_spent()
@@ -195,8 +193,6 @@ class Cells:
         elapsed = time.monotonic() - self.progress.began
         return elapsed + self.journal.spent(self.claims.owner) >= 3600 * hours
 
-    # --- under way and ending
-
     def epochs(self, key: str, reports: Sequence[EpochReport]) -> None:
         """Record epochs as they end."""
         live = self.live.get(key)
@@ -268,8 +264,6 @@ class Cells:
         self.journal.tell(live.number, None, back=True)
         self.claims.release(live.spec.key(), tries=tries)
         self.todo.append(live.spec.key())
-
-    # --- what others did
 
     def _settle(self, planned: list[str], *, retry_failed: bool) -> None:
         """Bring Optuna, MLflow and the tables to one state after whatever happened before."""
@@ -366,8 +360,6 @@ class Cells:
     def _values(self, key: str) -> list[float] | None:
         scorer = self._scorer(self.specs[key])
         return goal_values(self.results.measured([key], scorer)[key], self.plan.file.sampler.goals)
-
-    # --- telling
 
     def _note(self, score: float | None, spec: TrialSpec) -> None:
         best = self.progress.best

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Literal, TypeAlias
 
+from benchmarks.metrics.rules import harmonic_of_all
 from harness.trials.contract import Measured, TrialResult
 
 Goal: TypeAlias = Literal["score", "source", "target", "seconds", "memory"]
@@ -43,16 +44,9 @@ def _value(numbers: Measured, goal: Goal) -> float | None:
     if goal == "score":
         return numbers.official
     if goal == "source":
-        return _harmonic_mean(numbers.s_auc)
+        return harmonic_of_all(numbers.s_auc)
     if goal == "target":
-        return _harmonic_mean(numbers.t_auc)
+        return harmonic_of_all(numbers.t_auc)
     if goal == "seconds":
         return sum((numbers.seconds or {}).get(stage, 0.0) for stage in TRIALS_OWN)
     return max((numbers.peak_mb or {}).values(), default=None)
-
-
-def _harmonic_mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    if not known or len(known) < len(values):
-        return None
-    return 0.0 if min(known) <= 0 else len(known) / sum(1 / value for value in known)

@@ -89,8 +89,6 @@ class Journal:
             if spec.kind == "trial":
                 self._by_choice.setdefault(tuple(axis_values(spec).values()), {})[spec.seed] = spec
 
-    # --- beginning
-
     def begin(self, spec: TrialSpec, *, owner: str) -> int | None:
         """Write down that a planned cell begins; return its number, or None where it stays out."""
         if self.asks and spec.kind != "trial":
@@ -112,8 +110,6 @@ class Journal:
         with _errors(self.uri):
             for name, value in _attributes(spec).items():
                 self._set(number, name, value)
-
-    # --- ending
 
     def tell(self, number: int | None, values: Sequence[float] | None, *, back: bool = False) -> None:
         """Say how a trial ended.
@@ -144,8 +140,6 @@ class Journal:
             return
         with _errors(self.uri):
             self.study.add_trial(self._template(spec, state=TrialState.COMPLETE, values=values))
-
-    # --- reading
 
     def running(self) -> list[Running]:
         """Return what is held as running."""
@@ -188,8 +182,6 @@ class Journal:
             for trial in best
         ]
         return sorted(rows, key=lambda row: -row[goals[0]] if goals[0] not in MINIMISED else row[goals[0]])
-
-    # --- hours
 
     def spend(self, owner: str, seconds: float) -> None:
         """Write down how long a driver has run."""
@@ -307,7 +299,7 @@ def _errors(uri: str) -> Iterator[None]:
 
 def _open_tables(uri: str) -> optuna.storages.RDBStorage:
     path = sqlite_path(uri)
-    with creation_lock(uri):
+    with creation_lock(uri, of="Optuna"):
         create_schema(uri, "optuna")
         storage = optuna.storages.RDBStorage(uri)
         if path is not None:
@@ -320,7 +312,7 @@ def _open_study(uri: str, storage: optuna.storages.BaseStorage, name: str, plan:
     goals = plan.file.sampler.goals
     way = optuna.study.StudyDirection
     directions = [way.MINIMIZE if goal in MINIMISED else way.MAXIMIZE for goal in goals]
-    with creation_lock(uri):
+    with creation_lock(uri, of="Optuna"):
         study = optuna.create_study(storage=storage, study_name=name, load_if_exists=True, directions=directions)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -337,6 +329,10 @@ def make_sampler(plan: Plan, *, seed: int) -> optuna.samplers.BaseSampler:
         # where a parameter depends on another, trials are modelled by what they have in common, group by group
         several = len(plan.file.sampler.goals) > 1
         return optuna.samplers.TPESampler(seed=seed, multivariate=not fixed or not several, group=not fixed)
+    if name == "gp":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return optuna.samplers.GPSampler(seed=seed, deterministic_objective=False)  # seeds differ
     if name == "nsga2":
         return optuna.samplers.NSGAIISampler(seed=seed, population_size=plan.file.sampler.population)
     return optuna.samplers.RandomSampler(seed=seed)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.interrupts import whole
+from harness.interrupts import opened
 from harness.places import Places
 from harness.stores.claims import Claims
 from harness.stores.recorder import Recorder
@@ -67,44 +67,47 @@ def study_session(
     """
     data = {"train_data": recordings.train_data, "test_data": recordings.test_data}
     # a trial that is recorded with other scorers keeps them: the run that replaces its own has them all
-    named = recorder.with_recorded_scorers(plan.specs(**data, truth_data=recordings.truth_data))
+    named = recorder.with_recorded_scorers(
+        plan.specs(**data, truth_data=recordings.truth_data, heard=recordings.packed.heard)
+    )
     specs = {spec.key(): spec for spec in named}
     key, name = plan.key(**data, truth_data=recordings.truth_data), plan.file.name
     content = json.dumps(
         {**_resolved(plan), **data, "skipped_files": recordings.skipped}, indent=1, sort_keys=True, default=str
     )
     progress = Progress(planned=planned_trials(plan, specs))
-    run_id, cells, status = "", None, "KILLED"
+    cells: Cells | None = None
+    status = "KILLED"
     put_study = partial(
         recorder.put_study, key, name=name, protocol=plan.protocol.name, planned=progress.planned, content=content
     )
-    with Claims(recorder.results) as claims:
-        try:
-            with claims.alone(f"open {key}"):  # two drivers at once would each make a parent run
-                with whole():
-                    run_id = recorder.tracker.start_study(
-                        key, name, tags={"asd.study": name, **{f"asd.{what}": value for what, value in data.items()}},
-                        params={
-                            "protocol": plan.protocol.name, "sampler": plan.file.sampler.name, "seeds": plan.file.seeds,
-                        },
-                    )  # fmt: skip
-                put_study(run_id=run_id, trials=planned_keys(plan, specs))
-                journal = Journal(places.optuna, f"{name}-{key}", plan=plan, specs=specs)
-            cells = Cells(
-                journal, claims, recorder, plan=plan, specs=specs, study_key=key, parent=run_id, progress=progress,
-                listen=listen, retry_failed=retry_failed,
-            )  # fmt: skip
-            yield Session(key, run_id, cells)
-            status = "FINISHED"
-        finally:
-            with whole(), suppress(HarnessError):
-                with suppress(HarnessError):
-                    if cells is not None:
-                        cells.abandon("the study was stopped")
-                        recorder.tracker.log_study(run_id, _study_numbers(progress))
-                        put_study(run_id=run_id, trials=recorder.results.study_keys(key))  # a search began others
-                if run_id:
-                    recorder.tracker.finish(run_id, status)
+
+    def begin() -> str:
+        return recorder.tracker.start_study(
+            key, name, tags={"asd.study": name, **{f"asd.{what}": value for what, value in data.items()}},
+            params={"protocol": plan.protocol.name, "sampler": plan.file.sampler.name, "seeds": plan.file.seeds},
+        )  # fmt: skip
+
+    def end(run_id: str) -> None:
+        with suppress(HarnessError):
+            with suppress(HarnessError):
+                if cells is not None:
+                    cells.abandon("the study was stopped")
+                    recorder.tracker.log_study(run_id, _study_numbers(progress))
+                    put_study(run_id=run_id, trials=recorder.results.study_keys(key))  # a search began others
+            recorder.tracker.finish(run_id, status)
+
+    with Claims(recorder.results) as claims, ExitStack() as open_study:
+        with claims.alone(f"open {key}"):  # two drivers at once would each make a parent run
+            run_id = open_study.enter_context(opened(begin, end))
+            put_study(run_id=run_id, trials=planned_keys(plan, specs))
+            journal = Journal(places.optuna, f"{name}-{key}", plan=plan, specs=specs)
+        cells = Cells(
+            journal, claims, recorder, plan=plan, specs=specs, study_key=key, parent=run_id, progress=progress,
+            listen=listen, retry_failed=retry_failed,
+        )  # fmt: skip
+        yield Session(key, run_id, cells)
+        status = "FINISHED"
 
 
 def _resolved(plan: Plan) -> dict[str, Any]:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, get_args, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
 
 from backbones import named_weights
-from backbones.contract import FinetuneRecipe
 from backbones.training.loss_choice import parse_loss
+from backbones.training.recipe import FIRST_RELEASE, FinetuneRecipe
 from harness import plugins
 from harness.bounds import bound_of, shortened
 from harness.errors import HarnessError
-from harness.plugins import unknown
+from harness.plugins import did_you_mean, unknown
 from harness.scoring.choice import with_layers
 from harness.studies.goals import Goal
 from harness.studies.shipped import shipped_file, study_names
@@ -27,12 +27,12 @@ from labeling.contract import MIN_CONFIDENCE
 
 # what pydantic adds to a key where a value may be of several types: "clip_seconds.constrained-float"
 BRANCH = re.compile(r"constrained-\w+|literal\[.*\]|float|int|str|bool")
-SEARCHES = ("tpe", "nsga2")  # samplers that propose; the others walk through the cells
+SEARCHES = ("tpe", "gp", "nsga2")  # samplers that propose; the others walk through the cells
 
 
-def bounded(name: str, **options: Any) -> Any:
+def bounded(name: str, *, whole: bool = True, **options: Any) -> Any:
     """Return a number's field with its bounds (`harness.bounds`), and a default where one is given."""
-    bound = bound_of(name)
+    bound = bound_of(name, whole=whole)
     kind = int if bound.whole else float
     limits: dict[str, Any] = {"gt" if bound.above else "ge": kind(bound.low), "le": kind(bound.high)}
     if not bound.whole:
@@ -73,39 +73,13 @@ class BackboneTable(_Table):
     options: dict[str, int | float | str | bool] = {}
 
 
-class RecipeTable(_Table):
-    """`[recipe]`: of fine-tuning; what is not said is the paper's."""
+class _Recipe(_Table):
+    """`[recipe]`: of fine-tuning; what is not said is the paper's. Its keys are the fields of `FinetuneRecipe`."""
 
-    FIRST_RELEASE = (
-        "epochs", "batch_size", "micro_batch", "learning_rate", "weight_decay", "warmup_epochs", "clip_seconds", "fit",
-        "time_mask", "mel_mask", "masks", "gradient_clip", "precision", "layer_decay", "train",
-    )  # fmt: skip
+    # study files of the first release could not say it
+    FIRST_RELEASE = tuple(name for name in FIRST_RELEASE if name != "gradient_decay")
 
-    epochs: int = bounded("epochs", default=FinetuneRecipe.epochs)
-    batch_size: int = bounded("batch_size", default=FinetuneRecipe.batch_size)
-    micro_batch: int | None = bounded("micro_batch", default=None)
-    learning_rate: float = bounded("learning_rate", default=FinetuneRecipe.learning_rate)
-    weight_decay: float = bounded("weight_decay", default=FinetuneRecipe.weight_decay)
-    warmup_epochs: float = bounded("warmup_epochs", default=FinetuneRecipe.warmup_epochs)
-    clip_seconds: Annotated[float, bounded("clip_seconds")] | Literal["longest"] = Field(default=10.0)
-    fit: Literal["repeat", "pad"] = "repeat"
-    time_mask: int = bounded("time_mask", default=FinetuneRecipe.time_mask)
-    mel_mask: int = bounded("mel_mask", default=FinetuneRecipe.mel_mask)
-    masks: int = bounded("masks", default=FinetuneRecipe.masks)
-    gradient_clip: float = bounded("gradient_clip", default=FinetuneRecipe.gradient_clip)
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    layer_decay: float = bounded("layer_decay", default=FinetuneRecipe.layer_decay)
-    gradient_decay: float = bounded("gradient_decay", default=FinetuneRecipe.gradient_decay)
-    train: Literal["all", "head"] = "all"
-    freeze_layers: int = bounded("freeze_layers", default=FinetuneRecipe.freeze_layers)
-    lora_rank: int = bounded("lora_rank", default=FinetuneRecipe.lora_rank)
-    lora_alpha: float = bounded("lora_alpha", default=FinetuneRecipe.lora_alpha)
-    lora_targets: Literal["attention", "all"] = "attention"
-    loss: str = FinetuneRecipe.loss
-    mixup: float = bounded("mixup", default=FinetuneRecipe.mixup)
-    embed: Literal["crop", "whole"] = "crop"
-
-    @field_validator("loss")
+    @field_validator("loss", check_fields=False)
     @classmethod
     def _canonical_loss(cls, text: str) -> str:
         return str(parse_loss(text))
@@ -113,8 +87,30 @@ class RecipeTable(_Table):
     def recipe(self) -> FinetuneRecipe:
         """Return the recipe as the backbones take it."""
         values = self.model_dump()
-        values["clip_seconds"] = None if self.clip_seconds == "longest" else float(self.clip_seconds)
+        seconds = values["clip_seconds"]
+        values["clip_seconds"] = None if seconds == "longest" else float(seconds)
         return FinetuneRecipe(**values)
+
+
+def _recipe_field(name: str, kind: Any, default: Any) -> tuple[Any, Any]:
+    """Return the type and default of a key of `[recipe]`; a number has its bounds (`harness.bounds`)."""
+    if name == "clip_seconds":
+        return Annotated[float, bounded(name)] | Literal["longest"], default
+    return kind, bounded(name, whole=kind is not float, default=default) if kind in (
+        int,
+        float,
+        int | None,
+    ) else default
+
+
+if TYPE_CHECKING:  # a class that is made from a table is none to a type checker
+    RecipeTable: TypeAlias = _Recipe
+else:
+    kinds = get_type_hints(FinetuneRecipe)
+    recipe_fields = {
+        each.name: _recipe_field(each.name, kinds[each.name], each.default) for each in fields(FinetuneRecipe)
+    }
+    RecipeTable = create_model("RecipeTable", __base__=_Recipe, __doc__=_Recipe.__doc__, **recipe_fields)
 
 
 class _Space(_Table):
@@ -133,6 +129,11 @@ class _Space(_Table):
             check_labels(name, what="space.labels")
         return labels
 
+    @field_validator("loss", check_fields=False)
+    @classmethod
+    def _canonical_losses(cls, losses: list[str] | None) -> list[str] | None:
+        return None if losses is None else [str(parse_loss(text)) for text in losses]
+
 
 def _axis_field(axis: Axis) -> tuple[Any, Any]:
     """Return the type and default of an axis's list in `[space]`."""
@@ -145,11 +146,11 @@ def _axis_field(axis: Axis) -> tuple[Any, Any]:
     return list[one], Field(min_length=1) if axis.default is None else Field(default=[axis.default], min_length=1)
 
 
-if TYPE_CHECKING:  # a class that is made from a table is none to a type checker
+if TYPE_CHECKING:
     SpaceTable: TypeAlias = _Space
 else:
-    fields = {axis.name: _axis_field(axis) for axis in AXES}
-    SpaceTable = create_model("SpaceTable", __base__=_Space, __doc__=_Space.__doc__, **fields)
+    space_fields = {axis.name: _axis_field(axis) for axis in AXES}
+    SpaceTable = create_model("SpaceTable", __base__=_Space, __doc__=_Space.__doc__, **space_fields)
 
 
 class LabelingTable(_Table):
@@ -171,7 +172,9 @@ class SamplerTable(_Table):
     """`[sampler]`: how the space is walked through, what for, and for how long.
 
     - "grid": every cell, in order. "random": every cell, in a random order.
-    - "tpe", "nsga2": Optuna proposes; a choice that it proposes again is run with the next of the study's seeds.
+    - "tpe", "gp", "nsga2": Optuna proposes, by tree-structured Parzen estimators, a Gaussian process (few and costly
+      trials), or a genetic algorithm (several goals); a choice that it proposes again is run with the next of the
+      study's seeds.
 
     `trials` counts trials with pseudo-labels; the references (level, and a frozen one a backbone and seed) come on top,
     so that `trials = 2` gives two results to compare with them. `hours` are those of all runs of the study together:
@@ -182,7 +185,7 @@ class SamplerTable(_Table):
     FIRST_RELEASE = ("name", "goals", "population", "seed")
     NEVER = ("trials", "hours")  # more of either goes on with the same study
 
-    name: Literal["grid", "random", "tpe", "nsga2"] = "grid"
+    name: Literal["grid", "random", "tpe", "gp", "nsga2"] = "grid"
     goals: list[Goal] = Field(default=["score"], min_length=1, max_length=3)
     trials: int | None = bounded("trials", default=None)
     hours: float | None = bounded("hours", default=None)
@@ -321,9 +324,7 @@ def _sentence(error: ValidationError, *, inside: tuple[str, ...] = ()) -> str:
     place = shortened(".".join(str(step) for step in (*inside, *first["loc"]) if not BRANCH.fullmatch(str(step))))
     if first["type"] == "extra_forbidden":
         known = _keys_beside((*inside, *first["loc"]))
-        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        return f"the key {place} is unknown; there are {', '.join(known)}.{hint}"
+        return f"the key {place} is unknown; there are {', '.join(known)}.{did_you_mean(str(first['loc'][-1]), known)}"
     if first["type"] == "missing":
         return f"the key {place} must be there, but it is missing."
     if first["type"] == "value_error":

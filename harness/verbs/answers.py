@@ -11,6 +11,7 @@ from harness.verbs.stores import open_results
 if TYPE_CHECKING:
     from harness.answers.board import BoardRow
     from harness.answers.compare import ComparedRow
+    from harness.answers.importance import ImportanceRow
     from harness.answers.published import PublishedRow
     from harness.report.page import Written
 
@@ -58,7 +59,7 @@ def reference(name: str | None = None, *, places: Places | None = None) -> list[
     """Return published numbers, each beside the number of the same cell recorded here where there is one.
 
     Args:
-        name: one published table: paper, official_baseline, asdkit or rmis; None is all of them.
+        name: one published table: paper, official_baseline, asdkit, rmis or dcase2026; None is all of them.
         places: of the stores; None is this folder's.
 
     Returns:
@@ -110,6 +111,42 @@ def compare(
     question = Question(study, protocol, backbone, canonical_scorer(scorer), resamples=resamples, seed=seed)
     with open_results(places or find_places()) as results:
         return paired(results, question)
+
+
+def importance(
+    *,
+    study: str | None = None,
+    protocol: str | None = None,
+    backbone: str | None = None,
+    scorer: str | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+    places: Places | None = None,
+) -> list[ImportanceRow]:
+    """Say how much of the difference between recorded scores goes with each choice: M, the scorer, the seed ...
+
+    Args:
+        study: only this study's trials, by its name (the newest of that name) or key.
+        protocol: only this protocol's.
+        backbone: only this backbone's.
+        scorer: only this scorer's, as in `knn:k=5`.
+        resamples: draws of the intervals.
+        seed: of these draws and of shuffles.
+        places: of the stores; None is this folder's.
+
+    Returns:
+        One row a board and choice; fractions. See `harness.answers.importance.importance`.
+
+    Raises:
+        HarnessError: nothing is recorded, or nothing of that name.
+    """
+    from harness.answers.importance import importance as shares
+    from harness.answers.question import Question
+    from harness.studies.importance import ped_anova
+
+    question = Question(study, protocol, backbone, canonical_scorer(scorer), resamples=resamples, seed=seed)
+    with open_results(places or find_places()) as results:
+        return shares(results, question, importances=ped_anova)
 
 
 def canonical_scorer(scorer: str | None) -> str | None:

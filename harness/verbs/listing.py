@@ -13,7 +13,7 @@ def ls(kind: str | None = None) -> list[dict[str, Any]]:
     """List what can be named, without importing any of it.
 
     Args:
-        kind: backbones, strategies, datasets, scorers, protocols or studies; None lists all of them.
+        kind: backbones, losses, strategies, datasets, scorers, protocols or studies; None lists all of them.
 
     Returns:
         A row a name: `kind`, `name`, `summary`.
@@ -50,6 +50,7 @@ def _list_studies() -> list[dict[str, Any]]:
 
 LISTS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "backbones": _list_plugins("backbone"),
+    "losses": _list_plugins("loss"),
     "strategies": _list_plugins("strategy"),
     "datasets": _list_plugins("dataset"),
     "scorers": _list_scorers,

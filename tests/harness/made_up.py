@@ -10,14 +10,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
-from backbones.contract import EpochReport, FinetuneRecipe
+from backbones.contract import EpochReport
+from backbones.training.recipe import FinetuneRecipe
 from benchmarks.contract import DatasetPart, Protocol
 from benchmarks.metrics.measures import machine_h_means, measure, official_score
 from harness.scoring.contract import LEVEL_SCORER
 from harness.stores.recorder import Recorder
 from harness.stores.results import Results
 from harness.trials.contract import BackboneChoice, TrialResult, TrialSpec
+from harness.trials.recordings import Recordings
 
 RULE = "dcase2022"
 TWO_MACHINES = ("fan", "ToyCar")  # of a lone made-up trial
@@ -47,6 +50,17 @@ def make_spec(**changes: object) -> TrialSpec:
         test_data="bbbb",
     )
     return replace(spec, **changes)
+
+
+def quick_spec(protocol: Protocol, recordings: Recordings, **changes: object) -> TrialSpec:
+    """A trial of the smallest backbone over generated recordings, which trains in a second."""
+    torch.set_num_threads(1)
+    quick = {
+        "backbone": BackboneChoice("tiny", "tiny"), "m": 2, "k1": 3, "k2": 3, "protocol": protocol,
+        "recipe": FinetuneRecipe(epochs=2, batch_size=8, clip_seconds=1.0, learning_rate=1e-3), "min_confidence": 0.5,
+        "train_data": recordings.train_data, "test_data": recordings.test_data,
+    }  # fmt: skip
+    return make_spec(**{**quick, **changes})
 
 
 def result_of(spec: TrialSpec, table: pd.DataFrame, *, scorer: str = "knn", **known: Any) -> TrialResult:

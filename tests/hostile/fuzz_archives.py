@@ -1,15 +1,25 @@
-"""Two readers for fuzzers: whatever bytes they get, they may only raise a BenchmarkError."""
+"""Readers of what a download brings, for fuzzers: whatever bytes they get, they may only raise a BenchmarkError.
+
+For longer: python -m tests.hostile.fuzz_archives SECONDS
+"""
 
 from __future__ import annotations
 
+import sys
 import tempfile
+import zipfile
 from contextlib import suppress
 from pathlib import Path
 
+from benchmarks.archives.record import read_record
 from benchmarks.archives.unpack import unpack
 from benchmarks.contract import BenchmarkError
-from benchmarks.datasets import dcase2025
-from benchmarks.metrics.score_files import read_scores
+from tests.hostile import fuzzing
+from tests.hostile.zips import GOOD, LINK, overlapping, special, zip_of
+
+RECORD = b'{"dev_fan.zip": {"record": 1, "bytes": 5, "md5": "%s", "sha256": "%s", "unpacked": ["train", "test"]}}' % (
+    b"0" * 32, b"0" * 64,
+)  # fmt: skip
 
 
 def fuzz_zip(data: bytes) -> None:
@@ -23,11 +33,23 @@ def fuzz_zip(data: bytes) -> None:
             unpack(place, target, machine="fan")
         assert {path.name for path in Path(folder).iterdir()} <= {"in", "deep"}
         assert {path.name for path in target.iterdir()} <= {"fan"} if target.exists() else True
+        assert not [path for path in target.rglob("*") if path.is_symlink()]
 
 
-def fuzz_score_csv(data: bytes) -> None:
-    """Read any bytes as a score file."""
+def fuzz_record(data: bytes) -> None:
+    """Read any bytes as what an earlier download noted."""
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "anomaly_score_fan_section_00_test.csv").write_bytes(data)
+        Path(folder, "manifest.json").write_bytes(data)
         with suppress(BenchmarkError):
-            read_scores(folder, dcase2025.DATASET)
+            read_record(Path(folder))
+
+
+def kinds() -> dict[str, tuple[fuzzing.Reader, list[bytes]]]:
+    """Return each reader with whole inputs to start from."""
+    methods = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+    zips = [*(zip_of(GOOD, method) for method in methods), special(LINK), overlapping()]
+    return {"archives": (fuzz_zip, zips), "records": (fuzz_record, [RECORD])}
+
+
+if __name__ == "__main__":
+    fuzzing.run(kinds(), float(sys.argv[1]))

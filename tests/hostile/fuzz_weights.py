@@ -21,6 +21,9 @@ import torch
 from backbones.contract import BackboneError
 from backbones.safe_tensors import read_safe_tensors
 from backbones.weights import check_tensors, parse_checkpoint
+from tests.hostile.fuzzing import mutated
+
+__all__ = ["mutated"]
 
 PATH = Path("fuzzed")
 
@@ -73,24 +76,6 @@ def seeds() -> dict[str, tuple[object, bytes]]:
         "safetensors": (fuzz_safe_tensors, struct.pack("<Q", len(header)) + header + bytes(32)),
         "header": (fuzz_header, header),
     }
-
-
-def mutated(data: bytes, chance: random.Random) -> bytes:
-    """Change, cut, repeat or add a few bytes."""
-    changed = bytearray(data)
-    for _ in range(chance.randint(1, 6)):
-        at = chance.randrange(len(changed) + 1)
-        end = min(len(changed), at + chance.randint(1, 16))
-        kind = chance.randrange(4)
-        if kind == 0 and at < len(changed):
-            changed[at] = chance.randrange(256)
-        elif kind == 1:
-            del changed[at:end]
-        elif kind == 2:
-            changed[at:at] = changed[at:end]
-        else:
-            changed[at:at] = chance.randbytes(chance.randint(1, 8))
-    return bytes(changed)
 
 
 def main(seconds: float) -> None:

@@ -371,6 +371,80 @@ def test_servers_that_are_only_odd(answer: Answer, base: str, tmp_path: Path) ->
     assert not fetch(tmp_path, base, answer)
 
 
+MACHINES = ("fan", "gearbox", "valve")
+
+
+def several(failing: dict[str, Answer], asked: list[str] | None = None) -> Answer:
+    """Return an answer that is each machine type's own archive, but for some."""
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        machine = request.path.rpartition("/")[2].removeprefix("dev_").removesuffix(".zip")
+        if asked is not None:
+            asked.append(machine)
+        mine = zip_of({name.replace("fan/", f"{machine}/"): data for name, data in GOOD.items()})
+        failing.get(machine, send(mine))(request)
+
+    return answer
+
+
+def fetch_several(root: Path, base: str, answer: Answer, **options: Any) -> list[str]:
+    """Download three archives; return the machine types that were fetched."""
+    Handler.answer = staticmethod(answer)  # type: ignore[assignment]  # not bound: a row of the table
+    archives = tuple(Archive(1, f"dev_{machine}.zip", machine, "dev", None) for machine in MACHINES)
+    dataset = replace(dcase2025.DATASET, archives=archives)
+    done = download(dataset, root, base_url=base, pause=0.001, **{"tries": 2, **options})
+    return [each.machine for each in done if each.fetched]
+
+
+BAD: dict[str, Answer] = {
+    "not there": send(b"", status=404),
+    "there by HEAD alone": on_get(send(b"", status=404)),
+    "busy": send(b"", status=503),
+    "a page": send(b"<html>busy</html>" * 9),
+    "unsafe": send(beside("../x")),
+    "another machine's": send(ZIP),
+    "of no size": send(length="0"),
+    "leads nowhere": to("http://[::bad"),
+    "more than announced": on_get(send(length=None, more=b"x")),
+    "hangs up": raw(b""),
+}
+
+
+@pytest.mark.parametrize("which", [("fan",), ("gearbox",), ("valve",), ("gearbox", "valve")])
+@pytest.mark.parametrize("case", BAD)
+def test_one_archive_that_fails_keeps_no_other_away(
+    case: str, which: tuple[str, ...], base: str, tmp_path: Path
+) -> None:
+    """The others are brought, the failed ones named at the end, and the next call brings these alone."""
+    if case == "another machine's" and "fan" in which:
+        pytest.skip("of the fan it is the right one")
+    with pytest.raises(BenchmarkError, match=f"All of 3 archives must come .* {len(which)} failed: ") as error:
+        fetch_several(tmp_path, base, several(dict.fromkeys(which, BAD[case])))
+    assert len(str(error.value)) < 600
+    raw_folder = tmp_path / dcase2025.DATASET.folder / "dev_data" / "raw"
+    for machine in MACHINES:
+        assert (f"dev_{machine}.zip" in str(error.value).partition(";")[0]) is (machine in which)
+        assert (raw_folder / machine).is_dir() is (machine not in which)
+    assert fetch_several(tmp_path, base, several({})) == sorted(which)
+
+
+def test_a_full_disk_ends_a_download_at_once(base: str, tmp_path: Path, full_disk: Callable[[int], None]) -> None:
+    """Where the folder takes no more, no further archive is asked for."""
+    asked: list[str] = []
+    full_disk(100)
+    with pytest.raises(BenchmarkError, match="must have room"):
+        fetch_several(tmp_path, base, several({}, asked))
+    assert asked == [*MACHINES, "fan"]  # their sizes, and the first one
+
+
+def test_a_server_that_is_down_is_waited_for_once(base: str, tmp_path: Path) -> None:
+    """Tries with growing pauses are spent on the first archive; of the others each is asked for once."""
+    asked: list[str] = []
+    with pytest.raises(BenchmarkError, match=r"3 failed: dev_fan\.zip, dev_gearbox\.zip, dev_valve\.zip"):
+        fetch_several(tmp_path, base, several(dict.fromkeys(MACHINES, raw(b"")), asked), tries=5)
+    assert asked == [*["fan"] * 5, "gearbox", "valve"]
+
+
 def test_without_an_announcement_the_record_bounds_a_download(base: str, tmp_path: Path) -> None:
     """A server that announces nothing and sends without end is cut off at the size that was recorded, or the bound."""
     assert fetch(tmp_path, base, send())

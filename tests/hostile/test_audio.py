@@ -180,6 +180,8 @@ LYING: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "AIFF, float over full scale": (lambda f: made("AIFF/FLOAT", NOISE / 32768 * 20, f), "loud: "),
     "double beyond float32": (lambda f: made("WAV/DOUBLE", np.array([1e300, 0.0]), f), r"loud: .* 1e\+300"),
     "infinite": (lambda f: made("WAV/FLOAT", np.array([np.inf, 0.0]), f), "not finite: "),
+    "two recordings in one file": (lambda _: riff(W) + riff(W), "unreadable: "),
+    "AU to the end, from beyond it": (lambda _: b".snd" + b"\xff" * 8 + bytes(12), "unreadable: |empty: |truncated: "),
     "no bytes": (lambda _: b"", "empty: "),
     "a page of a web site": (lambda _: b"<html>404</html>" * 9, "unreadable: "),
     "a RIFF that is no wav": (lambda _: b"RIFF\x10\0\0\0AVI LIST" + bytes(99), "unreadable: "),
@@ -371,6 +373,22 @@ def test_a_pack_names_no_file_outside(tmp_path: Path) -> None:
     assert pack(table(path), tmp_path / "pack").waveform("clip").size == FRAMES
 
 
+@pytest.mark.parametrize("mode", [0o700, 0o750, 0o755])
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_packed_audio_has_its_folders_rights(mode: int, umask: int, tmp_path: Path) -> None:
+    """Who may not read the folder may not read the audio in it either, whatever the umask is."""
+    (tmp_path / "clip.wav").write_bytes(riff(W))
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "pack").chmod(mode)
+    before = os.umask(umask)
+    try:
+        pack(table(tmp_path / "clip.wav"), tmp_path / "pack")
+    finally:
+        os.umask(before)
+    rights = {each.suffix: each.stat().st_mode & 0o777 for each in (tmp_path / "pack").iterdir()}
+    assert rights == dict.fromkeys((".json", ".i16", ".lock"), mode & 0o666)
+
+
 @pytest.mark.parametrize(("share", "told"), [(1.0, True), (0.05, True), (0.0011, True), (0.0004, False), (0.0, False)])
 def test_the_doctor_names_clipped_recordings(share: float, told: bool, tmp_path: Path) -> None:
     """A share of samples at full scale is told with the peak, and the recording is used as it is."""
@@ -382,6 +400,70 @@ def test_the_doctor_names_clipped_recordings(share: float, told: bool, tmp_path:
     assert bool(found) is told
     assert not any(problem.bad for problem in found)
     assert all("% of the samples" in problem.sentence and "peak is 0.9999" in problem.sentence for problem in found)
+
+
+LIST = b"LIST\x04\0\0\0INFO"
+LONGER: dict[str, tuple[Callable[[Path], bytes], int]] = {
+    "all announced": (lambda _: riff(W), 0),
+    "half announced": (lambda _: riff(W, size=16_000), 16_000),
+    "all but a sample announced": (lambda _: riff(W, size=31_998), 2),
+    "half announced, big-endian": (lambda _: riff(NOISE.astype(">i2").tobytes(), size=16_000, magic=b"RIFX"), 16_000),
+    "a chunk behind": (lambda _: riff(W, behind=LIST), 0),
+    "a chunk behind an odd number of bytes": (lambda _: riff(W[:-1], behind=b"\0" + LIST), 0),
+    "several chunks behind": (lambda _: riff(W, behind=LIST * 3 + b"id3 \x01\0\0\0x\0"), 0),
+    "a byte behind": (lambda _: riff(W, behind=b"\0"), 0),
+    "zeros behind": (lambda _: riff(W, behind=bytes(4096)), 4096),
+    "a chunk and zeros behind": (lambda _: riff(W, behind=LIST + bytes(500)), 500),
+    "a chunk that is cut": (lambda _: riff(W, behind=LIST[:-2]), 10),
+    "two W64": (lambda f: made("W64/PCM_16", NOISE, f) * 2, 32_104),
+    "two RF64": (lambda f: made("RF64/PCM_16", NOISE, f) * 2, 32_104),
+    "two AU": (lambda f: made("AU/PCM_16", NOISE, f) * 2, 32_024),
+    "two CAF": (lambda f: made("CAF/PCM_16", NOISE, f) * 2, 36_096),
+    "two FLAC": (lambda f: made("FLAC/PCM_16", NOISE, f) * 2, 27_550),
+    "one FLAC": (lambda f: made("FLAC/PCM_16", NOISE, f), 0),
+    "one Ogg": (lambda f: made("OGG/VORBIS", NOISE / 32768, f), 0),
+    "a page behind": (lambda _: riff(W, behind=b"<html>404</html>"), 16),
+    "RF64, half announced": (lambda _: rf64(W, 16_000), 16_000),
+    "W64, half announced": (lambda f: (d := made("W64/PCM_16", NOISE, f)) and patched(d, d.find(b"data") + 16, (16_024).to_bytes(8, "little")), 16_000),
+    "W64, zeros behind": (lambda f: made("W64/PCM_16", NOISE, f) + bytes(800), 800),
+    "CAF, half announced": (lambda f: (d := made("CAF/PCM_16", NOISE, f)) and patched(d, d.find(b"data") + 4, (16_004).to_bytes(8, "big")), 16_000),
+    "CAF, zeros behind": (lambda f: made("CAF/PCM_16", NOISE, f) + bytes(800), 800),
+    "AU, half announced": (lambda f: patched(made("AU/PCM_16", NOISE, f), 8, (16_000).to_bytes(4, "big")), 16_000),
+    "AU, zeros behind": (lambda f: made("AU/PCM_16", NOISE, f) + bytes(800), 800),
+    "AIFF, zeros behind": (lambda f: made("AIFF/PCM_16", NOISE, f) + bytes(800), 800),
+    "NIST, zeros behind": (lambda f: made("NIST/PCM_16", NOISE, f) + bytes(800), 800),
+    "into a pipe": (lambda _: riff(W, size=0xFFFFFFFF), 0),
+    "never completed": (lambda _: riff(W, size=0), 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LONGER)
+def test_the_doctor_names_what_a_header_leaves_out(name: str, tmp_path: Path) -> None:
+    """Bytes behind the samples that are no chunk are counted by the doctor; the recording is what its header says."""
+    make, behind = LONGER[name]
+    (tmp_path / "a.wav").write_bytes(make(tmp_path))
+    (tmp_path / "list.csv").write_text("file,split\na.wav,train\n")
+    found = [problem for problem in examine(tmp_path, [OWN]).problems if problem.kind == "longer"]
+    assert [f"{behind:,} bytes behind" in problem.sentence for problem in found] == [True] * bool(behind)
+    assert not any(problem.bad for problem in found)
+
+
+def test_the_doctor_names_a_second_ogg(tmp_path: Path) -> None:
+    """Of several streams in a row only the first one is read, and the others are told."""
+    one, two = (made("OGG/VORBIS", NOISE / 32768, tmp_path) for _ in range(2))  # each of its own size
+    (tmp_path / "a.wav").write_bytes(one + two)
+    assert inspect(str(tmp_path / "a.wav")).behind == len(two)
+
+
+def test_what_stands_behind_is_not_read(tmp_path: Path) -> None:
+    """A recording is what its header announces, in every container whose samples lie open, whatever follows."""
+    path = tmp_path / "clip.wav"
+    for container in CONTAINERS:
+        if container.startswith(("WAV/", "WAVEX", "RF64", "W64", "AU", "CAF")) and container.endswith("PCM_16"):
+            path.write_bytes(whole := made(container, NOISE, tmp_path))
+            before = inspect(str(path)).digest
+            path.write_bytes(whole + b"\x01\x02\x03\x04" * 100)
+            assert inspect(str(path)).digest == before, container
 
 
 @settings(max_examples=60, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])

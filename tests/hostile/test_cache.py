@@ -8,7 +8,6 @@ import json
 import os
 import pickle
 import random
-import socket
 import stat
 import zipfile
 from collections.abc import Callable, Mapping
@@ -24,6 +23,7 @@ from harness.cache import Cache
 from harness.errors import HarnessError
 from harness.files import make_private_folder, open_regular, read_bytes, read_text, write_whole
 from labeling.clusters import Clusters
+from tests.hostile.sockets import listening
 
 RAN = Path("ran")
 
@@ -191,19 +191,8 @@ def test_forged_entry_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert ask(tmp_path / "cache")[1] is False
 
 
-def fifo(path: Path) -> None:
-    """A named pipe that nobody writes to."""
-    os.mkfifo(path)
-
-
-def listening(path: Path) -> None:
-    """A socket."""
-    with socket.socket(socket.AF_UNIX) as made:
-        made.bind(str(path))
-
-
 THINGS: dict[str, Callable[[Path], None]] = {
-    "named pipe": fifo,
+    "named pipe": os.mkfifo,
     "socket": listening,
     "device": lambda path: path.symlink_to("/dev/zero"),
     "folder": lambda path: path.mkdir(),

@@ -7,7 +7,6 @@ import os
 import pickle
 import random
 import shutil
-import socket
 import struct
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import torch
 from backbones import load_encoder
 from backbones.contract import BackboneError
 from tests.backbones.hugging_face_models import save_model
+from tests.hostile.sockets import listening
 
 pytest.importorskip("transformers", reason="the extra asdbench[hf] is not installed")
 
@@ -146,16 +146,6 @@ def elsewhere(folder):
     blobs.mkdir()
     shutil.move(folder / WEIGHTS, blobs / "abc")
     (folder / WEIGHTS).symlink_to(blobs / "abc")
-
-
-def listening(path):
-    before = Path.cwd()
-    os.chdir(path.parent)  # the names of sockets must be short
-    try:
-        with socket.socket(socket.AF_UNIX) as made:
-            made.bind(path.name)
-    finally:
-        os.chdir(before)
 
 
 def first(content):
@@ -300,6 +290,21 @@ ROWS = {
     "a size of 10 million": (edited(CONFIG, hidden_size=10**7, num_attention_heads=1), "speaks of"),
     "a size of 2 to the 70": (edited(CONFIG, hidden_size=2**70), "at most 16,777,216"),
     "a size of a word": (edited(CONFIG, hidden_size="x"), "could not be read"),
+    "16 million classes": (edited(CONFIG, num_labels=2**24), "loads"),
+    "classes that are no numbers": (edited(CONFIG, id2label={"a": "b"}), "loads"),
+    "a dropout below 0": (edited(CONFIG, attention_dropout=-1), "must be a share from 0 to 1"),
+    "a dropout over 1": (edited(CONFIG, activation_dropout=1.5), "must be a share from 0 to 1"),
+    "a hundred thousand convolutions": (
+        edited(CONFIG, conv_dim=[8] * 10**5, conv_stride=[1] * 10**5, conv_kernel=[1] * 10**5), "at most 1,000 members",
+    ),
+    "an attention for each part": (edited(CONFIG, attn_implementation={"": "a/b"}), "must be eager or sdpa"),
+    "answers as tuples": (edited(CONFIG, return_dict=False), "could not be read"),
+    "code behind the same name": (
+        lambda folder: (folder / CONFIG).write_text(
+            (folder / CONFIG).read_text().rstrip()[:-1] + ', "auto_map": {"AutoConfig": "evil.C"}}'
+        ),
+        "auto_map names code",
+    ),
     "a million layers": (edited(CONFIG, num_hidden_layers=10**6), "does not fit the weights"),
     "a kind that is a list": (edited(CONFIG, model_type=["a"]), "must hold an audio encoder"),
     "a kind that reads text": (edited(CONFIG, model_type="bert"), "must hold an audio encoder"),

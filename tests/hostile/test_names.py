@@ -35,7 +35,8 @@ REFUSED = (
     f"{GOOD}[1]", f"{GOOD} ", f" {GOOD}", f"Copy of {GOOD}", f"{GOOD}\u3000", f"{GOOD}\u00a0(1)", f"{GOOD}\t",
     f"{GOOD}\x1b[31m", f"{GOOD}\0", f"{GOOD}\u202e", "section_００_source_train_normal_0000", "section_0０_source_0000",
     "section_00_source_train_normal_００００", "section_00_source_train_normal_٠٠٠١", "section_00", "", "a" * 5000,
-    "section_00_" + "source_" * 5000,
+    "section_00_" + "source_" * 5000, f"section_00_source_train_normal_{'9' * 21}",
+    f"section_00_source_train_normal_{'0' * 5000}_m-n_X",
 )  # fmt: skip
 
 
@@ -54,7 +55,10 @@ def test_names_that_are_refused(stem: str) -> None:
     assert len(str(raised.value)) < 700
 
 
-@pytest.mark.parametrize("stem", ["normal_id_00_00000000 (1)", "normal_id_00_00000000_copy", "normal_id_００_00000000"])
+@pytest.mark.parametrize(
+    "stem",
+    ["normal_id_00_00000000 (1)", "normal_id_00_00000000_copy", "normal_id_００_00000000", f"normal_id_00_{'0' * 21}"],
+)
 def test_names_of_2020_that_are_refused(stem: str) -> None:
     """The names of 2020 have no attribute that a copy could hide in."""
     with pytest.raises(BenchmarkError, match="names must follow"):

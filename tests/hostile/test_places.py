@@ -218,13 +218,16 @@ def test_the_same_trial_twice_at_once(tmp_path: Path) -> None:
     generate(tmp_path / "d", DATASET, machines=("fan",), train_source=6, train_target=2, test_per_cell=3, seconds=1.0)
     line = "trial d --protocol dcase2023 --backbone tiny --k1 3 --k2 3 --epochs 1 --clip-seconds 1 --json"
     command = [sys.executable, "-W", "ignore", "-m", "harness.cli", *line.split()]
-    both = [
-        subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
+    (tmp_path / ".asdbench").mkdir(mode=0o755)
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    both = [subprocess.Popen(command, cwd=tmp_path, umask=0, **pipes) for _ in range(2)]
     said = [each.communicate(timeout=300) for each in both]
     assert [each.returncode for each in both] == [0, 0], said
     assert said[0][0] == said[1][0]
     assert not [err for _, err in said if "Traceback" in err or "UNIQUE" in err]
     places = find_places(tracking=f"sqlite:///{tmp_path / 'mlflow.db'}")
     assert len(Tracker(places.tracking, code="test").client.search_runs(["1"])) == 1
+    made = [each for top in (".asdbench", "mlartifacts") for each in (tmp_path / top).rglob("*")]
+    made += [each for each in tmp_path.iterdir() if "mlflow.db" in each.name]
+    assert len(made) > 20
+    assert not [each for each in made if each.stat().st_mode & 0o077]

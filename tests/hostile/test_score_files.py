@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import tracemalloc
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,7 @@ from benchmarks.metrics.score_files import ScoredFolder, read_scores
 from harness.errors import HarnessError
 from harness.scorefiles.external import record_external
 from harness.scorefiles.measured import MeasuredFolder
-from tests.hostile.fuzz_archives import fuzz_score_csv
+from tests.hostile.fuzz_tables import fuzz_score_csv
 
 YEAR = dcase2025.DATASET
 FAN = "anomaly_score_fan_section_00_test.csv"
@@ -400,6 +401,19 @@ def test_spellings_change_no_metric(tmp_path: Path) -> None:
         for n, data in enumerate(spelled)
     }
     assert len(scores) == 1
+
+
+def test_a_far_index_takes_no_memory(tmp_path: Path) -> None:
+    """What lacks between the first and the last clip is told where it is little, and not counted where it is much."""
+    far = FIRST.replace("_0000_", "_20000000_")
+    assert far != FIRST
+    tracemalloc.start()
+    try:
+        found = read_scores(write(tmp_path, ROWS + f"{far},1\n"), YEAR)
+        assert tracemalloc.get_traced_memory()[1] < 100_000_000
+    finally:
+        tracemalloc.stop()
+    assert "there is no" not in " ".join(found.notes)
 
 
 @given(data=st.data())

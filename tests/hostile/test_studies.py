@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from harness.cli.options import options_of
 from harness.errors import HarnessError
 from harness.studies.plan import make_plan, planned_keys, planned_trials
 from harness.studies.study_file import read_study
+from tests.hostile.sockets import listening
 
 LONGEST = 1_500  # characters of a sentence
 SECONDS = 2.0  # for which a file is looked at, however large; a megabyte of TOML takes longer to parse
@@ -170,9 +170,7 @@ def test_what_is_no_file(kind: str, tmp_path: Path) -> None:
     elif kind == "pipe":
         os.mkfifo(path)
     elif kind == "socket":
-        os.chdir(tmp_path)  # a socket's path may have no more than 107 bytes
-        with socket.socket(socket.AF_UNIX) as made:
-            made.bind("odd.toml")
+        listening(path)
     elif kind == "device":
         path.symlink_to("/dev/zero")
     else:

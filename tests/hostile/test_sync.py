@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -23,7 +22,9 @@ from harness.stores.recorder import Recorder
 from harness.stores.records import read_record, write_result
 from harness.stores.results import Results
 from harness.stores.tracker import Tracker
+from harness.trials.measures import scorer_intervals
 from tests.harness.made_up import make_result, make_spec
+from tests.hostile.sockets import listening
 
 GOOD, BAD = make_spec(seed=1), make_spec(seed=0)
 
@@ -70,12 +71,6 @@ def foreign(path: Path) -> None:
 def half_foreign(path: Path) -> None:
     """A database of ours alone, without MLflow's tables."""
     change(path, "create table asd_trials (a)", "create table alembic_version (version_num)")
-
-
-def listening(path: Path) -> None:
-    """A socket."""
-    with socket.socket(socket.AF_UNIX) as made:
-        made.bind(path.name)
 
 
 THINGS: dict[str, tuple[Callable[[Path], Any], str]] = {
@@ -130,6 +125,17 @@ def test_other_schema_is_not_brought_up_to_date(source: Path, tmp_path: Path, wh
     with pytest.raises(HarnessError, match=answer):
         take(path, tmp_path)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "address", ["mysql://u:secretpw@h/d", "mssql://x", "sqlite+aiosqlite:///x", "oracle://x", "x://y"]
+)
+def test_a_driver_that_is_missing_is_one_sentence(tmp_path: Path, address: str) -> None:
+    """A source whose package is not installed is refused, without the password in its address."""
+    with pytest.raises(HarnessError, match=" must ") as error:
+        verbs.sync(address, places=find_places(tracking=f"sqlite:///{tmp_path / 'ours.db'}"))
+    assert "secretpw" not in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def run_of(path: Path) -> str:
@@ -260,6 +266,40 @@ def test_forged_trial_is_not_ranked(source: Path, tmp_path: Path) -> None:
     assert "the official score by knn reads 1.0 where they give 0." in found["rows"][0]["reason"]
     rows = verbs.leaderboard(places=find_places(tracking=f"sqlite:///{tmp_path / 'ours.db'}"))
     assert [row["official_score"] for row in rows if row["kind"] == "trial"] == [make_result(GOOD).official["knn"]]
+
+
+def test_intervals_of_others_are_drawn_here(source: Path, tmp_path: Path) -> None:
+    """A trial of another team keeps no interval that its clips' scores do not give."""
+    theirs = tmp_path / "theirs"
+    shutil.copytree(source, theirs)
+    path = theirs / "copy.db"
+    run_id = run_of(path)
+    change(path, f"update runs set artifact_uri = replace(artifact_uri, '{source}', '{theirs}')")
+    (folder,) = (each for each in theirs.rglob("artifacts") if each.parent.name == run_id)
+    ends = {"official": [0.99, 1.0], "official_machines": [0.99, 1.0], "rows": []}
+    told(lambda record: record.update(intervals={"knn": ends}))(folder)
+    assert take(path, tmp_path)["taken"] == 2
+    wanted = {scorer: each.content() for scorer, each in scorer_intervals(make_result(BAD).scored, ["knn"]).items()}
+    with closing(sqlite3.connect(tmp_path / "ours.db")) as connection:
+        details = [json.loads(text) for (text,) in connection.execute("select detail from asd_trials")]
+    assert any(each["intervals"] == json.loads(json.dumps(wanted)) for each in details)
+    assert not any(each["intervals"]["knn"]["official"][0] == 0.99 for each in details)
+
+
+def test_other_clips_under_a_known_fingerprint_are_refused_alone(tmp_path: Path, empty_mlflow: Path) -> None:
+    """Of two trials of another team the one that scores other clips under a known fingerprint is refused by name."""
+    shutil.copy(empty_mlflow, tmp_path / "theirs.db")
+    places = find_places(tracking=f"sqlite:///{tmp_path / 'theirs.db'}", results=f"sqlite:///{tmp_path / 'unused.db'}")
+    tracker = Tracker(places.tracking, code="theirs")
+    other = make_result(GOOD)
+    other = replace(other, scored=other.scored.assign(clip_id=[f"other {name}" for name in other.scored["clip_id"]]))
+    for result in (make_result(BAD), other):
+        run_id = tracker.start_trial(result.spec, parent=None, study="")
+        tracker.log_result(run_id, result)
+        tracker.finish(run_id)
+    found = take(tmp_path / "theirs.db", tmp_path)
+    assert (found["taken"], found["refused"]) == (1, 1)
+    assert "must score the clips that are known under its fingerprint" in found["rows"][0]["reason"]
 
 
 def test_other_truth_under_a_known_fingerprint_is_refused(source: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from harness.cli import console
-from harness.tables import CONTROLS, LONGEST, Form, brief, plain, printable, written
+from harness.tables import CONTROLS, Form, brief, plain, printable, written
 
 HOSTILE = {
     "an escape": "a\x1b[31mb",
@@ -79,8 +79,11 @@ def test_markup_is_text(said: io.StringIO) -> None:
 def test_long_sentences_are_cut(said: io.StringIO) -> None:
     """Of a sentence of a megabyte its two ends are printed; a value that a sentence quotes is shorter still."""
     console.note("a" * 10**6 + "the way out")
-    assert len(said.getvalue()) <= LONGEST + 1
+    assert len(said.getvalue()) <= console.NOTED + 1
     assert said.getvalue().endswith("the way out\n")
+    before = len(said.getvalue())
+    console.say("a" * 10**6)
+    assert len(said.getvalue()) - before <= console.LONGEST + 1
     assert len(brief("b" * 10**6)) < 200
     assert printable("c" * 10**6) == "c" * 10**6
 
@@ -106,6 +109,11 @@ def test_signs_that_an_encoding_lacks_are_replaced(encoding: str, tmp_path: Path
     status, out, err = run("reference", "rmis", "--markdown", encoding=encoding, folder=tmp_path)
     assert (status, err) == (0, b"")
     assert out.count(b"\n") > 10
+    (tmp_path / "a.wav").write_bytes(b"RIFF")
+    (tmp_path / "list.csv").write_text("file,split,machine\na.wav,train,gerät\N{SNOWMAN}\n")
+    status, out, err = run("data", "index", ".", "--dataset", "own", "--markdown", encoding=encoding, folder=tmp_path)
+    assert (status, err) == (0, b"")
+    assert b"?" in out
     status, _, err = run("ls", "gerät–", encoding=encoding, folder=tmp_path)
     assert status == 1
     assert b"Traceback" not in err

@@ -6,7 +6,6 @@ import argparse
 import io
 import os
 import pickle
-import socket
 import struct
 import zipfile
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from backbones import load_encoder
 from backbones.contract import BackboneError
 from tests.backbones.conftest import ORACLES
+from tests.hostile.sockets import listening
 
 BEATS, AUDIOMAE = ORACLES / "beats_small.pt", ORACLES / "audiomae_small.pt"
 POS = "encoder.pos_conv.0."
@@ -124,20 +124,6 @@ def short_storage(target, parts):
         target.writestr(name, data[:4] if name.endswith("data/0") else data)
 
 
-def pipe(path):
-    os.mkfifo(path)
-
-
-def listening(path):
-    before = Path.cwd()
-    os.chdir(path.parent)  # the names of sockets must be short
-    try:
-        with socket.socket(socket.AF_UNIX) as made:
-            made.bind(path.name)
-    finally:
-        os.chdir(before)
-
-
 def huge_dimensions(path):
     """Write a pickle whose tensor has a side of 2**70."""
     data = saved({"model": {"w": torch.zeros(8)}})
@@ -191,7 +177,7 @@ ROWS = {
     # no files
     "nothing": (lambda path: None, "does not exist"),
     "folder": (lambda path: path.mkdir(), "is a folder"),
-    "named pipe": (pipe, "is a named pipe"),
+    "named pipe": (os.mkfifo, "is a named pipe"),
     "socket": (listening, "is a socket"),
     "device": (lambda path: path.symlink_to("/dev/zero"), "is a device"),
     "link to a pipe": (lambda path: (os.mkfifo(path.parent / "p"), path.symlink_to("p")), "is a named pipe"),

@@ -8,7 +8,7 @@ from torchaudio.compliance import kaldi
 
 from backbones.contract import BackboneError
 from backbones.features.log_mel import AUDIOMAE_LOG_MEL, BEATS_LOG_MEL, frame_count, log_mel
-from backbones.features.masks import draw_masks, spec_augment
+from backbones.features.masks import apply_masks, draw_masks
 
 NOISE = 0.1 * torch.randn(3, 24_000, generator=torch.Generator().manual_seed(0))
 
@@ -87,13 +87,21 @@ def test_wrong_waveforms(waveforms):
         log_mel(waveforms, BEATS_LOG_MEL)
 
 
+def masked(fbank, *, time_mask, mel_mask, masks=1, seed=2):
+    """Return features with masks that were drawn for them."""
+    chance = torch.Generator().manual_seed(seed)
+    clips, frames, bins = fbank.shape
+    drawn = draw_masks(clips, (frames, bins), time_mask=time_mask, mel_mask=mel_mask, masks=masks, generator=chance)
+    return apply_masks(fbank, drawn)
+
+
 def test_spec_augment_masks_with_the_clips_own_mean():
     """Masked places hold the clip's mean, all others what they held, and each clip has masks of its own."""
     fbank = torch.randn(20, 50, 128, generator=torch.Generator().manual_seed(1))
-    masked = spec_augment(fbank, time_mask=20, mel_mask=40, masks=2, generator=torch.Generator().manual_seed(2))
-    changed = masked != fbank
+    shown = masked(fbank, time_mask=20, mel_mask=40, masks=2)
+    changed = shown != fbank
     means = fbank.mean(dim=(1, 2), keepdim=True).expand_as(fbank)
-    assert torch.equal(masked[changed], means[changed])
+    assert torch.equal(shown[changed], means[changed])
     assert changed.any(dim=(1, 2)).all()
     assert not torch.equal(changed[0], changed[1])
 
@@ -101,8 +109,8 @@ def test_spec_augment_masks_with_the_clips_own_mean():
 def test_spec_augment_off():
     """Without masks, or with masks of no width, features stay as they are."""
     fbank = torch.randn(2, 30, 128)
-    assert torch.equal(spec_augment(fbank, time_mask=10, mel_mask=10, masks=0), fbank)
-    assert torch.equal(spec_augment(fbank, time_mask=0, mel_mask=0, masks=1), fbank)
+    assert torch.equal(masked(fbank, time_mask=10, mel_mask=10, masks=0), fbank)
+    assert torch.equal(masked(fbank, time_mask=0, mel_mask=0, masks=1), fbank)
 
 
 def test_masks_fit_short_clips():
@@ -117,4 +125,4 @@ def test_masks_fit_short_clips():
 def test_negative_mask():
     """A negative width is refused."""
     with pytest.raises(BackboneError, match="time_mask"):
-        spec_augment(torch.zeros(1, 5, 128), time_mask=-1, mel_mask=0)
+        masked(torch.zeros(1, 5, 128), time_mask=-1, mel_mask=0)

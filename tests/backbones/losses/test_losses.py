@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from backbones.contract import BackboneError, FinetuneRecipe, LossHead
+from backbones import LOSSES
+from backbones.contract import BackboneError, LossHead
 from backbones.training.finetune import finetune
-from backbones.training.loss_choice import find_loss, loss_names, parse_loss
+from backbones.training.loss_choice import parse_loss
+from backbones.training.recipe import FinetuneRecipe
 from tests.backbones.conftest import reader, tones
 
 DIM, CLASSES, CLIPS = 24, 5, 40
-SOFT = [name for name in loss_names() if find_loss(name).soft]
+SOFT = [name for name in LOSSES.names() if LOSSES.load(name).soft]
 
 
 def head_of(text: str, *, classes: int = CLASSES, seed: int = 0) -> LossHead:
@@ -202,7 +204,7 @@ def test_a_whole_weight_is_a_class(name: str) -> None:
     assert head_of(name)(embeddings, (one_hot + other) / 2)[0].item() == pytest.approx(sum(ends) / 2, rel=1e-5)
 
 
-@pytest.mark.parametrize("name", loss_names())
+@pytest.mark.parametrize("name", LOSSES.names())
 def test_gradients_are_finite(name: str) -> None:
     """Also of embeddings that are equal to a direction, opposite to one, or zero."""
     head = head_of(name).train()
@@ -216,7 +218,7 @@ def test_gradients_are_finite(name: str) -> None:
     assert torch.isfinite(embeddings.grad).all()
 
 
-@pytest.mark.parametrize("name", loss_names())
+@pytest.mark.parametrize("name", LOSSES.names())
 def test_one_and_two_classes(name: str) -> None:
     """A loss of one class, which has nothing to tell apart, and of two are finite, and so is the next scale."""
     for classes in (1, 2):
@@ -229,7 +231,7 @@ def test_one_and_two_classes(name: str) -> None:
         assert all(torch.isfinite(value).all() for value in head.state_dict().values())
 
 
-@pytest.mark.parametrize("name", loss_names())
+@pytest.mark.parametrize("name", LOSSES.names())
 def test_the_seed_decides(name: str) -> None:
     """The same seed gives the same weights, another one others."""
     first, again, other = (head_of(name, seed=seed).state_dict() for seed in (0, 0, 1))
@@ -237,13 +239,13 @@ def test_the_seed_decides(name: str) -> None:
     assert any(not torch.equal(first[key], other[key]) for key in first)
 
 
-@pytest.mark.parametrize("name", loss_names())
+@pytest.mark.parametrize("name", LOSSES.names())
 @pytest.mark.parametrize("mixup", [0.0, 0.4])
 def test_every_loss_learns(name: str, mixup: float) -> None:
     """A small encoder learns to tell tones apart under every loss, with mixup where weights are taken."""
     from backbones import load_encoder
 
-    if mixup and not find_loss(name).soft:
+    if mixup and not LOSSES.load(name).soft:
         pytest.skip("takes no mixture of classes")
     waveforms = tones(24, classes=3)
     targets = np.arange(24) % 3
@@ -261,14 +263,14 @@ def test_every_loss_learns(name: str, mixup: float) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("arcfase", "Did you mean arcface?"),
+        ("arcfase", "Did you mean 'arcface'?"),
         ("arcface:margine=0.3", "margin"),
         ("arcface:margin", "option=value"),
         ("arcface:margin=nan", "a number"),
         ("arcface:margin=0.1,margin=0.2", "stands twice"),
         ("adaproj:subclusters=2.5", "a whole number"),
         ("adacos:adaptive=perhaps", "true or false"),
-        ("cross_entropy:scale=3", "none"),
+        ("cross_entropy:scale=3", "takes no options"),
     ],
 )
 def test_mistakes_are_one_sentence(text: str, said: str) -> None:

@@ -11,14 +11,14 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from backbones.contract import FinetuneRecipe
+from backbones.training.recipe import FinetuneRecipe
 from benchmarks.contract import DatasetPart, MachineMetrics
 from benchmarks.metrics.measures import machine_h_means, official_score
 from benchmarks.protocols import find_protocol
 from benchmarks.reference.published import OVERALL, load_reference
 from harness.answers.board import leaderboard_columns
 from harness.answers.columns import reference_lines
-from harness.answers.frames import leaderboard_frame, reference_frame
+from harness.answers.frames import leaderboard_frame
 from harness.answers.leaderboard import board_notes, leaderboard
 from harness.answers.published import reference
 from harness.answers.question import Question
@@ -99,7 +99,7 @@ class TestThePaper:
 
     def test_its_tables_come_back(self, results: Results, rows: list[dict[str, Any]]) -> None:
         """`reference paper` finds a recorded number for each of the 240 cells, within what printing rounds away."""
-        frame = reference_frame(reference(results, "paper"))
+        frame = pd.DataFrame(reference(results, "paper"))
         assert len(frame) == 240
         assert frame["recorded"].notna().all()
         assert frame["difference"].abs().max() <= PRINTED
@@ -290,7 +290,7 @@ def test_frames_and_csv_hold_every_field(results: Results) -> None:
 def test_reference_lists_every_table_without_a_database() -> None:
     """Published numbers alone, all four tables; an unknown name is answered with the nearest."""
     rows = reference(None)
-    assert {row["table"] for row in rows} == {"paper", "official_baseline", "asdkit", "rmis"}
+    assert {row["table"] for row in rows} == {"paper", "official_baseline", "asdkit", "rmis", "dcase2026"}
     assert all(row["recorded"] is None for row in rows)
     with pytest.raises(HarnessError, match="Did you mean 'asdkit'"):
         reference(None, "asdkitt")

@@ -179,7 +179,7 @@ def test_killed_and_started_again(root: Path, tmp_path: Path, monkeypatch: pytes
         (LINE + " --recipe micro_batch=0.5", "must be a whole number"),
         (LINE + " --recipe precision=half", "precision must be"),
         (LINE + " --weights nowhere.pt", "nowhere.pt does not exist"),
-        (LINE + " --option layer=3", "Did you mean layers?"),
+        (LINE + " --option layer=3", "Did you mean 'layers'?"),
         (LINE.replace("{out}", "{root}"), "is a folder"),
         (LINE.replace("{out}", "{root}/dcase2023/none.pt/x").replace("{root}/", "/proc/"), "can be written"),
     ],

@@ -59,7 +59,7 @@ def searched(places: Places, name: str) -> list[optuna.trial.FrozenTrial]:
     return [trial for trial in trials if "duplicate" not in trial.user_attrs]
 
 
-@pytest.mark.parametrize("sampler", ["tpe", pytest.param("nsga2", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("sampler", ["tpe", "gp", pytest.param("nsga2", marks=pytest.mark.slow)])
 def test_search_with_conditions(places: Places, sampler: str) -> None:
     """Where M depends on K1 and K2, a search runs as many different cells as it may, M never above the candidates.
 

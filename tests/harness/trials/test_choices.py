@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import labeling.strategies
-from harness import plugins
+from backbones import plugins
 from harness.errors import HarnessError
 from harness.studies.plan import make_plan
 from harness.trials.choices import TrialChoices, check_labels, labeled_by, read_by

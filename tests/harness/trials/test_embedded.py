@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
-from backbones.contract import EpochReport, FinetuneRecipe
+from backbones.contract import EpochReport
+from backbones.training.recipe import FinetuneRecipe
 from benchmarks.datasets.dcase2023 import DATASET
 from benchmarks.protocols import parse_protocol
 from benchmarks.synthetic.generator import generate
@@ -23,7 +23,7 @@ from harness.trials.choices import frozen_spec
 from harness.trials.contract import BackboneChoice, TrialSpec
 from harness.trials.recordings import Recordings, prepare_recordings
 from harness.trials.trial import run_trial
-from tests.harness.made_up import make_result, make_spec
+from tests.harness.made_up import make_result, make_spec, quick_spec
 
 PROTOCOL = parse_protocol(
     {"name": "toy", "train": ["dcase2023/dev"], "score": ["dcase2023/dev"], "cases": {"fan": "fragmented"}}
@@ -33,26 +33,10 @@ PROTOCOL = parse_protocol(
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrialSpec, Recordings, Path]:
     """A quick trial, its recordings, and a folder for caches."""
-    torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("embedded")
     generate(folder / "root", DATASET, machines=("fan",), train_source=6, train_target=2, test_per_cell=3, seconds=1.0)
     recordings = prepare_recordings(folder / "root", PROTOCOL, Cache(folder / "audio"))
-    spec = TrialSpec(
-        kind="trial",
-        backbone=BackboneChoice("tiny", "tiny"),
-        m=2,
-        k1=3,
-        k2=3,
-        fusion="composite",
-        protocol=PROTOCOL,
-        seed=0,
-        recipe=FinetuneRecipe(epochs=2, batch_size=8, clip_seconds=1.0, learning_rate=1e-3),
-        min_confidence=0.5,
-        below="drop",
-        train_data=recordings.train_data,
-        test_data=recordings.test_data,
-    )
-    return spec, recordings, folder
+    return quick_spec(PROTOCOL, recordings), recordings, folder
 
 
 def refuse(*_: object, **__: object) -> None:

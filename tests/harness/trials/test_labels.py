@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
-from backbones.contract import FinetuneRecipe
+from backbones.training.recipe import FinetuneRecipe
 from benchmarks.datasets.dcase2024 import DATASET as DCASE2024
 from benchmarks.datasets.dcase2025 import DATASET as DCASE2025
 from benchmarks.protocols import parse_protocol
@@ -22,11 +21,12 @@ from harness.pictures.candidates import candidate_planes, confidence_by_rank, pn
 from harness.stores.run_names import result_metrics
 from harness.trials.candidates import check_candidates, rank_machines, route_machine
 from harness.trials.choices import labeled_by
-from harness.trials.contract import BackboneChoice, TrialSpec
+from harness.trials.contract import TrialSpec
 from harness.trials.labels import fuse_labels
 from harness.trials.recordings import Recordings, open_recordings, prepare_recordings, with_released
 from harness.trials.trial import run_trial
 from labeling.contract import RankedCandidates
+from tests.harness.made_up import quick_spec
 
 MACHINES = ("bearing", "ToyCar")  # 2025 withholds the attributes of the first alone
 TABLE: dict[str, Any] = {
@@ -67,23 +67,8 @@ def judged(root: Path, bare: Recordings) -> Recordings:
 
 def spec_of(recordings: Recordings, table: dict[str, Any] = TABLE, **changes: Any) -> TrialSpec:
     """A quick trial of a small backbone."""
-    torch.set_num_threads(1)
-    spec = TrialSpec(
-        kind="trial",
-        backbone=BackboneChoice("tiny", "tiny"),
-        m=2,
-        k1=3,
-        k2=3,
-        fusion="composite",
-        protocol=parse_protocol(table),
-        seed=0,
-        recipe=FinetuneRecipe(epochs=1, batch_size=16, clip_seconds=1.0),
-        min_confidence=0.1,
-        below="drop",
-        train_data=recordings.train_data,
-        test_data=recordings.test_data,
-    )
-    return replace(spec, **changes)
+    recipe = FinetuneRecipe(epochs=1, batch_size=16, clip_seconds=1.0)
+    return quick_spec(parse_protocol(table), recordings, **{"recipe": recipe, "min_confidence": 0.1, **changes})
 
 
 def rows_of(spec: TrialSpec, recordings: Recordings, cache: Cache) -> dict[str, dict[str, Any]]:

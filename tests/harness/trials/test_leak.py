@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 import torch
 
-from backbones.contract import FinetuneRecipe
 from benchmarks.datasets.dcase2023 import DATASET
 from benchmarks.protocols import parse_protocol
 from benchmarks.synthetic.generator import generate
@@ -25,6 +24,7 @@ from harness.trials.recordings import Recordings, prepare_recordings
 from harness.trials.stages import finetune_encoder, pretrained_encoder
 from harness.trials.trial import run_trial
 from labeling.fusion import BELOWS, FUSIONS
+from tests.harness.made_up import quick_spec
 
 PROTOCOL = parse_protocol(
     {
@@ -53,23 +53,8 @@ def recordings(tmp_path_factory: pytest.TempPathFactory, cache: Cache) -> Record
 @pytest.fixture(scope="module")
 def spec(recordings: Recordings) -> TrialSpec:
     """A quick trial of a small backbone."""
-    torch.set_num_threads(1)
-    return TrialSpec(
-        kind="trial",
-        backbone=BackboneChoice("tiny", "tiny"),
-        m=2,
-        k1=3,
-        k2=3,
-        fusion="composite",
-        protocol=PROTOCOL,
-        seed=0,
-        recipe=FinetuneRecipe(epochs=2, batch_size=8, clip_seconds=1.0, learning_rate=1e-3),
-        min_confidence=0.5,
-        below="drop",
-        train_data=recordings.train_data,
-        test_data=recordings.test_data,
-        scorers=("knn", "mahalanobis", "level", "ensemble", "smote_knn", "kmeans:clusters=4"),
-    )
+    scorers = ("knn", "mahalanobis", "level", "ensemble", "smote_knn", "kmeans:clusters=4")
+    return quick_spec(PROTOCOL, recordings, scorers=scorers)
 
 
 def with_lies(recordings: Recordings) -> Recordings:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from backbones.contract import FinetuneRecipe
+from backbones.training.recipe import FinetuneRecipe
 from benchmarks.contract import PARTS
 from benchmarks.datasets.dcase2023 import DATASET
 from benchmarks.protocols import find_protocol
 from benchmarks.synthetic.generator import generate
 from harness.cache import Cache
-from harness.cli.main import main
 from harness.trials.contract import BackboneChoice, TrialResult, TrialSpec
 from harness.trials.recordings import prepare_recordings
 from harness.trials.trial import run_trial
@@ -38,20 +36,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def asdbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Run the command line: (exit status, stdout, stderr)."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["asdbench", *map(str, words)])
-        try:
-            main()
-            status = 0
-        except SystemExit as end:
-            status = int(end.code or 0)
-        said = capsys.readouterr()
-        return status, said.out, said.err
-
-    return run
+def asdbench(asdbench: Any) -> Any:
+    """Run the command line on words that may be paths: (exit status, stdout, stderr)."""
+    return lambda *words: asdbench(" ".join(map(str, words)))
 
 
 def test_index_with_ground_truth(made: Path, asdbench: Any) -> None:

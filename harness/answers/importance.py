@@ -1,0 +1,179 @@
+"""What mattered: how much of the difference between scores goes with each choice of a study."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import isnan
+from typing import Any, TypeAlias, TypedDict
+
+import numpy as np
+
+from benchmarks.metrics.rules import EPSILON
+from harness.answers.question import BOARD, EVERYTHING, Question
+from harness.answers.standings import Standings, read_standings
+from harness.errors import HarnessError
+from harness.statistics.effects import Floats, permutation_p, share_by_chance, variance_share
+from harness.stores.readings import find_study
+from harness.stores.results import Results
+from harness.tables import NOTHING, Column, Row, answering, count, in_percent, naming, percent, plain
+from harness.trials.axes import study_axes
+
+SCORER, SEED = "scorer", "seed"  # what trials differ in beside a study's axes
+LEAST_MACHINES = 3  # of which an interval can be drawn
+SHUFFLES = 999
+LEAST_DRAWS, MOST_NUMBERS = 100, 5_000_000  # of 10,000 trials, 500 draws are held at once: 40 MB
+
+Importances: TypeAlias = Callable[[Sequence[Mapping[str, Any]], Sequence[float]], dict[str, float]]
+
+
+class ImportanceRow(TypedDict):
+    """How much one choice mattered on one board; shares are fractions.
+
+    `share` is the part of the official scores' variance that lies between the choice's values, `by_chance` what it
+    would be on average if the choice said nothing, `p_value` how often shuffled scores have as much, `ci_low` and
+    `ci_high` the 95 % interval over machine types (None with fewer than three). `importance` is PED-ANOVA's.
+    """
+
+    protocol: str
+    choice: str
+    heading: str
+    values: int
+    trials: int
+    share: float
+    by_chance: float
+    ci_low: float | None
+    ci_high: float | None
+    p_value: float
+    importance: float | None
+    sentence: str
+
+
+def importance(
+    results: Results, question: Question = EVERYTHING, *, importances: Importances | None = None
+) -> list[ImportanceRow]:
+    """Say how much of the difference between recorded scores goes with each choice, board by board, the most first.
+
+    Counted are finished trials with labels, each with each of its scorers; where there are none, frozen ones. Choices
+    are the axes of a study, the scorer and the seed, as far as trials differ in them. Several scorers of one training
+    are rows of one trial, so that p-values of other choices are too small where scorers are many.
+
+    Args:
+        results: the results tables.
+        question: which trials, and how often the bootstrap draws.
+        importances: from settings and scores to a further importance of each choice, such as PED-ANOVA's.
+
+    Returns:
+        One row a board and choice; none for boards whose trials do not differ in any.
+
+    Raises:
+        HarnessError: nothing is recorded, or nothing of that name.
+    """
+    key = find_study(results, question.study)["key"] if question.study else None
+    standings = read_standings(results, key)
+    kept = [at for at in range(len(standings)) if _asked(standings, at, question) and _known(standings, at)]
+    if not kept:
+        asked = f" of study {question.study}" if question.study else ""
+        raise HarnessError(f"What mattered needs finished trials{asked} with a score, but there is none; run a study.")
+    boards: dict[tuple[Any, ...], list[int]] = {}
+    for at in kept:
+        boards.setdefault(tuple(standings[name][at] for name in BOARD), []).append(at)
+    rows = []
+    for places in boards.values():
+        kinds = [standings["kind"][at] for at in places]
+        kind = "trial" if "trial" in kinds else "frozen"
+        own = [at for at, each in zip(places, kinds, strict=True) if each == kind]
+        rows += _board(standings.only(np.array(own, dtype=np.intp)), question, importances) if len(own) > 2 else []
+    return rows
+
+
+def _asked(standings: Standings, at: int, question: Question) -> bool:
+    wanted = {"protocol": question.protocol, "backbone": question.backbone, "scorer": question.scorer}
+    return all(name is None or standings[column][at] == name for column, name in wanted.items())
+
+
+def _known(standings: Standings, at: int) -> bool:
+    return standings["kind"][at] in ("trial", "frozen") and bool(np.isfinite(standings.official[at]))
+
+
+def _board(board: Standings, question: Question, importances: Importances | None) -> list[ImportanceRow]:
+    """Return the rows of one board, the choice with the largest share first."""
+    headings = {**{axis.name: axis.heading for axis in study_axes()}, SCORER: "scorer", SEED: "seed"}
+    columns = {name: [_plain(value) for value in board[name]] for name in headings}
+    columns = {name: column for name, column in columns.items() if len(set(column)) > 1}
+    if not columns:
+        return []
+    scores = board.official
+    draws = max(LEAST_DRAWS, min(question.resamples, MOST_NUMBERS // len(scores)))
+    drawn = _drawn(board, draws=draws, seed=question.seed)
+    further: dict[str, float] = {}
+    if importances is not None:
+        settings = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        further = importances(settings, scores.tolist())
+    rows: list[ImportanceRow] = []
+    for name, column in columns.items():
+        _, codes = np.unique(np.array(column, dtype=str), return_inverse=True)
+        low, high = (
+            (None, None) if drawn is None else np.quantile(variance_share(drawn, codes), (0.025, 0.975)).tolist()
+        )
+        row: ImportanceRow = {
+            "protocol": board["protocol"][0],
+            "choice": name,
+            "heading": headings[name],
+            "values": len(set(column)),
+            "trials": len(scores),
+            "share": float(variance_share(scores, codes)),
+            "by_chance": share_by_chance(len(set(column)), len(scores)),
+            "ci_low": low,
+            "ci_high": high,
+            "p_value": permutation_p(scores, codes, draws=min(SHUFFLES, draws), seed=question.seed),
+            "importance": further.get(name),
+            "sentence": "",
+        }
+        row["sentence"] = _sentence(row)
+        rows.append(row)
+    return sorted(rows, key=lambda row: -row["share"])
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as groups are told apart by: no value is a group of its own."""
+    return NOTHING if value is None or (isinstance(value, float) and isnan(value)) else value
+
+
+def _drawn(board: Standings, *, draws: int, seed: int) -> Floats | None:
+    """Draw machine types anew and return all trials' means over them: (draws, n); None with fewer than three.
+
+    The mean is harmonic, as the official score of all years but 2020 is.
+    """
+    there = np.isfinite(board.h_means).all(axis=0)
+    machines = board.h_means[:, there]
+    if machines.shape[1] < LEAST_MACHINES:
+        return None
+    count = machines.shape[1]
+    often = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=draws)  # (draws, w)
+    return np.asarray(count / (often @ (1 / np.maximum(machines, EPSILON)).T))
+
+
+def _sentence(row: ImportanceRow) -> str:
+    explains = f"{row['heading']} explains {100 * row['share']:.0f} % of the variance"
+    chance = f"{100 * row['by_chance']:.0f} % would be chance"
+    if row["p_value"] >= 0.05:
+        return f"{explains}, which shuffled scores do too (p = {row['p_value']:.2f}; {chance})."
+    return f"{explains} (p = {row['p_value']:.3f}; {chance})."
+
+
+def importance_columns(rows: Sequence[Row]) -> list[Column]:
+    """Return the columns of what mattered, with the protocol where there are several."""
+
+    def interval(row: Row) -> str:
+        return NOTHING if row["ci_low"] is None else f"{in_percent(row['ci_low'])} to {in_percent(row['ci_high'])}"
+
+    return [
+        *naming(
+            *([plain("protocol")] if len({row["protocol"] for row in rows}) > 1 else []), plain("heading", "choice")
+        ),
+        count("values"),
+        *answering(percent("share", "variance, %"), Column("95 % interval", interval, right=True)),
+        percent("by_chance", "by chance %"),
+        Column("p", lambda row: f"{row['p_value']:.3f}", right=True),
+        percent("importance", "PED-ANOVA %"),
+    ]
