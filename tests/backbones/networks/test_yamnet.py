@@ -120,7 +120,7 @@ def agrees(encoder: YamNet, made: Any, onnxruntime: Any, clips: torch.Tensor) ->
 @pytest.mark.real
 @torch.no_grad()
 def test_its_middle_layer_tells_real_anomalies_better_than_log_mel(packaged: YamNet, shared: Path) -> None:
-    """On ToyCar of 2023, 1-NN by cosine with 203 training clips: 58.5 % of the middle layer, 52 of log-mel statistics.
+    """On ToyCar of 2023, 1-NN by cosine with 203 training clips: 58.5 % by the middle layer, 54.3 by `logmel`.
 
     The harmonic mean of the official three numbers, as a frozen encoder of 1-NN scores them.
     """
@@ -140,7 +140,7 @@ def test_its_middle_layer_tells_real_anomalies_better_than_log_mel(packaged: Yam
         scores[name] = _official(nearest, [path.name for path in test])
     score = {name: 3 / sum(1 / value for value in values) for name, values in scores.items()}
     assert score["yamnet"] == pytest.approx(0.5845, abs=0.002), scores
-    assert score["logmel"] < 0.54, scores
+    assert score["logmel"] == pytest.approx(0.543, abs=0.002), scores
 
 
 def _official(scores: np.ndarray, names: list[str]) -> list[float]:
