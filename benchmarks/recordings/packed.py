@@ -231,7 +231,7 @@ class SilentClips(PackedAudio):
         pairs = sorted((str(clip_id), str(self.hashes[self._places[str(clip_id)]])) for clip_id in ids)
         return blake2b(json.dumps(pairs).encode(), digest_size=16).hexdigest()
 
-    def _samples(self, clip_id: str) -> NDArray[np.int16]:
+    def _entry(self, clip_id: str) -> Entry:
         raise BenchmarkError(
             f"recordings must be there for what is heard (another backbone, a clip's level), but {self.source} holds "
             f"embeddings alone, also of {clip_id}; take the backbone emb, or name the folder of the recordings as root."
