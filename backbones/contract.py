@@ -69,6 +69,15 @@ class Encoder(nn.Module):
         """Embed clips: (b, samples) in -1..1 -> (b, d)."""
         return self.pool(self.tokens(self.fbank(waveforms)))
 
+    def read_named(self, ids: NDArray[np.str_]) -> ReadClips | None:
+        """Return what gives this encoder's input by position where it knows clips by their ids; None takes waveforms.
+
+        Args:
+            ids: (n,) of the clips.
+        """
+        del ids
+        return None
+
     def layer_index(self, name: str) -> int:
         """Place a parameter for layer-wise learning rates: 0 is the stem, `n_layers` what stands next to the head."""
         del name
@@ -279,16 +288,20 @@ class FinetuneRecipe:
         layer_decay: factor on the learning rate for each layer further from the head.
         gradient_decay: factor on the gradient below each layer, for BEATs. Microsoft's files say 0.6, which leaves
             the lowest of 12 layers 0.2 % of the gradient, so that fine-tuning looks frozen; hence 1 by default.
-        train: which part of the encoder learns; "head" leaves the encoder's weights as they are.
+        train: what learns: the encoder ("all"); the loss's own weights, which are thrown away, so that embeddings stay
+            as they were ("head"); or a small network on the encoder's embeddings, whose output is scored
+            ("projection", `backbones.training.projection`).
         freeze_layers: how many of the lowest layers, and with them the stem, stay as they are; 0 lets all learn.
         lora_rank: rank of low-rank adapters, which then learn in place of the encoder's own weights; 0 has none.
         lora_alpha: adapters are scaled by lora_alpha / lora_rank.
         lora_targets: which linear maps get one: those of the attention, or those of the feed-forward parts too.
         loss: a file of backbones/losses/ by name, with options as in "arcface:margin=0.3,scale=30".
         mixup: alpha of the Beta distribution from which each clip's share is drawn when it is mixed with another clip,
-            log-mel features and targets alike (Zhang et al., 2018); 0 mixes nothing.
+            log-mel features and targets alike (Zhang et al., 2018); 0 mixes nothing. A projection mixes embeddings.
         embed: what of a clip is embedded for scoring: "crop" as in training, of `clip_seconds`; or "whole", to its end,
             in windows of that length whose embeddings are averaged.
+        projection_dim: size of the embeddings that a projection makes.
+        projection_hidden: size of the layer between a projection's two linear maps; 0 has one map alone.
     """
 
     epochs: int = 40
@@ -306,7 +319,7 @@ class FinetuneRecipe:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     layer_decay: float = 1.0
     gradient_decay: float = 1.0
-    train: Literal["all", "head"] = "all"
+    train: Literal["all", "head", "projection"] = "all"
     freeze_layers: int = 0
     lora_rank: int = 0
     lora_alpha: float = 16.0  # twice the rank of 8 that Hu et al., 2021, find enough
@@ -314,16 +327,28 @@ class FinetuneRecipe:
     loss: str = "cross_entropy"
     mixup: float = 0.0
     embed: Literal["crop", "whole"] = "crop"
+    projection_dim: int = 128
+    projection_hidden: int = 0
 
     def content(self) -> dict[str, Any]:
         """Return what decides about numbers; later choices are left out where they change nothing (`FIRST_RELEASE`)."""
         content = dict(vars(self))  # asdict copies each value first, which took most of a key's time
+        for name in ENCODERS_OWN if self.train == PROJECTION else PROJECTIONS_OWN:
+            del content[name]
         for name, decides, default in _LATER:
-            if content[decides] == default:
+            if name in content and content[decides] == default:
                 del content[name]
         return content
 
 
+PROJECTION = "projection"  # the value of `train` with which the encoder stays as it is, and embeddings are made once
+# Fields that a projection reads and nobody else, and those that it does not read since no encoder learns: what a trial
+# does not read is no part of its key.
+PROJECTIONS_OWN = ("projection_dim", "projection_hidden")
+ENCODERS_OWN = (
+    "micro_batch", "time_mask", "mel_mask", "masks", "layer_decay", "gradient_decay", "freeze_layers", "lora_rank",
+    "lora_alpha", "lora_targets",
+)  # fmt: skip
 # Fields that `FinetuneRecipe` had when trials were first recorded: they are part of every key. A later field is left
 # out of keys while it has its default, so that trials recorded before it came keep their keys.
 FIRST_RELEASE = (

@@ -89,7 +89,7 @@ def read_file(path: Path, *, most_bytes: int = MOST_BYTES) -> ReadFile:
         if size > most_bytes:
             raise BackboneError(f"{path} must have at most {most_bytes:,} bytes, but has {size:,}.")
         try:
-            data = file.read()
+            data = file.read() or b""  # None where there is nothing yet, as in /proc/kmsg
         except OSError as error:
             raise BackboneError(f"{path} could not be read: {error.strerror}.") from error
     return ReadFile(path, data, hashlib.sha256(data).hexdigest())

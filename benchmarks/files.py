@@ -87,7 +87,8 @@ def read_bytes(path: Path, *, most: int | None = None) -> bytes:
     """
     with open_regular(path) as opened:
         try:
-            data = opened.read() if most is None else opened.read(most + 1)
+            # None where there is nothing yet, as in /proc/kmsg
+            data = (opened.read() if most is None else opened.read(most + 1)) or b""
             size = os.fstat(opened.fileno()).st_size
         except OSError as error:
             raise BenchmarkError(f"{printable(path)} must be a readable file, but is not: {error.strerror}.") from error

@@ -153,7 +153,7 @@ def read_bytes(path: Path, *, what: str = "What is read", most: int = MOST_BYTES
     """
     try:
         with open_regular(path, what=what) as file:
-            content = file.read(most + 1)
+            content = file.read(most + 1) or b""  # None where there is nothing yet, as in /proc/kmsg
     except FileNotFoundError:
         raise HarnessError(f"{what} must be a file that exists, but there is no {path}.") from None
     except OSError as error:

@@ -100,6 +100,11 @@ class PackedAudio:
         self.hashes = np.array([entry.digest for entry in entries], dtype=np.str_)
         self.skipped = tuple(skipped)
 
+    @property
+    def heard(self) -> bool:
+        """Tell whether there is sound; see `SilentClips`."""
+        return True
+
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_maps": {}, "_checked": set()}
 
@@ -199,6 +204,50 @@ class PackedAudio:
 def _channels(entry: Entry) -> int:
     """Return how many channels stand in a clip's samples, one behind the other."""
     return 2 if entry.mix == "both" else 1
+
+
+class SilentClips(PackedAudio):
+    """Clips that are known by embeddings alone: what stands where packed audio does, with vectors and without sound.
+
+    Attributes:
+        source: the file that they came from.
+        vectors: (n, d) float32, a row an id.
+    """
+
+    def __init__(self, source: str, ids: Sequence[str], vectors: NDArray[np.float32]) -> None:
+        super().__init__(Path(source), [], [])
+        self.source, self.vectors = source, np.ascontiguousarray(vectors)
+        self.ids = np.array(ids, dtype=np.str_)
+        self.lengths = np.ones(len(ids), dtype=np.int64)
+        self.hashes = np.array([_vector_digest(row) for row in self.vectors], dtype=np.str_)
+        self._places = {clip_id: place for place, clip_id in enumerate(ids)}
+
+    @property
+    def heard(self) -> bool:
+        """Tell whether there is sound."""
+        return False
+
+    def of(self, ids: NDArray[np.str_]) -> NDArray[np.float32]:
+        """Return the embeddings of clips: (b,) ids -> (b, d)."""
+        return self.vectors[[self._places[str(clip_id)] for clip_id in ids]]
+
+    def fingerprint(self, ids: Sequence[str] | NDArray[np.str_]) -> str:
+        """Digest which clips these are and what their embeddings are, whatever their order."""
+        pairs = sorted((str(clip_id), str(self.hashes[self._places[str(clip_id)]])) for clip_id in ids)
+        return blake2b(json.dumps(pairs).encode(), digest_size=16).hexdigest()
+
+    def _channels_of(self, ids: Sequence[str] | NDArray[np.str_]) -> int:
+        return 1
+
+    def _samples(self, clip_id: str) -> NDArray[np.int16]:
+        raise BenchmarkError(
+            f"recordings must be there for what is heard (another backbone, a clip's level), but {self.source} holds "
+            f"embeddings alone, also of {clip_id}; take the backbone emb, or name the folder of the recordings as root."
+        )
+
+
+def _vector_digest(vector: NDArray[np.float32]) -> str:
+    return blake2b(np.ascontiguousarray(vector, dtype="<f4").view(np.uint8).data, digest_size=16).hexdigest()
 
 
 def samples_digest(samples: NDArray[np.int16]) -> str:

@@ -148,6 +148,7 @@ def look_at(path: Path, query: str) -> list[Any]:
     busy = any(path.with_name(f"{path.name}{log}").exists() for log in ("-wal", "-journal"))
     address = f"{path.as_uri()}?mode=ro{'' if busy else '&immutable=1'}"
     with closing(sqlite3.connect(address, uri=True, timeout=SQLITE_TIMEOUT_SECONDS)) as connection:
+        connection.text_factory = lambda text: text.decode("utf-8", "replace")  # of a damaged file
         return connection.execute(query).fetchall()
 
 

@@ -18,6 +18,7 @@ from harness.places import Places, find_places
 from harness.stores.history import History, PastRun
 from harness.stores.records import CELLS_FILE, SCORES_FILE, STUDY_FILE, TRIAL_FILE, Name, Record, Text, read_record
 from harness.stores.results import Results
+from harness.trials.measures import scorer_intervals
 
 Told = Callable[[str, int, int], None]
 OTHERS = ("study", "pretrain")  # kinds of runs that are no trials
@@ -146,8 +147,18 @@ def _take(run: PastRun, history: History, results: Results, *, origin: str, sync
         synced.refused.append((run.run_id, run.name, reason))
         return
     else:
-        results.put_result(record.result, detail=record.detail, **about)
+        results.put_result(record.result, detail=_measured(record) if origin else record.detail, **about)
     synced.taken += not run.binned
+
+
+def _measured(record: Record) -> dict[str, Any]:
+    """Return the detail of another's trial with intervals that are drawn here, since nobody else's are taken on trust.
+
+    They are not compared: another version may draw other resamples.
+    """
+    result = record.result
+    found = scorer_intervals(result.scored, list(result.metrics)) if result is not None and len(result.scored) else {}
+    return {**record.detail, "intervals": {scorer: each.content() for scorer, each in found.items()}}
 
 
 def _read(run: PastRun, history: History) -> Record:

@@ -67,7 +67,9 @@ def study_session(
     """
     data = {"train_data": recordings.train_data, "test_data": recordings.test_data}
     # a trial that is recorded with other scorers keeps them: the run that replaces its own has them all
-    named = recorder.with_recorded_scorers(plan.specs(**data, truth_data=recordings.truth_data))
+    named = recorder.with_recorded_scorers(
+        plan.specs(**data, truth_data=recordings.truth_data, heard=recordings.packed.heard)
+    )
     specs = {spec.key(): spec for spec in named}
     key, name = plan.key(**data, truth_data=recordings.truth_data), plan.file.name
     content = json.dumps(

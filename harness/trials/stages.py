@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from backbones.contract import Backbone, Encoder, OnEpoch, ReadClips, evaluating
+from backbones.contract import PROJECTION, Backbone, Encoder, OnEpoch, ReadClips, evaluating
 from backbones.embed import embed, embed_layers
 from backbones.layers import Heard, embed_and_hear
 from backbones.memory import enough_memory
@@ -21,6 +21,7 @@ from backbones.training.checkpoint import TrainingCheckpoint
 from backbones.training.finetune import finetune
 from backbones.weights import sha256_of
 from benchmarks.recordings.audio import SAMPLE_RATE
+from benchmarks.recordings.packed import Fit, PackedAudio
 from harness import plugins
 from harness.errors import HarnessError
 from harness.scoring.choice import ScorerChoice, parse_scorer
@@ -72,15 +73,26 @@ def must_be_the_weights(weights: Path, found: str, *, wanted: str) -> None:
         )
 
 
-def reader(spec: TrialSpec, recordings: Recordings, ids: NDArray[np.str_]) -> ReadClips:
-    """Return what gives waveforms of these clips by position, every clip of the recipe's length."""
-    packed, fit = recordings.packed, spec.recipe.fit
-    samples = clip_samples(spec, recordings)
+def reader(spec: TrialSpec, encoder: Encoder, recordings: Recordings, ids: NDArray[np.str_]) -> ReadClips:
+    """Return what gives an encoder's input of these clips by position: waveforms, every clip of the recipe's length."""
+    return clip_reader(encoder, recordings.packed, ids, clip_samples(spec, recordings), fit=spec.recipe.fit)
+
+
+def clip_reader(encoder: Encoder, packed: PackedAudio, ids: NDArray[np.str_], samples: int, *, fit: Fit) -> ReadClips:
+    """Return what gives an encoder's input of these clips by position.
+
+    Args:
+        encoder: that is to hear them; one that knows clips by their ids needs no sound.
+        packed: their sound.
+        ids: (n,) of the clips.
+        samples: length of every clip.
+        fit: what becomes of a shorter clip.
+    """
 
     def read(positions: NDArray[np.int64]) -> torch.Tensor:
         return torch.from_numpy(packed.read(ids[positions], samples, fit))  # (b, samples)
 
-    return read
+    return encoder.read_named(ids) or read
 
 
 def clip_samples(spec: TrialSpec, recordings: Recordings) -> int:
@@ -104,7 +116,7 @@ def finetune_encoder(
     """Fine-tune an encoder on pseudo-labels by the trial's recipe, going on where an earlier try was cut."""
     return finetune(
         encoder,
-        reader(spec, recordings, labels.ids),
+        reader(spec, encoder, recordings, labels.ids),
         labels.targets,
         n_classes=len(labels.classes),
         recipe=spec.recipe,
@@ -121,12 +133,12 @@ def embed_clips(spec: TrialSpec, encoder: Encoder, recordings: Recordings) -> tu
     length, the mean of which counts.
     """
     ids, heard = embedded_ids(recordings), heard_layers(spec.scorers)
-    if spec.recipe.embed == "whole":
+    if spec.recipe.embed == "whole" and encoder.read_named(ids) is None:  # a file of embeddings has no more of a clip
         windows = cut_windows(_lengths(recordings, ids), clip_samples(spec, recordings))
         made, layers = embed_layers(encoder, _window_reader(spec, recordings, ids, windows), len(windows.clips), heard)
         vectors, layers = windows.mean(made), [windows.mean(layer) for layer in layers]
     else:
-        vectors, layers = embed_layers(encoder, reader(spec, recordings, ids), len(ids), heard)
+        vectors, layers = embed_layers(encoder, reader(spec, encoder, recordings, ids), len(ids), heard)
     names = ids.tolist()
     by_layer = zip(heard, layers, strict=True)
     return dict(zip(names, vectors, strict=True)), {
@@ -151,10 +163,17 @@ def check_layers(specs: Iterable[TrialSpec], recordings: Recordings) -> None:
 
     Raises:
         BackboneError: with the layers that there are.
+        HarnessError: a projection, which learns from one embedding a clip, is to hear others.
     """
     seen = set()
     for spec in specs:
         heard = heard_layers(spec.scorers)
+        if spec.kind == "trial" and spec.recipe.train == PROJECTION and (heard or spec.recipe.embed != "crop"):
+            what = f"layer = {heard[0].layer}" if heard else f"embed = {spec.recipe.embed}"
+            raise HarnessError(
+                f"A projection learns from the encoder's own embeddings of clips as they are cut for training, but "
+                f"{what} asks for others; leave it out, or choose another train than {PROJECTION}."
+            )
         if spec.backbone is None or not heard or (spec.backbone.name, heard) in seen:
             continue
         seen.add((spec.backbone.name, heard))
@@ -227,7 +246,7 @@ def _lengths(recordings: Recordings, ids: NDArray[np.str_]) -> NDArray[np.int64]
 
 def embed_ids(spec: TrialSpec, encoder: Encoder, recordings: Recordings, ids: NDArray[np.str_]) -> NDArray[np.float32]:
     """Embed clips: (n,) ids -> (n, d)."""
-    return embed(encoder, reader(spec, recordings, ids), len(ids))
+    return embed(encoder, reader(spec, encoder, recordings, ids), len(ids))
 
 
 def embedded_ids(recordings: Recordings) -> NDArray[np.str_]:
@@ -295,12 +314,17 @@ def _matrix(
     if vectors is None:
         raise HarnessError(f"The scorer {choice.name!r} needs embeddings, but a level-only trial makes none.")
     heard = _heard_by(choice)
-    found = [np.stack([(vectors if each is None else layers[each])[clip] for clip in ids.tolist()]) for each in heard]
+    found = [rows(vectors if each is None else layers[each], ids) for each in heard]
     if heard == [None]:
         return found[0], ()
     parts = tuple(Part(*values.shape[1:]) if values.ndim == 3 else Part(1, values.shape[1]) for values in found)
     joined: NDArray[np.float32] = np.concatenate([values.reshape(len(ids), -1) for values in found], axis=1)
     return joined, parts
+
+
+def rows(vectors: Mapping[str, NDArray[np.float32]], ids: NDArray[np.str_]) -> NDArray[np.float32]:
+    """Return the embeddings of clips in their order: (n,) ids -> (n, d)."""
+    return np.stack([vectors[clip_id] for clip_id in ids.tolist()])
 
 
 def _references(recordings: Recordings) -> pd.DataFrame:

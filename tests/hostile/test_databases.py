@@ -64,6 +64,13 @@ FOREIGN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "our prefix in the middle": (made_by("create table my_asd_trials (a)"), "another program's"),
     "in capitals": (made_by("create table NOTES (a)"), "NOTES"),
     "a table with an escape": (made_by('create table "\x1b[31m" (a)'), "another program's"),
+    "a table of no UTF-8": (
+        lambda path: (
+            made_by("create table abcdefgh (a)")(path),
+            path.write_bytes(path.read_bytes().replace(b"abcdefgh", b"abc\xff\xfefgh")),
+        ),
+        "another program's",
+    ),
     "a table of 5,000 signs": (made_by(f"create table {'x' * 5000} (a)"), "another program's"),
     "2,000 tables": (made_by(*(f"create table t{number} (a)" for number in range(2000))), "2000 tables"),
     "killed while it wrote": (busy, "another program's"),

@@ -22,6 +22,7 @@ from harness.stores.recorder import Recorder
 from harness.stores.records import read_record, write_result
 from harness.stores.results import Results
 from harness.stores.tracker import Tracker
+from harness.trials.measures import scorer_intervals
 from tests.harness.made_up import make_result, make_spec
 from tests.hostile.sockets import listening
 
@@ -265,6 +266,40 @@ def test_forged_trial_is_not_ranked(source: Path, tmp_path: Path) -> None:
     assert "the official score by knn reads 1.0 where they give 0." in found["rows"][0]["reason"]
     rows = verbs.leaderboard(places=find_places(tracking=f"sqlite:///{tmp_path / 'ours.db'}"))
     assert [row["official_score"] for row in rows if row["kind"] == "trial"] == [make_result(GOOD).official["knn"]]
+
+
+def test_intervals_of_others_are_drawn_here(source: Path, tmp_path: Path) -> None:
+    """A trial of another team keeps no interval that its clips' scores do not give."""
+    theirs = tmp_path / "theirs"
+    shutil.copytree(source, theirs)
+    path = theirs / "copy.db"
+    run_id = run_of(path)
+    change(path, f"update runs set artifact_uri = replace(artifact_uri, '{source}', '{theirs}')")
+    (folder,) = (each for each in theirs.rglob("artifacts") if each.parent.name == run_id)
+    ends = {"official": [0.99, 1.0], "official_machines": [0.99, 1.0], "rows": []}
+    told(lambda record: record.update(intervals={"knn": ends}))(folder)
+    assert take(path, tmp_path)["taken"] == 2
+    wanted = {scorer: each.content() for scorer, each in scorer_intervals(make_result(BAD).scored, ["knn"]).items()}
+    with closing(sqlite3.connect(tmp_path / "ours.db")) as connection:
+        details = [json.loads(text) for (text,) in connection.execute("select detail from asd_trials")]
+    assert any(each["intervals"] == json.loads(json.dumps(wanted)) for each in details)
+    assert not any(each["intervals"]["knn"]["official"][0] == 0.99 for each in details)
+
+
+def test_other_clips_under_a_known_fingerprint_are_refused_alone(tmp_path: Path, empty_mlflow: Path) -> None:
+    """Of two trials of another team the one that scores other clips under a known fingerprint is refused by name."""
+    shutil.copy(empty_mlflow, tmp_path / "theirs.db")
+    places = find_places(tracking=f"sqlite:///{tmp_path / 'theirs.db'}", results=f"sqlite:///{tmp_path / 'unused.db'}")
+    tracker = Tracker(places.tracking, code="theirs")
+    other = make_result(GOOD)
+    other = replace(other, scored=other.scored.assign(clip_id=[f"other {name}" for name in other.scored["clip_id"]]))
+    for result in (make_result(BAD), other):
+        run_id = tracker.start_trial(result.spec, parent=None, study="")
+        tracker.log_result(run_id, result)
+        tracker.finish(run_id)
+    found = take(tmp_path / "theirs.db", tmp_path)
+    assert (found["taken"], found["refused"]) == (1, 1)
+    assert "must score the clips that are known under its fingerprint" in found["rows"][0]["reason"]
 
 
 def test_other_truth_under_a_known_fingerprint_is_refused(source: Path, tmp_path: Path) -> None:
