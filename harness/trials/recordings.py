@@ -178,13 +178,10 @@ def pack_root(
 
 
 def _audio_folder(root: Path, cache: Cache, protocol: Protocol | None) -> Path:
-    """Return where a root's packed audio stands: a pack has a recording once, so who hears it otherwise has its own."""
+    """Return where a root is packed: a pack has a recording once, so a protocol that hears it otherwise has its own."""
     name = hashlib.blake2b(str(root.absolute()).encode(), digest_size=8).hexdigest()
-    return (
-        cache.folder
-        / AUDIO
-        / (name if protocol is None or protocol.channels in (None, "near") else f"{name}-{protocol.channels}")
-    )
+    apart = "" if protocol is None or protocol.channels in (None, "near") else f"-{protocol.channels}"
+    return cache.folder / AUDIO / f"{name}{apart}"
 
 
 def _prepare_embeddings(
