@@ -17,7 +17,7 @@ from harness.trials.contract import TrialSpec, machine_name
 
 @dataclass(frozen=True)
 class Numbers:
-    """What the scores of a trial come to, by scorer.
+    """The metrics of a trial, each a mapping by scorer.
 
     Attributes:
         metrics: each machine type's sections.

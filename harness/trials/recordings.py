@@ -53,10 +53,10 @@ class Recordings:
         train: clip table of the training clips, sorted by id.
         test: clip table of the test clips, sorted by id.
         packed: their audio.
-        train_data: fingerprint of the training clips, audio and labels.
-        test_data: fingerprint of the test clips, audio and labels.
-        place: folder that holds all of it.
-        skipped: bad files that were left out, where that was asked for; a worker that opens the place does not know.
+        train_data: fingerprint (digest) of the training clips' audio and labels.
+        test_data: fingerprint of the test clips' audio and labels.
+        place: folder in the cache that holds all of it; `open_recordings(place)` reads it in a worker.
+        skipped: number of bad files that were left out with `skip_bad`. Not stored: 0 after `open_recordings`.
         truth: training clip id -> attribute that `train` does not show: hidden by the protocol, or released later.
             Labels are judged by it; nothing is made from it, except the labels "truth" of a trial that asks for them.
     """
@@ -78,7 +78,7 @@ class Recordings:
 
 @dataclass(frozen=True)
 class Indexed:
-    """The clips of a root, and how many files were left out of them."""
+    """The clips found under a folder, the datasets they belong to, and how many files were left out."""
 
     clips: pd.DataFrame
     datasets: tuple[Dataset, ...]
@@ -209,7 +209,7 @@ def withhold_attributes(train: pd.DataFrame, protocol: Protocol) -> tuple[pd.Dat
 
     Args:
         train: clip table of the training clips.
-        protocol: what it withholds, table by table; a clip that several mean is hidden where one of them hides it.
+        protocol: its `withhold` tables say what to hide; a clip is hidden if any of them hides it.
 
     Returns:
         The clips with NA where hidden, and the hidden attributes by clip id.
@@ -235,7 +235,7 @@ def withhold_attributes(train: pd.DataFrame, protocol: Protocol) -> tuple[pd.Dat
 
 
 def place_recordings(recordings: Recordings, audio: Path) -> Recordings:
-    """Write recordings where another process can open them, in a folder that is named after their content.
+    """Write prepared recordings to a folder that workers open; its name is their fingerprints.
 
     Args:
         recordings: their own place says beside which folder.
@@ -268,10 +268,10 @@ def objects(column: pd.Series[Any]) -> NDArray[np.object_]:
 
 @lru_cache(maxsize=4)
 def open_recordings(place: Path) -> Recordings:
-    """Open prepared recordings, as a worker does; kept between a worker's trials.
+    """Open prepared recordings in a worker. The result is cached for the worker's next trials.
 
-    The folder's name is the fingerprints that trials are recorded under, so what is read there must have them: clips
-    and labels that somebody edited, or audio that was packed anew since, would give numbers under a wrong key.
+    The folder's name consists of the fingerprints that are part of the trials' keys, and they are checked here. Had
+    somebody edited the tables, or packed other audio since, numbers would be recorded under a wrong key.
 
     Raises:
         HarnessError: the folder does not hold what its name says.
@@ -368,10 +368,10 @@ def _fingerprint(clips: pd.DataFrame, packed: PackedAudio) -> str:
 
 
 def with_released(recordings: Recordings, folder: Path) -> Recordings:
-    """Return the recordings with the truth of training clips whose attributes were withheld.
+    """Add the attributes that the organisers released later, to compare pseudo-labels with.
 
-    Clips, fingerprints and audio stay as they are, so that no key and no label changes. What the protocol itself hides
-    is kept.
+    Only `truth` changes: clips, fingerprints and audio stay the same, and so do all keys and labels. Attributes that
+    the protocol itself withholds remain part of `truth`.
 
     Args:
         recordings: prepared without it.
