@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BACKBONES", "LOSSES", "backbone_names", "find_backbone", "load_encoder", "named_weights"]
 
-HUGGING_FACE = "hf"  # the one backbone whose weights may be written behind its name
+HUGGING_FACE, EMBEDDINGS = "hf", "emb"
+NAMES_WEIGHTS = (HUGGING_FACE, EMBEDDINGS)  # the backbones whose weights are written behind their name
 
 
 def _refuse(sentence: str) -> Exception:
@@ -43,16 +44,16 @@ def find_backbone(name: str) -> Backbone:
 
 
 def named_weights(name: str) -> tuple[str, str]:
-    """Split `hf:FOLDER` into the backbone's name and its weights; any other name has none in it."""
-    front, mark, folder = name.partition(":")
-    return (front, folder) if mark and front == HUGGING_FACE else (name, "")
+    """Split `hf:FOLDER` or `emb:FILE` into the backbone's name and its weights; any other name has none in it."""
+    front, mark, place = name.partition(":")
+    return (front, place) if mark and front in NAMES_WEIGHTS else (name, "")
 
 
 def load_encoder(name: str, weights: str | Path | None = None, seed: int = 0, **options: Any) -> Encoder:
     """Build an encoder, in evaluation mode, on the CPU.
 
     Args:
-        name: of the backbone; `hf:FOLDER` is any audio encoder saved by transformers.
+        name: of the backbone; `hf:FOLDER` is any audio encoder saved by transformers, `emb:FILE` embeddings.
         weights: a checkpoint's path, or its name in the folder ASDBENCH_WEIGHTS; None draws random weights.
         seed: of random weights.
         options: of the backbone; shapes come from the checkpoint where it has them and from here where it has not.

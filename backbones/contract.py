@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -68,6 +68,15 @@ class Encoder(nn.Module):
     def forward(self, waveforms: Tensor) -> Tensor:
         """Embed clips: (b, samples) in -1..1 -> (b, d)."""
         return self.pool(self.tokens(self.fbank(waveforms)))
+
+    def read_named(self, ids: NDArray[np.str_]) -> ReadClips | None:
+        """Return what gives this encoder's input by position where it knows clips by their ids; None takes waveforms.
+
+        Args:
+            ids: (n,) of the clips.
+        """
+        del ids
+        return None
 
     def layer_index(self, name: str) -> int:
         """Place a parameter for layer-wise learning rates: 0 is the stem, `n_layers` what stands next to the head."""
@@ -255,96 +264,6 @@ class Embeddings:
 
 ReadClips: TypeAlias = Callable[[NDArray[np.int64]], Tensor]
 """Positions (b,) of clips -> waveforms (b, samples) float32 in -1..1, all of one length."""
-
-
-@dataclass(frozen=True)
-class FinetuneRecipe:
-    """How an encoder learns to classify attributes; the defaults are the paper's (section 4.2).
-
-    Attributes:
-        epochs: passes over the training clips; 0 leaves the encoder frozen.
-        batch_size: clips an optimiser step sees.
-        micro_batch: clips that are in memory at once; None finds the largest that fits.
-        learning_rate: peak, after warm-up.
-        weight_decay: of AdamW, on weights and not on biases or norms.
-        warmup_epochs: linear warm-up before the cosine.
-        clip_seconds: every clip is brought to this length; None takes the longest training clip's.
-        fit: what happens to a shorter clip.
-        time_mask: frames, the widest SpecAugment time mask.
-        mel_mask: mel bins, the widest SpecAugment frequency mask.
-        masks: how many of each.
-        gradient_clip: largest norm of the gradient.
-        precision: "auto" is bfloat16 where the processor has units for it (CUDA from Ampere on; a CPU with AMX), else
-            float32.
-        layer_decay: factor on the learning rate for each layer further from the head.
-        gradient_decay: factor on the gradient below each layer, for BEATs. Microsoft's files say 0.6, which leaves
-            the lowest of 12 layers 0.2 % of the gradient, so that fine-tuning looks frozen; hence 1 by default.
-        train: which part of the encoder learns; "head" leaves the encoder's weights as they are.
-        freeze_layers: how many of the lowest layers, and with them the stem, stay as they are; 0 lets all learn.
-        lora_rank: rank of low-rank adapters, which then learn in place of the encoder's own weights; 0 has none.
-        lora_alpha: adapters are scaled by lora_alpha / lora_rank.
-        lora_targets: which linear maps get one: those of the attention, or those of the feed-forward parts too.
-        loss: a file of backbones/losses/ by name, with options as in "arcface:margin=0.3,scale=30".
-        mixup: alpha of the Beta distribution from which each clip's share is drawn when it is mixed with another clip,
-            log-mel features and targets alike (Zhang et al., 2018); 0 mixes nothing.
-        embed: what of a clip is embedded for scoring: "crop" as in training, of `clip_seconds`; or "whole", to its end,
-            in windows of that length whose embeddings are averaged.
-    """
-
-    epochs: int = 40
-    batch_size: int = 512
-    micro_batch: int | None = None
-    learning_rate: float = 2e-4
-    weight_decay: float = 1e-2
-    warmup_epochs: float = 4.0
-    clip_seconds: float | None = 10.0
-    fit: Literal["repeat", "pad"] = "repeat"
-    time_mask: int = 192  # AudioMAE's fine-tuning (facebookresearch/AudioMAE, timem)
-    mel_mask: int = 48  # AudioMAE's fine-tuning (freqm)
-    masks: int = 1
-    gradient_clip: float = 1.0
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    layer_decay: float = 1.0
-    gradient_decay: float = 1.0
-    train: Literal["all", "head"] = "all"
-    freeze_layers: int = 0
-    lora_rank: int = 0
-    lora_alpha: float = 16.0  # twice the rank of 8 that Hu et al., 2021, find enough
-    lora_targets: Literal["attention", "all"] = "attention"
-    loss: str = "cross_entropy"
-    mixup: float = 0.0
-    embed: Literal["crop", "whole"] = "crop"
-
-    def content(self) -> dict[str, Any]:
-        """Return what decides about numbers; later choices are left out where they change nothing (`FIRST_RELEASE`)."""
-        content = dict(vars(self))  # asdict copies each value first, which took most of a key's time
-        for name, decides, default in _LATER:
-            if content[decides] == default:
-                del content[name]
-        return content
-
-
-# Fields that `FinetuneRecipe` had when trials were first recorded: they are part of every key. A later field is left
-# out of keys while it has its default, so that trials recorded before it came keep their keys.
-FIRST_RELEASE = (
-    "epochs", "batch_size", "micro_batch", "learning_rate", "weight_decay", "warmup_epochs", "clip_seconds", "fit",
-    "time_mask", "mel_mask", "masks", "gradient_clip", "precision", "layer_decay", "gradient_decay", "train",
-)  # fmt: skip
-# A later field that only says how another one works counts exactly where that other one is not at its default:
-# without adapters (`lora_rank = 0`) their scale changes nothing.
-WORKS_WITH = {"lora_alpha": "lora_rank", "lora_targets": "lora_rank"}
-
-
-def _later_fields() -> tuple[tuple[str, str, Any], ...]:
-    """Return each later field, the field that decides whether it counts, and at which value of that one it does not."""
-    defaults = {each.name: each.default for each in fields(FinetuneRecipe)}
-    deciding = {name: WORKS_WITH.get(name, name) for name in defaults if name not in FIRST_RELEASE}
-    # those that depend on another first: once that one is left out, nobody can tell
-    order = sorted(deciding, key=lambda name: deciding[name] == name)
-    return tuple((name, deciding[name], defaults[deciding[name]]) for name in order)
-
-
-_LATER = _later_fields()
 
 
 @dataclass(frozen=True)

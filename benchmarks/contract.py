@@ -11,10 +11,12 @@ Split: TypeAlias = Literal["train", "test"]
 Domain: TypeAlias = Literal["source", "target"]
 Condition: TypeAlias = Literal["normal", "anomaly"]
 RuleName: TypeAlias = Literal["dcase2020", "dcase2021", "dcase2022"]
-Mix: TypeAlias = Literal["first", "second", "mean", "difference"]
-Channels: TypeAlias = Literal["near", "far", "mean", "difference"]
+Mix: TypeAlias = Literal["first", "second", "mean", "difference", "both"]
+Channels: TypeAlias = Literal["near", "far", "mean", "difference", "both"]
 # what a protocol's word says of recordings with two microphones, of which the first one is near the machine (2026)
-MIXES: Mapping[Channels, Mix] = {"near": "first", "far": "second", "mean": "mean", "difference": "difference"}
+MIXES: Mapping[Channels, Mix] = {
+    "near": "first", "far": "second", "mean": "mean", "difference": "difference", "both": "both",
+}  # fmt: skip
 
 PARTS: tuple[Part, ...] = ("dev", "additional", "eval")
 
@@ -65,8 +67,8 @@ class Dataset:
         channels: of the recordings.
         archives: official files.
         summary: one line for listings.
-        mix: which sound of several channels counts: the first channel's, the second's, the mean of all, or the first
-            less the second.
+        mix: which sound of several channels counts: the first channel's, the second's, the mean of all, the first
+            less the second, or both, the first and then the second as one long clip.
         seconds: how long the recordings of a machine type are, where that is not `USUAL_SECONDS`.
         listed: whether a csv of the user's lists the clips, instead of folders and names; such a dataset has no
             machine types, sections or archives of its own, and `folder` is where its csv stands below a root.
@@ -177,8 +179,9 @@ class Protocol:
         strategies: the strategy fixed for a machine type instead of its case's own, such as the machine type alone.
         summary: one line for listings.
         withhold: attributes of training clips that are hidden, and kept as the truth that labels are judged by.
-        channels: which microphone is heard: near, far, their mean or their difference; None hears what each dataset
-            says of itself, which is the first channel, and the mean for recordings of the user's own.
+        channels: which microphone is heard: near, far, their mean, their difference, or both, one after the other;
+            None hears what each dataset says of itself, which is the first channel, and the mean for recordings of the
+            user's own.
     """
 
     name: str

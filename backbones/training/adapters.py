@@ -12,7 +12,8 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from backbones.contract import BackboneError, Encoder, FinetuneRecipe
+from backbones.contract import BackboneError, Encoder
+from backbones.training.recipe import FinetuneRecipe
 
 ATTENTION = ("attn", "attention")  # one of them is in the name of every attention module
 # Its weights are read and not called, see beats_layers.SelfAttention.gate; 8 outputs are of low rank already.

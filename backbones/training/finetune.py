@@ -15,16 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
-from backbones.contract import (
-    BackboneError,
-    Encoder,
-    EpochReport,
-    FinetuneRecipe,
-    LossHead,
-    OnEpoch,
-    ReadClips,
-    pick_device,
-)
+from backbones.contract import BackboneError, Encoder, EpochReport, LossHead, OnEpoch, ReadClips, pick_device
 from backbones.features.masks import apply_masks, draw_masks
 from backbones.features.prepared import Features, prepare_features
 from backbones.memory import MicroBatch, arithmetic, enough_memory
@@ -34,6 +25,7 @@ from backbones.training.adapters import choose_what_learns, merge_adapters
 from backbones.training.checkpoint import TrainingCheckpoint, digest_of
 from backbones.training.loss_choice import LossChoice, parse_loss
 from backbones.training.optimiser import Schedule, check_recipe, make_optimiser, set_learning_rate
+from backbones.training.recipe import FinetuneRecipe
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from backbones.contract import BackboneError, Encoder, FinetuneRecipe
+from backbones.contract import BackboneError, Encoder
+from backbones.training.recipe import FinetuneRecipe
 
 if TYPE_CHECKING:
     from backbones.training.pretrain import PretrainRecipe  # which imports this file
@@ -43,7 +44,7 @@ def check_recipe(recipe: FinetuneRecipe, encoder: Encoder) -> None:
     if recipe.epochs and not any(True for _ in encoder.parameters()):
         raise BackboneError(
             f"epochs must be 0, since {type(encoder).__name__} has no weights to learn, but got {recipe.epochs}; "
-            "score it as a frozen trial."
+            'score it as a frozen trial, or let a projection learn (train = "projection").'
         )
     if recipe.train == "head" and (recipe.lora_rank or recipe.freeze_layers):
         raise BackboneError(

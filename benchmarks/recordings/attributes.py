@@ -15,6 +15,8 @@ from benchmarks.files import printable, read_table
 from benchmarks.recordings.layout import CLIP_FOLDERS, ENDINGS
 from benchmarks.recordings.names import NO_ATTRIBUTE
 
+MANY = 10  # clips of an attribute that are all of one condition: by chance in one of 500, where half are normal
+
 
 def check_tables(folder: Path, dataset: Dataset, attributes: Mapping[str, str | None]) -> Iterator[Problem]:
     """Yield what the tables of a machine type and its recordings say differently; the names win.
@@ -85,7 +87,10 @@ def name_traps(clips: pd.DataFrame) -> Iterator[Problem]:
                 bad=False, dataset=str(dataset), part=cast("Part", part),
             )  # fmt: skip
         test = group[group["split"] == "test"]
-        telling = _telling(zip(test["attribute"], test["condition"], strict=True))
+        telling = _telling(zip(test["attribute"], test["condition"], strict=True)) or next(
+            (said for _, cell in test.groupby(["section", "domain"], observed=True, dropna=False)
+             if (said := _one_sided(cell["attribute"], cell["condition"]))), None,
+        )  # fmt: skip
         if telling is not None:
             yield Problem(
                 "telling name", str(Path(test["path"].iloc[0]).parent),
@@ -119,6 +124,25 @@ def _telling(clips: Iterable[tuple[str, str | None]]) -> str | None:
             if len({condition for counts in ways.values() for condition in counts}) > 1:
                 return f"attributes of test clips differ in capitals alone, {' and '.join(said)}"
     return None
+
+
+def _one_sided(attributes: Iterable[str], conditions: Iterable[str | None]) -> str | None:
+    """Say in words which attributes of a section's domain stand in names of one condition alone; None where none do.
+
+    Args:
+        attributes: of test clips.
+        conditions: of the same clips.
+    """
+    counts: dict[str, Counter[str]] = {}
+    for attribute, condition in zip(attributes, conditions, strict=True):
+        if isinstance(condition, str):
+            counts.setdefault(attribute, Counter())[condition] += 1
+    of = sum(counts.values(), Counter[str]())
+    if len(of) < 2 or min(of.values()) < MANY:
+        return None
+    alone = [(name, *one.most_common(1)[0]) for name, one in sorted(counts.items()) if len(one) == 1]
+    said = [f"{printable(name)} ({count} {condition})" for name, condition, count in alone if count >= MANY]
+    return f"attributes of test clips have one condition each, {' and '.join(said)}" if said else None
 
 
 def _rows(table: Path) -> list[tuple[str, tuple[str, ...]]]:

@@ -30,6 +30,12 @@ MOST_SAMPLES = 2**28  # of a clip, all channels together, as recorded or at 16 k
 BLOCK_SAMPLES = 2**20
 # Containers whose header tells their length; of others, a cut file could not be told from a whole one.
 FORMATS = ("WAV", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC", "Ogg", "NIST", "MP3 with a Xing header")
+# what needs a second channel
+FAR: dict[Mix, str] = {
+    "second": "the far microphone",
+    "difference": "the difference of two microphones",
+    "both": "the second of both microphones",
+}
 FLOATS = ("FLOAT", "DOUBLE")
 WIDTHS = {"PCM_S8": 1, "PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}  # bytes a sample
 STARTS = {"FLAC": b"fLaC\0\0\0\x22", "Ogg": b"OggS\0\2"}  # of which libsndfile reads the first of several in a file
@@ -87,7 +93,7 @@ class _Content:
 
 
 def decode(path: str, mix: Mix = "first") -> Samples:
-    """Read a recording: one channel at 16 kHz, (samples,) int16.
+    """Read a recording: one channel at 16 kHz, (samples,) int16; of the mix "both" two, the second behind the first.
 
     16-bit files at 16 kHz come out bit for bit; others are resampled by soxr (HQ) and rounded. What exceeds full scale
     by resampling alone is clipped.
@@ -113,6 +119,7 @@ def inspect(path: str, mix: Mix = "first") -> Inspection:
     """
     content = _read(path)
     frames, channels = content.samples.shape
+    _demand_channels(path, channels, mix)
     digest = blake2b(_convert(content, mix).astype("<i2", copy=False).tobytes(), digest_size=16).hexdigest()
     scale = FULL_SCALE if content.samples.dtype == np.int16 else 1.0
     low, high = float(content.samples.min()) / scale, float(content.samples.max()) / scale
@@ -278,7 +285,9 @@ def _cut_short(shown: str, missing: str) -> RecordingError:
 
 
 def _convert(content: _Content, mix: Mix) -> Samples:
-    """Bring a file's content to one channel at 16 kHz: (frames, channels) -> (samples,) int16."""
+    """Bring a file's content to 16 kHz: (frames, channels) -> (samples,) int16, of both channels (2 * samples,)."""
+    if mix == "both":
+        return np.concatenate([_convert(content, one) for one in ("first", "second")])
     samples = content.samples
     mono = _mixed(samples, "first" if samples.shape[1] == 1 else mix)
     if mono.dtype == np.int16 and content.rate == SAMPLE_RATE:
@@ -307,8 +316,8 @@ def _mixed(samples: NDArray[Any], mix: Mix) -> NDArray[Any]:
 
 
 def _demand_channels(path: str, channels: int, mix: Mix) -> None:
-    if mix in ("second", "difference") and channels < 2:
-        words = "the far microphone" if mix == "second" else "the difference of two microphones"
+    if mix in FAR and channels < 2:
+        words = FAR[mix]
         raise RecordingError(
             f"{words} must be the second channel of a recording, but {printable(path)} has one channel; leave channels "
             "out of the protocol, or say near.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.contract import PARTS, BenchmarkError, Dataset, Mix, Part, Problem, ProblemKind, Progress, Protocol
-from benchmarks.protocols import split_clips
+from benchmarks.protocols import heard, split_clips
 from benchmarks.recordings.attributes import name_traps
 from benchmarks.recordings.audio import SAMPLE_RATE, Inspection, RecordingError, look
 from benchmarks.recordings.index import Scan, scan_root
@@ -107,7 +107,8 @@ def examine(
     known = {dataset.name: dataset for dataset in datasets}
     parts = tuple(_report_parts(clips, datasets))
     problems = [*scan.problems, *_missing(parts, clips, known, root), *_extra(root, clips, datasets)]
-    contents = _read_all(clips, known, workers=workers, progress=progress)
+    mixes = {dataset.name: heard(dataset, protocol) for dataset in datasets}
+    contents = _read_all(clips, mixes, workers=workers, progress=progress)
     problems += _compare(clips, contents, known)
     problems += name_traps(clips)
     verdict = None if protocol is None else judge(protocol, Scan(clips, tuple(problems)))
@@ -198,11 +199,11 @@ def _extra(root: Path, clips: pd.DataFrame, datasets: Sequence[Dataset]) -> Iter
 
 
 def _read_all(
-    clips: pd.DataFrame, known: dict[str, Dataset], *, workers: int, progress: Progress | None
+    clips: pd.DataFrame, mixes: Mapping[str, Mix], *, workers: int, progress: Progress | None
 ) -> list[Inspection | RecordingError]:
     """Read every clip, in the table's order."""
     jobs: list[tuple[str, Mix]] = [
-        (path, known[dataset].mix) for path, dataset in zip(clips["path"], clips["dataset"], strict=True)
+        (path, mixes[dataset]) for path, dataset in zip(clips["path"], clips["dataset"], strict=True)
     ]
     contents: list[Inspection | RecordingError] = []
 

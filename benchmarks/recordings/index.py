@@ -147,27 +147,87 @@ def _index_machine(folder: MachineFolder, dataset: Dataset, problems: list[Probl
     """Yield the rows of one machine type, training clips first."""
     machine = folder.machine
     attributes: dict[str, str | None] = {}
-    for clip_folder, (split, folder_domain) in CLIP_FOLDERS.items():
+    for clip_folder in CLIP_FOLDERS:
         for stem, path in recordings(folder.path / clip_folder, dataset, problems):
-            try:
-                name = parse_name(stem, with_ids=not dataset.has_domains)
-                part = (folder.parts or _parts_of(name, machine, dataset))[split]
-                _check_place(name, split, folder_domain)
-            except BenchmarkError as error:
-                sentence = f"{printable(path)} is not a {split} clip of {dataset.name}: {error}"
-                problems.append(Problem("misnamed", path, sentence, dataset=dataset.name))
-                continue
-            withheld = machine in dataset.withheld.get(part, ())
-            attribute = None if withheld else name.attribute
-            attributes[f"{clip_folder}/{stem}"] = attribute
-            clip_id = f"{dataset.name}/{part}/{machine}/{split}/{stem}"
-            place = (clip_id, path, dataset.name, part, machine, name.section, split)
-            yield (*place, name.domain or folder_domain, name.condition, attribute)
+            row = _row(path, stem, dataset, problems, machine=machine, clip_folder=clip_folder, parts=folder.parts)
+            if row is not None:
+                attributes[f"{clip_folder}/{stem}"] = row[-1]
+                yield row
     problems.extend(_passed_over(folder.path, dataset, problems))
     problems.extend(
         replace(problem, part=folder.parts["train"] if folder.parts else None)
         for problem in check_tables(folder.path, dataset, attributes)
     )
+
+
+def _row(
+    path: str,
+    stem: str,
+    dataset: Dataset,
+    problems: list[Problem],
+    *,
+    machine: str,
+    clip_folder: str,
+    parts: Mapping[Split, Part] | None = None,
+) -> Row | None:
+    """Return a clip's row by its name and its folder; None, with a problem, where its name is none of the year's.
+
+    Where `parts` is None, machine type and section tell the part.
+    """
+    split, folder_domain = CLIP_FOLDERS[clip_folder]
+    try:
+        name = parse_name(stem, with_ids=not dataset.has_domains)
+        part = (parts or _parts_of(name, machine, dataset))[split]
+        _check_place(name, split, folder_domain)
+    except BenchmarkError as error:
+        sentence = f"{printable(path)} is not a {split} clip of {dataset.name}: {error}"
+        problems.append(Problem("misnamed", path, sentence, dataset=dataset.name))
+        return None
+    attribute = None if machine in dataset.withheld.get(part, ()) else name.attribute
+    clip_id = f"{dataset.name}/{part}/{machine}/{split}/{stem}"
+    return (
+        clip_id, path, dataset.name, part, machine, name.section, split, name.domain or folder_domain, name.condition,
+        attribute,
+    )  # fmt: skip
+
+
+def index_names(
+    source: Path | str, names: Sequence[tuple[str | None, str, str, str]], datasets: Sequence[Dataset]
+) -> Scan:
+    """Index clips by their names alone, where no recordings are: everything that a name says, and nothing else.
+
+    Args:
+        source: the file that names them; the clips' paths are names in it.
+        names: (year or None where it is not said, machine type, folder, stem) each, as in
+            `dcase2025t2/fan/train/section_00_source_train_normal_0000_m-n_X.wav`.
+        datasets: years to look for; a name without a year belongs to the only one. Names of other years are left out.
+
+    Raises:
+        BenchmarkError: a name has no year and there are several, or the clips are listed by a csv.
+    """
+    listed = [dataset.name for dataset in datasets if dataset.listed]
+    years = {dataset.name: dataset for dataset in datasets}
+    if listed and len(years) == len(listed):
+        raise BenchmarkError(
+            f"clips of {listed[0]} must be listed by a csv, since their names say nothing, but {source} has names "
+            "alone; name the folder with the csv as the root, and the file as the backbone emb:FILE."
+        )
+    problems: list[Problem] = []
+    rows: list[Row] = []
+    for year, machine, folder, stem in names:
+        if year is None and len(years) > 1:
+            raise BenchmarkError(
+                f"names must say their year where there are {len(years)} ({', '.join(years)}), but {source} has "
+                f"{machine}/{folder}/{printable(stem)}; put the year's folder in front, {datasets[0].folder}/..."
+            )
+        dataset = years.get(year or next(iter(years)))
+        if dataset is None or dataset.listed:
+            continue
+        path = f"{source}/{machine}/{folder}/{stem}"
+        row = _row(path, stem, dataset, problems, machine=machine, clip_folder=folder)
+        if row is not None:
+            rows.append(row)
+    return Scan(make_clips(sorted(_without_doubles(rows, problems), key=lambda row: str(row[0]))), tuple(problems))
 
 
 def _passed_over(folder: Path, dataset: Dataset, problems: list[Problem]) -> list[Problem]:

@@ -83,7 +83,7 @@ class PackedAudio:
 
     Attributes:
         ids: (n,) clip ids.
-        lengths: (n,) int64 samples at 16 kHz.
+        lengths: (n,) int64 samples at 16 kHz, of one channel.
         hashes: (n,) digest of each clip's samples.
         skipped: the files that were left out, where that was asked for.
     """
@@ -96,20 +96,30 @@ class PackedAudio:
         self._maps: dict[str, NDArray[np.int16]] = {}
         self._checked: set[str] = set()
         self.ids = np.array(ids, dtype=np.str_)
-        self.lengths = np.array([entry.length for entry in entries], dtype=np.int64)
+        self.lengths = np.array([entry.length // _channels(entry) for entry in entries], dtype=np.int64)
         self.hashes = np.array([entry.digest for entry in entries], dtype=np.str_)
         self.skipped = tuple(skipped)
+
+    @property
+    def heard(self) -> bool:
+        """Tell whether there is sound; see `SilentClips`."""
+        return True
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_maps": {}, "_checked": set()}
 
-    def read(self, ids: Sequence[str] | NDArray[np.str_], samples: int, fit: Fit = "repeat") -> NDArray[np.float32]:
+    def read(
+        self, ids: Sequence[str] | NDArray[np.str_], samples: int, fit: Fit = "repeat", *, start: int = 0
+    ) -> NDArray[np.float32]:
         """Return clips at one length: (b,) ids -> (b, samples) float32 in -1..1.
+
+        Where both channels are heard they stand one behind the other, each of that length: (b, 2 * samples).
 
         Args:
             ids: clips, in the order wanted.
             samples: length of each at 16 kHz; a longer clip loses its end.
             fit: a shorter clip is repeated, or padded with zeros.
+            start: sample of each clip that is heard first; every clip must be longer.
 
         Raises:
             BenchmarkError: if a clip is not in the pack, or `samples` or `fit` are none.
@@ -118,18 +128,22 @@ class PackedAudio:
             raise BenchmarkError(f"samples must be at least 1, the length of a clip, but got {samples}.")
         if fit not in {"repeat", "pad"}:
             raise BenchmarkError(f"fit must be repeat or pad, but got {fit}.")
-        out = np.zeros((len(ids), samples), dtype=np.float32)
-        for row, clip_id in zip(out, ids, strict=True):
-            clip = self._samples(str(clip_id))[:samples]
-            row[: clip.size] = clip
-            if fit == "repeat":
-                for start in range(clip.size, samples, clip.size):
-                    row[start : start + clip.size] = row[: min(clip.size, samples - start)]
+        channels = self._channels_of(ids)
+        if start < 0 or (start and any(self._entry(str(clip_id)).length // channels <= start for clip_id in ids)):
+            raise BenchmarkError(f"start must lie within every clip, but got {start}.")
+        out = np.zeros((len(ids), channels, samples), dtype=np.float32)
+        for rows, clip_id in zip(out, ids, strict=True):
+            for row, whole in zip(rows, self._samples(str(clip_id)).reshape(channels, -1), strict=True):
+                clip = whole[start : start + samples]
+                row[: clip.size] = clip
+                if fit == "repeat":
+                    for at in range(clip.size, samples, clip.size):
+                        row[at : at + clip.size] = row[: min(clip.size, samples - at)]
         out /= FULL_SCALE
-        return out
+        return out.reshape(len(ids), channels * samples)
 
     def waveform(self, clip_id: str) -> NDArray[np.float32]:
-        """Return one clip whole: (samples,) float32 in -1..1."""
+        """Return one clip whole: (samples,) float32 in -1..1; of both channels, one behind the other."""
         return self._samples(clip_id).astype(np.float32) / np.float32(FULL_SCALE)
 
     def levels_db(self, ids: Sequence[str] | NDArray[np.str_]) -> NDArray[np.float64]:
@@ -144,6 +158,20 @@ class PackedAudio:
         """Digest which clips these are and what is in them, whatever their order."""
         pairs = sorted((str(clip_id), self._entry(str(clip_id)).digest) for clip_id in ids)
         return blake2b(json.dumps(pairs).encode(), digest_size=16).hexdigest()
+
+    def _channels_of(self, ids: Sequence[str] | NDArray[np.str_]) -> int:
+        """Return how many channels these clips were read with, 1 where there are no clips.
+
+        Raises:
+            BenchmarkError: if some have one and others two.
+        """
+        found = {_channels(self._entry(str(clip_id))) for clip_id in ids}
+        if len(found) > 1:
+            raise BenchmarkError(
+                f"clips that are read together must have as many channels each, but of those of {self._folder} some "
+                f"have one and others two; {AGAIN}"
+            )
+        return found.pop() if found else 1
 
     def _entry(self, clip_id: str) -> Entry:
         try:
@@ -171,6 +199,55 @@ class PackedAudio:
                 )
             self._checked.add(clip_id)
         return samples
+
+
+def _channels(entry: Entry) -> int:
+    """Return how many channels stand in a clip's samples, one behind the other."""
+    return 2 if entry.mix == "both" else 1
+
+
+class SilentClips(PackedAudio):
+    """Clips that are known by embeddings alone: what stands where packed audio does, with vectors and without sound.
+
+    Attributes:
+        source: the file that they came from.
+        vectors: (n, d) float32, a row an id.
+    """
+
+    def __init__(self, source: str, ids: Sequence[str], vectors: NDArray[np.float32]) -> None:
+        super().__init__(Path(source), [], [])
+        self.source, self.vectors = source, np.ascontiguousarray(vectors)
+        self.ids = np.array(ids, dtype=np.str_)
+        self.lengths = np.ones(len(ids), dtype=np.int64)
+        self.hashes = np.array([_vector_digest(row) for row in self.vectors], dtype=np.str_)
+        self._places = {clip_id: place for place, clip_id in enumerate(ids)}
+
+    @property
+    def heard(self) -> bool:
+        """Tell whether there is sound."""
+        return False
+
+    def of(self, ids: NDArray[np.str_]) -> NDArray[np.float32]:
+        """Return the embeddings of clips: (b,) ids -> (b, d)."""
+        return self.vectors[[self._places[str(clip_id)] for clip_id in ids]]
+
+    def fingerprint(self, ids: Sequence[str] | NDArray[np.str_]) -> str:
+        """Digest which clips these are and what their embeddings are, whatever their order."""
+        pairs = sorted((str(clip_id), str(self.hashes[self._places[str(clip_id)]])) for clip_id in ids)
+        return blake2b(json.dumps(pairs).encode(), digest_size=16).hexdigest()
+
+    def _channels_of(self, ids: Sequence[str] | NDArray[np.str_]) -> int:
+        return 1
+
+    def _samples(self, clip_id: str) -> NDArray[np.int16]:
+        raise BenchmarkError(
+            f"recordings must be there for what is heard (another backbone, a clip's level), but {self.source} holds "
+            f"embeddings alone, also of {clip_id}; take the backbone emb, or name the folder of the recordings as root."
+        )
+
+
+def _vector_digest(vector: NDArray[np.float32]) -> str:
+    return blake2b(np.ascontiguousarray(vector, dtype="<f4").view(np.uint8).data, digest_size=16).hexdigest()
 
 
 def samples_digest(samples: NDArray[np.int16]) -> str:

@@ -83,7 +83,7 @@ def pack(
 
     Any number of callers may pack into one folder; one of them decodes at a time. A killed run leaves the segments that
     it finished, and nothing half-written is ever taken for whole: the next run ends with the same bytes as an
-    undisturbed one. Samples are int16, one channel, at 16 kHz.
+    undisturbed one. Samples are int16 at 16 kHz: one channel, or both, one behind the other.
 
     Args:
         clips: a clip table.

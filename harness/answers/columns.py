@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.answers.board import axis_columns
-from harness.answers.families import chosen_axes
+from harness.answers.question import chosen_axes
 from harness.tables import NOTHING, Column, Row, answering, count, in_percent, naming, percent, plain
 from harness.trials.axes import WORDED, shown_cell, study_axes
 

@@ -9,10 +9,9 @@ from typing import Any, TypeAlias, TypedDict, cast
 
 import pandas as pd
 
-from harness.answers.families import BOARD, called, curve_columns
 from harness.answers.grids import recorded_numbers
 from harness.answers.leaderboard import study_trial_keys
-from harness.answers.question import EVERYTHING, Question
+from harness.answers.question import BOARD, EVERYTHING, Question, called, curve_columns
 from harness.errors import HarnessError
 from harness.plugins import unknown
 from harness.rules import rule_of

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from benchmarks.contract import RuleName
 from benchmarks.metrics.measures import measure
 from benchmarks.metrics.rules import MetricRule, metric_rule
-from harness.answers.families import axes_listed, called, chosen_axes
+from harness.answers.question import axes_listed, called, chosen_axes
 from harness.errors import HarnessError
 from harness.rules import rule_of
 from harness.statistics.bootstrap import Floats, Machine, Section

@@ -9,8 +9,7 @@ from typing import Any, TypeAlias, TypedDict
 import numpy as np
 
 from benchmarks.metrics.rules import EPSILON
-from harness.answers.families import BOARD
-from harness.answers.question import EVERYTHING, Question
+from harness.answers.question import BOARD, EVERYTHING, Question
 from harness.answers.standings import Standings, read_standings
 from harness.errors import HarnessError
 from harness.statistics.effects import Floats, permutation_p, share_by_chance, variance_share

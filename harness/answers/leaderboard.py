@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.answers.board import BoardRow, Ranked, computed_rows
-from harness.answers.families import BOARD, row_columns
-from harness.answers.question import EVERYTHING, Question
+from harness.answers.question import BOARD, EVERYTHING, Question, row_columns
 from harness.answers.standings import Cells, Floats, Places, Standings, read_standings
 from harness.errors import HarnessError
 from harness.plugins import unknown

@@ -19,7 +19,7 @@ from harness.stores.results import Results
 from harness.trials.axes import study_axes
 
 NUMBERS = ("s_auc", "t_auc", "p_auc")
-FROZEN = ("rmis/", "asdkit/raw_")  # systems whose encoder is not trained
+FROZEN = ("rmis/", "asdkit/raw_", "dcase2026/frozen")  # systems whose encoder is not trained
 
 
 class PublishedRow(TypedDict):

@@ -105,7 +105,7 @@ def _published_rows(parts: Sequence[DatasetPart], first: BoardRow) -> list[Board
                 official_score=of.get((OVERALL, "official_score")),
                 **{metric: _overall(of, metric, machines) for metric in ("s_auc", "t_auc", "p_auc")},
                 machines={name: value for name, value in machines.items() if value is not None},
-                source=head["system"],
+                source=f"{head['system']}, third-party" if "third part" in head["note"] else head["system"],
             )
         )
     return rows

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from harness.answers.compare import trials_with_m
-from harness.answers.families import BOARD, GIVEN, TRAINED, called
 from harness.answers.grids import (
     Chosen,
     Grid,
@@ -20,7 +19,7 @@ from harness.answers.grids import (
     recorded_grid,
     recorded_years,
 )
-from harness.answers.question import Question
+from harness.answers.question import BOARD, GIVEN, TRAINED, Question, called
 from harness.errors import HarnessError
 from harness.statistics.arms import pseudo_values
 from harness.statistics.bootstrap import Floats, Machine, draw_counts, generator

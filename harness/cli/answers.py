@@ -112,7 +112,8 @@ def importance(
 @tabular
 def reference(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", show_default="all", help="paper, official_baseline, asdkit or rmis.")
+        str | None,
+        typer.Argument(metavar="NAME", show_default="all", help="paper, official_baseline, asdkit, rmis or dcase2026."),
     ] = None,
     db: Db = None,
     form: Form = "text",

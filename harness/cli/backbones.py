@@ -1,12 +1,13 @@
-"""The verbs `pretrain` and `check-backbone`."""
+"""The verbs about backbones: pre-train one, check one, and write its embeddings to a file."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from harness.bounds import span
 from harness.cli.options import (
     Data,
     Db,
@@ -14,6 +15,7 @@ from harness.cli.options import (
     GroundTruth,
     Options,
     ProtocolName,
+    Root,
     Seed,
     SkipBad,
     Threads,
@@ -106,3 +108,37 @@ def check_backbone(
         failed = ", ".join(row["name"] for row in report["rows"] if row["status"] == "fail")
         note(f"{name} does not meet the contract: {failed}.", style="red")
         raise typer.Exit(1)
+
+
+@tabular
+def embed(
+    root: Root,
+    backbone: Annotated[str, typer.Option(help="By name; see `asdbench ls backbones`.")],
+    out: Annotated[Path, typer.Option(help="The .npz to write: names of clips as `files`, embeddings as `vectors`.")],
+    protocol: Annotated[str, typer.Option(show_default="all that are there", help="Only its clips.")] = "",
+    weights: Weights = "",
+    option: Options = None,
+    seed: Seed = 0,
+    clip_seconds: Annotated[
+        float, typer.Option(**span("clip_seconds"), help="Every clip is brought to this length.")
+    ] = 10.0,
+    fit: Annotated[Literal["repeat", "pad"], typer.Option(help="What becomes of a shorter clip.")] = "repeat",
+    skip_bad: SkipBad = False,
+    threads: Threads = 1,
+    form: Form = "text",
+) -> None:
+    """Write the embeddings of recordings to a file, which is a backbone (emb:FILE) and a root of its own.
+
+    Example: asdbench embed ~/dcase --backbone tiny --out tiny.npz
+    """
+    from harness import verbs
+    from harness.cli.console import show, telling
+    from harness.tables import count, plain
+
+    with telling() as told:
+        row = verbs.embed(
+            root, backbone=backbone, out=out, protocol=protocol, weights=weights, options=options_of(option), seed=seed,
+            clip_seconds=clip_seconds, fit=fit, skip_bad=skip_bad, threads=threads, told=told,
+        )  # fmt: skip
+    columns = [plain("out"), plain("backbone"), count("clips"), count("dim"), count("bytes"), plain("sha256")]
+    show(form, columns, [row], title="Embeddings", document=row)

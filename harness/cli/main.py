@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from harness.cli.answers import compare, importance, leaderboard, reference, report
-from harness.cli.backbones import check_backbone, pretrain
+from harness.cli.backbones import check_backbone, embed, pretrain
 from harness.cli.data import data_app, sync
 from harness.cli.gate import baseline_app, bench_backbone, regress, select
 from harness.cli.options import (
@@ -82,6 +82,7 @@ VERBS: dict[str, dict[str, Any]] = {
     "Score files": {"score": score, "submit": submit},
     "New backbones": {
         "check-backbone": check_backbone,
+        "embed": embed,
         "pretrain": pretrain,
         "bench-backbone": bench_backbone,
         "baseline": baseline_app,

@@ -13,9 +13,8 @@ import pandas as pd
 from harness.answers.board import BoardRow
 from harness.answers.compare import ComparedRow
 from harness.answers.compare import comparisons as compare_families
-from harness.answers.families import curve_columns
 from harness.answers.leaderboard import leaderboard
-from harness.answers.question import EVERYTHING, Question
+from harness.answers.question import EVERYTHING, Question, curve_columns
 from harness.answers.references import with_references
 from harness.answers.selection import RESAMPLES, SelectedRow, select
 from harness.errors import HarnessError

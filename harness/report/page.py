@@ -19,9 +19,8 @@ from markupsafe import Markup, escape
 
 from harness.answers.board import row_name
 from harness.answers.compare import ComparedRow
-from harness.answers.families import called
 from harness.answers.leaderboard import board_notes
-from harness.answers.question import EVERYTHING, Question
+from harness.answers.question import EVERYTHING, Question, called
 from harness.credentials import shown
 from harness.errors import HarnessError
 from harness.files import write_whole
@@ -293,7 +292,7 @@ def _study(study: Mapping[str, Any]) -> dict[str, Any]:
     ]  # fmt: skip
     if isinstance(content, Mapping):
         space = content.get("space", {})
-        facts += [(f"Space: {name}", ", ".join(map(str, values))) for name, values in space.items()]
+        facts += [(f"Space: {name}", ", ".join(map(str, values))) for name, values in space.items() if values]
         facts += [("Seeds", ", ".join(map(str, content.get("seeds", ()))))]
         facts += [("Recipe", ", ".join(f"{name} = {value}" for name, value in content.get("recipe", {}).items()))]
     shown = content if isinstance(content, str) else json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False)

@@ -6,7 +6,7 @@ import hashlib
 
 import pandas as pd
 
-from backbones.contract import FinetuneRecipe
+from backbones.training.recipe import FinetuneRecipe
 from benchmarks.contract import DatasetPart, Protocol
 from benchmarks.files import printable
 from benchmarks.metrics.measures import machine_h_means

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, create_model
 
-from backbones.contract import EpochReport, FinetuneRecipe
+from backbones.contract import EpochReport
+from backbones.training.recipe import FinetuneRecipe
 from benchmarks.contract import MachineMetrics, Protocol
 from benchmarks.protocols import parse_protocol
 from harness.errors import HarnessError

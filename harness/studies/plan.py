@@ -6,9 +6,10 @@ import itertools
 import random
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from backbones.contract import FinetuneRecipe
+from backbones.training.recipe import PROJECTION, FinetuneRecipe
 from benchmarks.contract import Protocol
 from benchmarks.protocols import find_protocol, parse_protocol
 from harness import plugins
@@ -58,8 +59,15 @@ class Plan:
             }
         )
 
-    def specs(self, *, train_data: str, test_data: str, truth_data: str = "") -> list[TrialSpec]:
-        """Return every trial of the study's grid: references first, then seed by seed in the order of `nested_axes`."""
+    def specs(self, *, train_data: str, test_data: str, truth_data: str = "", heard: bool = True) -> list[TrialSpec]:
+        """Return every trial of the study's grid: references first, then seed by seed, M by M.
+
+        Args:
+            train_data: as of `key`.
+            test_data: as of `key`.
+            truth_data: as of `key`.
+            heard: whether there is sound; embeddings alone have no level.
+        """
         file = self.file
         base = TrialSpec(
             kind="trial",
@@ -77,16 +85,18 @@ class Plan:
             test_data=test_data,
             scorers=tuple(name for name in file.scorers if name != LEVEL_SCORER),
         )
-        specs = [level_spec(base)] if file.level else []
-        inputs = [axis for axis in AXES if axis.of == "recipe"]  # such as clip_seconds, for frozen encoders too
+        specs = [level_spec(base)] if file.level and heard else []
+        inputs = [axis for axis in AXES if axis.of == "recipe"]  # the frozen read clips as the trained do
         for seed, name in itertools.product(file.seeds if file.frozen else (), file.space.values("backbone")):
             for values in itertools.product(*map(file.values, inputs)):
                 chosen = {"backbone": name, **_named(inputs, values)}
                 specs.append(frozen_spec(self.with_choices(replace(base, seed=seed), chosen)))
         axes = nested_axes()
         reads = {labels: read_by(labels) for labels in file.space.values("labels")}
-        for seed, *choice in itertools.product(file.seeds, *map(self._learning_values, axes)):
+        for seed, *choice in itertools.product(file.seeds, *map(file.values, axes)):
             chosen = _named(axes, choice)
+            if not _learns(self.backbones[chosen["backbone"]], chosen["train"]):
+                continue
             labels, read = chosen["labels"], reads[chosen["labels"]]
             if "m" not in read or chosen["m"] in m_values(file.space, **_widths(chosen, read)):
                 cell = self.with_choices(replace(base, seed=seed), chosen)
@@ -102,11 +112,6 @@ class Plan:
         if recipe:
             own["recipe"] = self.file.recipe.model_copy(update=recipe).recipe()
         return replace(spec, **own)
-
-    def _learning_values(self, axis: Axis) -> list[Any]:
-        """Return an axis's values for fine-tuned trials: all, but for backbones that have no weights to fine-tune."""
-        values = self.file.values(axis)
-        return [name for name in values if _learns(self.backbones[name])] if axis.name == "backbone" else values
 
 
 def m_values(space: SpaceTable, *, k1: int | None, k2: int | None) -> list[int]:
@@ -131,12 +136,17 @@ def _widths(chosen: Mapping[str, Any], read: Collection[str]) -> dict[str, int |
     return {name: chosen[name] if name in read else None for name in ("k1", "k2")}
 
 
-def _learns(choice: BackboneChoice) -> bool:
-    return bool(plugins.load("backbone", choice.encoder).learns)
+def _learns(choice: BackboneChoice, train: str) -> bool:
+    """Tell whether there is something to learn: an encoder's weights, or a projection of what it gives."""
+    return train == PROJECTION or bool(plugins.load("backbone", choice.encoder).learns)
 
 
-def make_plan(file: StudyFile) -> Plan:
+def make_plan(file: StudyFile, *, root: Path | None = None) -> Plan:
     """Resolve a study file: protocol, weights, recipe.
+
+    Args:
+        file: of the study.
+        root: of the recordings; where it is a file of embeddings, that is what the backbone `emb` means.
 
     Raises:
         ValueError: a protocol, plugin or checkpoint is not there, or M is outside the candidates.
@@ -152,14 +162,15 @@ def make_plan(file: StudyFile) -> Plan:
         check_m(m, widest)
     tables = {name: file.backbones.get(name) or BackboneTable(encoder=name) for name in file.space.values("backbone")}
     choices = {
-        name: choose_backbone(name, table.encoder, weights=table.weights, options=table.options)
+        name: choose_backbone(name, table.encoder, weights=table.weights, options=table.options, root=root)
         for name, table in tables.items()
     }
-    fixed = [name for name, choice in choices.items() if not _learns(choice)]
+    trains = file.space.values("train") or [file.recipe.recipe().train]
+    fixed = [name for name, choice in choices.items() if not any(_learns(choice, train) for train in trains)]
     if fixed and not file.frozen:
         raise HarnessError(
             f"The backbone {fixed[0]} has no weights to learn, so frozen must be true, but it is false; "
-            "set frozen = true, or leave that backbone out."
+            f'set frozen = true, let a projection learn (train = "{PROJECTION}"), or leave that backbone out.'
         )
     return Plan(file, protocol, choices, file.recipe.recipe())
 

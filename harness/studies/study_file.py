@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
 
 from backbones import named_weights
-from backbones.contract import FIRST_RELEASE, FinetuneRecipe
 from backbones.training.loss_choice import parse_loss
+from backbones.training.recipe import FIRST_RELEASE, FinetuneRecipe
 from harness import plugins
 from harness.bounds import bound_of, shortened
 from harness.errors import HarnessError
@@ -128,6 +128,11 @@ class _Space(_Table):
         for name in labels:
             check_labels(name, what="space.labels")
         return labels
+
+    @field_validator("loss", check_fields=False)
+    @classmethod
+    def _canonical_losses(cls, losses: list[str] | None) -> list[str] | None:
+        return None if losses is None else [str(parse_loss(text)) for text in losses]
 
 
 def _axis_field(axis: Axis) -> tuple[Any, Any]:

@@ -51,6 +51,8 @@ AXES = (
     Axis("k2", "K2", default=PAPER_K, number=True),
     Axis("fusion", "fusion", default="composite", choices=("composite", "set", "soft")),
     Axis("labels", "labels", default="paper"),
+    Axis("train", "train", default="all", of="recipe", choices=("all", "head", "projection")),
+    Axis("loss", "loss", default="cross_entropy", of="recipe"),
 )
 WORDED = {"fusion": "{}", "labels": "{} labels"}  # how sentences say an axis of words; any other: its heading first
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from benchmarks.recordings.packed import SilentClips
 from harness import plugins
 from harness.cache import Cache
 from harness.errors import HarnessError
@@ -18,7 +19,7 @@ from harness.keys import digest
 from harness.trials.choices import PAPER, TRUTH
 from harness.trials.contract import METHOD, TrialSpec
 from harness.trials.recordings import Recordings, objects
-from harness.trials.stages import clip_ids, embed_ids, pretrained_encoder
+from harness.trials.stages import clip_ids, clip_samples, embed_ids, pretrained_encoder
 from labeling.clusters import cluster
 from labeling.contract import RankedCandidates, RankRequest, Strategy
 from labeling.distances import standardise
@@ -173,12 +174,24 @@ def route_machine(spec: TrialSpec, machine: str, recordings: Recordings, cache: 
     return shown if strategy is None else Route(shown.case, strategy, f"The protocol fixes the strategy {strategy}.")
 
 
-def pretrained_latents(spec: TrialSpec, recordings: Recordings, cache: Cache) -> dict[str, NDArray[np.float32]]:
-    """Return the pre-trained encoder's latents of all training clips: clip id -> (d,); made once for all trials."""
+def pretrained_latents(
+    spec: TrialSpec, recordings: Recordings, cache: Cache, *, ids: NDArray[np.str_] | None = None
+) -> dict[str, NDArray[np.float32]]:
+    """Return the pre-trained encoder's latents: clip id -> (d,); made once for all trials.
+
+    Args:
+        spec: names the backbone, and how clips become its input.
+        recordings: the clips.
+        cache: keeps the latents.
+        ids: of which clips; None is all training clips.
+    """
     backbone = spec.backbone
     if backbone is None:
         raise HarnessError("Latents need a backbone, but this trial has none; name one with --backbone.")
-    ids = clip_ids(recordings.train)
+    others = (
+        {} if ids is None else {"samples": clip_samples(spec, recordings)}
+    )  # training clips alone say it themselves
+    ids = clip_ids(recordings.train) if ids is None else ids
     key = digest(
         {
             "method": METHOD,
@@ -186,15 +199,17 @@ def pretrained_latents(spec: TrialSpec, recordings: Recordings, cache: Cache) ->
             "seed": None if backbone.weights else spec.seed,
             "audio": recordings.packed.fingerprint(ids),  # not the labels: what is withheld changes no latent
             "input": [spec.recipe.clip_seconds, spec.recipe.fit],
+            **others,
         }
     )
+    ordered = np.sort(ids)
 
     def make() -> NDArray[np.float32]:
         encoder = pretrained_encoder(backbone, seed=spec.seed)
-        return embed_ids(spec, encoder, recordings, ids)
+        return embed_ids(spec, encoder, recordings, ordered)
 
     vectors = cache.get("latent", key, make, fits=lambda kept: kept.ndim == 2 and len(kept) == len(ids))
-    return dict(zip(ids.tolist(), vectors, strict=True))
+    return dict(zip(ordered.tolist(), vectors, strict=True))
 
 
 def _kept_by(strategy: Strategy) -> list[type[Any]]:
@@ -227,8 +242,10 @@ def _features(
 
 
 def _mfcc(recordings: Recordings, clips: pd.DataFrame, cache: Cache, *, workers: int = 1) -> NDArray[np.float32]:
-    """Return the MFCC statistics (n, 40) of clips, made once for all trials."""
+    """Return the MFCC statistics (n, 40) of clips, made once for all trials; without sound, their embeddings."""
     packed, ids = recordings.packed, clip_ids(clips)
+    if isinstance(packed, SilentClips):
+        return packed.of(ids)
     key = digest({"method": METHOD, "audio": packed.fingerprint(ids)})
     ordered = np.sort(ids)
 

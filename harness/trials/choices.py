@@ -8,9 +8,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from backbones import HUGGING_FACE, named_weights
-from backbones.contract import Backbone, FinetuneRecipe
+from backbones import EMBEDDINGS, named_weights
+from backbones.contract import Backbone
 from backbones.released.hub import source_of
+from backbones.training.recipe import FinetuneRecipe
 from backbones.weights import find_checkpoint, sha256_of
 from harness import plugins
 from harness.bounds import checked
@@ -181,15 +182,35 @@ def level_spec(spec: TrialSpec) -> TrialSpec:
 
 
 def choose_backbone(
-    name: str, encoder: str, *, weights: str = "", options: Mapping[str, Any] | None = None
+    name: str,
+    encoder: str,
+    *,
+    weights: str = "",
+    options: Mapping[str, Any] | None = None,
+    root: Path | None = None,
 ) -> BackboneChoice:
-    """Return a backbone choice whose weights, if it names any, have been found, brought from the hub, and summed."""
+    """Return a backbone choice whose weights, if it names any, have been found, brought from the hub, and summed.
+
+    Args:
+        name: as a study calls it.
+        encoder: the plugin's name, `hf:FOLDER` or `emb:FILE`.
+        weights: a checkpoint; empty is random weights.
+        options: of the backbone.
+        root: of the recordings; where it is a file of embeddings, that is the one which `emb` alone means.
+
+    Raises:
+        HarnessError: there is no such backbone.
+        BackboneError: the weights are not there.
+    """
     encoder, named = named_weights(encoder)
     weights = weights or named
     backbone: Backbone = plugins.load("backbone", encoder)
+    if encoder == EMBEDDINGS and not weights and root is not None and root.is_file():
+        weights = named = str(root)
     path = (backbone.find_weights or find_checkpoint)(weights) if weights else None
+    by_place = named and name.partition(":")[0] == encoder  # each folder or file is a backbone of its own
     return BackboneChoice(
-        name=f"{HUGGING_FACE}:{Path(weights).name}" if named and name.startswith(f"{HUGGING_FACE}:") else name,
+        name=f"{encoder}:{Path(named).name}" if by_place else name,
         encoder=encoder,
         options=tuple(sorted((options or {}).items())),
         weights=str(path.absolute()) if path else "",

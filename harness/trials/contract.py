@@ -13,7 +13,8 @@ from harness.trials.axes import AXES
 if TYPE_CHECKING:  # so that a listing, which needs the errors alone, waits for no framework
     import pandas as pd
 
-    from backbones.contract import EpochReport, FinetuneRecipe
+    from backbones.contract import EpochReport
+    from backbones.training.recipe import FinetuneRecipe
     from benchmarks.contract import MachineMetrics, Protocol
     from harness.scoring.thresholds import Threshold
     from harness.statistics.intervals import ScoreIntervals

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,11 +19,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from backbones.features.embedding_file import read_embeddings
 from benchmarks.clips import check_clips
-from benchmarks.contract import MIXES, Dataset, Mix, Protocol
-from benchmarks.protocols import split_clips
-from benchmarks.recordings.index import scan_root, usable_clips
-from benchmarks.recordings.packed import PackedAudio, open_pack
+from benchmarks.contract import Dataset, Protocol
+from benchmarks.protocols import heard, split_clips
+from benchmarks.recordings.index import Scan, index_names, scan_root, usable_clips
+from benchmarks.recordings.packed import PackedAudio, SilentClips, open_pack
 from benchmarks.recordings.packing import pack
 from benchmarks.recordings.truth import add_ground_truth, read_truth
 from harness import plugins
@@ -32,8 +34,12 @@ from harness.files import make_private_folder, read_bytes, write_whole
 from harness.keys import digest
 from labeling.withhold import withhold
 
+logger = logging.getLogger(__name__)
+
 AUDIO = "audio"  # folder of a cache with the packed audio of each root
+SILENT = "silent"  # kind of a cache's values: embeddings of clips that have no sound here
 AUDIO_FILE, TRUTH_FILE = "audio.txt", "truth.json"  # of prepared recordings, beside their two tables
+SILENT_FILE = "silent.txt"  # in place of AUDIO_FILE: under which key the cache has the embeddings
 MOST_ROWS = 5_000_000  # clips of a table; all years together have some 100,000
 MOST_TABLE_BYTES = 2**32  # of a table once it is unpacked
 LABEL_COLUMNS = ["clip_id", "machine", "section", "domain", "condition", "attribute"]
@@ -90,17 +96,22 @@ def index_datasets(
     """Index the named datasets of a root, or every one that is there.
 
     Args:
-        root: folder with recordings.
+        root: folder with recordings, or a file of embeddings (`backbones.features.embedding_file`), whose names say
+            what the clips are.
         names: datasets; none means all that there are.
         ground_truth: the user's copy of the official files about evaluation clips.
         skip_bad: leave out files that cannot be indexed, and count them.
     """
     datasets = load_datasets(names)
-    scan = scan_root(root, datasets)
+    scan = _scan_embeddings(root, datasets) if root.is_file() else scan_root(root, datasets)
     clips = usable_clips(scan, root, datasets, skip_bad=skip_bad)
     if ground_truth is not None:
         clips = add_ground_truth(clips, ground_truth, datasets)
     return Indexed(clips, datasets, len(scan.bad))
+
+
+def _scan_embeddings(root: Path, datasets: tuple[Dataset, ...]) -> Scan:
+    return index_names(root, read_embeddings(root).places, datasets)
 
 
 def prepare_recordings(
@@ -116,7 +127,8 @@ def prepare_recordings(
     """Index a root, split it as a protocol says, and pack what has not been packed yet.
 
     Args:
-        root: folder with recordings, in a layout that `benchmarks.recordings.index.index_root` reads.
+        root: folder with recordings, in a layout that `benchmarks.recordings.index.index_root` reads; or a file of
+            embeddings alone, which stand in for sound as far as they can.
         protocol: which parts train and which are scored.
         cache: packed audio and tables are kept there.
         workers: processes that decode.
@@ -128,11 +140,12 @@ def prepare_recordings(
     years = tuple(dict.fromkeys(part.dataset for part in (*protocol.train, *protocol.score)))
     indexed = index_datasets(root, years, ground_truth=ground_truth, skip_bad=skip_bad)
     train, test = _split(indexed.clips, protocol)
-    folder = cache.folder / AUDIO / hashlib.blake2b(str(root.absolute()).encode(), digest_size=8).hexdigest()
-    make_private_folder(folder)
-    packed = pack(
-        pd.concat([train, test], ignore_index=True), folder, workers=workers, progress=progress,
-        mix={dataset.name: heard(dataset, protocol) for dataset in indexed.datasets}, skip_bad=skip_bad,
+    if root.is_file():
+        train, truth = withhold_attributes(train, protocol)
+        return replace(_prepare_embeddings(root, train, test, truth, cache=cache), skipped=indexed.skipped)
+    packed = pack_root(
+        root, pd.concat([train, test], ignore_index=True), indexed.datasets, cache, protocol=protocol,
+        workers=workers, progress=progress, skip_bad=skip_bad,
     )  # fmt: skip
     if packed.skipped:
         bad = [problem.path for problem in packed.skipped]
@@ -143,12 +156,52 @@ def prepare_recordings(
         train, test, packed, train_data, test_data, cache.folder / "recordings" / "new",
         skipped=indexed.skipped + len(packed.skipped), truth=truth,
     )  # fmt: skip
-    return place_recordings(recordings, folder)
+    return place_recordings(recordings, _audio_folder(root, cache, protocol))
 
 
-def heard(dataset: Dataset, protocol: Protocol) -> Mix:
-    """Return how several channels become one: as the protocol says, else as the dataset's file does."""
-    return dataset.mix if protocol.channels is None else MIXES[protocol.channels]
+def pack_root(
+    root: Path,
+    clips: pd.DataFrame,
+    datasets: tuple[Dataset, ...],
+    cache: Cache,
+    *,
+    protocol: Protocol | None = None,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+    skip_bad: bool = False,
+) -> PackedAudio:
+    """Pack what has not been packed yet of a root's clips; see `benchmarks.recordings.packing.pack`."""
+    mix = {dataset.name: heard(dataset, protocol) for dataset in datasets}
+    folder = _audio_folder(root, cache, protocol)
+    make_private_folder(folder)
+    return pack(clips, folder, workers=workers, progress=progress, mix=mix, skip_bad=skip_bad)
+
+
+def _audio_folder(root: Path, cache: Cache, protocol: Protocol | None) -> Path:
+    """Return where a root is packed: a pack has a recording once, so a protocol that hears it otherwise has its own."""
+    name = hashlib.blake2b(str(root.absolute()).encode(), digest_size=8).hexdigest()
+    apart = "" if protocol is None or protocol.channels in (None, "near") else f"-{protocol.channels}"
+    return cache.folder / AUDIO / f"{name}{apart}"
+
+
+def _prepare_embeddings(
+    root: Path, train: pd.DataFrame, test: pd.DataFrame, truth: Mapping[str, str], *, cache: Cache
+) -> Recordings:
+    """Prepare clips that are known by embeddings alone, and say what is done without sound."""
+    file = read_embeddings(root)
+    ids = [*train["clip_id"], *test["clip_id"]]
+    silent = SilentClips(str(root), ids, file.vectors[file.rows(ids)])
+    logger.warning(
+        "%s holds embeddings and no sound: there is no row of the level, and where labeling reads MFCC it reads the "
+        "embeddings.", root,
+    )  # fmt: skip
+    recordings = Recordings(
+        train, test, silent, _fingerprint(train, silent), _fingerprint(test, silent),
+        cache.folder / "recordings" / "new", truth=truth,
+    )  # fmt: skip
+    key = digest({"clips": silent.fingerprint(ids)})
+    cache.put(SILENT, key, (silent.source, silent.ids, silent.vectors))
+    return place_recordings(recordings, Path(key))
 
 
 def withhold_attributes(train: pd.DataFrame, protocol: Protocol) -> tuple[pd.DataFrame, dict[str, str]]:
@@ -185,14 +238,8 @@ def place_recordings(recordings: Recordings, audio: Path) -> Recordings:
     """Write prepared recordings to a folder that workers open; its name is their fingerprints.
 
     Args:
-        recordings: are written to a new folder beside `recordings.place`.
-        audio: folder of the packed audio.
-
-    Returns:
-        The recordings with the new folder as `place`.
-
-    Raises:
-        HarnessError: the folder cannot be written.
+        recordings: their own place says beside which folder.
+        audio: folder of the packed audio; of clips without sound, the key of what stands in its place.
     """
     data = (recordings.train_data, recordings.test_data, recordings.truth_data)
     place = recordings.place.with_name("-".join(each for each in data if each))
@@ -200,7 +247,7 @@ def place_recordings(recordings: Recordings, audio: Path) -> Recordings:
         "train.parquet": recordings.train.to_parquet(index=False),
         "test.parquet": recordings.test.to_parquet(index=False),
         TRUTH_FILE: json.dumps(dict(recordings.truth), sort_keys=True).encode(),
-        AUDIO_FILE: os.fsencode(audio),
+        AUDIO_FILE if recordings.packed.heard else SILENT_FILE: os.fsencode(audio),
     }
     try:
         make_private_folder(place)
@@ -233,7 +280,7 @@ def open_recordings(place: Path) -> Recordings:
     if len(names) not in (2, 3):
         raise HarnessError(f"Prepared recordings must lie in a folder named after their fingerprints, but got {place}.")
     train, test = (_read_clips(place / f"{name}.parquet") for name in ("train", "test"))
-    packed = open_pack(_audio_of(place))
+    packed = _open_silent(place) if (place / SILENT_FILE).exists() else open_pack(_audio_of(place))
     truth = _read_truth(place / TRUTH_FILE)
     found = Recordings(train, test, packed, _fingerprint(train, packed), _fingerprint(test, packed), place, truth=truth)
     if names != [each for each in (found.train_data, found.test_data, found.truth_data) if each]:
@@ -276,6 +323,24 @@ def _read_truth(path: Path) -> dict[str, str]:
             f"The truth of prepared recordings must name attributes by clip, but {path} does not; delete {path.parent}."
         )
     return truth
+
+
+def _open_silent(place: Path) -> SilentClips:
+    """Open the embeddings of prepared clips without sound."""
+    cache, key = Cache(place.parent.parent), _silent_key(place)
+    found = cache.find(SILENT, key, fits=lambda kept: len(kept) == 3 and len(kept[1]) == len(kept[2]))
+    if found is None:
+        raise HarnessError(
+            f"The embeddings of prepared clips must be in {cache.folder}, but are not; start again, so that they are "
+            "prepared anew."
+        )
+    source, ids, vectors = found
+    return SilentClips(source, ids.tolist(), vectors)
+
+
+def _silent_key(place: Path) -> str:
+    named = read_bytes(place / SILENT_FILE, what="The place of embeddings", most=64).decode("ascii", "replace")
+    return named if named.isalnum() else ""
 
 
 def _audio_of(place: Path) -> Path:
@@ -325,4 +390,5 @@ def with_released(recordings: Recordings, folder: Path) -> Recordings:
             f"{folder} tells is of the {len(bare)} unlabeled training clips; name the folder of their year's tables."
         )
     changed = replace(recordings, truth={**released, **recordings.truth})
-    return place_recordings(changed, _audio_of(recordings.place))
+    kept = _audio_of(recordings.place) if recordings.packed.heard else Path(_silent_key(recordings.place))
+    return place_recordings(changed, kept)

@@ -19,8 +19,10 @@ from backbones.layers import Heard, embed_and_hear
 from backbones.memory import enough_memory
 from backbones.training.checkpoint import TrainingCheckpoint
 from backbones.training.finetune import finetune
+from backbones.training.recipe import PROJECTION
 from backbones.weights import sha256_of
 from benchmarks.recordings.audio import SAMPLE_RATE
+from benchmarks.recordings.packed import Fit, PackedAudio
 from harness import plugins
 from harness.errors import HarnessError
 from harness.scoring.choice import ScorerChoice, parse_scorer
@@ -72,15 +74,26 @@ def must_be_the_weights(weights: Path, found: str, *, wanted: str) -> None:
         )
 
 
-def reader(spec: TrialSpec, recordings: Recordings, ids: NDArray[np.str_]) -> ReadClips:
-    """Return a function that reads waveforms by position in `ids`: (b,) positions -> (b, samples)."""
-    packed, fit = recordings.packed, spec.recipe.fit
-    samples = clip_samples(spec, recordings)
+def reader(spec: TrialSpec, encoder: Encoder, recordings: Recordings, ids: NDArray[np.str_]) -> ReadClips:
+    """Return what gives an encoder's input of these clips by position: waveforms, every clip of the recipe's length."""
+    return clip_reader(encoder, recordings.packed, ids, clip_samples(spec, recordings), fit=spec.recipe.fit)
+
+
+def clip_reader(encoder: Encoder, packed: PackedAudio, ids: NDArray[np.str_], samples: int, *, fit: Fit) -> ReadClips:
+    """Return what gives an encoder's input of these clips by position.
+
+    Args:
+        encoder: that is to hear them; one that knows clips by their ids needs no sound.
+        packed: their sound.
+        ids: (n,) of the clips.
+        samples: length of every clip.
+        fit: what becomes of a shorter clip.
+    """
 
     def read(positions: NDArray[np.int64]) -> torch.Tensor:
         return torch.from_numpy(packed.read(ids[positions], samples, fit))  # (b, samples)
 
-    return read
+    return encoder.read_named(ids) or read
 
 
 def clip_samples(spec: TrialSpec, recordings: Recordings) -> int:
@@ -104,7 +117,7 @@ def finetune_encoder(
     """Fine-tune an encoder on pseudo-labels by the trial's recipe, going on where an earlier try was cut."""
     return finetune(
         encoder,
-        reader(spec, recordings, labels.ids),
+        reader(spec, encoder, recordings, labels.ids),
         labels.targets,
         n_classes=len(labels.classes),
         recipe=spec.recipe,
@@ -124,12 +137,12 @@ def embed_clips(spec: TrialSpec, encoder: Encoder, recordings: Recordings) -> tu
         Clip id -> (d,) embedding, and the same for each layer.
     """
     ids, heard = embedded_ids(recordings), heard_layers(spec.scorers)
-    if spec.recipe.embed == "whole":
+    if spec.recipe.embed == "whole" and encoder.read_named(ids) is None:  # a file of embeddings has no more of a clip
         windows = cut_windows(_lengths(recordings, ids), clip_samples(spec, recordings))
         made, layers = embed_layers(encoder, _window_reader(spec, recordings, ids, windows), len(windows.clips), heard)
         vectors, layers = windows.mean(made), [windows.mean(layer) for layer in layers]
     else:
-        vectors, layers = embed_layers(encoder, reader(spec, recordings, ids), len(ids), heard)
+        vectors, layers = embed_layers(encoder, reader(spec, encoder, recordings, ids), len(ids), heard)
     names = ids.tolist()
     by_layer = zip(heard, layers, strict=True)
     return dict(zip(names, vectors, strict=True)), {
@@ -153,11 +166,18 @@ def check_layers(specs: Iterable[TrialSpec], recordings: Recordings) -> None:
     """Refuse layers that a backbone does not have, before any trial starts, by encoding one silent clip with it.
 
     Raises:
-        BackboneError: a layer does not exist; the sentence lists those that do.
+        BackboneError: with the layers that there are.
+        HarnessError: a projection, which learns from one embedding a clip, is to hear others.
     """
     seen = set()
     for spec in specs:
         heard = heard_layers(spec.scorers)
+        if spec.kind == "trial" and spec.recipe.train == PROJECTION and (heard or spec.recipe.embed != "crop"):
+            what = f"layer = {heard[0].layer}" if heard else f"embed = {spec.recipe.embed}"
+            raise HarnessError(
+                f"A projection learns from the encoder's own embeddings of clips as they are cut for training, but "
+                f"{what} asks for others; leave it out, or choose another train than {PROJECTION}."
+            )
         if spec.backbone is None or not heard or (spec.backbone.name, heard) in seen:
             continue
         seen.add((spec.backbone.name, heard))
@@ -210,14 +230,11 @@ def cut_windows(lengths: NDArray[np.int64], samples: int) -> Windows:
 def _window_reader(spec: TrialSpec, recordings: Recordings, ids: NDArray[np.str_], windows: Windows) -> ReadClips:
     """Return what gives windows by position."""
     packed, fit, samples = recordings.packed, spec.recipe.fit, clip_samples(spec, recordings)
-    lengths = _lengths(recordings, ids)
 
     def one(window: int) -> NDArray[np.float32]:
-        clip, start = windows.clips[window], windows.starts[window]
-        if lengths[clip] <= samples:
-            fitted: NDArray[np.float32] = packed.read(ids[[clip]], samples, fit)[0]
-            return fitted
-        return packed.waveform(str(ids[clip]))[start : start + samples]
+        clip = ids[[windows.clips[window]]]
+        heard: NDArray[np.float32] = packed.read(clip, samples, fit, start=int(windows.starts[window]))[0]
+        return heard
 
     def read(positions: NDArray[np.int64]) -> torch.Tensor:
         return torch.from_numpy(np.stack([one(window) for window in positions.tolist()]))  # (b, samples)
@@ -233,7 +250,7 @@ def _lengths(recordings: Recordings, ids: NDArray[np.str_]) -> NDArray[np.int64]
 
 def embed_ids(spec: TrialSpec, encoder: Encoder, recordings: Recordings, ids: NDArray[np.str_]) -> NDArray[np.float32]:
     """Embed clips: (n,) ids -> (n, d)."""
-    return embed(encoder, reader(spec, recordings, ids), len(ids))
+    return embed(encoder, reader(spec, encoder, recordings, ids), len(ids))
 
 
 def embedded_ids(recordings: Recordings) -> NDArray[np.str_]:
@@ -301,12 +318,17 @@ def _matrix(
     if vectors is None:
         raise HarnessError(f"The scorer {choice.name!r} needs embeddings, but a level-only trial makes none.")
     heard = _heard_by(choice)
-    found = [np.stack([(vectors if each is None else layers[each])[clip] for clip in ids.tolist()]) for each in heard]
+    found = [rows(vectors if each is None else layers[each], ids) for each in heard]
     if heard == [None]:
         return found[0], ()
     parts = tuple(Part(*values.shape[1:]) if values.ndim == 3 else Part(1, values.shape[1]) for values in found)
     joined: NDArray[np.float32] = np.concatenate([values.reshape(len(ids), -1) for values in found], axis=1)
     return joined, parts
+
+
+def rows(vectors: Mapping[str, NDArray[np.float32]], ids: NDArray[np.str_]) -> NDArray[np.float32]:
+    """Return the embeddings of clips in their order: (n,) ids -> (n, d)."""
+    return np.stack([vectors[clip_id] for clip_id in ids.tolist()])
 
 
 def _references(recordings: Recordings) -> pd.DataFrame:

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from backbones.contract import EpochReport, OnEpoch
+from backbones.training.projection import learn_projection, project
+from backbones.training.recipe import PROJECTION
 from harness.cache import Cache
 from harness.errors import HarnessError
 from harness.pictures.candidates import candidate_planes, confidence_by_rank, png
@@ -15,7 +19,7 @@ from harness.pictures.scores import score_pictures
 from harness.scoring.choice import plain_name
 from harness.scoring.thresholds import SectionThresholds
 from harness.statistics.intervals import ScoreIntervals
-from harness.trials.candidates import RankedMachine, rank_machines
+from harness.trials.candidates import RankedMachine, pretrained_latents, rank_machines
 from harness.trials.checkpoints import training_checkpoint
 from harness.trials.contract import TrialResult, TrialSpec
 from harness.trials.embedded import Embedded, Training, embedded_key, embedded_once
@@ -24,16 +28,23 @@ from harness.trials.limits import Costs
 from harness.trials.measures import Numbers, measure_scorers, scorer_intervals
 from harness.trials.recordings import Recordings
 from harness.trials.stages import (
+    Layers,
+    Vectors,
+    clip_ids,
     embed_clips,
     embedded_ids,
     finetune_encoder,
     heard_layers,
     pretrained_encoder,
+    rows,
     score_machines,
 )
 from labeling.contract import PseudoLabels
 
-DRAWN = 1  # version of the pictures of a ranking; raise it when they change, so that cached ones are drawn again
+DRAWN = 1  # raise it when pictures of a ranking change: those in a cache were drawn by earlier code
+MOST_DRAWN = (
+    3  # scorers whose scores are drawn; those of three layers and four scorers took as long as a short training
+)
 LEARNING = ("finetune", "embed")  # stages whose result is kept
 
 
@@ -147,16 +158,44 @@ def _train_and_embed(
         if on_epoch is not None:
             on_epoch(report)
 
-    encoder = pretrained_encoder(spec.backbone, seed=spec.seed)
-    if labels is not None:
-        with costs.stage("finetune"):
-            cut = training_checkpoint(cache.folder, spec.key())
-            encoder = finetune_encoder(spec, encoder, recordings, labels, on_epoch=listen, checkpoint=cut)
-    with costs.stage("embed"):
-        vectors, layers = embed_clips(spec, encoder, recordings)
+    vectors: Vectors
+    layers: Layers = {}
+    if labels is not None and spec.recipe.train == PROJECTION:
+        vectors = _project(spec, recordings, labels, cache, costs=costs, on_epoch=listen)
+    else:
+        encoder = pretrained_encoder(spec.backbone, seed=spec.seed)
+        if labels is not None:
+            with costs.stage("finetune"):
+                cut = training_checkpoint(cache.folder, spec.key())
+                encoder = finetune_encoder(spec, encoder, recordings, labels, on_epoch=listen, checkpoint=cut)
+        with costs.stage("embed"):
+            vectors, layers = embed_clips(spec, encoder, recordings)
     seconds = {stage: costs.seconds[stage] for stage in LEARNING if stage in costs.seconds}
     training = Training(tuple(epochs), seconds, {stage: costs.peak_mb[stage] for stage in seconds})
     return Embedded(vectors, training, layers)
+
+
+def _project(
+    spec: TrialSpec,
+    recordings: Recordings,
+    labels: PseudoLabels,
+    cache: Cache,
+    *,
+    costs: Costs,
+    on_epoch: OnEpoch,
+) -> dict[str, NDArray[np.float32]]:
+    """Embed the clips by the encoder as it is, once for all trials, and let a small network on that learn."""
+    with costs.stage("latents"):  # as ranking: whoever comes first makes them for the others
+        latents = pretrained_latents(spec, recordings, cache)
+        latents |= pretrained_latents(spec, recordings, cache, ids=clip_ids(recordings.test))
+    with costs.stage("finetune"):
+        projection = learn_projection(
+            rows(latents, labels.ids), labels.targets, n_classes=len(labels.classes), recipe=spec.recipe,
+            seed=spec.seed, on_epoch=on_epoch,
+        )  # fmt: skip
+    with costs.stage("embed"):
+        ids = embedded_ids(recordings)
+        return dict(zip(ids.tolist(), project(projection, rows(latents, ids)), strict=True))
 
 
 def _score(
@@ -186,11 +225,11 @@ def _draw(
     *,
     costs: Costs,
 ) -> dict[str, bytes]:
-    """Draw pictures of the scores and of the candidates; the latter once for all trials with the same ranking."""
+    """Draw the scores of the first few scorers, and the candidates: those once for all trials with the same ranking."""
     with costs.stage("draw"):
         pictures = {
             f"{name}_{plain_name(scorer)}.png": png(figure)
-            for scorer in spec.scorers
+            for scorer in spec.scorers[:MOST_DRAWN]
             for name, figure in score_pictures(scored, numbers.metrics[scorer], scorer).items()
         }
         if ranked:

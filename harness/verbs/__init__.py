@@ -5,7 +5,7 @@
 
 from harness.pretraining.pretrain import pretrain
 from harness.verbs.answers import compare, importance, leaderboard, reference, report
-from harness.verbs.backbones import check_backbone
+from harness.verbs.backbones import check_backbone, embed
 from harness.verbs.bench import bench_backbone
 from harness.verbs.gate import baseline_export, regress, select
 from harness.verbs.listing import ls
@@ -18,7 +18,7 @@ from harness.verbs.weights import weights_check, weights_download, weights_ls
 
 __all__ = [
     "baseline_export", "bench_backbone", "check_backbone", "compare", "data_doctor", "data_download", "data_generate",
-    "data_index", "importance", "label", "leaderboard", "ls", "pretrain", "reference", "regress", "report", "score",
-    "select", "study_ls", "study_run", "study_status", "submit", "sync", "trial", "weights_check", "weights_download",
-    "weights_ls",
+    "data_index", "embed", "importance", "label", "leaderboard", "ls", "pretrain", "reference", "regress", "report",
+    "score", "select", "study_ls", "study_run", "study_status", "submit", "sync", "trial", "weights_check",
+    "weights_download", "weights_ls",
 ]  # fmt: skip

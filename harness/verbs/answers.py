@@ -60,7 +60,7 @@ def reference(name: str | None = None, *, places: Places | None = None) -> list[
     """Return published numbers, each beside the one of the same configuration recorded here, if there is one.
 
     Args:
-        name: one published table: paper, official_baseline, asdkit or rmis; None is all of them.
+        name: one published table: paper, official_baseline, asdkit, rmis or dcase2026; None is all of them.
         places: addresses of the stores; None takes them from the environment, else the current folder's files.
 
     Returns:

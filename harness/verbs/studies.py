@@ -58,7 +58,7 @@ def study_run(
     from harness.trials.stages import check_layers
 
     places = places or find_places()
-    plan = make_plan(read_study(study) if isinstance(study, str) else study)
+    plan = make_plan(read_study(study) if isinstance(study, str) else study, root=data)
     cache = places.open_cache()
     recordings = prepare_recordings(
         data, plan.protocol, cache, workers=workers or os.cpu_count() or 1, ground_truth=ground_truth,
@@ -68,8 +68,9 @@ def study_run(
     if plan.file.labeling.truth:
         recordings = with_released(recordings, Path(plan.file.labeling.truth).expanduser())
     specs = plan.specs(
-        train_data=recordings.train_data, test_data=recordings.test_data, truth_data=recordings.truth_data
-    )
+        train_data=recordings.train_data, test_data=recordings.test_data, truth_data=recordings.truth_data,
+        heard=recordings.packed.heard,
+    )  # fmt: skip
     check_candidates(specs, recordings, cache, workers=workers or os.cpu_count() or 1)
     check_layers(specs, recordings)
     from harness.engine.tune import run_study  # Ray takes seconds to import; what is wrong with the data is said before

@@ -258,7 +258,7 @@ def _prepared(root: Path, choices: TrialChoices, *, places: Places, told: Told) 
     protocol, recipe, m = find_protocol(choices.protocol), read_recipe(choices.recipe), choices.m
     scorers = tuple(canonical_scorers(choices.scorers))
     backbone = choose_backbone(
-        choices.backbone, choices.backbone, weights=choices.weights, options=choices.options
+        choices.backbone, choices.backbone, weights=choices.weights, options=choices.options, root=root
     )  # fmt: skip
     if m is not None:
         check_m(m, max(choices.k1, choices.k2))

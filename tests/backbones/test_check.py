@@ -156,3 +156,30 @@ def test_what_cannot_be_built_is_one_line():
     (line,) = check_encoder(build)
     assert (line.name, line.status) == ("builds", "fail")
     assert "weights are missing" in line.found
+
+
+class LayerWithoutFrequency(Tiny):
+    def grid(self, output: Tensor) -> Tensor:
+        return output
+
+
+class LayerNotANumber(Tiny):
+    def grid(self, output: Tensor) -> Tensor:
+        return super().grid(output).log()
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"), [(LayerWithoutFrequency, "layer 4 gave"), (LayerNotANumber, "has NaN or infinite numbers")]
+)
+def test_a_broken_layer_fails_its_line(broken, said):
+    """Layers must be (clips, time, bands, width) and finite; a backbone without layers skips the line."""
+
+    def build(seed: int) -> Encoder:
+        encoder = broken(TinyConfig(dim=16, width=4))
+        encoder.load_state_dict(load_encoder("tiny", seed=seed, **SMALL["tiny"]).state_dict())
+        return encoder
+
+    lines = report(build)
+    assert failed(lines) == {"layers heard"}
+    assert said in lines["layers heard"].found
+    assert report(lambda _: Plain())["layers heard"].status == "skip"

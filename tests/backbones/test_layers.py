@@ -99,13 +99,16 @@ def test_a_patch_stands_where_its_frequency_is(name, tmp_path):
     frames = encoder.fbank(noise(1)) if name != "ast" else torch.zeros(1, 512, 128)
     other = frames.clone()
     other[:, 33:40, 3 * 16 + 4 : 3 * 16 + 6] += 5.0  # the third time, the fourth band
-    embedding = {
-        "audiomae": lambda x: functional.pad(encoder.patch_embed(encoder.normalised(x)), (0, 0, 1, 0)),
-        "beats": lambda x: encoder.patch_embedding(x.unsqueeze(1)).flatten(2).transpose(1, 2),
-        "ast": encoder.model.embeddings,
-    }[name]
+
+    def embedded(x: torch.Tensor) -> torch.Tensor:
+        if name == "audiomae":
+            return functional.pad(encoder.patch_embed(encoder.normalised(x)), (0, 0, 1, 0))
+        if name == "beats":
+            return encoder.patch_embedding(x.unsqueeze(1)).flatten(2).transpose(1, 2)
+        return encoder.model.embeddings(x)
+
     with torch.no_grad():
-        apart = (encoder.grid(embedding(other)) - encoder.grid(embedding(frames))).abs().amax(dim=(0, 3))
+        apart = (encoder.grid(embedded(other)) - encoder.grid(embedded(frames))).abs().amax(dim=(0, 3))
     places = apart.nonzero().tolist()
     if name == "ast":  # patches of 16 every 10: several cover the place
         bands = {band for _, band in places}

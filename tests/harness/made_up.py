@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from backbones.contract import EpochReport, FinetuneRecipe
+from backbones.contract import EpochReport
+from backbones.training.recipe import FinetuneRecipe
 from benchmarks.contract import DatasetPart, Protocol
 from benchmarks.metrics.measures import machine_h_means, measure, official_score
 from harness.scoring.contract import LEVEL_SCORER

@@ -29,9 +29,9 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
 from backbones import load_encoder
-from backbones.contract import FinetuneRecipe
 from backbones.embed import embed
 from backbones.training.finetune import finetune
+from backbones.training.recipe import FinetuneRecipe
 
 CASES = {"ToyCar": "unlabeled", "bearing": "sample-wise", "fan": "unlabeled", "slider": "sample-wise"}
 MACHINES = tuple(CASES)

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from backbones.contract import EpochReport, FinetuneRecipe
+from backbones.contract import EpochReport
+from backbones.training.recipe import FinetuneRecipe
 from benchmarks.contract import MachineMetrics
 from benchmarks.protocols import find_protocol
 from harness.stores import results as tables

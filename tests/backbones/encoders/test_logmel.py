@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from backbones import find_backbone, load_encoder
-from backbones.contract import BackboneError, FinetuneRecipe
+from backbones.contract import BackboneError
 from backbones.training.finetune import finetune
+from backbones.training.recipe import FinetuneRecipe
 from tests.backbones.conftest import reader, tones
 
 

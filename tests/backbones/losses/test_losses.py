@@ -13,9 +13,10 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 from backbones import LOSSES
-from backbones.contract import BackboneError, FinetuneRecipe, LossHead
+from backbones.contract import BackboneError, LossHead
 from backbones.training.finetune import finetune
 from backbones.training.loss_choice import parse_loss
+from backbones.training.recipe import FinetuneRecipe
 from tests.backbones.conftest import reader, tones
 
 DIM, CLASSES, CLIPS = 24, 5, 40

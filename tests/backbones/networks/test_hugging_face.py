@@ -11,8 +11,9 @@ import torch
 
 from backbones import load_encoder
 from backbones.check import check_encoder
-from backbones.contract import BackboneError, FinetuneRecipe
+from backbones.contract import BackboneError
 from backbones.training.finetune import finetune
+from backbones.training.recipe import FinetuneRecipe
 from backbones.weights import sha256_of
 from tests.backbones.conftest import reader, tones
 from tests.backbones.hugging_face_models import KINDS, save_model

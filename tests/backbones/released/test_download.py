@@ -177,7 +177,7 @@ def test_no_network_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_an_unknown_name_has_a_nearest_one(tmp_path: Path) -> None:
     """A misspelt name is answered with the right one."""
-    with pytest.raises(BackboneError, match=r"got BEATs_smal\. Did you mean BEATs_small\?"):
+    with pytest.raises(BackboneError, match=r"got BEATs_smal\. Did you mean 'BEATs_small'\?"):
         bring("BEATs_smal", tmp_path)
 
 

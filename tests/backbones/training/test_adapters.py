@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from backbones import load_encoder
-from backbones.contract import BackboneError, FinetuneRecipe
+from backbones.contract import BackboneError
 from backbones.training.adapters import LowRankLinear, choose_what_learns, merge_adapters
+from backbones.training.recipe import FinetuneRecipe
 from tests.backbones.conftest import SMALL, tones
 from tests.backbones.training.test_finetune import QUICK, changed, farthest, run
 

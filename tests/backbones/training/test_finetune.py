@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from backbones import load_encoder
-from backbones.contract import BackboneError, Encoder, FinetuneRecipe
+from backbones.contract import BackboneError, Encoder
 from backbones.training.finetune import finetune
 from backbones.training.optimiser import Schedule, make_optimiser
+from backbones.training.recipe import FinetuneRecipe
 from tests.backbones.conftest import SMALL, reader, tones
 
 CPU = torch.device("cpu")

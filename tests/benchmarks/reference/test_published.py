@@ -132,6 +132,20 @@ def test_backbones_are_read_from_published_names() -> None:
     assert set(load_reference("rmis")["backbone"]) == {"audiomae", "beats", "eat", "ced", "dasheng", "fisher"}
 
 
+def test_what_others_say_of_2026_is_marked() -> None:
+    """Numbers of 2026 that stand in other people's texts say so; part by part they keep the order they are known in."""
+    table = load_reference("dcase2026")
+    assert set(table["dataset"]) == {"dcase2026"}
+    assert set(table["metric"]) == {"official_score"}
+    third = table["note"].str.contains("third part")
+    assert set(table.loc[~third, "system"].str.split().str[0]) == {"dcase2026/UTurtle"}
+    best = table.loc[table.groupby("part")["value"].idxmax()].set_index("part")
+    assert best["value"].to_dict() == {"dev": 0.6620, "eval": 0.7024}
+    assert set(best["system"]) == {"dcase2026/Fujimura et al. (winner)"}
+    frozen = table[table["backbone"] == "beats"]
+    assert frozen[["system", "part", "value"]].values.tolist() == [["dcase2026/frozen BEATs", "dev", 0.6028]]
+
+
 def test_an_unknown_table_is_refused_with_the_nearest_name() -> None:
     """A misspelt name is answered with those that exist and the nearest one."""
     with pytest.raises(BenchmarkError, match=r"must be one of paper, .* Did you mean paper\?"):

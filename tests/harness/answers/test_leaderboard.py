@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from backbones.contract import FinetuneRecipe
+from backbones.training.recipe import FinetuneRecipe
 from benchmarks.contract import DatasetPart, MachineMetrics
 from benchmarks.metrics.measures import machine_h_means, official_score
 from benchmarks.protocols import find_protocol
@@ -290,7 +290,7 @@ def test_frames_and_csv_hold_every_field(results: Results) -> None:
 def test_reference_lists_every_table_without_a_database() -> None:
     """Published numbers alone, all four tables; an unknown name is answered with the nearest."""
     rows = reference(None)
-    assert {row["table"] for row in rows} == {"paper", "official_baseline", "asdkit", "rmis"}
+    assert {row["table"] for row in rows} == {"paper", "official_baseline", "asdkit", "rmis", "dcase2026"}
     assert all(row["recorded"] is None for row in rows)
     with pytest.raises(HarnessError, match="Did you mean 'asdkit'"):
         reference(None, "asdkitt")

@@ -77,7 +77,7 @@ def test_what_is_kept_is_private(asdbench: Any, hub: Hub, tmp_path: Path) -> Non
 def test_refusals_are_one_line_and_exit_1(asdbench: Any, hub: Hub) -> None:
     """An unknown name, a lost file and a forbidden network are one sentence each, without a traceback."""
     for line, said in (
-        ("weights download BEATs_smal", "Did you mean BEATs_small?"),
+        ("weights download BEATs_smal", "Did you mean 'BEATs_small'?"),
         ("weights download BEATs_small --from org/other@main", "has no repository org/other"),
         ("weights download BEATs_small --from org/beats", "must be ORG/NAME@REVISION"),
         ("weights check nowhere.pt", "does not exist"),

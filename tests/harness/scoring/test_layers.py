@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
+from harness import plugins
 from harness.errors import HarnessError
 from harness.scoring.choice import list_scorers, parse_scorer, plain_name, with_layers
 from harness.scoring.contract import Part, ScoreRequest
 from harness.scoring.folds import standardised
-from harness.scoring.layers import read_layers
+from harness.scoring.layers import OPTIONS, read_layers
 from harness.scoring.thresholds import training_scores
 from harness.studies.study_file import StudyFile
 from tests.harness.scorers.test_contract import request
@@ -161,6 +163,22 @@ def test_layers_of_a_study_multiply_its_scorers() -> None:
     assert StudyFile.model_validate(file.model_dump()).scorers == file.scorers
     bare = StudyFile.model_validate({"name": "x", "protocol": "dcase2023", "space": space})
     assert file.content() == bare.content()  # layers are scored, like scorers: they train nothing
+
+
+def test_every_scorer_has_a_row_in_the_docs() -> None:
+    """docs/scorers.md names each scorer of the folder, and every option by which layers are chosen."""
+    text = (Path(__file__).parents[3] / "docs" / "scorers.md").read_text()
+    assert [name for name in plugins.names("scorer") if f"| `{name}` |" not in text] == []
+    assert all(f"`{option}" in text for option in OPTIONS)
+
+
+def test_a_loss_of_the_space_is_read_as_in_the_recipe() -> None:
+    """Two spellings of a loss are one text, and one that there is not is refused."""
+    table = {"name": "x", "protocol": "dcase2023"}
+    space = {"backbone": ["tiny"], "m": [1], "k1": [3], "k2": [3], "loss": ["arcface:scale=30,margin=0.3", "adacos"]}
+    assert StudyFile.model_validate({**table, "space": space}).space.values("loss")[0].startswith("arcface:margin=0.3")
+    with pytest.raises(ValueError, match="arcfac"):
+        StudyFile.model_validate({**table, "space": {**space, "loss": ["arcfac"]}})
 
 
 def test_listings_show_which_layers_a_scorer_takes() -> None:

@@ -13,7 +13,7 @@ from harness.trials import axes
 # what somebody who adds an axis writes, before anything has read the table
 axes.AXES = (*axes.AXES, axes.Axis("lora_rank", "LoRA rank", default=0, of="recipe", number=True))
 
-from backbones.contract import FinetuneRecipe  # noqa: E402
+from backbones.training.recipe import FinetuneRecipe  # noqa: E402 - behind the new axis, as the harness reads it
 from harness.errors import HarnessError  # noqa: E402
 from harness.stores.records import read_record, write_result  # noqa: E402
 from harness.stores.results import Results  # noqa: E402

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from backbones.contract import FinetuneRecipe
+from backbones.training.recipe import FinetuneRecipe
 from benchmarks.datasets.dcase2023 import DATASET
 from benchmarks.synthetic.generator import generate
 from harness import verbs

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from backbones.contract import FinetuneRecipe
+from backbones.training.recipe import FinetuneRecipe
 from harness.trials.choices import frozen_spec, level_spec
 from harness.trials.contract import BackboneChoice
 from tests.harness.made_up import make_spec

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backbones.contract import EpochReport, FinetuneRecipe
+from backbones.contract import EpochReport
+from backbones.training.recipe import FinetuneRecipe
 from benchmarks.datasets.dcase2023 import DATASET
 from benchmarks.protocols import parse_protocol
 from benchmarks.synthetic.generator import generate

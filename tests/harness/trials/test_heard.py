@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from backbones.contract import FinetuneRecipe
 from backbones.layers import Heard
+from backbones.training.recipe import FinetuneRecipe
 from benchmarks.datasets.dcase2023 import DATASET
 from benchmarks.protocols import parse_protocol
 from benchmarks.synthetic.generator import generate

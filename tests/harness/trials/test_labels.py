@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backbones.contract import FinetuneRecipe
+from backbones.training.recipe import FinetuneRecipe
 from benchmarks.datasets.dcase2024 import DATASET as DCASE2024
 from benchmarks.datasets.dcase2025 import DATASET as DCASE2025
 from benchmarks.protocols import parse_protocol

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backbones.contract import FinetuneRecipe
+from backbones.training.recipe import FinetuneRecipe
 from benchmarks.datasets.dcase2023 import DATASET
 from benchmarks.protocols import parse_protocol
 from benchmarks.synthetic.generator import generate

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from backbones.contract import FinetuneRecipe
+from backbones.training.recipe import FinetuneRecipe
 from benchmarks.contract import PARTS
 from benchmarks.datasets.dcase2023 import DATASET
 from benchmarks.protocols import find_protocol
