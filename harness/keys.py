@@ -1,4 +1,4 @@
-"""Keys: short digests that stand for content."""
+"""Keys: short digests that identify the content of a trial, a study or a cache entry."""
 
 from __future__ import annotations
 

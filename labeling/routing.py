@@ -21,7 +21,7 @@ CASE_STRATEGY: Mapping[Case, str] = {
     "direct": "direct",
 }
 LABEL_RICH = 0.5  # from this share of labeled clips on, a machine type or a year counts as labeled (rules 3 and 5)
-SHARED_KEYS = 0.5  # two years conflict when less than this share of the smaller year's keys stands in both
+SHARED_KEYS = 0.5  # two years conflict if they share less than this part of the smaller year's keys
 AGREEMENT = 0.05  # adjusted mutual information of labels and clusters; chance is 0, the same partition 1
 AGREEMENT_CLIPS = 30  # labeled clips below which agreement with clusters says nothing
 CLIPS_PER_ATTRIBUTE = 5.0  # labeled clips that a forest needs of each attribute, on average

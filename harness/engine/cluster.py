@@ -116,7 +116,7 @@ def reason_of_death(error: str) -> str:
     """Say why a worker died, in words, from what Ray says.
 
     Args:
-        error: Ray's text; empty where there is none.
+        error: Ray's error as text; "" if there is none.
     """
     low = error.lower()
     if any(sign in low for sign in SIGNS_OF_MEMORY):

@@ -233,7 +233,7 @@ def runs(board: Board, *, place: int, address: Callable[[str | None], str | None
     Args:
         board: whose trials.
         place: of the board.
-        address: of a run on a tracking server; None where there is none.
+        address: function that returns the address of a run on a tracking server, or None.
     """
 
     def linked(row: Row) -> Cell:

@@ -49,9 +49,9 @@ class Live:
 class Cells:
     """Hands out a study's cells and records what comes back.
 
-    The results tables say which cells are finished, claims who is at the others, Optuna's study what was begun, and
-    MLflow has the history. Another driver may be running a cell, for this study or for another that contains the same
-    trial. This one then waits for the result and uses it; if the other driver dies, the cell is run here.
+    The results tables say which cells are finished, claims which driver runs the others, Optuna's study what was begun,
+    and MLflow has the history. Another driver may be running a cell, for this study or for another that contains the
+    same trial. This one then waits for the result and uses it; if the other driver dies, the cell is run here.
 
     Args:
         journal: the study in Optuna.
@@ -234,7 +234,7 @@ class Cells:
         for live in list(self.live.values()):
             self._give_back(live, reason, tries=live.tries)
         self.live.clear()
-        for number in self._proposals.values():  # of cells that somebody else is at
+        for number in self._proposals.values():  # proposals whose cell another driver is running
             self.journal.tell(number, None, back=True)
         self._proposals.clear()
         self._spend()

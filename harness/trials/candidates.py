@@ -97,7 +97,7 @@ def _rank_machines(spec: TrialSpec, recordings: Recordings, cache: Cache) -> dic
             candidates = strategy.rank(request)
         except ValueError as error:
             raise HarnessError(f"{machine}, {chosen.case}: {error}") from error
-        if spec.labels == TRUTH:  # a clip's own is what it shows; the released one stands in for a pseudo-label
+        if spec.labels == TRUTH:  # a withheld attribute counts as a pseudo-label, not as the own one
             candidates = replace(candidates, labeled=candidates.labeled & clips["attribute"].notna().to_numpy(bool))
         drawn = plane(features) if features.shape[1] else np.zeros((0, 2), dtype=np.float32)
         ranked[str(machine)] = RankedMachine(candidates, chosen.why, drawn)

@@ -16,7 +16,7 @@ def training_checkpoint(cache: Path, key: str) -> TrainingCheckpoint:
 
     Args:
         cache: folder of the cache.
-        key: stands for all that the training reads.
+        key: the trial's key.
     """
     folder = cache / FOLDER
     path = folder / f"{key}.pt"
@@ -36,5 +36,5 @@ def sweep(folder: Path, *, days: float, keep: Path | None = None) -> None:
             old = time.time() - path.stat().st_mtime > days * 86_400
         except FileNotFoundError:  # another process was quicker
             continue
-        if old and path != keep and not path.is_dir():  # a folder of that name is none of ours
+        if old and path != keep and not path.is_dir():  # a folder of that name is not a checkpoint
             path.unlink(missing_ok=True)

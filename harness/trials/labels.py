@@ -15,8 +15,8 @@ from labeling.contract import PseudoLabels
 from labeling.fusion import fuse_top_m, label_statistics
 from labeling.quality import label_quality
 
-# A row of label statistics counts clips, clips left out and classes; the judgement counts the same of those clips alone
-# whose truth is known, so its counts stand beside them under names of their own.
+# `LabelStatistics` counts all clips, clips left out and classes; `LabelQuality` counts the same of the judged clips
+# only, those whose withheld attribute is known. In a row that has both, the latter are renamed.
 JUDGED = {"clips": "judged", "left_out": "judged_left_out", "classes": "judged_classes"}
 
 

@@ -72,7 +72,7 @@ class Recordings:
 
     @property
     def truth_data(self) -> str:
-        """Return the fingerprint of the truth; empty where there is none."""
+        """Return the fingerprint of the withheld attributes; "" if none are known."""
         return digest(self.truth) if self.truth else ""
 
 
