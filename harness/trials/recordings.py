@@ -37,9 +37,9 @@ from labeling.withhold import withhold
 logger = logging.getLogger(__name__)
 
 AUDIO = "audio"  # folder of a cache with the packed audio of each root
-SILENT = "silent"  # kind of a cache's values: embeddings of clips that have no sound here
-AUDIO_FILE, TRUTH_FILE = "audio.txt", "truth.json"  # of prepared recordings, beside their two tables
-SILENT_FILE = "silent.txt"  # in place of AUDIO_FILE: under which key the cache has the embeddings
+SILENT = "silent"  # kind of a cache's values: embeddings of clips whose sound is not available
+AUDIO_FILE, TRUTH_FILE = "audio.txt", "truth.json"  # files in the folder of prepared recordings, beside two tables
+SILENT_FILE = "silent.txt"  # instead of AUDIO_FILE if there is no sound: holds the embeddings' key in the cache
 MOST_ROWS = 5_000_000  # clips of a table; all years together have some 100,000
 MOST_TABLE_BYTES = 2**32  # of a table once it is unpacked
 LABEL_COLUMNS = ["clip_id", "machine", "section", "domain", "condition", "attribute"]
@@ -127,8 +127,8 @@ def prepare_recordings(
     """Index a root, split it as a protocol says, and pack what has not been packed yet.
 
     Args:
-        root: folder with recordings, in a layout that `benchmarks.recordings.index.index_root` reads; or a file of
-            embeddings alone, which stand in for sound as far as they can.
+        root: folder with recordings, in a layout that `benchmarks.recordings.index.index_root` reads; or an .npz file
+            of embeddings (`asdbench embed`), from which trials run without sound, except for the level row.
         protocol: which parts train and which are scored.
         cache: packed audio and tables are kept there.
         workers: processes that decode.
@@ -178,7 +178,7 @@ def pack_root(
 
 
 def _audio_folder(root: Path, cache: Cache, protocol: Protocol | None) -> Path:
-    """Return where a root is packed: a pack has a recording once, so a protocol that hears it otherwise has its own."""
+    """Return the folder of a root's packed audio. Protocols that mix channels differently have different folders."""
     name = hashlib.blake2b(str(root.absolute()).encode(), digest_size=8).hexdigest()
     apart = "" if protocol is None or protocol.channels in (None, "near") else f"-{protocol.channels}"
     return cache.folder / AUDIO / f"{name}{apart}"
@@ -187,7 +187,7 @@ def _audio_folder(root: Path, cache: Cache, protocol: Protocol | None) -> Path:
 def _prepare_embeddings(
     root: Path, train: pd.DataFrame, test: pd.DataFrame, truth: Mapping[str, str], *, cache: Cache
 ) -> Recordings:
-    """Prepare clips that are known by embeddings alone, and say what is done without sound."""
+    """Prepare clips of which only embeddings are known, and log what differs without sound."""
     file = read_embeddings(root)
     ids = [*train["clip_id"], *test["clip_id"]]
     silent = SilentClips(str(root), ids, file.vectors[file.rows(ids)])
@@ -238,8 +238,14 @@ def place_recordings(recordings: Recordings, audio: Path) -> Recordings:
     """Write prepared recordings to a folder that workers open; its name is their fingerprints.
 
     Args:
-        recordings: their own place says beside which folder.
-        audio: folder of the packed audio; of clips without sound, the key of what stands in its place.
+        recordings: are written to a new folder beside `recordings.place`.
+        audio: folder of the packed audio; for clips without sound, the cache key of their embeddings.
+
+    Returns:
+        The recordings with the new folder as `place`.
+
+    Raises:
+        HarnessError: the folder cannot be written.
     """
     data = (recordings.train_data, recordings.test_data, recordings.truth_data)
     place = recordings.place.with_name("-".join(each for each in data if each))
