@@ -86,7 +86,7 @@ class Plan:
             scorers=tuple(name for name in file.scorers if name != LEVEL_SCORER),
         )
         specs = [level_spec(base)] if file.level and heard else []
-        inputs = [axis for axis in AXES if axis.of == "recipe"]  # the frozen read clips as the trained do
+        inputs = [axis for axis in AXES if axis.of == "recipe"]  # such as clip_seconds, for frozen encoders too
         for seed, name in itertools.product(file.seeds if file.frozen else (), file.space.values("backbone")):
             for values in itertools.product(*map(file.values, inputs)):
                 chosen = {"backbone": name, **_named(inputs, values)}

@@ -66,7 +66,7 @@ def study_session(
         HarnessError: a store does not answer.
     """
     data = {"train_data": recordings.train_data, "test_data": recordings.test_data}
-    # a trial that is recorded with other scorers keeps them: the run that replaces its own has them all
+    # a trial that runs again also gets the scorers it was recorded with, since its new run replaces the old one
     named = recorder.with_recorded_scorers(
         plan.specs(**data, truth_data=recordings.truth_data, heard=recordings.packed.heard)
     )

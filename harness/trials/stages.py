@@ -166,7 +166,7 @@ def check_layers(specs: Iterable[TrialSpec], recordings: Recordings) -> None:
     """Refuse layers that a backbone does not have, before any trial starts, by encoding one silent clip with it.
 
     Raises:
-        BackboneError: with the layers that there are.
+        BackboneError: a layer does not exist; the sentence lists those that do.
         HarnessError: a projection, which learns from one embedding a clip, is to hear others.
     """
     seen = set()

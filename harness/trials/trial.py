@@ -41,7 +41,7 @@ from harness.trials.stages import (
 )
 from labeling.contract import PseudoLabels
 
-DRAWN = 1  # raise it when pictures of a ranking change: those in a cache were drawn by earlier code
+DRAWN = 1  # version of the pictures of a ranking; raise it when they change, so that cached ones are drawn again
 MOST_DRAWN = (
     3  # scorers whose scores are drawn; those of three layers and four scorers took as long as a short training
 )
