@@ -44,5 +44,6 @@ check: setup  ## lint, formatting, types, import rules
 bench: setup  ## the speed table: ratios against named references, measured in one run
 	$(PYTEST) -m speed tests/speed -s
 
-clean:  ## remove what runs left behind; recordings and weights of yours are elsewhere
-	rm -rf .asdbench mlflow.db* optuna.db* mlartifacts
+clean:  ## remove what runs left behind; recordings and weights stay
+	[ ! -d .asdbench ] || find .asdbench -mindepth 1 -maxdepth 1 ! -name weights -exec rm -rf {} +
+	rm -rf mlflow.db* optuna.db* mlartifacts

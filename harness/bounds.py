@@ -1,4 +1,4 @@
-"""Between which bounds each number of a study file and of the command line lies; one table for both."""
+"""Smallest and largest value of each number in study files and on the command line, in one table for both."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any
 
 from harness.errors import HarnessError
 
-WHOLE_MOST = 1_000_000  # of anything that is counted; what counts more would run for years
+WHOLE_MOST = 1_000_000  # largest whole number, if BOUNDS has no other; more epochs, say, would run for years
 
 
 @dataclass(frozen=True)
 class Bound:
-    """The smallest and the largest value of a number, both of which are allowed.
+    """The range of a number, ends included.
 
     Attributes:
-        low: the smallest.
-        high: the largest.
-        whole: whether it is a whole number.
-        above: whether it must be above `low`.
+        low: smallest value.
+        high: largest value.
+        whole: whether only whole numbers are allowed.
+        above: whether `low` itself is excluded.
     """
 
     low: float = 1
@@ -28,7 +28,7 @@ class Bound:
     above: bool = False
 
     def holds(self, value: Any) -> bool:
-        """Tell whether a value is a number within the bounds: no NaN, no infinity, no text, no truth value."""
+        """Tell whether a value is a number within the bounds; False for NaN, infinity, text and bool."""
         kinds = int if self.whole else (int, float)
         return (
             isinstance(value, kinds)
@@ -37,7 +37,7 @@ class Bound:
         )
 
     def said(self) -> str:
-        """Say the rule: "a whole number from 1 to 1,000,000"."""
+        """Return the rule in words: "a whole number from 1 to 1,000,000"."""
         kind = "a whole number" if self.whole else "a number"
         return f"{kind} {'above' if self.above else 'from'} {_shown(self.low)} to {_shown(self.high)}"
 
@@ -80,11 +80,11 @@ BOUNDS = {
 
 
 def bound_of(name: str, *, whole: bool = True) -> Bound:
-    """Return a number's bounds; one without a row of its own counts something from 1, or is a fraction from 0.
+    """Return the bounds of a number by its name; without an entry in BOUNDS, 1 to a million if whole, else from 0.
 
     Args:
-        name: of the number.
-        whole: whether it is a whole number; only asked where it has no row.
+        name: of the number, such as "epochs".
+        whole: whether it is a whole number; only used if BOUNDS has no entry.
     """
     return BOUNDS.get(name, Bound() if whole else Bound(0, whole=False))
 
@@ -93,7 +93,7 @@ def checked(name: str, value: Any) -> None:
     """Refuse a number outside its bounds.
 
     Raises:
-        HarnessError: naming the number, the rule and the value.
+        HarnessError: it is outside; the sentence names the number, the rule and the value.
     """
     bound = bound_of(name)
     if not bound.holds(value):
@@ -101,13 +101,13 @@ def checked(name: str, value: Any) -> None:
 
 
 def span(name: str) -> dict[str, Any]:
-    """Return a number's bounds as options of the command line take them: `min` and `max`."""
+    """Return a number's bounds as keyword arguments `min` and `max` of `typer.Option`."""
     bound = bound_of(name)
     return {"min": int(bound.low), "max": int(bound.high)} if bound.whole else {"min": bound.low, "max": bound.high}
 
 
 def shortened(text: str, *, most: int = 120) -> str:
-    """Return a text that a sentence can hold: one line, its middle left out where it is too long."""
+    """Return a text as one line, with its middle left out if it is longer than `most` characters."""
     line = " ".join(text.split())
     return line if len(line) <= most else f"{line[: most * 2 // 3]}...{line[-most // 4 :]}"
 

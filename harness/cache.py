@@ -1,8 +1,8 @@
-"""What is kept between trials, keyed by what made it.
+"""A cache on disk of values that several trials share, keyed by a digest of everything that they depend on.
 
-An entry is an `.npz` file that numpy alone can open: its arrays, and `value.json` with how they hang together and all
-words and numbers. Nothing in it is a program, so that a cache may come from anybody: what is damaged, or is not the
-value of its key, is made anew.
+An entry is an `.npz` file: the arrays of a value, and `value.json` with its structure, texts and numbers. Reading one
+executes no code (no pickle), so a cache may come from anybody. An entry that is damaged, or that belongs to another
+key, is ignored, and its value is made again.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from harness.files import make_private_folder, open_regular, private_lock, write
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1  # of the entries; raise it when they change, so that others are made anew
+FORMAT = 1  # version of the entries' format; entries of another version are ignored
 WORDS = "value.json"
 ENTRY = ".npz"
-ENTRIES = (ENTRY, ".pkl")  # earlier versions kept pickles: they are never opened, and make room with the others
-MOST_BYTES = 2**31  # of an entry; latents of a year's 17,000 clips have some 50 MB
-MOST_WORDS = 2**22  # bytes of an entry's words, which are few: names and texts of many clips are arrays
-PLAIN = "biufcU"  # kinds of arrays: numbers, truth values and texts; no objects
-# what numpy writes before an array's numbers; numpy itself reads it as Python's source
+ENTRIES = (ENTRY, ".pkl")  # pickles of earlier versions are never opened, only deleted when room is needed
+MOST_BYTES = 2**31  # largest entry; latents of a year's 17,000 clips take some 50 MB
+MOST_WORDS = 2**22  # largest value.json, bytes; names of many clips are arrays, not JSON
+PLAIN = "biufcU"  # allowed `dtype.kind`: bool, integers, floats, complex, text; no objects
+# the header of the .npy format, matched strictly here, since NumPy evaluates it as a Python literal
 HEADER = re.compile(
     rb"\x93NUMPY\x01\x00..\{'descr': '(?P<dtype>[<>|=][biufcU]\d{1,9})', 'fortran_order': (?P<fortran>True|False), "
     rb"'shape': \((?P<shape>[\d, ]{0,200})\), \} *\n",
@@ -52,8 +52,8 @@ Fits: TypeAlias = Callable[[Any], object]
 class Cache:
     """A folder of values, each made at most once by all processes of a machine.
 
-    A value is an array, a number, a word, bytes, None, or a list, tuple, dict (by words) or dataclass of these. An
-    entry is written beside and renamed: a value is whole or it is made anew.
+    A value is an array, number, text, bytes, None, or a list, tuple, dict (with text keys) or dataclass of these. An
+    entry is written to a temporary file and renamed, so that it is never seen half-written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -75,15 +75,15 @@ class Cache:
         of: Sequence[Class] = (),
         fits: Fits | None = None,
     ) -> Any:
-        """Return the value kept under (kind, key), making and keeping it if there is none.
+        """Return the value kept under (kind, key). If there is none, make and keep it.
 
         Args:
-            kind: what sort of value, for example "latent"; a folder of its own.
+            kind: sort of value, for example "latent"; each has its own folder.
             key: digest of all that the value depends on.
             make: makes the value.
-            of: the dataclasses that it is made of.
-            fits: tells whether a kept value is what was asked for, such as a row each clip; one for which it is false
-                or fails is made anew.
+            of: the dataclasses that may occur in the value.
+            fits: checks a kept value, for example that it has a row for each clip. If it returns False or raises, the
+                value is made again.
         """
         value = self._read(kind, key, of, fits)
         if value is not None:
@@ -102,7 +102,7 @@ class Cache:
 
     @contextmanager
     def alone(self, kind: str, key: str) -> Iterator[None]:
-        """Hold a value's place: whoever wants to make the same value waits until this one is there, or given up."""
+        """Lock (kind, key): other processes that want to make the same value wait until the block has ended."""
         path = self._path(kind, key)
         with _writing(self.folder):
             make_private_folder(path.parent)
@@ -114,7 +114,7 @@ class Cache:
             lock.release()
 
     def find(self, kind: str, key: str, *, of: Sequence[Class] = (), fits: Fits | None = None) -> Any | None:
-        """Return the value kept under (kind, key); None where there is none, or it is not whole. See `get`."""
+        """Return the value kept under (kind, key); None if there is none, or if it is damaged. See `get`."""
         value = self._read(kind, key, of, fits)
         return None if value is None else value[0]
 
@@ -122,14 +122,14 @@ class Cache:
         """Keep a value that was made elsewhere.
 
         Args:
-            kind: what sort of value; a folder of its own.
+            kind: sort of value; each has its own folder.
             key: digest of all that the value depends on.
-            value: as `Cache` says.
-            of: the dataclasses that it is made of.
-            most_bytes: of the kind's folder; the oldest values make room.
+            value: of the types that `Cache` lists.
+            of: the dataclasses that may occur in the value.
+            most_bytes: size limit of the kind's folder; the oldest values are deleted to stay within it.
 
         Raises:
-            TypeError: the value holds what cannot be kept.
+            TypeError: the value contains another type.
         """
         content = _packed(value, kind, key, of)
         if most_bytes is not None:
@@ -142,9 +142,9 @@ class Cache:
         """Return a memo for one feature matrix, as a `RankRequest` takes it.
 
         Args:
-            features: whose.
-            salt: what else the values depend on.
-            of: the dataclasses that they are made of.
+            features: (n, d); their digest is part of every key.
+            salt: text with anything else that the values depend on.
+            of: the dataclasses that may occur in the values.
         """
         owner = hashlib.blake2b(np.ascontiguousarray(features).tobytes(), digest_size=16)
         owner.update(repr(features.shape).encode() + salt.encode())
@@ -180,7 +180,7 @@ class Cache:
             return None
 
 
-# what opening a file of any content may raise: zipfile's and json's errors, and those of our own checks
+# errors that reading a file of arbitrary content may raise: those of zipfile and json, and of the checks below
 FAULTS = (
     OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, EOFError, MemoryError,
     NameError, struct.error, zlib.error, zipfile.BadZipFile, zipfile.LargeZipFile,
@@ -189,7 +189,7 @@ FAULTS = (
 
 @contextmanager
 def _writing(folder: Path) -> Iterator[None]:
-    """Say in one sentence that the cache cannot be written."""
+    """Turn an OSError of the block into a `HarnessError` that says that the cache cannot be written."""
     try:
         yield
     except OSError as error:
@@ -200,7 +200,7 @@ def _writing(folder: Path) -> Iterator[None]:
 
 
 def _make_room(folder: Path, most_bytes: int) -> None:
-    """Remove the oldest values of a folder until what is left takes so many bytes at most."""
+    """Delete the oldest values of a folder until the rest takes at most this many bytes."""
     there = []
     for path in folder.glob("*/*"):
         with suppress(FileNotFoundError):  # another process may make room at the same time
@@ -221,7 +221,7 @@ def _make_room(folder: Path, most_bytes: int) -> None:
 
 @dataclass
 class _Arrays:
-    """The arrays of a value, in the order in which they are met."""
+    """The arrays of a value, numbered in the order in which they are found in it."""
 
     arrays: list[NDArray[Any]] = field(default_factory=list)
 
@@ -234,12 +234,12 @@ class _Arrays:
 
 
 def _packed(value: Any, kind: str, key: str, of: Sequence[Class]) -> bytes:
-    """Return an entry's bytes: the same value gives the same ones."""
+    """Return an entry's bytes, identical for identical values."""
     found = _Arrays()
     words = {"format": FORMAT, "kind": kind, "key": key, "value": _described(value, found, of)}
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as file:
-        file.writestr(zipfile.ZipInfo(WORDS), json.dumps(words))  # of 1980: no time in what is kept
+        file.writestr(zipfile.ZipInfo(WORDS), json.dumps(words))  # dated 1980: equal values, equal bytes
         for number, array in enumerate(found.arrays):
             with file.open(zipfile.ZipInfo(f"{number}.npy"), "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, version=(1, 0), allow_pickle=False)
@@ -247,7 +247,7 @@ def _packed(value: Any, kind: str, key: str, of: Sequence[Class]) -> bytes:
 
 
 def _described(value: Any, found: _Arrays, of: Sequence[Class]) -> Any:
-    """Return a value as JSON with numbers in place of arrays; what JSON has not is a dict of one word."""
+    """Return a value as JSON, with each array replaced by its number; types that JSON lacks become dicts of one key."""
     node: Any = None
     if isinstance(value, np.ndarray):
         node = {"array": found.add(value)}
@@ -271,16 +271,16 @@ def _described(value: Any, found: _Arrays, of: Sequence[Class]) -> Any:
 
 
 def _unpacked(file: BinaryIO, kind: str, key: str, of: Sequence[Class]) -> Any:
-    """Read an entry back; nothing that a file says of its sizes is believed before it is compared with the file's own.
+    """Read an entry, checking all sizes in it against the size of the file before anything is allocated.
 
     Raises:
-        Exception: one of FAULTS; it is no whole entry of this key.
+        Exception: one of FAULTS: it is not an intact entry of this key.
     """
     length = file.seek(0, io.SEEK_END)
     _demand(length <= MOST_BYTES)
     with zipfile.ZipFile(file) as entry:
         members = {each.filename: each for each in entry.infolist()}
-        # stored as they are, each inside the file: what is unpacked is never larger than the file
+        # no compression, so that the contents are never larger than the file
         _demand(all(each.compress_type == zipfile.ZIP_STORED for each in members.values()))
         _demand(sum(each.file_size for each in members.values()) <= length)
         _demand(members[WORDS].file_size <= MOST_WORDS)
@@ -291,7 +291,7 @@ def _unpacked(file: BinaryIO, kind: str, key: str, of: Sequence[Class]) -> Any:
 
 
 def _array(content: bytes) -> NDArray[Any]:
-    """Read an array as numpy writes it, whose header announces just what follows; it may be written to."""
+    """Read an array in the .npy format whose header agrees with the number of bytes; the array is writable."""
     said = HEADER.match(content)
     if said is None:
         raise ValueError("It is no array of numbers, truth values or texts.")
@@ -332,7 +332,7 @@ def _value(node: Any, arrays: Sequence[NDArray[Any]], classes: dict[str, Class])
 
 
 def _is(value: Any, hint: Any) -> bool:
-    """Tell whether a value is what a dataclass says of its field."""
+    """Tell whether a value has the type that a dataclass declares for its field."""
     origin, inside = get_origin(hint), get_args(hint)
     if origin is np.ndarray:  # NDArray[np.float64] is ndarray[shape, dtype[np.float64]]
         (kept,) = get_args(inside[1]) or (Any,)

@@ -1,4 +1,4 @@
-"""Passwords in addresses: they open a store, and no sentence, table or run of ours shows them."""
+"""Masks passwords of database and server addresses, so that no error, table or MLflow run shows them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, unquote
 
 HIDDEN = "***"
 NAMES = "password|passwd|pwd|sslpassword|token|secret|api_key|access_key"
-SHORTEST_BARE = 4  # a shorter password would blank half of any text; inside an address it is masked all the same
+SHORTEST_BARE = 4  # a shorter password, such as "a", is masked only inside an address, not everywhere in a text
 
 # the password may hold "@": the last one before the next slash, quote or space ends it
 _IN_ADDRESS = re.compile(r"(?P<front>[A-Za-z][\w+.-]*://[^\s:/@'\"]*):[^\s/'\"]*@")
@@ -18,20 +18,20 @@ _met: set[str] = set()
 
 
 def remember(*uris: str | None) -> None:
-    """Take note of the passwords in addresses, so that `scrubbed` also finds them where they stand alone.
+    """Remember the passwords in addresses, so that `scrubbed` also masks them outside of an address.
 
-    A driver of PostgreSQL, for example, may quote the password without its address.
+    An error of a PostgreSQL driver, for example, may quote the password alone.
     """
     _met.update(secret for uri in uris if uri for secret in _secrets(uri))
 
 
 def shown(uri: str) -> str:
-    """Return an address that may be shown: passwords in it are masked."""
+    """Return an address with its passwords masked."""
     return scrubbed(uri)
 
 
 def scrubbed(text: str) -> str:
-    """Return a text without the passwords of addresses, whether they stand in an address or alone."""
+    """Return a text in which passwords are masked, inside addresses and, if remembered, anywhere else."""
     text = _IN_ADDRESS.sub(rf"\g<front>:{HIDDEN}@", text)
     text = _IN_OPTION.sub(rf"\g<front>{HIDDEN}", text)
     for secret in sorted(_met, key=len, reverse=True):
@@ -40,7 +40,7 @@ def scrubbed(text: str) -> str:
 
 
 def _secrets(uri: str) -> set[str]:
-    """Return the passwords of an address, as written there and decoded."""
+    """Return the passwords of an address, both percent-encoded as written and decoded."""
     place, _, query = uri.partition("://")[2].partition("?")
     people, at, _ = place.rpartition("@")
     found = {people.partition(":")[2]} if at else set[str]()

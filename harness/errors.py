@@ -1,4 +1,4 @@
-"""The one error of the harness: a sentence."""
+"""The error class of the harness."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from harness.credentials import scrubbed
 
 
 class HarnessError(ValueError):
-    """A study, trial or question that cannot be carried out, said in one sentence, without a password in it."""
+    """A study, trial or query cannot be carried out. The message is one sentence, in which passwords are masked."""
 
     def __init__(self, sentence: str) -> None:
         super().__init__(scrubbed(sentence))

@@ -1,9 +1,8 @@
-"""Files and folders: ours are private, written whole, and only regular files are read.
+"""Files and folders: created for their owner only, written atomically, and read only if they are regular files.
 
-A trial's recordings, scores and runs are nobody else's business by default: folders that are made here get mode 0700
-and files 0600, whatever the umask says. A folder that was there before keeps its rights. A team shares a folder by
-making it so first, `chgrp team FOLDER; chmod 2770 FOLDER` (setgid, writable by its group): what is then made inside is
-the group's as well (2770 and 0660).
+By default nobody else may read a user's recordings, scores and runs: folders that are created here get mode 0700 and
+files 0600, whatever the umask is. Existing folders keep their rights. To share a folder, a team creates it first, with
+`chgrp team FOLDER; chmod 2770 FOLDER` (setgid, writable by the group): folders and files inside then get 2770 and 0660.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from benchmarks.folders import file_beside
 from harness.errors import HarnessError
 
 OWNER_ONLY, OWNER_AND_GROUP = 0o077, 0o007  # umasks
-MOST_BYTES = 2**30  # of a file that is read at once; a year's score files have a thousandth of it
+MOST_BYTES = 2**30  # largest file that is read into memory; a year's score files take a thousandth of it
 KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a named pipe"),
@@ -32,10 +31,10 @@ KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
 
 
 def private_umask(folder: Path) -> int:
-    """Return which rights are taken from what is made in a folder: all but its owner's, or its group's where shared.
+    """Return the umask for new files in a folder: 0o077, or 0o007 if the folder is shared by its group.
 
     Args:
-        folder: need not be there; then the nearest one above it that is counts.
+        folder: if it does not exist, its nearest existing parent counts.
     """
     for place in (folder, *folder.parents):
         try:
@@ -47,7 +46,7 @@ def private_umask(folder: Path) -> int:
 
 
 def make_private_folder(folder: Path) -> Path:
-    """Make a folder, and those above it that are missing, for their owner alone; one that is there stays as it is.
+    """Create a folder and its missing parents with `private_umask`; existing ones are not changed.
 
     Raises:
         OSError: it cannot be made.
@@ -59,16 +58,16 @@ def make_private_folder(folder: Path) -> Path:
         try:
             folder.mkdir(mode=0o777 & ~umask)
         except FileExistsError:
-            if not folder.is_dir():  # a file; else another process was quicker
+            if not folder.is_dir():  # a file of that name; otherwise another process created the folder
                 raise
         else:
-            if umask == OWNER_AND_GROUP:  # the process's own umask may have taken the group's rights
+            if umask == OWNER_AND_GROUP:  # the process's umask may have removed the group's rights
                 folder.chmod(0o2770)
     return folder
 
 
 def make_private_file(path: Path) -> None:
-    """Make an empty file for its owner alone, unless there is one: a database that is opened there keeps these rights.
+    """Create an empty file with `private_umask` unless it exists. A database opened there later keeps these rights.
 
     Raises:
         OSError: it cannot be made.
@@ -84,9 +83,9 @@ def make_private_file(path: Path) -> None:
 
 @contextmanager
 def making_private(folder: Path) -> Iterator[None]:
-    """Let other libraries make files in a folder with the rights that ours have there.
+    """Set the process's umask to that of a folder, for libraries that create files in it.
 
-    The umask is the whole process's: for a writer's short blocks, not for a notebook's cell.
+    The umask applies to all threads of the process, so keep the block short.
     """
     before = os.umask(private_umask(folder))
     try:
@@ -96,21 +95,21 @@ def making_private(folder: Path) -> Iterator[None]:
 
 
 def private_lock(path: Path, *, timeout: float = -1) -> FileLock:
-    """Return a lock between processes, in a file that whoever shares the folder can open."""
+    """Return a lock between processes, with a lock file that all who share the folder can open."""
     return FileLock(path, timeout=timeout, mode=0o666 & ~private_umask(path.parent))
 
 
 def write_whole(path: Path, content: bytes, *, private: bool = False) -> None:
-    """Write a file beside its place and rename it, so that a reader sees all of it or none.
+    """Write a file atomically: to a temporary file beside it that is then renamed, so that no reader sees half of it.
 
     Args:
-        path: of the file; one that is there is replaced.
-        content: of it.
-        private: for its owner alone, as what we keep; else with the rights that the umask leaves, as a file that
-            somebody asked for by name.
+        path: of the file; an existing one is replaced.
+        content: of the file.
+        private: whether to use `private_umask`, as for everything that asdbench keeps for itself. Otherwise the
+            process's umask applies, as for files that a user asks for by name.
 
     Raises:
-        HarnessError: something stands there that is no file, such as a folder or /dev/null.
+        HarnessError: the path exists and is no regular file, such as a folder or /dev/null.
         OSError: it cannot be written.
     """
     if path.exists():
@@ -120,20 +119,20 @@ def write_whole(path: Path, content: bytes, *, private: bool = False) -> None:
 
 
 def open_regular(path: Path, *, what: str = "What is read") -> BinaryIO:
-    """Open a regular file to read bytes: a named pipe would wait for ever, a device may never end.
+    """Open a regular file to read bytes; refuse pipes and devices, from which reading might never end.
 
     Args:
         path: of the file, or of a link to one.
-        what: it is, for the sentence; for example "A baseline".
+        what: name of the file in error sentences, such as "A baseline".
 
     Raises:
-        HarnessError: it is no regular file.
+        HarnessError: it is not a regular file.
         OSError: it is missing, or cannot be opened.
     """
-    _demand_regular(path.stat().st_mode, path, what)  # first: opening a device may already do something
+    _demand_regular(path.stat().st_mode, path, what)  # before opening: opening a device may have side effects
     file = open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb")  # noqa: PTH123, SIM115 - of a handle
     try:
-        _demand_regular(os.fstat(file.fileno()).st_mode, path, what)  # it may have changed in between
+        _demand_regular(os.fstat(file.fileno()).st_mode, path, what)  # again: the path may lead to another file by now
     except BaseException:
         file.close()
         raise
@@ -145,15 +144,15 @@ def read_bytes(path: Path, *, what: str = "What is read", most: int = MOST_BYTES
 
     Args:
         path: of the file.
-        what: it is, for the sentence.
-        most: bytes that it may have.
+        what: name of the file in error sentences.
+        most: largest allowed size, bytes.
 
     Raises:
         HarnessError: it is missing, no regular file, too large, or cannot be read.
     """
     try:
         with open_regular(path, what=what) as file:
-            content = file.read(most + 1) or b""  # None where there is nothing yet, as in /proc/kmsg
+            content = file.read(most + 1) or b""  # read() returns None if a special file has no data yet
     except FileNotFoundError:
         raise HarnessError(f"{what} must be a file that exists, but there is no {path}.") from None
     except OSError as error:

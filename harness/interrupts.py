@@ -1,8 +1,8 @@
-"""Stopping with Ctrl-C or SIGTERM waits until what is being recorded is whole.
+"""Delays Ctrl-C and SIGTERM while results are being recorded, so that no record is left incomplete.
 
-Two things need that, and nothing else should ask for it. What is opened is closed whatever stops the work in between:
-`opened`, for runs of MLflow. And what goes into several databases goes into all of them: `whole`, where a trial's end
-is recorded, where a driver gives back what it has claimed, and where Ray starts, which a stop in between would crash.
+`opened` makes sure that an MLflow run that was opened is also closed. `whole` runs a block to its end before the signal
+takes effect: for recording a trial's end in several databases, for releasing a driver's claims, and for starting Ray,
+which a signal during its start would crash. Nothing else should need either.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from types import FrameType
 from typing import Any
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
-PATIENCE_SECONDS = 3.0  # in which a key that is pressed several times counts as pressed once
+PATIENCE_SECONDS = 3.0  # signals within this time of the first count as one
 
-_held = list[list[tuple[int, float]]]()  # requests to stop, of each block that the main thread is in
+_held = list[list[tuple[int, float]]]()  # for each active `whole` block: delayed signals and their times
 
 
 @contextmanager
 def whole() -> Iterator[None]:
-    """Let a request to stop wait until the block has ended.
+    """Delay SIGINT and SIGTERM until the block has ended.
 
-    Who asks again after `PATIENCE_SECONDS` does not wait any longer, as a store may hang.
+    A second signal after `PATIENCE_SECONDS` takes effect at once, since a store may hang.
 
-    Signals that nobody answers, such as SIGTERM by default, kill at once as ever. Elsewhere than in the main thread
-    there is nothing to hold back: Python answers signals there.
+    A signal without a Python handler, such as SIGTERM by default, still kills the process at once. In other threads
+    than the main one this does nothing, since Python runs signal handlers in the main thread only.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -54,7 +54,7 @@ def whole() -> Iterator[None]:
         _held.pop()
         try:
             _restore(answers)
-        except BaseException:  # a request that came in between
+        except BaseException:  # a signal arrived during the first call
             _restore(answers)
             raise
         if asked:
@@ -63,11 +63,11 @@ def whole() -> Iterator[None]:
 
 @contextmanager
 def opened(begin: Callable[[], str], end: Callable[[str], None]) -> Iterator[str]:
-    """Open something and close it, whatever stops the block in between; a stop cuts neither of the two.
+    """Open something and close it at the end of the block; signals are delayed while it is opened or closed.
 
     Args:
-        begin: opens, and returns what is opened by its id.
-        end: closes it, by its id; not called where nothing was opened.
+        begin: opens it and returns its id.
+        end: closes it by its id; not called if `begin` failed.
     """
     made = ""
     try:
@@ -81,20 +81,20 @@ def opened(begin: Callable[[], str], end: Callable[[str], None]) -> Iterator[str
 
 
 def stop_if_asked() -> None:
-    """Answer a request that a block around this holds back: for loops that wait for others and have begun nothing.
+    """Let a delayed signal take effect now. For loops inside a `whole` block that only wait for another process.
 
     Raises:
-        KeyboardInterrupt: there is one.
+        KeyboardInterrupt: a signal was delayed.
     """
     if threading.current_thread() is threading.main_thread() and any(_held):
         raise KeyboardInterrupt
 
 
 def answer_stops() -> list[int]:
-    """Answer Ctrl-C and SIGTERM with KeyboardInterrupt from now on: once, however often they come within seconds.
+    """Make SIGINT and SIGTERM raise KeyboardInterrupt; repeated signals within `PATIENCE_SECONDS` raise it once.
 
     Returns:
-        The signals that were answered so far; it grows.
+        A list to which each signal that raised KeyboardInterrupt is appended.
     """
     asked: list[int] = []
     last = float("-inf")
@@ -102,13 +102,13 @@ def answer_stops() -> list[int]:
     def stop(number: int, _frame: FrameType | None) -> None:
         nonlocal last
         if time.monotonic() - last < PATIENCE_SECONDS:
-            return  # what is open is being closed
+            return  # the program is already stopping
         last = time.monotonic()
         asked.append(number)
         raise KeyboardInterrupt
 
     for number in STOPS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as in a script's background
+        if signal.getsignal(number) is not signal.SIG_IGN:  # keep ignoring it, as shells set for background jobs
             signal.signal(number, stop)
     return asked
 

@@ -1,4 +1,4 @@
-"""Keys: short digests that stand for content."""
+"""Keys: short digests that identify the content of a trial, a study or a cache entry."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from typing import Any
 
 
 def digest(content: Mapping[str, Any]) -> str:
-    """Return 16 hexadecimal digits that stand for a content, whatever the order of its keys."""
+    """Return a digest of a mapping, 16 hexadecimal digits, that does not depend on the order of its keys."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

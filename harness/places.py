@@ -1,4 +1,4 @@
-"""Where everything is kept: MLflow's runs, the results tables, Optuna's studies, the cache."""
+"""Addresses of the stores: MLflow's runs, the results tables, Optuna's studies, and the cache."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from harness.cache import Cache
 from harness.credentials import remember
 from harness.errors import HarnessError
 
-SQLITE = "sqlite:///"  # and a path as it stands
-ENCODED = "sqlite+pysqlite:///"  # and a path with %25 for %: SQLAlchemy decodes both, MLflow makes the folders of one
-SPECIAL = re.compile(r"[^\w\s/.,:;@+~=()\[\]{}&$!^-]|[\n\r\t]")  # signs that mean something in an address
+SQLITE = "sqlite:///"  # followed by a path as it is typed, not percent-encoded
+ENCODED = "sqlite+pysqlite:///"  # followed by a percent-encoded path, which has %25 for %
+SPECIAL = re.compile(r"[^\w\s/.,:;@+~=()\[\]{}&$!^-]|[\n\r\t]")  # characters with a meaning in an address
 
 
 @dataclass(frozen=True)
 class Places:
-    """Addresses of the stores, absolute, since workers run elsewhere.
+    """Addresses of the stores. Paths are absolute, since workers run in other folders.
 
     Attributes:
-        tracking: MLflow's, a database or a tracking server; it may hold a password, as the others may.
-        results: the database of the results tables; MLflow's own where that is a database.
-        optuna: the database of Optuna's studies; it cannot share MLflow's tables.
+        tracking: address of MLflow's database or tracking server. This and the next two may contain a password.
+        results: address of the database of the results tables: MLflow's own, unless that is a server.
+        optuna: address of the database of Optuna's studies, which cannot be the one of MLflow's tables.
         cache: folder of packed audio, latents and rankings.
     """
 
@@ -41,12 +41,12 @@ class Places:
 
 
 def find_places(*, tracking: str | None = None, results: str | None = None, optuna: str | None = None) -> Places:
-    """Return the stores as options and environment name them; by default files of the current folder.
+    """Return the stores named by options or environment variables; by default files in the current folder.
 
     Args:
-        tracking: else MLFLOW_TRACKING_URI, else sqlite:///mlflow.db.
-        results: else the tracking database; beside a tracking server asdbench.db.
-        optuna: else optuna.db beside the results; in PostgreSQL the schema "optuna" of the same database.
+        tracking: None takes MLFLOW_TRACKING_URI, or sqlite:///mlflow.db if that is not set.
+        results: None takes the tracking database, or asdbench.db if MLflow is on a server.
+        optuna: None takes optuna.db beside the results, or in PostgreSQL the schema "optuna" of their database.
     """
     tracking = _absolute(tracking or os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}mlflow.db")
     remember(tracking, results, optuna)
@@ -63,7 +63,7 @@ def find_places(*, tracking: str | None = None, results: str | None = None, optu
 
 
 def sqlite_uri(path: Path) -> str:
-    """Return the address of a database file, which SQLAlchemy, MLflow and Optuna read as this path and no other."""
+    """Return the address of a SQLite file, in a form that SQLAlchemy, MLflow and Optuna all resolve to this path."""
     place = str(path.absolute())
     return f"{ENCODED}{quote(os.fsencode(place))}" if SPECIAL.search(place) else f"{SQLITE}{place}"
 
@@ -71,8 +71,8 @@ def sqlite_uri(path: Path) -> str:
 def sqlite_path(uri: str) -> Path | None:
     """Return the file behind a SQLite address, absolute; None for any other database.
 
-    What stands behind `sqlite:///` is a path as people type it, `run%41/mlflow.db` or `what?v=2/mlflow.db`. Only where
-    its folder is not there, and the one that an encoded path means is, it is that one: `a%20b/mlflow.db`.
+    After `sqlite:///` the path is taken as typed: `run%41/mlflow.db` is in the folder "run%41". Only if that folder
+    does not exist, but the percent-decoded one does, is the path decoded: `a%20b/mlflow.db` is in "a b".
     """
     if uri.startswith(ENCODED):
         return Path(unquote(uri[len(ENCODED) :], errors="surrogateescape")).absolute()
@@ -80,7 +80,7 @@ def sqlite_path(uri: str) -> Path | None:
         return None
     typed = Path(uri[len(SQLITE) :]).absolute()
     meant = Path(unquote(str(typed), errors="surrogateescape"))
-    # by os, to which a name that no folder can have is none
+    # os.path.isdir returns False for names that no folder can have, where Path.is_dir may raise
     return meant if os.path.isdir(meant.parent) and not os.path.isdir(typed.parent) else typed  # noqa: PTH112
 
 
@@ -102,9 +102,9 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 def _absolute(uri: str) -> str:
-    """Return an address that means the same in every folder: workers have one of their own."""
+    """Return an address with an absolute path, since workers run in another folder."""
     if uri.startswith("postgresql://"):
-        # SQLAlchemy 2.1 reads this as psycopg 3, earlier ones as psycopg2
+        # without a driver's name, SQLAlchemy 2.1 takes psycopg 3, but earlier versions psycopg2
         return uri.replace("postgresql://", "postgresql+psycopg://", 1)
     path = sqlite_path(uri)
     return uri if path is None else sqlite_uri(path)

@@ -1,4 +1,4 @@
-"""Backbones, losses, strategies, datasets and scorers, by name."""
+"""Finds plugins by name: backbones, losses, labeling strategies, datasets and scorers."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ PLACES: dict[PluginKind, OpenFolder] = {
 
 
 def names(kind: PluginKind) -> list[str]:
-    """List what can be named, sorted, without importing any of it."""
+    """List the names of a kind of plugin, sorted, without importing the plugins."""
     return PLACES[kind].names()
 
 
 def summaries(kind: PluginKind) -> dict[str, str]:
-    """Return name -> one line, read from the files' docstrings without importing them."""
+    """Return name -> first line of the plugin's docstring, read without importing it."""
     return PLACES[kind].summaries()
 
 

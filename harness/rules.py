@@ -1,4 +1,4 @@
-"""Whose metric definition holds for which year."""
+"""Which metric rule (definition of the official score) belongs to which year."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ if TYPE_CHECKING:
 
 
 def rule_of(dataset: str) -> RuleName:
-    """Return whose metric definition holds for a year."""
+    """Return the name of a year's metric rule."""
     rule: RuleName = plugins.load("dataset", dataset).rule
     return rule

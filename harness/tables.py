@@ -1,4 +1,7 @@
-"""Tables as text, markdown, csv and json, and what of them fits a terminal; percent exists only here."""
+"""Prints tables as text, markdown, CSV and JSON, and chooses the columns that fit a terminal.
+
+Everywhere else scores are fractions; only tables for people show percent.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +26,12 @@ Form: TypeAlias = Literal["text", "json", "csv", "markdown"]
 Row: TypeAlias = Mapping[str, Any]
 
 NOTHING = "–"
-# control characters, separators that end a line, signs that turn the direction of what follows, and what is no sign
+# control characters, Unicode line separators, characters that change the text direction, surrogates and non-characters
 CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
-BRIEF = 120  # characters of a value that a sentence quotes
+BRIEF = 120  # most characters of a value that is quoted in a sentence
 CUT = " […] "
 NARROW = 100  # columns of a terminal below which a table has no frame
-WRAPPED = 24  # columns that a text which may be broken into lines needs at the least
+WRAPPED = 24  # least width of a column whose text may be wrapped
 
 
 @dataclass(frozen=True)
@@ -36,11 +39,11 @@ class Column:
     """A column of a printed table.
 
     Attributes:
-        heading: what stands above it.
-        fill: how a row fills it.
-        right: whether it is aligned at the right, as numbers are; such cells are never broken into lines.
-        names: whether it is part of what a row is called, as the backbone and M are: a narrow table leaves out others.
-        answers: whether it is what a reader came for, as the official score is: room is found for it before others.
+        heading: text above it.
+        fill: function that returns the text of its cell in a row.
+        right: whether it is aligned to the right, as numbers are; such cells are never wrapped.
+        names: whether it identifies a row, as backbone and M do. A narrow terminal shows these columns first.
+        answers: whether it holds the main result, as the official score does. These columns come second.
     """
 
     heading: str
@@ -52,12 +55,12 @@ class Column:
 
 @dataclass(frozen=True)
 class View:
-    """The part of a table that a terminal shows.
+    """The part of a table that fits a terminal.
 
     Attributes:
-        columns: what is shown, in this order.
-        left_out: headings of the columns for which there was no room.
-        same: headings of columns that would say the same in every row, with what they would say.
+        columns: the columns to show, in this order.
+        left_out: headings of columns for which there is no room.
+        same: heading -> value of columns that have the same value in every row and are shown below the table instead.
     """
 
     columns: list[Column]
@@ -66,12 +69,12 @@ class View:
 
 
 def naming(*columns: Column) -> list[Column]:
-    """Return columns as part of what a row is called."""
+    """Mark columns as identifying a row (`Column.names`)."""
     return [replace(column, names=True) for column in columns]
 
 
 def answering(*columns: Column) -> list[Column]:
-    """Return columns as what a reader came for."""
+    """Mark columns as the main result (`Column.answers`)."""
     return [replace(column, answers=True) for column in columns]
 
 
@@ -128,13 +131,13 @@ def text_table(title: str, columns: Sequence[Column], rows: Sequence[Row], *, wi
 
 
 def fitting(columns: Sequence[Column], rows: Sequence[Row], width: int) -> View:
-    """Choose the columns that a terminal has room for: what a row is called first and whole, then in their order.
+    """Choose the columns that fit a terminal: first those that identify a row, then the main result, then the others.
 
-    Where even the names are too long, those that say the same in every row are told below the table instead, and if
-    that does not suffice the others are broken into lines; the first number always stands beside them.
+    If even the identifying columns are too wide, those with the same value in every row move below the table, and if
+    that is not enough the others are wrapped. The main result always has room beside them.
 
     Args:
-        columns: of the whole table, each with a heading of its own; if none is part of a name, the first one is.
+        columns: of the whole table, with distinct headings; if none has `names`, the first one identifies a row.
         rows: of the table.
         width: of the terminal.
     """
@@ -163,14 +166,14 @@ def fitting(columns: Sequence[Column], rows: Sequence[Row], width: int) -> View:
 
 
 def named_columns(columns: Sequence[Column], wanted: str) -> list[Column]:
-    """Return the columns that somebody asked for, behind those that name a row.
+    """Return the columns that the user asked for, after those that identify a row.
 
     Args:
         columns: of the whole table.
-        wanted: headings, or what stands before a comma in them, joined by commas; capitals do not count.
+        wanted: headings joined by commas, in any case; of a heading with a comma, only the part before it.
 
     Raises:
-        HarnessError: for a heading that the table has not.
+        HarnessError: the table has no such heading.
     """
     by_heading = {column.heading.casefold(): column for column in columns}
     by_heading |= {heading.split(",")[0]: column for heading, column in by_heading.items()}  # "optimism, points"
@@ -184,7 +187,7 @@ def named_columns(columns: Sequence[Column], wanted: str) -> list[Column]:
 
 
 def _least(column: Column, rows: Sequence[Row], width: int | None) -> int:
-    """Return how many columns of a terminal one of a table needs, with what separates it from the next."""
+    """Return the least width of a table's column in characters, including the space between columns."""
     natural = max(cell_len(printable(text)) for text in (column.heading, *(column.fill(row) for row in rows)))
     apart = 2 if _is_narrow(width) else 3
     return apart + (natural if column.right or column.names else min(natural, WRAPPED))
@@ -195,13 +198,13 @@ def _is_narrow(width: int | None) -> bool:
 
 
 def printable(text: str, *, longest: int | None = None) -> str:
-    """Return text that a terminal shows as it is, in one line: names come from files, and files from anybody.
+    """Return text as one line without control characters, since names may come from anybody's files.
 
-    An escape in the name of a folder could otherwise clear the screen, colour it, or write what was never said.
+    An escape sequence in the name of a folder could otherwise clear the screen or fake output.
 
     Args:
-        text: what is shown; line ends become spaces, what else controls a terminal the replacement character.
-        longest: characters; of a longer text the middle is left out. None is any length.
+        text: line ends become spaces, other control characters become U+FFFD.
+        longest: number of characters; the middle of a longer text is left out. None keeps any length.
     """
     if longest is not None and len(text) > longest:
         kept = (longest - len(CUT)) // 2
@@ -215,12 +218,12 @@ def without_controls(text: str) -> str:
 
 
 def brief(value: str) -> str:
-    """Return a value as a sentence quotes it: printable, and short however long it is."""
+    """Return a value as it is quoted in a sentence: printable, and shortened to `BRIEF` characters."""
     return printable(value, longest=BRIEF)
 
 
 def _literal(text: str) -> Text:
-    """Return text that is no markup and no control sequence."""
+    """Return text for rich that is not interpreted as markup, without control characters."""
     return Text(printable(text))
 
 
@@ -228,7 +231,7 @@ def written(form: Form, columns: Sequence[Column], rows: Sequence[Row], document
     """Return a table as JSON (fractions, all fields), CSV (the same fields, flat) or markdown (as printed)."""
     if form == "json":
         whole = json.dumps(finite(document), indent=1, ensure_ascii=False)
-        # as JSON may write any sign; the line ends are its own
+        # escape control characters inside JSON's strings; line ends are part of its layout
         return "\n".join(CONTROLS.sub(lambda sign: f"\\u{ord(sign[0]):04x}", line) for line in whole.split("\n"))
     if form == "csv":
         return without_controls(csv_table(rows))
@@ -241,7 +244,7 @@ def written(form: Form, columns: Sequence[Column], rows: Sequence[Row], document
 
 
 def csv_table(rows: Sequence[Row]) -> str:
-    """Return rows as CSV; a field that holds several becomes several columns, `machines.ToyCar`."""
+    """Return rows as CSV; a field that is a mapping becomes several columns, such as `machines.ToyCar`."""
     flat = [_flat(row) for row in rows]
     names = list(dict.fromkeys(name for row in flat for name in row))
     held = io.StringIO()
@@ -252,7 +255,7 @@ def csv_table(rows: Sequence[Row]) -> str:
 
 
 def finite(value: Any) -> Any:
-    """Return a value for JSON: no NaN, no numpy, keys as text."""
+    """Return a value ready for JSON: NaN becomes None, NumPy numbers become Python's, keys become text."""
     if isinstance(value, Mapping):
         return {str(name): finite(each) for name, each in value.items()}
     if isinstance(value, list | tuple):

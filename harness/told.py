@@ -1,4 +1,4 @@
-"""Who is told how far something is."""
+"""The type of progress callbacks: called with (what is done, number done, number in all)."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ Told = Callable[[str, int, int], None]
 
 
 def silent(_what: str, _done: int, _all: int) -> None:
-    """Tell nobody about progress."""
+    """Ignore progress."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from labeling.contract import LabelingError
 from labeling.distances import single_thread, squared_distances
 
-STARTS = 10  # k-means++ starts, of which the one with the smallest inertia goes on
+STARTS = 10  # k-means++ initialisations; the one with the smallest inertia is kept
 START_CLIPS = 2000  # the starts are tried on a sample of this many clips ...
 START_CLIPS_PER_CLUSTER = 40  # ... or of this many per cluster where that is more
 MAX_ITERATIONS = 300
@@ -47,23 +47,24 @@ def check_k2(k2: int, clips: int) -> None:
 def cluster(features: NDArray[np.floating[Any]], *, k2: int, seed: int) -> Clusters:
     """Partition clips by K-means in the space of their features.
 
-    Ten k-means++ starts run on a sample of the clips; the best of them then runs on all. Where fewer than k2 clips
-    differ from one another there are as many clusters as different clips.
+    With many clips (`START_CLIPS`), K-means first runs on a random sample from ten k-means++ initialisations, and the
+    best centroids found there are the start of one run on all clips. With fewer clips the ten run on all of them.
+    Identical clips cannot be split: with only 3 different feature rows there are at most 3 clusters, whatever k2 is.
 
     Args:
         features: (n, d), finite, in an order that does not change from call to call.
         k2: clusters, 1..n.
-        seed: of the starts and the sample.
+        seed: of the k-means++ initialisations and of the sample.
 
     Returns:
-        The partition; clusters are numbered by their first clip.
+        The partition. Cluster 0 holds the first clip, cluster 1 the first clip that is not in cluster 0, and so on.
 
     Raises:
         LabelingError: k2 is below 1 or above n.
     """
     check_k2(k2, len(features))
     centred = features - features.mean(axis=0, dtype=np.float64).astype(features.dtype)
-    kinds = len({row.tobytes() for row in centred + 0.0})  # + 0.0 makes one zero of two
+    kinds = len({row.tobytes() for row in centred + 0.0})  # + 0.0 turns -0.0 into 0.0: equal rows, equal bytes
     with single_thread():
         found = _partition(centred, k=min(k2, kinds), seed=seed)
         members = _renumber(found)
@@ -89,7 +90,7 @@ def _partition(features: NDArray[np.floating[Any]], *, k: int, seed: int) -> NDA
     size = max(START_CLIPS, START_CLIPS_PER_CLUSTER * k)
     whole = KMeans(k, n_init=STARTS, max_iter=MAX_ITERATIONS, random_state=seed)
     with warnings.catch_warnings():
-        # It warns where it finds fewer distinct clusters than asked for; `cluster` counts those that there are.
+        # scikit-learn warns when it finds fewer distinct clusters than k; `cluster` drops the empty ones anyway
         warnings.simplefilter("ignore", ConvergenceWarning)
         if len(features) > size:
             sample = np.sort(np.random.default_rng(seed).choice(len(features), size, replace=False))

@@ -23,7 +23,7 @@ class LabelingError(ValueError):
 
 
 def forget(_name: str, make: Callable[[], Any]) -> Any:
-    """Make a value anew each time: the memo of a caller without a cache."""
+    """Call `make` every time and remember nothing: the `memo` of a request whose caller has no cache."""
     return make()
 
 
@@ -41,8 +41,8 @@ class RankRequest:
         min_confidence: best confidence below which a sample-wise clip is not retained.
         seed: of forests and clusterings.
         domains: (n,) "source", "target" or None; only strategies that work per domain read it.
-        memo: `memo(name, make)` returns what `make()` gave the first time under that name for these features, so that
-            all M, and all trials with the same K2, share one clustering.
+        memo: remembers slow steps. `memo(name, make)` calls `make()` the first time that a name is asked for with these
+            features and returns the same value afterwards. Trials with the same K2 and seed share one clustering so.
     """
 
     ids: Ids
@@ -59,14 +59,14 @@ class RankRequest:
 
 @dataclass(frozen=True)
 class RankedCandidates:
-    """Candidate attributes of each clip, best first; it does not depend on M.
+    """Candidate attributes of each clip, best first. They do not depend on M, so all M share one ranking.
 
     Attributes:
         ids: (n,) clip ids in the request's order.
         names: (n, k) attribute names, best first; "" pads.
         confidence: (n, k) in 0..1, never rising along a row; 0 pads.
         retained: (n,) False where the best confidence is under `min_confidence`.
-        labeled: (n,) True where the clip's own attribute stands alone in its row.
+        labeled: (n,) True where the clip keeps its own attribute, which is then the only name in its row.
         case: the case that was ranked.
         strategy: the strategy that ranked.
     """
@@ -105,9 +105,10 @@ class Strategy:
         cases: the cases of the paper that it serves.
         rank: from a request to ranked candidates.
         summary: one line for listings.
-        stands_alone: whether it can label every machine type by itself, and so be what `labels` names.
-        choices: where it stands alone, which of m, k1 and k2 matter to it. For example ("m", "k2") of the Gaussian
-            mixtures: trials that differ in K1 alone are one trial.
+        stands_alone: whether it can label every machine type by itself. If so, a study may choose it with
+            `labels = "<name>"` in place of the paper's method.
+        choices: only for one that stands alone: which of m, k1 and k2 change its labels. The Gaussian mixtures say
+            ("m", "k2"), so trials with `labels = "gmm"` that differ only in K1 are recorded as one trial.
     """
 
     name: str

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it ships no types
 
 ROWS = 1024  # queries at once: a (1024, 10,000) float64 block is 82 MB
-GRID = 1e-11  # squared distances are rounded to this share of the points' spread, so that equal ones are equal
+GRID = 1e-11  # rounding step of squared distances, as a share of the largest squared norm: equal ones compare equal
 
 
 @contextmanager
@@ -35,8 +35,9 @@ def squared_distances(
 ) -> NDArray[np.float64]:
     """Measure squared Euclidean distances: (q, d), (r, d) -> (q, r).
 
-    They are rounded to a grid of `GRID` times `spread`, so that points equally far are exactly equally far and ties
-    can be broken by name. Centre the points first: |a|^2 - 2ab + |b|^2 cancels badly far from the origin.
+    They are rounded to multiples of `GRID` times `spread`: two points at the same distance then give exactly the same
+    number, and the caller can break the tie by name. Centre the points first: |a|^2 - 2ab + |b|^2 loses its digits to
+    cancellation when points lie far from the origin.
 
     Args:
         queries: points, one a row.
@@ -93,7 +94,7 @@ def _smallest(squared: NDArray[np.float64], k: int) -> NDArray[np.int64]:
     """Find the columns of the k smallest of each row of (q, r), in order, ties by column: (q, k)."""
     columns = np.argpartition(squared, k - 1, axis=1)[:, :k]
     worst = np.take_along_axis(squared, columns, axis=1).max(axis=1, keepdims=True)  # (q, 1)
-    # Where more than k are as near as the k-th, argpartition takes any of those that tie with it.
+    # If several references tie for the k-th place, argpartition picks any of them; a stable sort takes the first ones.
     crowded = np.flatnonzero((squared <= worst).sum(axis=1) > k)
     columns[crowded] = np.argsort(squared[crowded], axis=1, kind="stable")[:, :k]
     columns.sort(axis=1)

@@ -49,12 +49,14 @@ def fuse_top_m(
     """Fuse each clip's M best candidates into its class.
 
     - *composite* (the paper): the names joined by "_", best first, so that "a_b" is not "b_a".
-    - *set*: the same names sorted, so that it is.
-    - *soft*: the M confidences, brought to sum 1, as weights over single attributes; equal ones where all are 0.
+    - *set*: the names in alphabetical order, so that clips ranked (a, b) and (b, a) share the class "a_b".
+    - *soft*: no joined class. The classes are single attributes, and a clip's target is a weight on each of its M best:
+      their confidences divided by their sum, or equal weights if all are 0.
 
     The machine type stands in front: "fan|a_b". A clip with fewer than M candidates uses those it has; with none its
-    class is the machine type. Attributes may contain "_" and "|": different tuples whose joined names are the same
-    stay different classes, numbered "#2", "#3" ... in the order of their tuples.
+    class is the machine type alone, "fan". Attributes may themselves contain "_" and "|", so different tuples can give
+    the same text: ("a_b", "c") and ("a", "b_c") are both "a_b_c". They stay different classes, and the later ones are
+    called "fan|a_b_c#2", "#3" and so on, in the order of their tuples.
 
     Args:
         candidates: by machine type.
@@ -62,8 +64,8 @@ def fuse_top_m(
         fusion: how they are fused.
         below: what happens to clips that are not retained: "drop" leaves them out, "machine" trains them under their
             machine type alone.
-        widest: the larger of K1 and K2, which bounds M even where every machine type at hand has one candidate a clip
-            and so looks the same for every M; None takes the widest row of all machine types.
+        widest: the largest M that is allowed, the larger of K1 and K2. None takes the most candidates that a row of
+            these machine types has, which is 1 if every one of them is used with its own attributes.
 
     Returns:
         The clips that take part, machine types in the mapping's order, clips in the candidates' order.
@@ -101,17 +103,17 @@ def fused_names(ranked: RankedCandidates, *, m: int, fusion: Literal["composite"
 
 @dataclass(frozen=True)
 class LabelStatistics:
-    """What fusion made of one machine type's clips; the four parts of `clips` sum to it.
+    """How one machine type's clips are trained: `labeled + pseudo_labeled + machine_alone + left_out == clips`.
 
     Attributes:
-        clips: of the request.
-        labeled: keep their own attribute alone.
-        pseudo_labeled: train under candidates.
-        machine_alone: train under their machine type, for want of candidates or confidence.
-        left_out: take no part.
-        classes: that this machine type's clips train under.
-        singletons: classes of one clip.
-        mean_confidence: of the pseudo-labeled clips' best candidates; None where there are none.
+        clips: training clips of the machine type.
+        labeled: clips whose class is their own attribute.
+        pseudo_labeled: clips whose class is made of ranked candidates.
+        machine_alone: clips whose class is the machine type, since they have no candidate or too little confidence.
+        left_out: clips that fine-tuning does not see.
+        classes: number of classes of these clips.
+        singletons: number of those classes that have a single clip.
+        mean_confidence: mean confidence of the pseudo-labeled clips' best candidates, 0..1; None without such clips.
     """
 
     clips: int
@@ -181,8 +183,8 @@ def _check_unique(ids: list[str]) -> None:
 
 
 def _rows(names: NDArray[np.str_], fusion: str) -> tuple[list[Names], NDArray[np.int64]]:
-    """Tell (n, m) rows of names apart: their tuples without pads, and which one each row is, (n,)."""
-    # NumPy is slow at making Python strings, so rows are told apart by their bytes and each kind is read once.
+    """Find the distinct rows of (n, m) names: their tuples without padding, and the index of each row's tuple, (n,)."""
+    # Making Python strings of NumPy text is slow, so rows are compared as bytes and each distinct row is read once.
     names = np.ascontiguousarray(names)
     raw, size = names.tobytes(), names.itemsize * names.shape[1]
     kinds: dict[bytes, int] = {}
@@ -195,7 +197,7 @@ def _rows(names: NDArray[np.str_], fusion: str) -> tuple[list[Names], NDArray[np
 
 
 def _kinds(ranked: RankedCandidates, *, m: int, fusion: str, below: Below) -> tuple[list[Names], NDArray[np.int64]]:
-    """Tell apart what the clips that take part train under: tuples, and which one each of the clips has."""
+    """Find the distinct tuples that the training clips of a machine type use, and the index of each clip's tuple."""
     tuples, kind_of = _rows(ranked.names[ranked.retained, :m], fusion)
     if below == "drop" or ranked.retained.all():
         return tuples, kind_of
@@ -234,7 +236,7 @@ def _class_names(keys: Iterable[Key]) -> dict[Key, str]:
 def _soft(
     candidates: Mapping[str, RankedCandidates], *, m: int, below: Below
 ) -> tuple[NDArray[np.str_], NDArray[np.float32]]:
-    """Spread each clip over its M best attributes: classes (c,), weights (n, c)."""
+    """Make soft targets of each clip's M best attributes: classes (c,), weights (n, c) that sum to 1 a row."""
     blocks: list[tuple[str, list[list[str]], NDArray[np.float64]]] = []
     for machine, ranked in candidates.items():
         kept = np.ones_like(ranked.retained) if below == "machine" else ranked.retained

@@ -1,7 +1,7 @@
-"""What a recording sounds like in 40 numbers: mean and deviation over time of its mel-frequency cepstral coefficients.
+"""MFCC statistics of a clip: mean and standard deviation over time of 20 mel-frequency cepstral coefficients.
 
-Sample-wise labeling looks for neighbours by these numbers. They need no network, and each clip's come from its own
-samples alone.
+Sample-wise labeling looks for nearest neighbours among these vectors of 40 numbers. They need no network, and a clip's
+numbers depend on its own samples alone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ COEFFICIENTS = 20  # the paper names no numbers; all of these are librosa's defa
 FFT_SAMPLES = 2048
 HOP_SAMPLES = 512
 MEL_BINS = 128
-TOP_DB = 80.0  # what is quieter than this below the clip's own loudest bin counts as this
+TOP_DB = 80.0  # dB: mel bins that are quieter than the clip's loudest by more are raised to this floor
 DIMENSIONS = 2 * COEFFICIENTS
 LOUDEST = 1e15  # a sample beyond has a power that float32 cannot hold
 
@@ -37,7 +37,7 @@ def mfcc_statistics(
         read: gives the waveform (samples,) of a clip, mono in -1..1, by its position 0..n-1; called from several
             threads at once when there are several workers.
         n: clips.
-        workers: threads; transforms and products of several clips run side by side. The numbers are the same for any.
+        workers: threads, each of which takes one clip at a time. Their number does not change the result.
         sample_rate: Hz of all clips.
 
     Returns:
@@ -61,7 +61,7 @@ def mfcc_statistics(
 
     statistics = np.empty((n, DIMENSIONS), dtype=np.float32)
     with single_thread():
-        # librosa loads its parts at their first use, which threads had better not do side by side
+        # librosa imports its submodules at their first use: have that happen here, before several threads need them
         _coefficients(np.zeros(FFT_SAMPLES, dtype=np.float32), sample_rate)
         with ThreadPoolExecutor(workers) as threads:
             for position, row in enumerate(threads.map(one, range(n))):
@@ -85,7 +85,7 @@ def _coefficients(waveform: NDArray[np.float32], sample_rate: int) -> NDArray[np
         )
     samples = np.pad(waveform.astype(np.float32, copy=False), (0, max(0, FFT_SAMPLES - len(waveform))))
     spectrum = librosa.stft(samples, n_fft=FFT_SAMPLES, hop_length=HOP_SAMPLES)  # (1025, frames)
-    # librosa.feature.mfcc(y=...) squares np.abs instead, whose root moves the last bits of every recorded number
+    # librosa.feature.mfcc(y=...) computes np.abs(spectrum) ** 2, whose square root changes the last bits of the numbers
     power = spectrum.real**2 + spectrum.imag**2
     mel = librosa.feature.melspectrogram(S=power, sr=sample_rate, n_fft=FFT_SAMPLES, n_mels=MEL_BINS)
     decibels = librosa.power_to_db(mel, top_db=TOP_DB)

@@ -1,4 +1,4 @@
-"""A request's clips in the order of their ids, so that an answer is the same in whatever order they came."""
+"""Checks of a request, and its clips sorted by id, so that the result does not depend on the order of the clips."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def require_labels(pool: Pool, case: Case, way_out: str) -> None:
 
 
 def memo_name(request: RankRequest, pool: Pool, step: str, *, labels: bool = True, **settings: object) -> str:
-    """Name a step by all that makes its value, apart from the features, which the memo's owner knows.
+    """Return the name under which `RankRequest.memo` keeps a step: all that its value depends on but the features.
 
     Args:
         request: gives the seed.
@@ -97,8 +97,8 @@ def memo_name(request: RankRequest, pool: Pool, step: str, *, labels: bool = Tru
         settings: other numbers that it depends on, such as K2.
 
     Returns:
-        The step, its settings and a digest of the clips, for example "clusters k2=15 seed=0 clips=1f3a...": with other
-        attributes withheld, another name.
+        The step, its settings and a digest of the clips, for example "clusters k2=15 seed=0 clips=1f3a...". With
+        `labels`, the digest also covers the attributes, so that withholding others gives another name.
     """
     digest = hashlib.sha256()
     for column in (pool.ids, pool.names, pool.codes, pool.domains)[: 4 if labels else 1]:
@@ -118,16 +118,16 @@ def answer(
     strategy: str,
     retained: NDArray[np.bool_] | None = None,
 ) -> RankedCandidates:
-    """Put a sorted pool's candidates back into the request's order.
+    """Make a strategy's result: the candidates of the sorted pool, back in the request's order.
 
     Args:
         request: gives ids and case.
         pool: the clips in sorted order, like all that follows.
         names: (n, k) best first; "" pads.
         confidence: (n, k) in 0..1.
-        labeled: (n,) True where a clip's own attribute stands alone.
+        labeled: (n,) True where a clip keeps its own attribute, the only name in its row.
         strategy: who ranked.
-        retained: (n,) False where a clip is not sure enough; None keeps all.
+        retained: (n,) False where the best confidence is below `min_confidence`; None retains all.
     """
     back = np.empty_like(pool.order)
     back[pool.order] = np.arange(len(pool.order))

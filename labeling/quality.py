@@ -1,4 +1,4 @@
-"""Pseudo-labels against the attributes that were withheld."""
+"""How well pseudo-labels agree with the attributes that were withheld: purity, NMI, adjusted Rand index, recall."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ from labeling.fusion import Fusion, check_m, fused_names
 class LabelQuality:
     """How close one machine type's pseudo-labels come to the truth.
 
-    Judged are the clips that do not keep their own attribute and whose truth is known; the measures of labels are
-    taken over those of them that are retained, and are None where none is. Soft labels are no partition, so that their
-    purity, agreement and entropy are None and `classes` is 0; recall is theirs as well.
+    The true attribute of a clip is its "truth". Judged are the clips that have a pseudo-label instead of their own
+    attribute and whose truth is known. Purity, NMI, ARI and entropy compare the classes with the truths of the retained
+    ones among them, and are None if none is retained. Soft labels put a clip in several classes at once, so these four
+    are None for them and `classes` is 0; their recall is defined.
 
     Attributes:
-        clips: judged.
-        left_out: share of the judged that are not retained, 0..1; None where none is judged.
+        clips: number of judged clips.
+        left_out: share of the judged clips that are not retained, 0..1; None where none is judged.
         purity: share of clips whose truth is the most frequent one of their class, 0..1.
-        nmi: mutual information of classes and truth over the mean of their entropies, 0..1.
-        ari: Rand index adjusted for chance; 0 is chance, 1 the same partition.
+        nmi: normalised mutual information: that of classes and truths over the mean of their entropies, 0..1.
+        ari: adjusted Rand index; 0 is what chance gives, 1 the same partition.
         recall_at_m: share of the judged, retained or not, whose truth is among their M best candidates, 0..1.
-        recall_at_m_retained: the same over the retained.
-        classes: fused pseudo-labels.
-        true_classes: different truths.
-        entropy: of the classes, in bits.
+        recall_at_m_retained: the same share among the retained clips.
+        classes: number of different classes (fused pseudo-labels).
+        true_classes: number of different truths.
+        entropy: entropy of the class sizes, in bits.
     """
 
     clips: int
@@ -55,13 +56,13 @@ def label_quality(
 ) -> dict[str, LabelQuality]:
     """Judge each machine type's pseudo-labels at M.
 
-    A clip without candidates has one class with the others like it, and its truth is not among them.
+    Clips without candidates share one class, the machine type, and count as misses in the recall.
 
     Args:
         candidates: by machine type.
         truth: the withheld attribute by clip id; other clips are not judged.
         m: attributes a pseudo-label.
-        fusion: whether the order of the M counts; soft labels have no partition to judge.
+        fusion: as in `labeling.fusion.fuse_top_m`.
         widest: the larger of K1 and K2, which bounds M; None takes the widest row of all machine types.
 
     Raises:
@@ -119,7 +120,7 @@ def _entropy(labels: NDArray[np.int64]) -> float:
 
 
 def _agreement(labels: NDArray[np.int64], truths: NDArray[np.int64]) -> tuple[float, float]:
-    # importing scikit-learn takes a second, and few know the truth
+    # imported here since it takes a second, and most trials have no truth to compare with
     from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score  # noqa: PLC0415
 
     return float(normalized_mutual_info_score(truths, labels)), float(adjusted_rand_score(truths, labels))

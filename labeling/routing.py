@@ -20,8 +20,8 @@ CASE_STRATEGY: Mapping[Case, str] = {
     "unlabeled": "cluster_wise",
     "direct": "direct",
 }
-LABEL_RICH = 0.5  # a share of labeled clips from which conflicting labels make a machine fragmented, and a year labeled
-SHARED_KEYS = 0.5  # two years conflict when less than this share of the smaller year's keys stands in both
+LABEL_RICH = 0.5  # from this share of labeled clips on, a machine type or a year counts as labeled (rules 3 and 5)
+SHARED_KEYS = 0.5  # two years conflict if they share less than this part of the smaller year's keys
 AGREEMENT = 0.05  # adjusted mutual information of labels and clusters; chance is 0, the same partition 1
 AGREEMENT_CLIPS = 30  # labeled clips below which agreement with clusters says nothing
 CLIPS_PER_ATTRIBUTE = 5.0  # labeled clips that a forest needs of each attribute, on average
@@ -63,9 +63,12 @@ def route(
        less than half of the smaller year's keys (`attribute_keys`), or when labels and clusters have an adjusted mutual
        information under 0.05.
     4. Every clip is labeled: *direct*.
-    5. The labels come from earlier years than the newest, the newest is mostly unlabeled, or there are no years to
-       tell; no two years conflict; there are at most 64 attributes with five labeled clips each on average:
-       *sample-wise*, as with the types whose attributes the test year withholds.
+    5. *sample-wise*, if the labels can be carried over to the unlabeled clips, as from the earlier years of a machine
+       type to a test year that withholds its attributes. All of these must hold:
+
+       - less than half of the newest year's clips are labeled (or the clips are of a single year, or `years` is None);
+       - no two years conflict, in the sense of rule 3;
+       - there are at most 64 attributes, with at least five labeled clips each on average.
     6. Otherwise *partial*.
 
     Args:
@@ -104,8 +107,9 @@ def route(
 def attribute_keys(attribute: str) -> frozenset[str]:
     """Name what an attribute is about, without its values: "car_B1_spd_31V" -> {"car", "spd"}.
 
-    Every second token is a key, as the official names have it; digits end a key, so that "weight15_BckgF" is about
-    {"weight"} and "pat_03" about {"pat"}. An attribute without any letter there is its own key.
+    The official names alternate key and value, joined by "_", so the first, third, ... token is a key. A digit ends a
+    key: "weight15_BckgF" gives {"weight"} and "pat_03" gives {"pat"}. If no key is left, as in "07", the attribute is
+    its own key.
     """
     tokens = attribute.strip("_").split("_")[0::2]
     keys = frozenset(key for token in tokens if (key := re.split(r"\d", token, maxsplit=1)[0]))
@@ -136,7 +140,7 @@ def _fixed(fixed: str) -> Route:
 def _year_conflict(
     attributes: NDArray[np.object_], labeled: NDArray[np.bool_], years: NDArray[np.object_] | None
 ) -> str:
-    """Say which two years speak of different things, or nothing."""
+    """Say in words which two years conflict; "" if none do."""
     if years is None:
         return ""
     keys: dict[str, set[str]] = {}
@@ -154,7 +158,7 @@ def _cluster_conflict(
     labeled: NDArray[np.bool_],
     clusters: ClusterNumbers | Callable[[], ClusterNumbers] | None,
 ) -> str:
-    """Say how little labels have to do with clusters, or nothing."""
+    """Say in words that labels and clusters hardly agree; "" if they do, or if too few clips are labeled to tell."""
     names = [str(a) for a in attributes[labeled]]
     if clusters is None or len(names) < AGREEMENT_CLIPS or len(set(names)) < 2:
         return ""
@@ -170,7 +174,7 @@ def _cluster_conflict(
 
 
 def _late_labels(labeled: NDArray[np.bool_], years: NDArray[np.object_] | None) -> str:
-    """Say that the newest year is the one that has labels, or nothing."""
+    """Say in words that the newest year is labeled; "" if it is not, or if there are not several years."""
     if years is None or len(set(years)) < 2:
         return ""
     newest = max(set(years))
@@ -179,7 +183,7 @@ def _late_labels(labeled: NDArray[np.bool_], years: NDArray[np.object_] | None) 
 
 
 def _thin(known: int, names: int) -> str:
-    """Say that there are too many attributes for so few labels, or nothing."""
+    """Say in words that there are too many attributes, or too few labeled clips of each; "" if neither."""
     if names > FEW_ATTRIBUTES:
         return f"{names} attributes are more than {FEW_ATTRIBUTES}"
     each = known / names
@@ -187,7 +191,7 @@ def _thin(known: int, names: int) -> str:
 
 
 def _one_domain(labeled: NDArray[np.bool_], domains: NDArray[np.object_] | None) -> str:
-    """Say that only one of several domains has labels, or nothing."""
+    """Say in words that only one of several domains has labels; "" otherwise."""
     if domains is None or len(set(domains)) < 2:
         return ""
     known = set(domains[labeled])

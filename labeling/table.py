@@ -1,4 +1,4 @@
-"""From scores of every attribute to ranked rows of names."""
+"""Ranked rows of candidate names, made of a confidence and a distance for every clip and attribute."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ def inverse_shares(distances: NDArray[np.float64]) -> NDArray[np.float64]:
     """Turn distances into shares that sum to 1 a row: u_j = d_j^-2 / sum_l d_l^-2.
 
     This is fuzzy c-means' membership with fuzzifier 2 (Bezdek 1981, Pattern Recognition with Fuzzy Objective Function
-    Algorithms). A point at distance 0 takes all; several share it.
+    Algorithms). If some distances of a row are 0, these candidates share all of it equally.
 
     Args:
-        distances: (n, c); inf where a candidate is none.
+        distances: (n, c); inf where a name is no candidate of the clip.
 
     Returns:
-        (n, c) shares; 0 for what is infinitely far, and in rows where everything is.
+        (n, c) shares; 0 where the distance is inf, so a row of inf alone sums to 0.
     """
     nearest = distances.min(axis=1, keepdims=True, initial=np.inf)
     on_top = distances == 0.0
@@ -64,7 +64,7 @@ def with_own(
     *,
     unlabeled: NDArray[np.int64],
 ) -> tuple[NDArray[np.str_], NDArray[np.float64]]:
-    """Stand each labeled clip's own attribute alone in its row, beside the ranked rows of the unlabeled ones.
+    """Build the table of all clips: ranked rows for the unlabeled ones, the own attribute alone for the labeled ones.
 
     Args:
         rows: names and confidence (u, k) of the unlabeled clips.
@@ -73,7 +73,7 @@ def with_own(
         unlabeled: (u,) positions of the unlabeled clips.
 
     Returns:
-        Names and confidence (n, k) of all clips.
+        Names and confidence (n, k) of all clips; an own attribute has confidence 1.
     """
     ranked, shares = rows
     width = ranked.shape[1]

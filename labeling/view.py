@@ -1,4 +1,4 @@
-"""Features of many dimensions as a plane that can be drawn."""
+"""Two principal components of the clips' features, for a scatter plot."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from labeling.distances import single_thread, standardise
 def plane(features: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     """Project clips onto the two first principal components of their standardised features: (n, d) -> (n, 2).
 
-    An axis points to where its weight of the largest size is positive, so that a picture is the same whoever draws it.
-    Where one clip or one dimension leaves no second component, its column is 0.
+    A principal component is defined but for its sign. Here the loading of the largest magnitude is positive, so that a
+    picture is never mirrored on another machine. With one clip or one dimension the second column is 0.
 
     Args:
         features: (n, d), finite.

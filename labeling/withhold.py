@@ -1,4 +1,4 @@
-"""Attributes hidden on purpose and kept as the truth, so that labeling can be judged on labeled data."""
+"""Hide known attributes on purpose and keep them as the truth, to measure how well labeling finds them again."""
 
 from __future__ import annotations
 

@@ -201,6 +201,11 @@ class PackedAudio:
         return samples
 
 
+def _channels(entry: Entry) -> int:
+    """Return how many channels stand in a clip's samples, one behind the other."""
+    return 2 if entry.mix == "both" else 1
+
+
 class SilentClips(PackedAudio):
     """Clips that are known by embeddings alone: what stands where packed audio does, with vectors and without sound.
 
@@ -231,6 +236,9 @@ class SilentClips(PackedAudio):
         pairs = sorted((str(clip_id), str(self.hashes[self._places[str(clip_id)]])) for clip_id in ids)
         return blake2b(json.dumps(pairs).encode(), digest_size=16).hexdigest()
 
+    def _channels_of(self, ids: Sequence[str] | NDArray[np.str_]) -> int:
+        return 1
+
     def _samples(self, clip_id: str) -> NDArray[np.int16]:
         raise BenchmarkError(
             f"recordings must be there for what is heard (another backbone, a clip's level), but {self.source} holds "
@@ -240,11 +248,6 @@ class SilentClips(PackedAudio):
 
 def _vector_digest(vector: NDArray[np.float32]) -> str:
     return blake2b(np.ascontiguousarray(vector, dtype="<f4").view(np.uint8).data, digest_size=16).hexdigest()
-
-
-def _channels(entry: Entry) -> int:
-    """Return how many channels stand in a clip's samples, one behind the other."""
-    return 2 if entry.mix == "both" else 1
 
 
 def samples_digest(samples: NDArray[np.int16]) -> str:

@@ -1,6 +1,6 @@
-"""The fields of a leaderboard row: each declared once, with how it is computed, shown, and what references have there.
+"""The fields of a leaderboard row, each declared once: how to compute it, how to show it, its value in reference rows.
 
-A new one is one entry of `fields` and, for type checkers, its line in `BoardRow`.
+To add a field, add an entry to `fields` and, for type checkers, a line to `BoardRow`.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from harness.answers.standings import METRICS, Cells, Floats, Places, Standings
 from harness.tables import NOTHING, Column, Row, answering, count, in_percent, naming, percent, plain
 from harness.trials.axes import Axis, shown_cell, study_axes
 
-UNNAMED = ("k1", "k2", "fusion")  # axes with columns beside a row's name, which they would make long
+UNNAMED = ("k1", "k2", "fusion")  # axes whose columns are not part of a row's name, which would become too long
 
 
 class BoardRow(TypedDict):
-    """One row of a leaderboard; scores are fractions. Axes that a study has besides these stand in it likewise.
+    """One row of a leaderboard; scores are fractions. Any further axis of a study is a field, too.
 
-    `kind` is trial, frozen, level or external for what was run here, chance or published for what was not.
+    `kind` is "trial" (fine-tuned), "frozen" (no fine-tuning), "level" (no network) or "external" (score files of
+    another system) for results recorded here, and "chance" or "published" for reference rows.
     """
 
     rank: int | None
@@ -61,7 +62,7 @@ class BoardRow(TypedDict):
     dataset: str
     cells: int | None
     chosen_on_test: bool
-    # of a ranking by one machine type
+    # only if the leaderboard is ranked by one machine type
     machine: NotRequired[str]
     machine_score: NotRequired[float | None]
     machine_score_std: NotRequired[float | None]
@@ -69,17 +70,17 @@ class BoardRow(TypedDict):
 
 @dataclass(frozen=True)
 class Ranked:
-    """The cells of one board in their order: what the fields of its rows are computed from.
+    """One ranked board, from which the fields of its rows are computed.
 
     Attributes:
-        board: the board's trials.
-        cells: trials that differ in their seed alone, taken together.
-        shown: (r,) which cells have a row, best first.
-        ranks: (r,) of these, from 1.
-        tiers: (r,) of these; None without a score.
-        rivals: (r,) how many cells of the same kind and backbone the board has; None for what learned nothing.
-        best: (r,) whether the row is the best of several rivals.
-        machine: the machine type that the board is ranked by; None where that is the official score.
+        board: the n trials of the board.
+        cells: the c cells: groups of trials that differ in their seed alone.
+        shown: (r,) indices of the cells that have a row, best first.
+        ranks: (r,) rank of each row, from 1.
+        tiers: (r,) tier of each row; None without a score.
+        rivals: (r,) number of fine-tuned cells of the row's backbone on the board; None for a row without fine-tuning.
+        best: (r,) whether the row is the best of several such cells.
+        machine: the machine type that the board is ranked by; None if it is ranked by the official score.
     """
 
     board: Standings
@@ -111,7 +112,7 @@ class Ranked:
         return [self.cells.values(at, name) for at in self.shown.tolist()]
 
     def known(self, values: Floats) -> list[float | None]:
-        """Return numbers of cells as those of rows, None where one is undefined: (c,) -> (r,)."""
+        """Pick the rows' values from those of all cells, with None for NaN: (c,) -> (r,)."""
         return [None if isnan(value) else value for value in values[self.shown].tolist()]
 
     def mean(self, values: Floats) -> list[float | None]:
@@ -130,9 +131,9 @@ class Field:
     Attributes:
         name: its key.
         compute: its values in the rows of what was run here.
-        reference: its value in rows of what was not run here, unless these say another.
-        columns: how tables show it; None where only JSON and CSV hold it.
-        by_machine: whether only rows of a ranking by one machine type have it.
+        reference: its value in reference rows (chance, published), unless `reference_row` is given another.
+        columns: the columns that show it in a table; None if it is only in JSON and CSV.
+        by_machine: whether it exists only on leaderboards that are ranked by one machine type.
     """
 
     name: str
@@ -185,7 +186,7 @@ def computed_rows(ranked: Ranked) -> list[dict[str, Any]]:
 
 
 def reference_row(**said: Any) -> dict[str, Any]:
-    """Return the row of something that was not run here: with every field, those that are said and no others set."""
+    """Return a reference row (chance, published): the fields given as arguments, and defaults for all others."""
     return {field.name: copy(field.reference) for field in fields() if not field.by_machine} | said
 
 
@@ -221,7 +222,7 @@ def _neighbours_and_clusters(row: Row) -> str:
 
 
 def axis_columns(axis: Axis, rows: Sequence[Row], *, always: bool = False) -> list[Column]:
-    """Return the column of an axis: always for the backbone, M, K1 and K2, which share one; else where it says more.
+    """Return the columns of an axis; none if every row has the paper's value. Backbone, M, K1 and K2 always have one.
 
     Args:
         axis: of the study.
@@ -278,7 +279,7 @@ def _of_machine(part: int) -> Computed:
 
 
 def _of_axis(axis: Axis) -> Computed:
-    """Return an axis' values; words such as the fusion, which all trials carry, are None where nothing was trained."""
+    """Return an axis's values. Words such as the fusion are None in rows without fine-tuning."""
     if axis.number or axis.name == "backbone":
         return _first(axis.name)
     return lambda ranked: [
@@ -329,12 +330,12 @@ def _with_spread(name: str, heading: str) -> Column:
 
 
 def _named(row: Row) -> str:
-    """Print a backbone, with a star where its cell was chosen on the test set that it reports."""
+    """Print a backbone, with a star if its cell was chosen by the same test set on which its score is reported."""
     return (row["backbone"] or NOTHING) + ("*" if row.get("chosen_on_test") else "")
 
 
 def _label_source(row: Row) -> str:
-    """Print what labeled the training clips; who trained on the truth is never shown without saying so."""
+    """Print the labels of a row, so that results of training on withheld attributes are always recognisable."""
     source = row.get("labels") or NOTHING
     return "truth (upper bound)" if source == "truth" else str(source)
 

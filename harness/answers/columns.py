@@ -18,8 +18,8 @@ SHOWN = {
     "accepted": "not worse",
     "worse": "worse",
     "unclear": "cannot tell",
-}  # of a machine type, which decides nothing
-SETTING = ("table", "system", "backbone", "m", "dataset", "part")  # of published numbers of one system
+}  # words for a machine type's verdict, which is only informative
+SETTING = ("table", "system", "backbone", "m", "dataset", "part")  # published numbers that agree in these are one row
 
 
 def select_columns(rows: Sequence[Row]) -> list[Column]:
@@ -89,12 +89,13 @@ def _verdict(row: Row) -> str:
 
 
 def reference_lines(rows: Sequence[PublishedRow]) -> list[dict[str, Any]]:
-    """Return published numbers with the machine types side by side: a line a system, setting and metric."""
+    """Pivot published numbers to one row for each system, setting and metric, with a column for each machine type."""
     lines: dict[tuple[object, ...], dict[str, Any]] = {}
     by_machine = {_setting(row) for row in rows if row["metric"] == "h_mean"}
     for row in rows:
         setting = _setting(row)
-        # over all machine types the harmonic mean is the official score from 2021 on; where that is all, it says so
+        # from 2021 on the official score is the harmonic mean over all machine types, so it belongs to the row of
+        # h_mean, if there are numbers of single machine types
         metric = "h_mean" if row["metric"] == "official_score" and setting in by_machine else row["metric"]
         start = dict(zip(SETTING, setting, strict=True)) | {"metric": metric, "machines": {}}
         line = lines.setdefault((*setting, metric), start)

@@ -1,4 +1,4 @@
-"""Top-M against Top-1, paired by seed within everything else: the other axes of the study, scorer and recipe."""
+"""Top-M against Top-1: trials that differ in M alone, paired by seed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from harness.trials.axes import choices, shown_cell, study_axes
 logger = logging.getLogger(__name__)
 
 REFERENCE_M = 1
-SURE = 0.05  # of the corrected p-value
+SURE = 0.05  # significance level of the corrected p-value
 
 Trial: TypeAlias = Mapping[str, Any]  # a trial's row of the results tables
 
@@ -43,7 +43,7 @@ class MachineGain(TypedDict):
 
 
 class _Paired(TypedDict):
-    """What the data say of one M against M = 1."""
+    """The comparison of one M with M = 1, before correction for multiple testing."""
 
     backbone: str
     k1: int | None
@@ -70,7 +70,7 @@ class _Paired(TypedDict):
 
 
 class ComparedRow(_Paired):
-    """One M against M = 1 in one family and year; fractions. Further axes of a study stand in it likewise."""
+    """One M against M = 1 in one family and year; fractions. Any further axis of a study is a field, too."""
 
     p_corrected: float
     differs: bool
@@ -81,11 +81,11 @@ class ComparedRow(_Paired):
 def compare(results: Results, question: Question = EVERYTHING) -> list[ComparedRow]:
     """Compare every M with M = 1 on the seeds that both have, year by year, each year by its own rule.
 
-    The interval is `harness.statistics.comparison.compare_arms`'s, over clips, machines and seeds; p-values are
-    corrected by Holm's procedure for the number of M that one family tried (one cell of all other axes, scorer, recipe
-    and year). Where no difference shows, `harness.statistics.power.seeds_needed` says how many seeds would show one of
-    the size seen. Trials that are recorded without clip scores are compared by their metrics:
-    `harness.statistics.comparison.compare_numbers`.
+    A family is all trials that agree in everything but M and the seed: other axes, scorer, recipe, protocol and data.
+    Intervals, over clips, machines and seeds, come from `harness.statistics.comparison.compare_arms`. p-values are
+    corrected by Holm's procedure for the number of M in the family. If no difference is significant,
+    `harness.statistics.power.seeds_needed` estimates how many seeds would show one of the observed size. Trials without
+    recorded clip scores are compared by their metrics, with `harness.statistics.comparison.compare_numbers`.
 
     Args:
         results: the results tables.
@@ -107,7 +107,7 @@ def compare(results: Results, question: Question = EVERYTHING) -> list[ComparedR
 
 
 def comparisons(results: Results, question: Question = EVERYTHING) -> tuple[list[ComparedRow], list[str]]:
-    """Return the rows of `compare`, and a sentence for whatever could not be compared without misleading.
+    """Return the rows of `compare`, and a sentence for each family or M that could not be compared fairly.
 
     Raises:
         HarnessError: nothing is recorded, or nothing of that name.
@@ -204,7 +204,7 @@ def _by_seed(cells: pd.DataFrame) -> dict[int, str]:
 
 
 def _paired_seeds(first: Trial, by_m: Mapping[int, Mapping[int, str]], refused: list[str]) -> dict[int, list[int]]:
-    """Return the seeds that each M shares with M = 1; an M without any is refused."""
+    """Return M -> the seeds that it shares with M = 1; an M without any is added to `refused`."""
     pairs: dict[int, list[int]] = {}
     reference = by_m[REFERENCE_M]
     for m, of_m in by_m.items():
@@ -220,7 +220,7 @@ def _paired_seeds(first: Trial, by_m: Mapping[int, Mapping[int, str]], refused: 
 
 
 def _elsewhere(first: Trial, by_m: Mapping[int, object], trials: pd.DataFrame) -> str | None:
-    """Say what tells this family apart from one that has the missing M: it must not be compared with that one."""
+    """Say how this family differs from another that has the missing M: the two must not be compared."""
     lacks_reference = REFERENCE_M not in by_m
     wanted = trials[(trials["m"] == REFERENCE_M) == lacks_reference]
     missing = "M = 1" if lacks_reference else "another M"
@@ -257,7 +257,7 @@ def _compared(
     *,
     question: Question,
 ) -> Comparison:
-    """Compare by clips where every trial has them, else by the metrics that are recorded."""
+    """Compare by clip scores if every trial has them, else by the recorded metrics."""
     rule = rule_of(dataset)
     if all(key in clips for of_arm in keys for key in of_arm.values()):
         arm, base = (_arm(of_arm, clips, dataset) for of_arm in keys)
@@ -336,7 +336,7 @@ def _sentence(row: ComparedRow, more: str, tried: int) -> str:
 
 
 def _why_not(row: ComparedRow, tried: int) -> str:
-    """Say why a difference whose interval leaves out zero does not count as shown."""
+    """Say why a difference is not significant although its interval excludes zero."""
     if row["p_value"] < SURE:
         return f"it is for one M alone and {tried} were tried"
     return f"the paired test does not (p = {row['p_value']:.2f})"

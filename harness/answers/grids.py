@@ -1,4 +1,4 @@
-"""What recorded cells scored in one year, section by section, and the choice of a cell on some machines and seeds."""
+"""The metrics of a family's cells in one year, as one array, and the choice of the best cell."""
 
 from __future__ import annotations
 
@@ -21,22 +21,23 @@ from harness.statistics.bootstrap import Floats, Machine, Section
 from harness.stores.results import Results
 from harness.trials.axes import Choice, choices, shown_cell
 
-PLACES = 12  # decimals to which two scores are a tie
+PLACES = 12  # decimals to which scores are rounded before they are compared, so that rounding errors are ties
 
 Cell: TypeAlias = tuple[Choice, ...]  # values of the chosen axes: M, K1, K2, fusion
 
 
 @dataclass(frozen=True)
 class Grid:
-    """What one family's cells scored in one year.
+    """The metrics of one family's cells in one year.
 
     Attributes:
-        cells: (c,) by M, K1, K2, fusion and any further axis, the smallest first: the first of equals is chosen.
-        seeds: (r,) that every cell has.
-        sections: (s,) keys.
-        values: (c, r, s, k) numbers in the rule's order.
-        rule: the year's.
-        seeds_left_out: seeds that a cell lacks.
+        cells: (c,) values of M, K1, K2, fusion and any further axis, in ascending order: of equally good cells the
+            first is chosen.
+        seeds: (r,) seeds with which every cell was run.
+        sections: (s,) keys of the sections.
+        values: (c, r, s, k) metrics, k of them in the rule's order.
+        rule: the year's metric rule.
+        seeds_left_out: seeds that only some of the cells have.
     """
 
     cells: tuple[Cell, ...]
@@ -53,7 +54,7 @@ class Grid:
 
     @cached_property
     def places(self) -> dict[Machine, NDArray[np.intp]]:
-        """Return where each machine's sections stand, without machines that no cell has a metric of."""
+        """Return the indices of each machine's sections, without machines for which no cell has a metric."""
         keys = [key[:2] for key in self.sections]
         places = {key: np.array([at for at, one in enumerate(keys) if one == key]) for key in dict.fromkeys(keys)}
         return {key: at for key, at in places.items() if not np.isnan(self.values[:, :, at]).all()}
@@ -72,13 +73,13 @@ class Grid:
 
 @dataclass(frozen=True)
 class Chosen:
-    """What was chosen on weighted machines and seeds, and what it scored there.
+    """The result of choosing a cell by leaving one machine out, beside that of choosing on all machines.
 
     Attributes:
-        cells: machine -> place of the cell chosen without it.
-        honest: official score of each machine's numbers under its own chosen cell.
-        best: place of the cell chosen on all machines.
-        optimistic: its official score, on the machines that it was chosen on.
+        cells: machine -> index of the cell chosen on all other machines.
+        honest: official score, where each machine's metrics are those of the cell chosen without it.
+        best: index of the cell chosen on all machines.
+        optimistic: official score of `best` on the same machines that it was chosen on.
     """
 
     cells: Mapping[Machine, int]
@@ -92,8 +93,8 @@ def recorded_numbers(
 ) -> dict[str, dict[Section, Floats]]:
     """Return trial key -> section -> (k,) numbers of one year, NaN where undefined.
 
-    They are read from the table of metrics; where that has no column for a number of the rule, as for the pAUC of each
-    domain in 2021, they are measured on the recorded clip scores.
+    They are read from the table of metrics. If that has no column for a number of the rule, such as the pAUC of each
+    domain in 2021, they are computed from the recorded clip scores.
 
     Args:
         results: the results tables.
@@ -102,7 +103,7 @@ def recorded_numbers(
         dataset: year.
 
     Raises:
-        HarnessError: a number is in neither.
+        HarnessError: a number is not in the table, and there are no clip scores to compute it from.
     """
     fields = [number.field for number in metric_rule(rule_of(dataset)).numbers]
     metrics = results.metrics(keys)
@@ -199,16 +200,16 @@ def named_cell(cell: Cell) -> dict[str, Choice]:
 
 
 def _smallest_first(cell: Cell) -> tuple[tuple[bool, Any], ...]:
-    """Return what cells are sorted by: numbers by size, words by letters; a missing value first."""
+    """Return a sort key of cells: numbers by size, words alphabetically, None first."""
     return tuple((value is not None, 0 if value is None else value) for value in cell)
 
 
 def choose(grid: Grid, machines: Floats, seeds: Floats) -> Chosen:
-    """Choose a cell for every machine on the others, and one on all.
+    """Choose a cell for every machine by its official score on the other machines, and one on all machines.
 
     Args:
-        grid: what the cells scored.
-        machines: (n,) how often each machine of `grid.places` counts.
+        grid: metrics of the cells.
+        machines: (n,) how often each machine of `grid.places` counts: ones, or bootstrap counts.
         seeds: (r,) how often each seed counts.
     """
     places = grid.places
@@ -231,5 +232,5 @@ def choose(grid: Grid, machines: Floats, seeds: Floats) -> Chosen:
 
 
 def first_best(scores: Floats) -> int:
-    """Return the place of the best score; of equal ones the first, which has the smaller M."""
+    """Return the index of the best score; of equal ones the first, which has the smaller M."""
     return int(np.argmax(np.round(np.where(np.isnan(scores), -np.inf, scores), PLACES)))

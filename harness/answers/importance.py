@@ -1,4 +1,4 @@
-"""What mattered: how much of the difference between scores goes with each choice of a study."""
+"""How much each choice of a study matters: the share of the scores' variance that it explains."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from harness.stores.results import Results
 from harness.tables import NOTHING, Column, Row, answering, count, in_percent, naming, percent, plain
 from harness.trials.axes import study_axes
 
-SCORER, SEED = "scorer", "seed"  # what trials differ in beside a study's axes
-LEAST_MACHINES = 3  # of which an interval can be drawn
+SCORER, SEED = "scorer", "seed"  # choices besides the axes of a study
+LEAST_MACHINES = 3  # fewest machine types for a bootstrap interval over them
 SHUFFLES = 999
 LEAST_DRAWS, MOST_NUMBERS = 100, 5_000_000  # of 10,000 trials, 500 draws are held at once: 40 MB
 
@@ -29,9 +29,10 @@ Importances: TypeAlias = Callable[[Sequence[Mapping[str, Any]], Sequence[float]]
 class ImportanceRow(TypedDict):
     """How much one choice mattered on one board; shares are fractions.
 
-    `share` is the part of the official scores' variance that lies between the choice's values, `by_chance` what it
-    would be on average if the choice said nothing, `p_value` how often shuffled scores have as much, `ci_low` and
-    `ci_high` the 95 % interval over machine types (None with fewer than three). `importance` is PED-ANOVA's.
+    `share` is eta squared: the part of the official scores' variance that lies between the choice's values. `by_chance`
+    is its expected value if the choice makes no difference, `p_value` that of a permutation test, `ci_low` and
+    `ci_high` the 95 % interval over machine types (None with fewer than three). `importance` is the PED-ANOVA
+    importance.
     """
 
     protocol: str
@@ -51,19 +52,20 @@ class ImportanceRow(TypedDict):
 def importance(
     results: Results, question: Question = EVERYTHING, *, importances: Importances | None = None
 ) -> list[ImportanceRow]:
-    """Say how much of the difference between recorded scores goes with each choice, board by board, the most first.
+    """Compute how much of the scores' variance each choice explains, for each board, the largest share first.
 
-    Counted are finished trials with labels, each with each of its scorers; where there are none, frozen ones. Choices
-    are the axes of a study, the scorer and the seed, as far as trials differ in them. Several scorers of one training
-    are rows of one trial, so that p-values of other choices are too small where scorers are many.
+    Finished fine-tuned trials are counted, once for each of their scorers; if there are none, frozen ones. Choices are
+    the axes of a study, the scorer and the seed, as far as the trials differ in them. The scores that several scorers
+    give to one training are not independent, so with many scorers the p-values of other choices are too small.
 
     Args:
         results: the results tables.
         question: which trials, and how often the bootstrap draws.
-        importances: from settings and scores to a further importance of each choice, such as PED-ANOVA's.
+        importances: function of the trials' settings and scores that returns another importance of each choice, such as
+            `harness.studies.importance.ped_anova`; None leaves `importance` empty.
 
     Returns:
-        One row a board and choice; none for boards whose trials do not differ in any.
+        A row for each board and choice; none for a board whose trials do not differ in any choice.
 
     Raises:
         HarnessError: nothing is recorded, or nothing of that name.
@@ -135,14 +137,14 @@ def _board(board: Standings, question: Question, importances: Importances | None
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as groups are told apart by: no value is a group of its own."""
+    """Return a value as a group's name, in which a missing value is a group of its own."""
     return NOTHING if value is None or (isinstance(value, float) and isnan(value)) else value
 
 
 def _drawn(board: Standings, *, draws: int, seed: int) -> Floats | None:
-    """Draw machine types anew and return all trials' means over them: (draws, n); None with fewer than three.
+    """Resample machine types and return all trials' harmonic means over them: (draws, n); None with fewer than three.
 
-    The mean is harmonic, as the official score of all years but 2020 is.
+    The official score of all years but 2020 is such a harmonic mean.
     """
     there = np.isfinite(board.h_means).all(axis=0)
     machines = board.h_means[:, there]

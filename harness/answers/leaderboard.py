@@ -18,28 +18,29 @@ from harness.statistics.tiers import Arm, find_tiers, parts_of_score
 from harness.stores.readings import find_study
 from harness.stores.results import Results
 
-MUST_BEAT = ("frozen", "level")  # by any row that learned
+MUST_BEAT = ("frozen", "level")  # references that every fine-tuned row should beat
 
 
 def leaderboard(
     results: Results, question: Question = EVERYTHING, *, machine: str | None = None, top: int | None = None
 ) -> list[BoardRow]:
-    """Rank what is recorded, best first; each protocol and each set of recordings has a ranking of its own.
+    """Rank recorded trials, best first; each protocol and each set of recordings has a ranking of its own (a board).
 
     A row averages the seeds of one cell. `official_score` is their mean, `official_score_std` their standard deviation
-    and `ci_low` to `ci_high` the 95 % interval of the mean over seeds (Student's t), none with one seed; it says what
-    more seeds on these recordings would average, not what other recordings would (`asdbench compare` does). `auc`,
-    `s_auc`, `t_auc` and `p_auc` are harmonic means over machine types and sections, averaged over seeds. `tier` is
-    `harness.statistics.tiers.find_tiers`'s. `chosen_on_test` marks the best of a backbone's `cells` on the board:
-    picked on the very recordings that score it, it is optimistic.
+    and `ci_low` to `ci_high` the 95 % interval of the mean over seeds (Student's t; None with one seed). That interval
+    says where the mean of many seeds on these recordings would lie. It does not cover other recordings, as the
+    intervals of `asdbench compare` do. `auc`, `s_auc`, `t_auc` and `p_auc` are harmonic means over machine types and
+    sections, averaged over seeds. `tier` comes from `harness.statistics.tiers.find_tiers`. `chosen_on_test` marks the
+    best of a backbone's several cells on the board (`cells` is their number): its score is optimistic, since the cell
+    was picked by the same test set that it is reported on.
 
     Args:
         results: the results tables.
-        question: which trials; of one backbone or scorer the level row, which has neither, stays.
+        question: which trials; a filter by backbone or scorer keeps the level row, which has neither.
         machine: rank by this machine type's harmonic mean instead of the official score; rows then hold it as
             `machine_score` with `machine_score_std`, and `machine` names it.
-        top: only each board's best, and its best frozen and level row, which these must beat; ranks, tiers and marks
-            are those of the whole board.
+        top: return only so many rows of each board, and its best frozen and level rows; ranks, tiers and marks are
+            those of the whole board.
 
     Returns:
         One row a kind, cell of the study's axes (backbone, M, K1, ...), scorer and recipe; fractions throughout.
@@ -106,7 +107,7 @@ def _nothing(study: str | None) -> str:
 
 
 def _chosen(standings: Standings, column: str, name: str | None) -> Standings:
-    """Keep what has this name in a column; the level row, which has neither backbone nor embedding, stays."""
+    """Keep the trials with this value in a column, and the level row, which has neither backbone nor embedding."""
     if name is None:
         return standings
     stays = [kind == "level" and column != "protocol" for kind in standings["kind"]]
@@ -148,7 +149,7 @@ def _ranked(board: Standings, machine: str | None, top: int | None) -> list[Boar
 
 
 def _best_of_several(backbones: Sequence[str | None], rivals: Sequence[int | None]) -> list[bool]:
-    """Mark the best cell of each backbone that has several: it was chosen on the test set that it reports.
+    """Mark the best cell of each backbone that has several, since it is chosen by the test set it is reported on.
 
     Args:
         backbones: (r,) of rows, best first.

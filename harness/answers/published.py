@@ -1,4 +1,4 @@
-"""Published tables beside the same cells recorded here."""
+"""Published results, each beside the result of the same configuration recorded here, if there is one."""
 
 from __future__ import annotations
 
@@ -44,9 +44,10 @@ def reference(results: Results | None, name: str | None = None) -> list[Publishe
     """Return published numbers, each beside the number of the same cell recorded here where there is one.
 
     A cell is the same when its test set is (`harness.answers.references.scored_parts`: the official recordings in
-    full), its backbone has the published name, and M is the published one; for systems that train nothing, when the
-    backbone is frozen. Of several such cells (other K1, K2, scorers, recipes) K1 = K2 = 15, the paper's, goes first,
-    then the one with most trials; the best is not picked for being the best. Recorded numbers are means over seeds.
+    full), its backbone has the published name, and M is the published one; for published systems without training, if
+    the backbone is frozen. If there are several such cells (other K1, K2, scorers, recipes), the one with the paper's
+    K1 = K2 = 15 is used, then the one with the most trials. The best score is never a reason to prefer a cell, which
+    would be optimistic. Recorded numbers are means over seeds.
 
     Args:
         results: the results tables; None where nothing is recorded.
@@ -139,7 +140,7 @@ def _same_cell(published: pd.Series[Any], boards: Sequence[_Board]) -> BoardRow 
 def _preferred(row: BoardRow) -> tuple[bool, bool, int, str]:
     values: Mapping[str, object] = row
     axes = study_axes(but=["backbone", "m"])
-    # K1 and K2 count as one: a cell with one of them is not nearer to the paper than a cell with neither
+    # all numeric axes count together: a cell with only K1 = 15 is no nearer to the paper than one with neither
     numbers, words = ([axis for axis in axes if axis.number is number] for number in (True, False))
     unlike = [any(values[axis.name] != axis.default for axis in of) for of in (numbers, words)]
     return (unlike[0], unlike[1], -row["trials"], row["keys"][0])

@@ -1,4 +1,9 @@
-"""What is asked of recorded results, which trials belong together, and how these are called in sentences."""
+"""Filters on recorded trials, settings of the bootstrap, and how recorded trials are grouped.
+
+A board is one leaderboard: all trials of one protocol on the same recordings. A family is the part of a board in which
+everything agrees (backbone, labels, scorer, recipe) but the axes that a comparison or a selection looks at. A cell is
+one combination of these axes, such as M = 3, K1 = 15, K2 = 15, composite; its trials differ in their seed alone.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +16,15 @@ from harness.trials.axes import Axis, axis_names, study_axes
 
 @dataclass(frozen=True)
 class Question:
-    """Which recorded trials are asked about, and the draws of the bootstrap. Made once, by the verb; None is all.
+    """Which recorded trials an answer is about, and how its bootstrap draws. A filter that is None keeps all trials.
 
     Attributes:
         study: only this study's trials, by its name (the newest of that name) or key.
         protocol: only this protocol's.
         backbone: only this backbone's.
-        scorer: only this scorer's, written as results carry it.
-        keys: only the trials with these keys, instead of a study's.
-        resamples: how many of the bootstrap.
+        scorer: only this scorer's, in canonical form (`harness.scoring.choice`), such as `knn:k=5`.
+        keys: only the trials with these keys; replaces `study`.
+        resamples: number of bootstrap resamples.
         seed: of the bootstrap's draws.
     """
 
@@ -36,23 +41,23 @@ class Question:
         return {name: getattr(self, name) for name in ("study", "protocol", "backbone", "scorer")}
 
 
-EVERYTHING = Question()  # that is recorded
+EVERYTHING = Question()  # no filter
 
 
-# rows of one board compare like with like: the same protocol on the same recordings
+# columns in which the trials of one board agree
 BOARD = ("protocol", "train_data", "test_data")
-# of one family everything is the same but what a comparison or a selection looks at
+# columns in which the trials of one family agree, besides those of its board and the axes that are held fixed
 TRAINED = ("scorer", "recipe")
-GIVEN = ("backbone", "labels")  # what a selection takes as it is; all other axes are chosen
+GIVEN = ("backbone", "labels")  # axes that a selection holds fixed; it chooses all others
 
 
 def row_columns() -> list[str]:
-    """Return what the trials of one leaderboard row share: they differ in their seed alone."""
+    """Return the columns in which the trials of one leaderboard row agree: all but the seed."""
     return [*BOARD, "kind", *axis_names(), *TRAINED]
 
 
 def curve_columns() -> list[str]:
-    """Return what the rows of one M-curve share: everything but M."""
+    """Return the columns in which the rows of one M-curve agree: all but M."""
     return [*axis_names(but=["m"]), *TRAINED]
 
 
@@ -67,6 +72,6 @@ def called(row: Mapping[str, Any]) -> str:
 
 
 def axes_listed() -> str:
-    """List what a selection chooses: "M, K1, K2 and fusion"."""
+    """Return the headings of the axes that a selection chooses: "M, K1, K2 and fusion"."""
     *first, last = (axis.heading for axis in chosen_axes())
     return f"{', '.join(first)} and {last}"

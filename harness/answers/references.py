@@ -16,7 +16,7 @@ from harness.answers.board import BoardRow, reference_row
 from harness.answers.standings import METRICS
 from harness.stores.results import Results
 
-CHANCE = 0.5  # every AUC and partial AUC of scores that know nothing, and so every mean of them
+CHANCE = 0.5  # expected AUC and (normalised) partial AUC of random scores, and so every mean of them
 REFERENCES = ("chance", "published")  # kinds that nobody ran here
 LEAST_CLIPS = 180  # no section of an official test set has fewer; from 2022 on each has 200 (dcase.community)
 
@@ -24,12 +24,11 @@ LEAST_CLIPS = 180  # no section of an official test set has fewer; from 2022 on 
 def with_references(
     rows: Sequence[BoardRow], results: Results, *, backbone: str | None = None, machine: str | None = None
 ) -> list[BoardRow]:
-    """Put chance and published results at their place among a leaderboard's rows, without rank or tier.
+    """Insert chance and published results among a leaderboard's rows by their score, without rank or tier.
 
-    Published results stand on a board that scores recordings like those they were measured on: all machine types of
-    the same part of the same year, a full test set. On a subset, on generated recordings that are fewer, or on other
-    machine types they would mislead, and are left out; `asdbench reference` shows them wherever there is something
-    of the same name. Clips are counted, not compared: nobody but the organisers' archives has the official sums.
+    Published results are added to a board only if it scores a full official test set: all machine types of the same
+    part of the same year. On a subset, or on generated recordings, they would mislead; `asdbench reference` shows them
+    anyway. A test set counts as full by its number of clips, since checksums of the official clips are not available.
 
     Args:
         rows: of `harness.answers.leaderboard.leaderboard`.
@@ -58,10 +57,9 @@ def with_references(
 
 
 def scored_parts(results: Results, board: Sequence[BoardRow]) -> tuple[DatasetPart, ...]:
-    """Return the official parts that a board scores in full; none where it scores a subset of them or other clips.
+    """Return the official parts that a board scores in full; () if it scores a subset of them or other clips.
 
-    What was scored is read off the recorded test clips; where none are, since numbers alone were recorded, off the
-    protocol of that name.
+    This is read from the recorded test clips. If only metrics were recorded, it is read from the protocol of that name.
     """
     protocol, test_data = board[0]["protocol"], board[0]["data"].rpartition("-")[2]
     clips = results.test_set(test_data)

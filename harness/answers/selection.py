@@ -1,4 +1,4 @@
-"""M, K1 and K2 chosen on some machines and reported on another: what picking them on the test set hides."""
+"""Choose M, K1, K2 and fusion on some machines and report on another, to measure how optimistic test-set tuning is."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class MachineChoice(TypedDict):
 
 
 class SelectedRow(TypedDict):
-    """What choosing a cell without the machine that it is reported on gives; fractions."""
+    """The result of choosing a cell on other data than it is reported on; fractions."""
 
     backbone: str
     labels: str
@@ -76,7 +76,7 @@ class SelectedRow(TypedDict):
 def select(results: Results, question: Question = EVERYTHING) -> list[SelectedRow]:
     """Choose a cell without the machine that it is reported on, for every backbone, labels and scorer.
 
-    A cell is what a study varies besides: M, K1, K2, fusion and any further axis.
+    A cell is a combination of the other axes of a study: M, K1, K2, fusion and any further ones.
 
     Leave one machine out: for each machine the cell is chosen that has the best official score over all others, mean
     over seeds, and the machine's own numbers are taken from that cell; the official rule over these numbers is the
@@ -85,7 +85,7 @@ def select(results: Results, question: Question = EVERYTHING) -> list[SelectedRo
     Research 11:2079, on selection bias in performance evaluation). Where the same cells are recorded in other years,
     a second row has them chosen on all of those, on mean official score, and reported on this year.
 
-    Equal scores are decided for the smaller M, then the smaller K1, K2, then by the fusion's name.
+    Of cells with equal scores the one with the smaller M is chosen, then the smaller K1, K2, then by the fusion's name.
 
     Intervals are at 95 %: machines and seeds are drawn with replacement, and cells are chosen anew in every resample
     (a machine drawn twice is left out twice); the width is the larger of the bootstrap's and of the spread over
@@ -150,7 +150,7 @@ def _row(first: Trial, dataset: str, grid: Grid, question: Question) -> Selected
 
 
 def _drawn(grid: Grid, *, resamples: int, seed: int) -> list[Chosen]:
-    """Choose again on drawn machines and seeds; a draw of one machine alone leaves none to choose on and is redrawn."""
+    """Choose again in each resample of machines and seeds; one that has a single machine is drawn again."""
     machines = len(grid.places)
     random = generator(seed, "machines")
     kept = np.empty((machines, 0))
@@ -162,7 +162,7 @@ def _drawn(grid: Grid, *, resamples: int, seed: int) -> list[Chosen]:
 
 
 def _pseudo_values(grid: Grid, chosen: Chosen) -> tuple[Floats, Floats]:
-    """Return what machines and seeds add to the honest and to the optimistic score: (machines, seeds) each."""
+    """Return jackknife pseudo-values of the honest and of the optimistic score: (machines, seeds) each."""
     places = grid.places
     mixed = np.array(grid.values[chosen.best])
     for machine, at in places.items():
@@ -187,7 +187,7 @@ def _other_years(results: Results, first: Trial, trials: pd.DataFrame, dataset: 
             if year != dataset:
                 try:
                     found.append(recorded_grid(results, family, year))
-                except HarnessError as error:  # a year with too little to choose on is no help, and says so
+                except HarnessError as error:  # too few cells in that year
                     logger.warning("Year left out of the choice: %s", error)
     return found
 

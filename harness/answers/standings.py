@@ -1,4 +1,4 @@
-"""What leaderboards rank: the numbers of finished trials as columns, and trials of one cell taken together."""
+"""The input of leaderboards: the metrics of finished trials as arrays, and their grouping into cells."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ Places: TypeAlias = NDArray[np.intp]
 
 @dataclass(frozen=True)
 class Standings:
-    """Numbers of finished trials, a place (n) a trial and scorer; NaN where undefined.
+    """Metrics of finished trials as arrays of length n, an entry for each trial and scorer; NaN where undefined.
 
     Attributes:
-        columns: what `Results.trial_columns` returns.
-        years: (w,) datasets of the machine types.
+        columns: column name -> (n,) values, from `Results.trial_columns`.
+        years: (w,) dataset of each machine type.
         types: (w,) machine types.
         h_means: (n, w) harmonic mean of each machine type.
-        metrics: (n,) by name, harmonic means over machine types and sections.
+        metrics: name of a metric -> (n,) harmonic means over machine types and sections.
     """
 
     columns: Mapping[str, Sequence[Any]]
@@ -73,7 +73,7 @@ class Standings:
         return self.h_means[:, self.machines.index(name)]
 
     def only(self, places: Places) -> Standings:
-        """Keep some trials, and the machine types that are scored in them."""
+        """Keep the trials at these positions, and the machine types that any of them scores."""
         if len(places) == len(self):
             return self
         h_means = self.h_means[places]
@@ -87,7 +87,7 @@ class Standings:
         )
 
     def cells(self, names: Sequence[str]) -> Cells:
-        """Take together the trials that agree in these columns."""
+        """Group the trials that agree in these columns."""
         found: dict[tuple[Any, ...], list[int]] = {}
         for place, cell in enumerate(zip(*(self.columns[name] for name in names), strict=True)):
             found.setdefault(cell, []).append(place)
@@ -98,13 +98,13 @@ class Standings:
 
 @dataclass(frozen=True)
 class Cells:
-    """Trials that differ in their seed alone, taken together.
+    """Trials grouped into c cells; within a cell they differ in their seed alone.
 
     Attributes:
         standings: the trials.
-        places: (c,) of each cell's trials.
-        order: (n,) the same in a row.
-        starts: (c,) where each cell's begin there.
+        places: for each cell, the positions of its trials in `standings`.
+        order: (n,) all of `places`, concatenated.
+        starts: (c,) index in `order` at which each cell begins.
     """
 
     standings: Standings
@@ -123,9 +123,9 @@ class Cells:
         return [column[place] for place in self.places[at]]
 
     def by_seed(self, values: Floats) -> list[tuple[tuple[int, ...], Floats]]:
-        """Return each cell's seeds in order, each once, and their values, those of one seed averaged: (n, w) -> (s, w).
+        """Return for each cell its sorted distinct seeds (s,), and the mean values of each seed: (n, w) -> (s, w).
 
-        All cells are sorted at once: a thousand cells sorted one by one take longer than all the rest.
+        All cells are sorted in one step, since sorting a thousand cells one by one would dominate the run time.
         """
         sizes = [len(each) for each in self.places]
         cell = np.repeat(np.arange(len(sizes)), sizes)
@@ -199,8 +199,8 @@ def read_standings(results: Results, study_key: str | None = None) -> Standings:
 def _places(trials: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[Places, NDArray[np.bool_]]:
     """Return where each row's trial stands, and which rows have one: (n,), (k,) -> (j,), (k,).
 
-    A driver may record a trial after the trials were read and before their numbers are: such numbers have no trial
-    here, and are left out of this leaderboard.
+    Another process may record a trial after the trials were read and before their metrics are read. Such metrics have
+    no trial here, and are left out of this leaderboard.
     """
     order = np.argsort(trials)
     found = np.minimum(np.searchsorted(trials, rows, sorter=order), max(len(trials) - 1, 0))

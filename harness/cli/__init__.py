@@ -1,1 +1,1 @@
-"""The command line: options in, tables out, no thinking."""
+"""The command line: it reads options, calls one verb of `harness.verbs`, and prints the result."""

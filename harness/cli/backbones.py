@@ -25,7 +25,7 @@ from harness.cli.options import (
     tabular,
 )
 
-PADDED = 0.25  # share of the input from which on a word is due
+PADDED = 0.25  # if padding takes a larger share of the input, the verb says so
 
 
 @tabular

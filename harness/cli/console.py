@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from harness.studies.progress import Progress as StudyProgress
     from harness.tables import Column, Form
 
-QUIET_SECONDS = 10.0  # plain lines of long work come no more often than that
-LONGEST, NOTED = 2000, 600  # characters of a sentence of an answer, and of one beside it: an error, a note
-WIDE = 400  # columns of a file or pipe, so that no table is folded there
+QUIET_SECONDS = 10.0  # least time between two progress lines, where there is no progress bar
+LONGEST, NOTED = 2000, 600  # most characters of a sentence that is part of the answer, and of an error or a note
+WIDE = 400  # characters in a line of a file or pipe, and of tables with --wide
 NO_LOOKS: tuple[bool, str | None] = (False, None)
 _looks = ContextVar("looks", default=NO_LOOKS)  # --wide and --columns of the verb that runs
 
@@ -37,7 +37,7 @@ def show(
     title: str,
     document: Mapping[str, Any] | None = None,
 ) -> None:
-    """Print a listing in the form that was asked for."""
+    """Print rows as a table, JSON, CSV or markdown."""
     from harness.tables import written
 
     if form == "text":
@@ -48,7 +48,7 @@ def show(
 
 @contextmanager
 def looking(*, wide: bool, columns: str | None) -> Iterator[None]:
-    """Show tables for the time of a verb as its options --wide and --columns say."""
+    """Apply a verb's options --wide and --columns to all tables that are printed in the block."""
     asked = _looks.set((wide, columns))
     try:
         yield
@@ -76,7 +76,7 @@ def _show_table(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], ti
 
 
 def _quoted(heading: str) -> str:
-    """Return a heading as --columns takes it: without what stands behind a comma, which separates headings."""
+    """Return a heading as --columns accepts it: up to its first comma, since commas separate headings there."""
     short = heading.split(",", maxsplit=1)[0]
     return f'"{short}"' if " " in short or "#" in short else short
 
@@ -99,7 +99,7 @@ def note(text: str, *, style: str | None = None) -> None:
 
 
 def _print(console: Console, text: str, style: str | None, longest: int) -> None:
-    """Print a sentence as it is: names in it come from files, and rule no terminal nor fill a screen."""
+    """Print a sentence without control characters, shortened if very long, since names come from anybody's files."""
     from harness.tables import printable
 
     console.print(printable(text, longest=longest), style=style, markup=False, highlight=False)
@@ -107,7 +107,7 @@ def _print(console: Console, text: str, style: str | None, longest: int) -> None
 
 @contextmanager
 def telling() -> Iterator[Callable[[str, int, int], None]]:
-    """Give a function that shows how far long work is: a bar on a terminal, plain lines elsewhere."""
+    """Yield a function that reports progress: as a bar on a terminal, as plain lines elsewhere."""
     from harness.tables import brief
 
     if not err.is_terminal:
@@ -131,7 +131,7 @@ def telling() -> Iterator[Callable[[str, int, int], None]]:
 
 @contextmanager
 def watching() -> Iterator[Callable[[StudyProgress], None]]:
-    """Give a function that shows how far a study is, a line a trial, with the best score and the time left."""
+    """Yield a function that reports a study's progress: a line after each trial, with best score and time left."""
 
     def tell(progress: StudyProgress) -> None:
         done = progress.finished + progress.failed + progress.pruned

@@ -1,4 +1,4 @@
-"""The verbs about recordings: one verb, one function, one call into the library."""
+"""The verbs about recordings, and `sync`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from harness.cli.options import (
 if TYPE_CHECKING:
     from harness.tables import Column
 
-# what a problem means for a study, the worst first, and how a number of them is told
+# effect of a problem on a study, the worst first -> the words for it in "3 of files that cannot be used"
 EFFECTS = {"stops": "of files that cannot be used", "changes numbers": "that change numbers", "harmless": "harmless"}
 
 data_app = typer.Typer(no_args_is_help=True, help="Recordings: count, examine, download and generate them.")
@@ -106,7 +106,7 @@ def data_doctor(
 
 
 def _by_kind(problems: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return a row a kind of problem, the worst first: how many there are, and the first one's sentence."""
+    """Return a row for each kind of problem, the worst first, with their number and the sentence of the first one."""
     counts = Counter((problem["effect"], problem["kind"]) for problem in problems)
     examples = {(problem["effect"], problem["kind"]): problem["sentence"] for problem in reversed(problems)}
     worst = sorted(counts, key=lambda each: (list(EFFECTS).index(each[0]), -counts[each]))

@@ -1,4 +1,4 @@
-"""The verbs that judge: one verb, one function, one call into the library."""
+"""The verbs `select`, `regress`, `baseline export` and `bench-backbone`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line: one verb, one function, one call into the library."""
+"""The program `asdbench`: collects the verbs, and turns known errors into one sentence and an exit status."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from harness.cli.trials import label, trial
 from harness.cli.weights import weights_app
 from harness.interrupts import answer_stops
 
-INTERRUPTED, TERMINATED = 130, 143  # exit status after Ctrl-C and SIGTERM, as shells have it
+INTERRUPTED, TERMINATED = 130, 143  # exit status after Ctrl-C and SIGTERM: 128 + the signal's number, as in shells
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
@@ -38,7 +38,7 @@ app = typer.Typer(
     name="asdbench",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    # in "rich", what stands in brackets is taken for a colour: "Trials at once [default: 2]"
+    # not "rich", which would read the brackets in "Trials at once [default: 2]" as markup
     help="Anomalous sound detection: does Top-M pseudo-labeling beat Top-1, and by more than chance?",
     epilog="Environment: ASDBENCH_WEIGHTS, ASDBENCH_CACHE, MLFLOW_TRACKING_URI.",
 )
@@ -65,7 +65,7 @@ def ls(
     show(form, columns, rows, title="What there is")
 
 
-# in the order in which they are needed
+# in the order in which a new user needs them
 VERBS: dict[str, dict[str, Any]] = {
     "First": {"demo": demo, "ls": ls},
     "Recordings": {"data": data_app, "label": label},
@@ -116,22 +116,22 @@ def main() -> None:
     """Run the command line; a known error is one sentence and exit status 1."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # Japanese Windows, a plain C locale: many have no sign for "–"
-    atexit.register(gc.freeze)  # Python would look through the frameworks' million objects once more, for two seconds
+            stream.reconfigure(errors="replace")  # some encodings (Japanese Windows, C locale) lack "–"
+    atexit.register(gc.freeze)  # else the last garbage collection takes two seconds for the frameworks' objects
     asked = answer_stops()
     try:
         app()
     except SystemExit as end:
-        if end.code not in (INTERRUPTED, signal.SIGTERM):  # typer's answer to Ctrl-C, Ray's to SIGTERM while it starts
+        if end.code not in (INTERRUPTED, signal.SIGTERM):  # Typer exits with 130 after Ctrl-C, Ray with 15 on SIGTERM
             raise
         _complain("Stopped. Run the same command again to go on where it stopped.")
         eval("0")  # noqa: S307 - else Python dies by the signal where the request to stop met an exec(), as of dataclasses
         sys.exit(TERMINATED if signal.SIGTERM in (end.code, *asked[:1]) else INTERRUPTED)
-    except BrokenPipeError:  # who read the answer has seen enough, as `head` has
+    except BrokenPipeError:  # the reader of our output, such as `head`, has closed the pipe
         _forget_output()
         sys.exit(1)
     except OSError as error:
-        if error.filename is not None:  # of a place that was named: too long, not ours to enter, a full disk, ...
+        if error.filename is not None:  # about a path: name too long, no permission, disk full, ...
             _complain(_of_place(error))
         elif error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
             _forget_output()
@@ -147,7 +147,7 @@ def main() -> None:
 
 
 def _of_place(error: OSError) -> str:
-    """Say what a file or folder answered that nobody expected to."""
+    """Put an unexpected error of a file or folder into a sentence."""
     from harness.tables import brief
 
     name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else str(error.filename)
@@ -155,13 +155,13 @@ def _of_place(error: OSError) -> str:
 
 
 def _forget_output() -> None:
-    """Write what is left for standard output nowhere, so that Python does not try again, and complain, as it ends."""
+    """Send the rest of standard output to /dev/null, so that Python does not raise BrokenPipeError again at exit."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _is_known(error: Exception) -> bool:
-    """Tell whether an error is one of the rooms' own, without importing a room for the question."""
+    """Tell whether an error is one of asdbench's own classes, without importing their modules."""
     known = (
         ("harness.errors", "HarnessError"),
         ("backbones.contract", "BackboneError"),

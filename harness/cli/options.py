@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness.places import Places
     from harness.tables import Form as Form  # noqa: PLC0414  # handed on to the verbs
 else:
-    Form = str  # the type itself would load what draws tables, for which `--help` does not wait
+    Form = str  # importing harness.tables would load rich, which slows `--help`
 
 Root = Annotated[
     Path, typer.Argument(metavar="ROOT", help="Folder with recordings in the official layout, WAV or FLAC.")
@@ -89,17 +89,17 @@ def places_of(db: str | None, optuna: str | None) -> Places:
 
 
 class Verb(TyperCommand):
-    """A verb whose usage line has `STUDY` for what must be said, as most programs have it, and not `{STUDY}`."""
+    """A Typer command whose usage line shows a required argument as `STUDY`, not as `{STUDY}`."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """Return what the usage line lists behind the verb's name."""
+        """Return the parts of the usage line after the verb's name."""
         return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
 
 
 def tabular(verb: Callable[..., None]) -> Callable[..., None]:
     """Give a verb that prints tables the options --wide and --columns.
 
-    One that takes a `form` is given --json, --csv and --markdown, too, and is called with the form that they ask for.
+    If the verb has a parameter `form`, it also gets --json, --csv and --markdown, which set that parameter.
     """
     signature = inspect.signature(verb, eval_str=True)
     formed = "form" in signature.parameters
@@ -128,7 +128,7 @@ def tabular(verb: Callable[..., None]) -> Callable[..., None]:
 
 
 def form_of(as_json: bool, as_csv: bool, as_markdown: bool) -> Form:
-    """Return the form of a listing."""
+    """Return the form that the options --json, --csv and --markdown ask for; "text" without any."""
     chosen: list[Form] = []
     chosen += ["json"] if as_json else []
     chosen += ["csv"] if as_csv else []
@@ -139,7 +139,7 @@ def form_of(as_json: bool, as_csv: bool, as_markdown: bool) -> Form:
 
 
 def options_of(pairs: list[str] | None, *, flag: str = "--option") -> dict[str, Any]:
-    """Read NAME=VALUE pairs; numbers and true or false become what they look like."""
+    """Read NAME=VALUE pairs. Values such as 3, 0.5 and true become int, float and bool; others stay text."""
     options: dict[str, Any] = {}
     for pair in pairs or []:
         name, equals, value = pair.partition("=")

@@ -1,4 +1,4 @@
-"""The verbs about score files: one verb, one function, one call into the library."""
+"""The verbs about score files: `score` and `submit`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How leaderboards, comparisons and the end of a study are shown."""
+"""Prints the results of verbs: leaderboards, comparisons, a study's outcome, and so on."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _costs(trials: Sequence[Mapping[str, Any]]) -> tuple[list[Any], list[dict[st
 
 
 def show_front(front: Sequence[Mapping[str, Any]]) -> None:
-    """Show the trials of a search with several goals of which no other is better in every goal."""
+    """Show the Pareto front of a search with several goals: the trials that no other beats in every goal."""
     from harness.tables import number, percent, plain
 
     if not front:
@@ -104,7 +104,7 @@ def show_front(front: Sequence[Mapping[str, Any]]) -> None:
 
 
 def show_leaderboard(rows: Sequence[BoardRow], form: Form, *, machine: str | None = None) -> None:
-    """Show a ranking, a table a protocol and set of recordings, and how to read it."""
+    """Show a ranking, one table for each protocol and set of recordings, with notes on how to read it."""
     from harness.answers.board import leaderboard_columns, machine_columns, place_columns
     from harness.answers.leaderboard import board_notes
 
@@ -125,7 +125,7 @@ def show_leaderboard(rows: Sequence[BoardRow], form: Form, *, machine: str | Non
 
 
 def show_reference(rows: Sequence[PublishedRow], form: Form) -> None:
-    """Show published tables, a line a system and metric, with what is recorded here behind what was published."""
+    """Show published tables, one row for each system and metric, with the difference of the results recorded here."""
     from harness.answers.columns import reference_columns, reference_lines
 
     if form in ("json", "csv"):
@@ -166,7 +166,7 @@ def show_importance(rows: Sequence[ImportanceRow], form: Form) -> None:
 
 
 def _command(name: str) -> str:
-    """Return how to call a program of this environment from the current folder."""
+    """Return the command that runs a program of this Python environment from the current folder."""
     if shutil.which(name):
         return name
     path = Path(sys.executable).parent / name

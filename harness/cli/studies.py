@@ -1,4 +1,4 @@
-"""The verbs about studies: one verb, one function, one call into the library."""
+"""The verbs about studies, and `demo`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pseudo-labels alone, and one trial."""
+"""The verbs `label` and `trial`."""
 
 from __future__ import annotations
 

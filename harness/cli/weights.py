@@ -1,4 +1,4 @@
-"""The verbs about released weights: one verb, one function, one call into the library."""
+"""The verbs about released weights."""
 
 from __future__ import annotations
 

@@ -18,8 +18,8 @@ from harness.errors import HarnessError
 if TYPE_CHECKING:
     from harness.studies.study_file import ResourcesTable
 
-KNOCK_SECONDS = 10  # a head that has not taken a connection by then is not there; Ray itself waits for minutes
-ANSWER_SECONDS = 60  # a node that has not answered by then cannot run a trial
+KNOCK_SECONDS = 10  # a head node that takes longer to accept a connection counts as absent; Ray would wait for minutes
+ANSWER_SECONDS = 60  # a node that takes longer to answer counts as unable to run trials
 PLACELESS = {"auto", "local"}  # Ray's words for a cluster of this machine
 SIGNS_OF_MEMORY = ("low on memory", "out of memory", "outofmemory", "memory pressure")
 SIGNS_OF_A_NODE = ("node was terminated", "node has died", "node died", "owner's node has crashed")
@@ -29,11 +29,11 @@ Node = Mapping[str, float]
 
 @contextmanager
 def ray_cluster(address: str | None) -> Iterator[list[Node]]:
-    """Start Ray here or join a cluster, and say what each node has; what was begun is ended afterwards.
+    """Start Ray on this machine or join a cluster, and yield each node's resources; disconnect or stop Ray at the end.
 
     Args:
-        address: of the cluster to join; None starts Ray on this machine. Where this process has a Ray already, that
-            is taken, and it stays.
+        address: of the cluster to join; None starts Ray on this machine. If this process is connected to Ray already,
+            that connection is used, and stays open afterwards.
 
     Raises:
         HarnessError: Ray does not start, or the cluster does not answer.
@@ -47,7 +47,7 @@ def ray_cluster(address: str | None) -> Iterator[list[Node]]:
 
 
 def gpu_share(asked: float | str, nodes: Sequence[Node]) -> float:
-    """Return the GPUs that a trial gets: what the study says, else one where there is one."""
+    """Return the number of GPUs of one trial: as the study says; for "auto" 1 if some node has a GPU, else 0."""
     if asked != "auto":
         return float(asked)
     return 1.0 if any(node.get("GPU", 0) >= 1 for node in nodes) else 0.0
@@ -72,15 +72,15 @@ def find_room(nodes: Sequence[Node], *, cpus: float, gpus: float) -> int:
 
 
 def trials_at_once(asked: ResourcesTable, workers: int | None, *, room: int) -> int:
-    """Return how many trials run at once: what was asked for, as far as there is room."""
+    """Return how many trials run at once: as many as asked for, but at most `room`."""
     return max(1, min(workers or asked.workers or room, room))
 
 
 def check_places(folders: Sequence[Path]) -> None:
-    """Check that every node sees the folders that a trial reads: one that does not would fail trial after trial.
+    """Check that every node can see the folders that a trial reads. Trials on a node that cannot would all fail.
 
     Raises:
-        HarnessError: one does not, or cannot run asdbench.
+        HarnessError: a node does not see a folder, or cannot run asdbench.
     """
     nodes = _nodes()
     if len(nodes) < 2:
@@ -116,7 +116,7 @@ def reason_of_death(error: str) -> str:
     """Say why a worker died, in words, from what Ray says.
 
     Args:
-        error: Ray's text; empty where there is none.
+        error: Ray's error as text; "" if there is none.
     """
     low = error.lower()
     if any(sign in low for sign in SIGNS_OF_MEMORY):
@@ -154,7 +154,7 @@ def _joined(address: str) -> Iterator[None]:
 
 
 def _knock(address: str) -> None:
-    """Demand that somebody listens at HOST:PORT or ray://HOST:PORT.
+    """Check that something accepts connections at HOST:PORT or ray://HOST:PORT.
 
     Raises:
         OSError: nobody does.

@@ -1,4 +1,7 @@
-"""What a worker reports to the driver while it runs a trial, and the one sign that goes the other way."""
+"""Reports from a worker to the driver while a trial runs, and the stop file by which the driver stops a trial early.
+
+The driver is the process that runs the study; a worker is a Ray process that runs its trials.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,9 @@ if TYPE_CHECKING:
 
 Report = Callable[[dict[str, Any]], None]
 EPOCHS, ANSWER = "epochs", "answer"  # keys of a report: epochs that ended, and at last how the trial ended
-LEAVING = "leaving"  # with an answer: the worker's process ends as soon as the driver has it
-LAST = "last"  # with the last epoch of the recipe
-SIGNAL, EPOCH = "signal", "epoch"  # of an epoch at which trials are compared: training loss over guessing's, and which
+LEAVING = "leaving"  # key beside ANSWER: the worker's process exits as soon as the driver has received the report
+LAST = "last"  # key beside the last epoch of the recipe
+SIGNAL, EPOCH = "signal", "epoch"  # keys of a report at whose epoch trials are compared, see `signal`
 
 
 @dataclass(frozen=True)
@@ -25,28 +28,28 @@ class Pruned:
     """The answer of a trial that was stopped early.
 
     Attributes:
-        reason: for example "after epoch 4 at 0.913 of guessing's loss".
+        reason: for example "after epoch 4 at 0.913 of guessing's loss" (`signal`).
     """
 
     reason: str
 
 
 def signal(report: EpochReport) -> float:
-    """Return an epoch's training loss as a share of guessing's: 1 is guessing, 0 is perfect.
+    """Return an epoch's training loss divided by log(classes), the cross-entropy of guessing: 1 is guessing, 0 perfect.
 
-    Top-M makes more classes the larger M is, and a loss over more classes is larger: log(classes), the loss of equal
-    probabilities, makes trials of different M comparable. Where there is one class there is nothing to learn: 0.
+    A larger M gives more classes, and so a larger loss; the division makes trials of different M comparable. With a
+    single class there is nothing to learn, and the signal is 0.
     """
     return report.loss / math.log(report.classes) if report.classes > 1 else 0.0
 
 
 def epoch_result(report: EpochReport, *, pruning: PruningTable | None = None, last: int = 0) -> dict[str, Any]:
-    """Return what a worker reports of an epoch: with the signal where others are compared with it.
+    """Return a worker's report of an epoch, with the signal if trials are compared at this epoch.
 
     Args:
         report: of the epoch.
-        pruning: of the study.
-        last: epochs of the recipe; the last one's signal would stop a trial that has paid for everything.
+        pruning: of the study; None compares no trials.
+        last: number of the recipe's last epoch. It has no signal: stopping a trial there would save nothing.
     """
     result: dict[str, Any] = {EPOCHS: [report]}
     if report.epoch == last:
@@ -57,9 +60,10 @@ def epoch_result(report: EpochReport, *, pruning: PruningTable | None = None, la
 
 
 def stop_sign(folder: Path, key: str, epoch: int) -> Path:
-    """Return the empty file by which the driver tells a trial to stop after an epoch.
+    """Return the path of the empty file that the driver creates to stop a trial after an epoch.
 
-    Tune itself could stop the trial, but it would let the worker sleep in the middle of it, with the lock on a shared
-    training still held. A trial that looks for this file after each compared epoch ends by itself and lets go.
+    The trial looks for it after each epoch at which trials are compared, and then ends by itself, releasing its locks.
+    If Tune stopped it, the worker would be suspended while it still holds the lock on a training that another trial
+    waits for.
     """
     return folder / f"{key}-{epoch}"

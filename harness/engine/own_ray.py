@@ -1,4 +1,4 @@
-"""A Ray of our own on this machine: it keeps its files in a folder that goes with it, and listens to nobody else."""
+"""Starts a private Ray on this machine: its files are in a temporary folder, and it accepts local connections only."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from harness.interrupts import whole
 
 logger = logging.getLogger(__name__)
 
-# batched front ends and convolutions spend a third of their time giving pages back without it
+# keeps freed memory in the process: without it, a third of the time of batched convolutions goes into returning pages
 WORKER_MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "-1"}
-SOCKET_BYTES = 103 if sys.platform == "darwin" else 107  # that the path of a unix socket may take
+SOCKET_BYTES = 103 if sys.platform == "darwin" else 107  # longest path of a unix socket
 LONGEST_SOCKET = "/asd-12345678/ray/session_2026-11-28_01-22-52_610258_1234567/sockets/plasma_store"
 LOOPBACK = ("127.0.0.1", "::1")
-PREFIX, LOCK = "asd-", "lock"  # of the folder, and of the file in it that its driver holds while it lives
-REMOVAL_SECONDS = 5.0  # for which workers that are about to end may still write into Ray's folder
+PREFIX, LOCK = "asd-", "lock"  # of the folder's name; name of the file in it that the driver locks while it lives
+REMOVAL_SECONDS = 5.0  # to retry removing Ray's folder, since workers that are ending may still write into it
 
 
 @contextmanager
@@ -54,7 +54,7 @@ def _running(folder: Path) -> Iterator[None]:
     finally:
         started = ray.is_initialized()
         ray.shutdown()
-        if started:  # else its log there says why not
+        if started:  # otherwise keep it: Ray's log in it says why it did not start
             _remove(folder)
 
 
@@ -78,7 +78,7 @@ def short_folder() -> Path:
 
 
 def clear_leftovers(place: Path) -> None:
-    """Remove the folders of drivers that were killed: ours, and their locks held by nobody.
+    """Remove the folders that killed drivers left behind: those of this user whose lock no process holds.
 
     Args:
         place: where such folders are made.
@@ -91,7 +91,7 @@ def clear_leftovers(place: Path) -> None:
 
 
 def _hold(folder: Path, held: ExitStack) -> None:
-    """Hold a folder's lock, which the system lets go of when its driver dies, however it dies.
+    """Lock a folder for as long as this process lives: the operating system releases the lock even if it is killed.
 
     Raises:
         OSError: another process holds it.
@@ -102,9 +102,9 @@ def _hold(folder: Path, held: ExitStack) -> None:
 
 
 def keep_token_private() -> None:
-    """Have the token by which Ray knows its own processes in a file that its owner alone can read.
+    """Create Ray's authentication token, ~/.ray/auth_token, readable for its owner only.
 
-    Ray makes ~/.ray/auth_token itself where there is none, but for all to read.
+    If there is none, Ray creates it itself, but readable for everybody.
     """
     if os.environ.get("RAY_AUTH_MODE", "token") != "token" or {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & {*os.environ}:
         return
@@ -124,7 +124,7 @@ def keep_token_private() -> None:
 
 def connect(**options: Any) -> None:
     """Start Ray, or join one; see `ray.init`."""
-    with whole():  # Ray crashes when it is stopped while it starts, and puts its own answer to SIGTERM in place
+    with whole():  # a signal during the start crashes Ray, which also installs its own SIGTERM handler
         ray.init(**options, logging_level=logging.ERROR, log_to_driver=False)
 
 

@@ -1,4 +1,4 @@
-"""Stopping early what learns worse than others, by what training shows and nothing else."""
+"""Early stopping of trials that learn worse than others, decided by their training loss alone."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 class StudyScheduler(FIFOScheduler):  # type: ignore[misc]  # ray ships no types
-    """Runs trials in the order in which they come, says which a rule would stop, and passes on why workers died.
+    """Runs trials in the order they come, reports which of them the pruning rule stops, and why workers died.
 
     Args:
-        rule: of stopping, or None.
-        on_stop: is given a trial's id and the epoch after which it is to stop.
-        on_death: is given a trial's id and Ray's error when its worker dies, before the searcher hears of it.
+        rule: the Ray Tune scheduler that decides which trials stop; None stops none.
+        on_stop: called with a trial's id and the epoch after which it shall stop.
+        on_death: called with a trial's id and Ray's error when its worker dies, before the searcher is told.
     """
 
     def __init__(
@@ -35,12 +35,12 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]  # ray ships no types
         self.rule, self.on_stop, self.on_death = rule, on_stop, on_death
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Let the rule know the trial."""
+        """Tell the rule of the new trial."""
         if self.rule is not None:
             self.rule.on_trial_add(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Ask the rule where trials are compared; a trial that is to stop ends by itself, see `messages.stop_sign`."""
+        """Ask the rule if the report has a signal; a trial that shall stop ends by itself, see `messages.stop_sign`."""
         if self.rule is not None and SIGNAL in result:
             decision = self.rule.on_trial_result(tune_controller, trial, result)
             if decision == FIFOScheduler.STOP:
@@ -49,11 +49,11 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]  # ray ships no types
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Say why the worker died."""
-        said = Path(trial.error_file or "")  # trial.get_error() reads where Tune copies it to, later
+        said = Path(trial.error_file or "")  # trial.get_error() reads a copy that Tune makes only later
         self.on_death(trial.trial_id, said.read_text(errors="replace") if said.is_file() else "")
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave nothing in a snapshot that nobody restores."""
+        """Return nothing to pickle: Tune's snapshots are never restored."""
         return {}
 
 
@@ -70,7 +70,7 @@ def make_scheduler(
     if pruning is not None and pruning.name == "asha":
         rule = AsyncHyperBandScheduler(
             **compared,
-            max_t=max(epochs, pruning.grace) + 1,  # a trial that reaches it would be stopped before it is scored
+            max_t=max(epochs, pruning.grace) + 1,  # Tune stops a trial that reaches max_t, before it is scored
             grace_period=pruning.grace,
             reduction_factor=pruning.reduction,
             stop_last_trials=False,
@@ -80,6 +80,6 @@ def make_scheduler(
             **compared,
             grace_period=pruning.grace,
             min_samples_required=pruning.least,
-            min_time_slice=math.inf,  # it would pause trials, and a paused function begins anew
+            min_time_slice=math.inf,  # never pause trials: a paused function trainable starts over
         )
     return StudyScheduler(rule, on_stop=on_stop, on_death=on_death)

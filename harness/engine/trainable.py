@@ -15,25 +15,25 @@ from harness.engine.messages import ANSWER, EPOCH, EPOCHS, LAST, LEAVING, SIGNAL
 from harness.engine.worker import Desk
 from harness.trials.contract import Failure
 
-TELL_SECONDS = 1.0  # epochs that end sooner after one another are told together: telling waits for the driver
-AT_ONCE = {SIGNAL, LAST, LEAVING}  # a report with one of them is told without delay
+TELL_SECONDS = 1.0  # epochs that end within this time are reported together, since each report waits for the driver
+AT_ONCE = {SIGNAL, LAST, LEAVING}  # a report with one of these keys is sent without delay
 
 Work = Callable[[str, Desk, Report], None]
 
 
 class StoppedError(BaseException):
-    """Raised inside a trial that was pruned; no `except Exception` of a plugin holds it up."""
+    """Raised inside a trial that was pruned; a BaseException, so that a plugin's `except Exception` lets it through."""
 
 
 class Telling:
-    """Tells the driver what a trial reports.
+    """Sends a trial's reports to the driver.
 
-    Whoever tells waits until the driver has dealt with it. Two threads may tell: the trial's own, and the one that
-    watches its minutes and memory; one waits for the other, as Tune takes one report at a time.
+    Sending waits until the driver has processed the report. Two threads may send, the trial's own and the one that
+    watches its limits of time and memory. A lock lets one wait for the other, since Tune takes one report at a time.
 
     Attributes:
-        answer: how the trial ended, once it has said so.
-        over: Tune has ended the trial, and nobody listens any more.
+        answer: how the trial ended, once it has reported it.
+        over: whether Tune has ended the trial, so that nobody receives reports any more.
     """
 
     def __init__(self, key: str, signs: Path, send: Callable[[dict[str, Any]], None] = tune.report) -> None:
@@ -45,10 +45,10 @@ class Telling:
         self._lock = threading.Lock()
 
     def __call__(self, report: dict[str, Any]) -> None:
-        """Take a report: tell it now, or with a later one; an answer is told by `end`, but for one that is leaving.
+        """Take a report and send it now or together with later ones. An answer is sent by `end`, unless it is LEAVING.
 
         Raises:
-            StoppedError: the trial is to stop, as it learns worse than others.
+            StoppedError: the trial shall stop, since it learns worse than others.
         """
         with self._lock:
             self._epochs += report.get(EPOCHS, [])
@@ -61,7 +61,7 @@ class Telling:
             raise StoppedError(f"after epoch {report[EPOCH]} at {report[SIGNAL]:.3f} of guessing's loss")
 
     def end(self) -> None:
-        """Tell the answer and the epochs that were not told yet; Tune lets this function sleep from then on."""
+        """Send the answer, and the epochs that were not sent yet; afterwards Tune suspends this thread."""
         with self._lock:
             self._tell({"done": True} if self.answer is None else {ANSWER: self.answer, "done": True})
 
@@ -76,15 +76,15 @@ class Telling:
 
 
 def run_in_tune(config: dict[str, Any], desk: Desk, run: Work) -> None:
-    """Run one trial and tell how it ended, whatever happens inside.
+    """Run one trial and report how it ended, whatever happens inside.
 
-    The answer is told after the trial's own function has returned: until then Tune can neither end it nor let it sleep
-    with a lock in its hands.
+    The answer is sent only after the trial's own function has returned and released its locks, since Tune may end or
+    suspend the thread once it has the last report.
 
     Args:
         config: Tune's; `key` names the trial.
-        desk: what the worker works with.
-        run: runs a trial.
+        desk: the study's trials, folders and limits.
+        run: runs one trial, as `harness.engine.worker.work` does.
     """
     telling = Telling(config["key"], desk.signs)
     try:

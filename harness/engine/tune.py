@@ -1,4 +1,4 @@
-"""Studies: Ray Tune runs what the study's cells hand out, the driver records it."""
+"""Runs a study: `Cells` decides which trial comes next, Ray Tune runs it in a worker, and the driver records it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")  # a lost trial is a line of ours, its traceback an artifact
+os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")  # asdbench reports a lost trial in one line
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C is the driver's to answer
-os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "86400")  # nothing is ever restored from Tune's own snapshots
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "86400")  # once a day: snapshots are never restored
 os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "30")  # for a thread to end, on a busy machine
 
 import ray
@@ -46,23 +46,23 @@ from harness.studies.session import study_session
 from harness.trials.contract import Failure
 from harness.trials.recordings import Recordings
 
-for noisy in ("ray.tune.tune", "ray.tune.execution.tune_controller"):  # lost trials by Tune's own ids, tracebacks
+for noisy in ("ray.tune.tune", "ray.tune.execution.tune_controller"):  # they log tracebacks of lost trials
     logging.getLogger(noisy).setLevel(logging.CRITICAL)
 
-RECENT = 256  # Tune's newest trials, among which are all that have just been given to a worker
+RECENT = 256  # newest trials of Tune that are checked after each step: enough to contain all that were just started
 WITHOUT_ANSWER = "its function ended without an answer"
 
 
 class CellSearcher(Searcher):  # type: ignore[misc]  # ray ships no types
-    """Ray Tune's view of a study's cells. Tune restores nothing: running a study again reads the stores.
+    """Hands a study's cells to Ray Tune. Tune's own snapshots are not used: a study is continued from the stores.
 
     Args:
         cells: of the study.
-        at_once: trials that may be under way.
+        at_once: most trials that run at the same time.
     """
 
     def __init__(self, cells: Cells, *, at_once: int = 1) -> None:
-        super().__init__()  # no metric: scores come from the recorder, and an epoch's report has none
+        super().__init__()  # no metric for Tune to optimise: reports of epochs contain no score
         self.cells, self.at_once = cells, at_once
         self.keys: dict[str, str] = {}  # Tune's trial id -> cell
         self.answers: dict[str, Any] = {}
@@ -74,7 +74,7 @@ class CellSearcher(Searcher):  # type: ignore[misc]  # ray ships no types
         return True
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """Return the next cell; None while it has to wait for others."""
+        """Return the next cell; None if it has to wait, FINISHED if no cell will come any more."""
         if len(self.keys) >= self.at_once:
             return None
         with self._recording():
@@ -85,7 +85,7 @@ class CellSearcher(Searcher):  # type: ignore[misc]  # ray ships no types
         return {"key": spec.key()}
 
     def hear(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Record epochs as they end, and keep an answer until Tune says that the trial is complete."""
+        """Record the epochs of a report, and keep an answer until Tune says that the trial is complete."""
         key = self.keys.get(trial_id)
         if ANSWER in result:
             self.answers[trial_id] = result[ANSWER]
@@ -94,7 +94,7 @@ class CellSearcher(Searcher):  # type: ignore[misc]  # ray ships no types
                 self.cells.epochs(key, result[EPOCHS])
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Do nothing: Tune does not pass on a trial's last result here, so `hear` has them all."""
+        """Do nothing: Tune leaves out a trial's last report here, so a callback passes all reports to `hear`."""
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Record how a trial ended."""
@@ -115,19 +115,19 @@ class CellSearcher(Searcher):  # type: ignore[misc]  # ray ships no types
         self.deaths[trial_id] = error
 
     def save(self, checkpoint_path: str) -> None:
-        """Save nothing: the stores hold all there is to know."""
+        """Save nothing: a study is continued from what the stores hold."""
         Path(checkpoint_path).write_text("{}")
 
     def restore(self, checkpoint_path: str) -> None:
         """Restore nothing."""
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave nothing in the snapshot that Tune makes of itself and nobody restores: open databases do not pickle."""
+        """Return nothing to pickle: open databases cannot be, and Tune's snapshots are never restored."""
         return {}
 
     @contextmanager
     def _recording(self) -> Iterator[None]:
-        with whole():  # Ctrl-C between a trial's rows and its end in Optuna would leave it running there
+        with whole():  # else Ctrl-C could leave a trial recorded in the tables but running in Optuna
             try:
                 yield
             except Exception as error:
@@ -136,7 +136,7 @@ class CellSearcher(Searcher):  # type: ignore[misc]  # ray ships no types
 
 
 class _Following(tune.Callback):  # type: ignore[misc]  # ray ships no types
-    """Tells the searcher what trials report, and of those that Tune gave up without saying so."""
+    """Passes reports to the searcher, and tells it of trials that Tune ended without telling it."""
 
     def __init__(self, searcher: CellSearcher) -> None:
         self.searcher = searcher
@@ -144,16 +144,16 @@ class _Following(tune.Callback):  # type: ignore[misc]  # ray ships no types
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """Pass a result on and forget it: Tune keeps every trial's last one to the end."""
+        """Pass a report on and empty it, since Tune keeps every trial's last report in memory to the end."""
         self.searcher.hear(trial.trial_id, result)
         result.pop(EPOCHS, None)
         if ANSWER in result:
             result[ANSWER] = "recorded"  # an empty result would make Tune print a line a trial
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Stop where a store is broken; end what Tune ended without telling the searcher.
+        """Raise a store's error; end trials that Tune ended without telling the searcher.
 
-        Tune tells it of a trial that fails, but not of one whose worker could not be made ready for it.
+        Tune tells the searcher of a trial that fails, but not of one whose worker could not be started.
         """
         if self.searcher.broken is not None:
             raise self.searcher.broken
@@ -162,7 +162,7 @@ class _Following(tune.Callback):  # type: ignore[misc]  # ray ships no types
                 self.searcher.on_trial_complete(trial.trial_id, error=True)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave nothing in a snapshot that nobody restores."""
+        """Return nothing to pickle: Tune's snapshots are never restored."""
         return {}
 
 
@@ -183,13 +183,13 @@ def run_study(
     Args:
         plan: what to run.
         recordings: prepared for the plan's protocol.
-        recorder: where results go; drivers alone write.
+        recorder: writes results; only drivers write, never workers.
         places: of Optuna's study and the cache.
-        workers: trials at once; None is the study's, else what the machine has room for.
+        workers: trials that run at once; None is the study's number, or as many as there are cores and GPUs for.
         address: of a Ray cluster to join; None starts Ray on this machine for as long as the study runs.
         retry_failed: take up again what is recorded as failed.
         listen: told after each trial.
-        trial: what runs a trial in a worker; tests and benchmarks give another one, which needs no recordings.
+        trial: function that runs a trial in a worker; tests and benchmarks pass one that needs no recordings.
 
     Raises:
         HarnessError: the cluster cannot run a trial, or a store does not answer.
@@ -264,7 +264,7 @@ def _run(
 
 @contextmanager
 def _folder_of_tune(cache: Path) -> Iterator[Path]:
-    """Make a folder for the snapshots that Tune insists on writing and nobody restores, and remove it at the end."""
+    """Make a folder for the snapshots that Tune always writes, though they are not used, and remove it at the end."""
     place = make_private_folder(cache / "tune")
     clear_folders(place, lambda _name: True)  # of drivers that were killed
     with held_folder(place, "study-") as folder:

@@ -1,4 +1,4 @@
-"""One trial in a worker: whatever happens in there comes back as an answer."""
+"""Runs one trial in a worker process and answers the driver with its result, or with the reason of its failure."""
 
 from __future__ import annotations
 
@@ -31,17 +31,18 @@ MEMORY_REMEDY = (
 
 @dataclass(frozen=True)
 class Desk:
-    """What a worker works with.
+    """What a worker needs to run any trial of a study.
 
     Attributes:
         specs: every trial of the study by key.
-        place: of the prepared recordings.
-        cache: folder.
-        signs: folder in which the driver leaves the signs by which trials are stopped early.
-        threads: of torch.
-        pruning: of the study.
-        minutes: that a trial may take.
-        memory_gb: that its worker may hold.
+        place: folder of the prepared recordings.
+        cache: folder of the cache.
+        signs: folder in which the driver creates the files that stop trials early
+            (`harness.engine.messages.stop_sign`).
+        threads: number of torch's threads.
+        pruning: the study's `[pruning]` table.
+        minutes: limit of a trial's time.
+        memory_gb: limit of its worker's resident memory, GiB.
     """
 
     specs: Mapping[str, TrialSpec]
@@ -55,7 +56,7 @@ class Desk:
 
 
 def work(key: str, desk: Desk, report: Report) -> None:
-    """Run one trial and report its epochs and its answer; a worker writes into no store."""
+    """Run one trial, and report its epochs and its answer. A worker writes to no database; only the driver does."""
     hold_threads(desk.threads)
     logging.disable(logging.INFO)
 
@@ -64,13 +65,13 @@ def work(key: str, desk: Desk, report: Report) -> None:
 
     with limited(tell, minutes=desk.minutes, memory_gb=desk.memory_gb):
         answer = answer_trial(desk.specs[key], desk, report)
-    if isinstance(answer, TrialResult) or not answer.again:  # another try goes on from there
+    if isinstance(answer, TrialResult) or not answer.again:  # otherwise another try continues from the checkpoint
         forget_training(desk.cache, key)
     report({ANSWER: answer})
 
 
 def answer_trial(spec: TrialSpec, desk: Desk, report: Report) -> TrialResult | Failure:
-    """Run one trial; whatever goes wrong inside is an answer too, with its reason."""
+    """Run one trial and return its result, or the reason of its failure; it raises no `Exception`."""
 
     def on_epoch(epoch: EpochReport) -> None:
         report(epoch_result(epoch, pruning=desk.pruning, last=spec.recipe.epochs))
@@ -83,7 +84,7 @@ def answer_trial(spec: TrialSpec, desk: Desk, report: Report) -> TrialResult | F
 
 
 def may_go_away(error: Exception) -> bool:
-    """Tell whether another try may help: neither where a sentence refused it, nor where one clip is too much."""
+    """Tell whether another try may help: not after one of asdbench's own errors, nor if memory ran out."""
     return not isinstance(error, ValueError) and not _of_memory(error)
 
 

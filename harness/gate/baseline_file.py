@@ -1,4 +1,4 @@
-"""A baseline as a file: everything that a later candidate is judged by, in one checked JSON document."""
+"""A baseline as a file: recorded clip scores that later candidates are compared with, as JSON with a checksum."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from harness.trials.axes import Choice, study_axes
 
 FORMAT = "asdbench-baseline"
 VERSION = 1
-FIRST_AXES = ("m", "k1", "k2", "fusion", "labels")  # of the first release: every file has them, later ones may lack
+FIRST_AXES = ("m", "k1", "k2", "fusion", "labels")  # axes of the first release, in every file; others may be missing
 MOST_BYTES = 128 * 2**20  # of a file's JSON; a hundred cells of five seeds on a year's test set take 30 MB
 LONGEST = 1000  # characters of a name
 MOST_CHOICE = 10**6  # of M, K1 and K2; a study's are below a hundred
@@ -101,7 +101,7 @@ def write_baseline(arm: RecordedArm, path: Path, *, code: str) -> None:
 def read_baseline(path: Path) -> RecordedArm:
     """Read an arm from a file, and refuse one that is not what `write_baseline` wrote.
 
-    The file holds clip scores and no number that is made of them, so whatever a verdict says is measured anew.
+    The file holds clip scores but no metrics, so every number of a verdict is computed again.
 
     Raises:
         HarnessError: the file is missing, no regular file, cut short, too large, of another kind or version, was
@@ -124,9 +124,9 @@ def read_baseline(path: Path) -> RecordedArm:
 
 
 def _read(path: Path) -> bytes:
-    """Return the bytes of a regular file, of which no more are read than a baseline can have.
+    """Return the bytes of a regular file of limited size.
 
-    Anything else, such as a pipe that nobody writes to, would be waited for without end.
+    Reading anything else, such as a pipe that nobody writes to, might never end.
     """
     try:
         opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -143,7 +143,7 @@ def _read(path: Path) -> bytes:
 
 
 def _parsed(raw: bytes) -> Any:
-    """Return what a file's JSON holds, unpacked where it is compressed; a small file may unpack to any size."""
+    """Decompress and parse a file's JSON, up to a limit, since a small compressed file may unpack to any size."""
     if raw.startswith(b"\x1f\x8b"):
         with gzip.GzipFile(fileobj=io.BytesIO(raw)) as packed:
             raw = packed.read(MOST_BYTES + 1)
@@ -163,7 +163,7 @@ def _checked(path: Path, document: Any) -> RecordedArm:
             f"{path} must be a baseline written by `asdbench baseline export`, but it is something else."
         )
     version, content = document.get("version"), document.get("content")
-    if type(version) is not int or version != VERSION:  # True and 1.0 equal 1, and nobody exports them
+    if type(version) is not int or version != VERSION:  # True and 1.0 equal 1, but are not valid versions
         raise HarnessError(
             f"{path} must be a baseline of format version {VERSION}, but has version {brief(repr(version))}; "
             "export it again with this version of asdbench."
@@ -232,7 +232,7 @@ def _arm(name: str, content: _Content) -> RecordedArm:
 
 
 def _cell(name: str, cell: _Cell) -> tuple[Choice, ...]:
-    """Return a setting's values of the study's axes; of an axis that the file is older than, the paper's value."""
+    """Return a setting's values of the axes; for an axis that did not exist when the file was written, its default."""
     said = dict(cell.model_extra or {})
     values: list[Choice] = []
     for axis in study_axes(but=["backbone"]):

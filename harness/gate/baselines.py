@@ -1,4 +1,4 @@
-"""What a reference to recorded results names: a trial, a study, or a file that was exported from one."""
+"""References to recorded results, such as `STUDY:BACKBONE:M`, a trial's key or an exported file, and what they name."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from harness.stores.readings import TEST_COLUMNS
 from harness.stores.results import Results
 from harness.trials.axes import Choice, axis_names, choices, shown_cell, study_axes
 
-FROZEN = "frozen"  # in place of M in a reference
+FROZEN = "frozen"  # instead of M in a reference, as in STUDY:BACKBONE:frozen
 FILES = (".json", ".json.gz")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What of a trial is not its backbone: trials of two backbones are compared setting by setting.
+    """All choices of a trial but its backbone and seed. A candidate and a baseline are compared in equal settings.
 
     Attributes:
         kind: trial, frozen, level or external.
-        cell: the values of the study's axes but the backbone, in their order: M, K1, K2, fusion, labels.
-        scorer: as results carry it.
+        cell: the values of the study's axes without the backbone, in the order of AXES: M, K1, K2, fusion, labels.
+        scorer: in canonical form.
     """
 
     kind: str
@@ -54,7 +54,7 @@ class RecordedArm:
     """One backbone's recorded trials on one set of recordings.
 
     Attributes:
-        name: how it was referred to.
+        name: the reference by which it was found.
         backbone: as leaderboards print it; "level" for the level row.
         protocol: by name.
         train_data: fingerprint of the training recordings.

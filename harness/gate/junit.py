@@ -18,10 +18,11 @@ FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]
 
 
 def verdict_cases(document: Verdict) -> Xml.Element:
-    """Return a test case a row of a verdict: the official score of each setting and year, then its machine types.
+    """Return a test case for each row of a verdict: each setting and year's official score, then its machine types.
 
-    The official score's case fails where it is refused; a machine type's where its official score is refused and it is
-    itself shown to be worse by more than the margin. So there is a failure exactly where the candidate is refused.
+    The case of an official score fails if that score is not accepted. The case of a machine type fails if, in addition,
+    the machine type itself is significantly worse by more than the margin. So the suite has failures exactly if the
+    candidate is not accepted.
     """
     sentences = iter(document["sentences"])
     cases, refused = [], False

@@ -1,4 +1,4 @@
-"""Did a candidate get worse than a recorded baseline by more than a margin: a paired test of non-inferiority."""
+"""Test of non-inferiority: is a candidate worse than a recorded baseline by more than a margin?"""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from harness.statistics.significance import ROUNDING
 from harness.tables import in_percent
 
 MARGIN_POINTS = 0.5  # of the official score, in percent
-LEVEL = 0.90  # two-sided, so that either end is a one-sided bound at 95 %
+LEVEL = 0.90  # of the two-sided interval, so that each end is a one-sided 95 % bound
 
 Finding: TypeAlias = Literal["accepted", "worse", "unclear"]
 
 
 class VerdictRow(TypedDict):
-    """One setting and year, over all machine types (`machine` is None) or of one; fractions.
+    """The verdict on one setting and year, for the official score (`machine` is None) or one machine type; fractions.
 
-    Further axes of a study stand in it as M does.
+    Any further axis of a study is a field, too.
     """
 
     setting: str
@@ -81,24 +81,27 @@ def regress(
 ) -> Verdict:
     """Judge a candidate against a baseline, setting by setting and year by year.
 
-    A setting (frozen, or M, K1, K2, fusion, labels; and a scorer) is accepted where the lower end of the one-sided
-    95 % interval of candidate - baseline lies at -margin or above: non-inferiority (Wellek 2010, Testing Statistical
-    Hypotheses of Equivalence and Noninferiority, chapter 2). The interval is `compare_arms`'s, over clips, machines
-    and seeds, paired by clips. The candidate is accepted where every setting is: an intersection-union test, which
-    needs no correction for their number (Berger 1982, Technometrics 24:295). What cannot be shown is refused too.
+    A setting is a scorer with either frozen, or values of M, K1, K2, fusion and labels. It is accepted if the lower end
+    of the one-sided 95 % interval of candidate - baseline is at least -margin: a test of non-inferiority (Wellek 2010,
+    Testing Statistical Hypotheses of Equivalence and Noninferiority, chapter 2). The interval over clips, machines and
+    seeds is that of `compare_arms`. The candidate is accepted if every setting is: an intersection-union test, which
+    needs no correction for multiple testing (Berger 1982, Technometrics 24:295). A setting for which the data do not
+    suffice to tell ("unclear") is not accepted.
 
-    Seeds pair where one side's are among the other's; otherwise each side's are taken as draws of their own.
+    Seeds are paired if one side's seeds are a subset of the other's; otherwise the two sets of seeds are treated as
+    independent.
 
     Args:
         baseline: what was recorded before.
         candidate: what is judged.
-        margin: points of the official score, in percent, that do not matter.
+        margin: largest loss of the official score that does not matter, in percentage points.
         resamples: of the bootstrap.
         seed: of its draws.
 
     Returns:
-        "accepted", "verdict", "sentences", "notes", and "rows": for each setting and year one of the official score
-        and one a machine type, fractions throughout. A machine's verdict is for information: it decides nothing.
+        "accepted", "verdict", "sentences", "notes", and "rows": for each setting and year one for the official score
+        and one for each machine type, in fractions. The verdict on a machine type is only informative: acceptance
+        depends on the official score alone.
 
     Raises:
         HarnessError: the margin is no number of points, the two are of different protocols or recordings, or they
@@ -153,7 +156,7 @@ def _check_comparable(baseline: RecordedArm, candidate: RecordedArm) -> None:
 
 
 def _settings(baseline: RecordedArm, candidate: RecordedArm) -> tuple[list[tuple[Setting, Setting]], list[str]]:
-    """Return which settings are compared, and what is left out; two single trials of other settings are compared."""
+    """Return the pairs of settings to compare, and notes on those left out; one setting a side is a pair."""
     shared = [setting for setting in baseline.scores if setting in candidate.scores]
     if shared:
         alone = sorted({each.shown() for each in set(baseline.scores) ^ set(candidate.scores)})
@@ -245,7 +248,7 @@ def _sentence(baseline: RecordedArm, candidate: RecordedArm, row: VerdictRow, fo
 
 
 def _more(distance: float, found: Comparison) -> str:
-    """Say how many seeds would show non-inferiority, were the difference seen the true one."""
+    """Say how many seeds would show non-inferiority if the observed difference were the true one."""
     if distance <= 0:
         return "the difference seen lies beyond that itself"
     return seeds_needed(distance, found.vary, level=LEVEL).sentence("it, were the difference seen the true one")

@@ -1,4 +1,4 @@
-"""Figures of the report page: which of a board's can be drawn, and what is said about each."""
+"""Figures of the report page, with captions and text descriptions for screen readers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from harness.report.figures import (
 from harness.report.inline import inline_svg
 from harness.tables import Row, brief, in_percent
 
-TOLD = 30  # points that a description names; more would not be listened to
+TOLD = 30  # most points that a text description lists
 READING = "Numbers beside points are M; hollow ones were not fine-tuned here."
 
 Rows = Sequence[Row]
@@ -40,8 +40,8 @@ class Drawn:
 
 
 def figures(rows: Rows, *, place: int) -> list[Drawn]:
-    """Return a board's figures, as far as its rows have what they show."""
-    scored = [row for row in rows if row["kind"] != "chance"]  # its 50 would stretch every axis
+    """Return the figures of a board, leaving out those for which its rows have no data."""
+    scored = [row for row in rows if row["kind"] != "chance"]  # its score of 50 would stretch every axis
     measure, said = next(
         ((name, said) for name, said in MEASURES if any(row.get(name) is not None for row in scored)), MEASURES[-1]
     )
@@ -70,7 +70,7 @@ def figures(rows: Rows, *, place: int) -> list[Drawn]:
     for number, (title, draw, said, told) in enumerate(drawn, start=1):
         try:
             figure = draw(scored)
-        except HarnessError:  # no row has what it shows: one figure fewer
+        except HarnessError:  # no row has the data of this figure
             continue
         name = f"figure{place}-{number}"
         found.append(Drawn(title, said, inline_svg(figure, name=name, title=title, description=told)))
@@ -88,7 +88,7 @@ def _curve_said(rows: Rows) -> str:
 
 
 def _curve_told(rows: Rows) -> str:
-    """Describe the M-curve for who cannot see it: every point with its interval."""
+    """Describe the M-curve for a screen reader: every point with its interval."""
     said = []
     for backbone, family in list(curve_families(rows).items())[:LINES]:
         points = []
@@ -101,7 +101,7 @@ def _curve_told(rows: Rows) -> str:
 
 
 def _told(rows: Rows, x: str, y: str) -> str:
-    """Describe a scatter plot for who cannot see it: its first points."""
+    """Describe a scatter plot for a screen reader: its first points."""
     there = [row for row in rows if row.get(x) is not None and row.get(y) is not None]
     shown = [f"{brief(row_name(row))}: {_number(row, x)}, {_number(row, y)}" for row in there[:TOLD]]
     more = f" And {len(there) - TOLD} more." if len(there) > TOLD else ""

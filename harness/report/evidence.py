@@ -1,4 +1,4 @@
-"""What a report shows: leaderboards, comparisons, label quality, costs, and where all of it came from."""
+"""Collects the data of a report: leaderboards, comparisons, label quality, costs, and provenance."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from harness.stores.results import Results
 from harness.tables import Row
 from harness.trials.axes import axis_names, study_axes
 
-LISTED = 100  # rows of a board's tables; a page of thousands is not read
-REFERENCES = 40  # of the rows that rank below those listed
+LISTED = 100  # most rows of a board's tables
+REFERENCES = 40  # most reference rows (frozen, level, chance, published) that are added from below the listed ones
 TRIALS = 200  # trials listed with their runs
 BOARDS = 8
-# each family costs seconds of bootstrap, and nobody waits for the 250 families of 10,000 trials
+# each family takes seconds of bootstrap, so of a board with many trials only the best family is compared by default
 MANY_TRIALS = 1000
 FAMILIES = 6
 REFERENCE_M = 1
@@ -35,10 +35,11 @@ QUALITY = {"purity": "purity", "nmi": "NMI", "recall_at_m": "recall at M"}  # as
 
 
 class DetailedRow(BoardRow):
-    """A leaderboard row with what its trials' records say beyond it, None where none says.
+    """A leaderboard row with details of its trials; None where no trial recorded them.
 
-    `stages` has mean seconds a stage, `confidence` is the mean over pseudo-labeled clips; `purity`, `nmi` and
-    `recall_at_m` judge pseudo-labels by the truth: means over machine types, weighted by judged clips.
+    `stages` has the mean seconds of each stage. `confidence` is the mean over pseudo-labeled clips. `purity`, `nmi` and
+    `recall_at_m` compare pseudo-labels with the withheld attributes (`labeling.quality`): means over machine types,
+    weighted by their numbers of judged clips.
     """
 
     stages: dict[str, float]
@@ -55,14 +56,14 @@ class Board:
     Attributes:
         protocol: by name.
         data: fingerprints of training and test recordings.
-        rows: of the leaderboard, best first, with what `with_details` adds.
-        more_rows: how many worse ones are not listed.
+        rows: leaderboard rows, best first, with the details that `with_details` adds.
+        more_rows: number of further rows that are not listed.
         compared: rows of `compare`.
-        not_compared: why there are no more of them; empty where every family is there.
+        not_compared: why some families were not compared; empty if all were.
         selected: rows of `select`.
         not_selected: why there are none.
         trials: finished trials of the listed rows, best first.
-        more_trials: how many are not listed.
+        more_trials: number of further trials that are not listed.
     """
 
     protocol: str
@@ -82,11 +83,11 @@ class Evidence:
     """All that a report shows.
 
     Attributes:
-        question: what was asked.
+        question: the filters and bootstrap settings of the report.
         boards: best supported first, in the leaderboard's order.
-        more_boards: how many are not shown.
+        more_boards: number of further boards that are not shown.
         study: the recorded study's name, key, run, date and resolved configuration; None without --study.
-        experiment: MLflow's, that holds the runs; None where its tables are not beside the results.
+        experiment: id of MLflow's experiment that holds the runs; None if MLflow's tables are in another database.
     """
 
     question: Question
@@ -102,8 +103,8 @@ def gather(results: Results, question: Question = EVERYTHING, *, comparisons: in
     Args:
         results: the results tables.
         question: which trials, and how the comparisons' bootstrap draws.
-        comparisons: families (rows that differ in M alone) of a board that are compared, best first. None is one a
-            backbone; of a board with over 1,000 trials only the best.
+        comparisons: number of families of a board (rows that differ in M alone) to compare, best first. None compares
+            one for each backbone, and only the best one on a board with over 1,000 trials.
 
     Raises:
         HarnessError: nothing is recorded, or nothing of that name.
@@ -130,7 +131,7 @@ def gather(results: Results, question: Question = EVERYTHING, *, comparisons: in
 
 
 def with_details(results: Results, rows: Sequence[BoardRow]) -> list[DetailedRow]:
-    """Return rows of the leaderboard with what their trials' records say beyond it.
+    """Add details from the trials' records to rows of the leaderboard.
 
     Args:
         results: the results tables.
@@ -146,9 +147,9 @@ def with_details(results: Results, rows: Sequence[BoardRow]) -> list[DetailedRow
 
 
 def curve_families(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Return for each backbone the rows of one family, by M: those that an M-curve can be drawn through.
+    """Return for each backbone the rows of one family, sorted by M, to draw an M-curve through.
 
-    A backbone's family is the one with the most M, among equals the one that ranks best.
+    This is the backbone's family with the most values of M; of several, the one that ranks best.
 
     Args:
         rows: of one board of the leaderboard, best first.
@@ -166,13 +167,13 @@ def curve_families(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def family_of(row: Row) -> tuple[object, ...]:
-    """Return what the rows of one M-curve share."""
+    """Return the values in which all rows of one M-curve agree."""
     return tuple(row[name] for name in curve_columns())
 
 
 def _board(results: Results, rows: list[BoardRow], question: Question, *, comparisons: int | None) -> Board:
     listed = rows[:LISTED]
-    # a reference stands for the whole board, however many rows are better
+    # references are listed however low they rank
     listed += [row for row in rows[LISTED:] if row["kind"] != "trial"][:REFERENCES]
     trials = sum(row["trials"] or 0 for row in rows)
     most = comparisons if comparisons is not None else FAMILIES if trials <= MANY_TRIALS else 1
@@ -196,9 +197,9 @@ def _board(results: Results, rows: list[BoardRow], question: Question, *, compar
 def _compared(
     results: Results, rows: Sequence[BoardRow], question: Question, *, most: int
 ) -> tuple[list[ComparedRow], str]:
-    """Return the comparisons of the first families, and in words what is missing."""
+    """Return the comparisons of the first families, and a sentence on those that are left out."""
     families: dict[tuple[object, ...], list[BoardRow]] = {}
-    for backbone_rows in curve_families(rows).values():  # one a backbone comes before a second of the same
+    for backbone_rows in curve_families(rows).values():  # first one family of each backbone, then further ones
         families[family_of(backbone_rows[0])] = []
     for row in rows:
         if row["kind"] == "trial" and row["m"] is not None:

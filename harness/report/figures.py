@@ -1,4 +1,4 @@
-"""The figures of page, notebook and MLflow: leaderboard rows in, matplotlib figures out."""
+"""Matplotlib figures of leaderboard rows, shared by the report page, notebooks and MLflow."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from harness.report.evidence import curve_families
 from harness.tables import Row, brief
 from harness.trials.axes import shown_cell, study_axes
 
-MARKERS = "os^Dvp"  # a shape a backbone, so that colour is not all that tells them apart
-LINES = len(CURVES) - 1  # backbones with a colour of their own; the last is all others'
+MARKERS = "os^Dvp"  # one for each backbone, so that they can be told apart without colour
+LINES = len(CURVES) - 1  # backbones with a colour of their own; all further ones share the last colour
 SIZE = (4.4, 3.2)  # inches, small, so that letters stay legible where a phone shows the whole width
 LETTERS = 9  # points
-LINE = 0.17  # inches of a legend's line
-MARKED = 30  # points with their M beside them; more would cover one another
-NEAR_CHANCE = 60.0  # percent; a curve that reaches down to here shows chance too
-READABLE = 0.6  # of the shades; darker cells take white numbers
-DODGE = 0.06  # of M, between lines at the same place
+LINE = 0.17  # inches, height of a line of the legend
+MARKED = 30  # most points for which M is written beside them; more would overlap
+NEAR_CHANCE = 60.0  # percent; if a curve falls below, the line of chance (50) is shown too
+READABLE = 0.6  # of the range of shades; on darker cells numbers are white
+DODGE = 0.06  # horizontal offset between curves, in units of M, so that intervals do not overlap
 MEASURES = (("purity", "purity"), ("recall_at_m", "recall at M"), ("confidence", "mean confidence"))
 
 Rows = Sequence[Row]
-Sign: TypeAlias = tuple[Artist, str]  # of a legend: what is drawn, and what it means
+Sign: TypeAlias = tuple[Artist, str]  # an entry of a legend: the artist, and its label
 
 
 def spread_of(row: Row) -> tuple[float | None, float | None]:
@@ -124,7 +124,7 @@ def source_against_target(rows: Rows) -> Figure:
         rows: of one board of the leaderboard.
 
     Raises:
-        HarnessError: no row has both, as the years before 2022, or the rows are of several boards.
+        HarnessError: no row has both (the years before 2022 have no AUC by domain), or the rows are of several boards.
     """
     shown = [row for row in _one_board(rows) if row["s_auc"] is not None and row["t_auc"] is not None]
     if not shown:
@@ -219,7 +219,7 @@ def _compared_name(row: Row) -> str:
 
 
 def _family_name(row: Row) -> str:
-    """Say what all points of a curve share: "K1 = 15, K2 = 15, knn"."""
+    """Say in what all points of a curve agree: "K1 = 15, K2 = 15, knn"."""
     cell = shown_cell({axis.name: row.get(axis.name) for axis in study_axes(but=["m"])})
     return brief(", ".join(filter(None, [cell, str(row["scorer"])])))
 
@@ -235,7 +235,7 @@ def _one_board(rows: Rows) -> Rows:
 
 def _axes(x_label: str, y_label: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=SIZE, dpi=150, layout="constrained")
-    figure.patch.set_alpha(0)  # the page's own colour is behind
+    figure.patch.set_alpha(0)  # transparent: the page shows its own background
     axes = figure.add_subplot(facecolor="none")
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=LETTERS)
@@ -264,10 +264,10 @@ def _scatter(axes: Axes, rows: Rows, x: Callable[[Row], float], y: Callable[[Row
 
 
 def _legend(figure: Figure, signs: Sequence[Sign]) -> None:
-    """Write below a figure what its signs mean, and make room for it."""
+    """Add a legend below a figure, and make room for it."""
     width, height = figure.get_size_inches()
     figure.set_size_inches(width, height + LINE * len(signs))
-    # names are set afterwards: of a label that begins with "_" matplotlib makes no line
+    # the labels are set afterwards, since matplotlib leaves entries out whose label begins with "_"
     blank = [str(place) for place in range(len(signs))]
     drawn = [sign for sign, _ in signs]
     legend = figure.legend(drawn, blank, loc="outside lower left", fontsize=LETTERS, frameon=False)
@@ -277,6 +277,6 @@ def _legend(figure: Figure, signs: Sequence[Sign]) -> None:
 
 
 def _as_it_is(texts: Iterable[Text]) -> None:
-    """Show names as they are: a "$" in one begins no formula."""
+    """Turn off matplotlib's formulas, so that a "$" in a name is shown as it is."""
     for text in texts:
         text.set_parse_math(False)

@@ -1,4 +1,4 @@
-"""A matplotlib figure as SVG within the page: in the page's colours, with text as text, loading nothing."""
+"""Converts a matplotlib figure to inline SVG: in the page's colours, with text as text, without external files."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from matplotlib.figure import Figure
 
 from harness.pictures.candidates import CHANCE, CURVES
 
-# the page names its colours once for light, dark and paper; a figure's are replaced by these names
+# colour -> class name: the page's style sheet defines the colours of these classes for light, dark and printed pages
 NAMES = {colour.lower(): f"s{place}" for place, colour in enumerate(CURVES)} | {CHANCE.lower(): "soft"}
 INK = "#000000"
 FONT = re.compile(r"([\d.]+)px")
-LEFT_OUT = ("metadata", "style", "clipPath")  # a licence, a rule that the page's policy forbids, and nothing is clipped
+LEFT_OUT = ("metadata", "style", "clipPath")  # not needed; the page's content policy forbids <style>
 
 
 def inline_svg(figure: Figure, *, name: str, title: str, description: str) -> Markup:
     """Return a figure as an element of the page.
 
-    The page's policy allows no style but its own, so what matplotlib writes as style becomes attributes and classes:
-    `stroke-s0` is drawn, `fill-s0` filled in the first series' colour. The same figure gives the same text.
+    The page's content security policy forbids inline styles, so matplotlib's style attributes become presentation
+    attributes and classes: `stroke-s0` strokes and `fill-s0` fills with the colour of the first series. The same figure
+    always gives the same text.
 
     Args:
         figure: what is drawn.
         name: unique in the page; ids are made of it.
         title: of the figure.
-        description: what it shows, for who cannot see it.
+        description: what it shows, for screen readers.
     """
     held = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
@@ -61,7 +62,7 @@ def _local(tag: str) -> str:
 
 
 def _restyle(element: Xml.Element, *, name: str, used: set[str]) -> None:
-    """Bring an element's attributes into the form that the page takes."""
+    """Replace an element's style by attributes and classes, and make its ids unique."""
     said = {_local(key): value for key, value in element.attrib.items()}
     style = said.pop("style", "")
     for rule in filter(None, map(str.strip, style.split(";"))):

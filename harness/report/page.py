@@ -1,4 +1,4 @@
-"""The report: one self-contained HTML page that answers first and shows everything behind the answer."""
+"""The report: one self-contained HTML page with the answer in words, then the figures and tables behind it."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ ARTIFACT = "report.html"
 LOCAL = "http://127.0.0.1:5000"  # where `mlflow ui` serves unless it is told otherwise
 TICKED = re.compile(r"`([^`]+)`")
 DEMO = "demo"
-NAMED = 3  # comparisons that the answer names
+NAMED = 3  # most comparisons that the headline names
 VERSIONS = ("asdbench", "torch", "numpy", "scikit-learn", "ray", "optuna", "mlflow")
 COMMIT = re.compile(r"[0-9a-f]{40}(\+changes)?")
 
 
 class Written(TypedDict):
-    """What writing the page gave; `run_id` is of the run that it was logged to."""
+    """The result of writing the page; `run_id` is the MLflow run that it was logged to."""
 
     out: str | None
     bytes: int
@@ -69,12 +69,12 @@ def report(
         results: the results tables.
         out: the page's file, replaced whole; None writes none.
         question: which trials, and how the comparisons' bootstrap draws.
-        comparisons: families compared a board; see `harness.report.evidence.gather`.
-        tracking: where MLflow keeps the runs; shown without its password.
-        tracker: logs the page and knows the runs' addresses; None does neither.
+        comparisons: number of families to compare on each board; see `harness.report.evidence.gather`.
+        tracking: MLflow's address, shown without its password.
+        tracker: logs the page and gives the runs' addresses for links; None does neither.
 
     Returns:
-        Where it is, how large, and the sentences of its comparisons.
+        The page's path and size, and the sentences of its comparisons.
 
     Raises:
         HarnessError: nothing is recorded, nothing of that name, or the file cannot be written.
@@ -101,16 +101,16 @@ def report(
 def render(
     evidence: Evidence, *, tracking: str = "", tracker: Tracker | None = None, written: datetime | None = None
 ) -> str:
-    """Return the page: no file or server is asked for anything when it is opened.
+    """Return the page as text. Opening it loads nothing else.
 
-    Names come from studies and recordings, so all text is escaped; besides, the page's own policy lets a browser run
-    nothing but the one script that is part of it.
+    Names come from studies and recordings of anybody, so all text is escaped. In addition, the page's content security
+    policy allows no script but its own.
 
     Args:
         evidence: what is shown.
         tracking: where MLflow keeps the runs.
-        tracker: knows the runs' addresses on a tracking server.
-        written: the moment that the page names; None is now.
+        tracker: gives the runs' addresses on a tracking server.
+        written: the time that the page states; None is now.
     """
     templates = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
     style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
@@ -134,7 +134,7 @@ def render(
         written=f"{written or datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         **_runs(evidence, tracking, tracker),
     )
-    # names come from anywhere: half a surrogate pair cannot be written, and a reader's terminal shows the page's source
+    # names may hold lone surrogates, which cannot be encoded, and control characters, which could act on a terminal
     return without_controls(page.encode(errors="replace").decode())
 
 
@@ -165,9 +165,9 @@ def _board(board: Board, place: int, evidence: Evidence) -> dict[str, Any]:
 
 
 def _answers(compared: Sequence[ComparedRow]) -> list[tuple[dict[str, str], bool]]:
-    """Return every comparison in words, and whether it stands first.
+    """Return every comparison in words, and whether the page shows it at first sight.
 
-    First stand the differences that the data show, and of a family that shows none the largest.
+    Shown at first are the significant differences; for a family without any, its largest difference.
     """
     found = []
     for row in compared:
@@ -210,7 +210,7 @@ def _few(names: Sequence[str]) -> str:
 
 
 def _lead(rows: Sequence[DetailedRow]) -> str:
-    """Say in words what ranks first, and what it must beat."""
+    """Say in words what ranks first, and the scores of the references that it should beat."""
     best = {
         kind: next((row for row in rows if row["kind"] == kind and row["official_score"] is not None), None)
         for kind in ("trial", "frozen", "level")
@@ -328,7 +328,7 @@ def _commands(evidence: Evidence) -> str:
         ships = (files("benchmarks") / "studies" / f"{name}.toml").is_file()
         file = name if ships else shlex.quote(f"{name}.toml")
         lines += [] if ships else [f"# {file}: a study file with the configuration above"]
-        # the demonstration's recordings are generated; whatever others ran on has to be there
+        # the demonstration generates its recordings; other studies need the user's
         lines.append("asdbench demo" if name == DEMO else f"asdbench study run {file} --data ROOT")
     chosen = " ".join(f"--{what} {shlex.quote(name)}" for what, name in evidence.question.names().items() if name)
     chosen = f" {chosen}" if chosen else ""

@@ -16,11 +16,11 @@ from harness.trials.axes import study_axes
 
 LEVELS = 9  # shades of the heat map
 CHANCE = 0.5
-# headings of which less is better, or first
+# columns that sort in ascending order at the first click, since smaller is better
 RISING = ("#", "tier", "p", "p corrected", "s/trial", "MiB", "peak MiB", "seconds")
 DRAWN = "around zero"
 INTERVAL_WIDTH = 150
-STAGE = " s"  # ends the heading of a stage's seconds
+STAGE = " s"  # suffix of the heading of a stage's seconds
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Heading:
 
 @dataclass(frozen=True)
 class Cell:
-    """What a cell shows, and its class."""
+    """A table cell: its content and its CSS class."""
 
     content: str | Markup
     cls: str = ""
@@ -42,7 +42,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """A row of a table; references are marked by more than colour."""
+    """A row of a table; `reference` marks rows such as chance, which are not shown by colour alone."""
 
     cells: list[Cell]
     reference: bool = False
@@ -59,8 +59,8 @@ class Sheet:
         said: the rest of the caption.
         headings: of the columns.
         rows: of cells.
-        named: which column says what a row is.
-        note: between heading and table.
+        named: index of the column that names a row (its row header).
+        note: text between heading and table.
     """
 
     name: str
@@ -77,7 +77,7 @@ Filled = Callable[[Row], Cell]
 
 
 def verdict(row: ComparedRow) -> tuple[str, str]:
-    """Return a comparison's class and its verdict in a few words."""
+    """Return a comparison's CSS class and its verdict in a few words."""
     if row["p_corrected"] < SURE and row["ci_low"] * row["ci_high"] > 0:
         return ("better", f"M = {row['m']} is better") if row["delta"] > 0 else ("worse", f"M = {row['m']} is worse")
     return "open", "No difference shown"
@@ -121,7 +121,7 @@ def ranking(board: Board, *, place: int) -> list[Sheet]:
 
 
 def selected(board: Board, *, place: int) -> list[Sheet]:
-    """Return what choosing M, K1 and K2 on other machines than those reported gives."""
+    """Return the table of `select`: M, K1 and K2 chosen on other machines than those reported."""
     rows = board.selected
     if not rows:
         return []
@@ -169,7 +169,7 @@ def machines(board: Board, *, place: int) -> list[Sheet]:
 
 
 def labels(board: Board, *, place: int) -> list[Sheet]:
-    """Return what pseudo-labeling made, and how good it was where that is known."""
+    """Return the table of pseudo-labels: numbers of classes, and their quality if the withheld attributes are known."""
     rows = [row for row in board.rows if row["kind"] == "trial" and row.get("classes") is not None]
     if not rows:
         return []
@@ -233,7 +233,7 @@ def runs(board: Board, *, place: int, address: Callable[[str | None], str | None
     Args:
         board: whose trials.
         place: of the board.
-        address: of a run on a tracking server; None where there is none.
+        address: function that returns the address of a run on a tracking server, or None.
     """
 
     def linked(row: Row) -> Cell:
@@ -303,7 +303,7 @@ def _interval(delta: float, low: float, high: float, *, span: float) -> Markup:
         delta: the difference.
         low: of its interval.
         high: of its interval.
-        span: what the half width stands for, shared by the rows of a table.
+        span: the value at the right edge of the drawing, the same for all rows of a table.
     """
     middle = INTERVAL_WIDTH / 2
     ends = [middle + max(-1.0, min(1.0, value / span)) * (middle - 6) for value in (low, high, delta)]
@@ -321,7 +321,7 @@ def _rises(heading: str) -> bool:
 
 
 def _same_as_paper(column: Column, rows: Sequence[Row]) -> bool:
-    """Tell whether a column says in every row what goes without saying."""
+    """Tell whether a column has the paper's value, or nothing, in every row."""
     paper = {axis.heading: axis for axis in study_axes() if not axis.number and axis.default is not None}
     axis = paper.get(column.heading)
     return axis is not None and all(row[axis.name] == axis.default for row in rows)

@@ -19,9 +19,9 @@ MEMBERS = "knn+mahalanobis"
 def score(request: ScoreRequest, *, of: str = MEMBERS) -> NDArray[np.float64]:
     """Return the mean of the members' standardised scores: (q,), about 0 for a clip like the training clips.
 
-    Each member's scores are brought to mean 0 and deviation 1 by the scores that it gives to references it has not
-    seen: these are cut into five parts, domain by domain, and each part is scored against the other four. No number
-    comes from the queries, so that a query scores alike in any company.
+    Each member's scores are standardised by its scores of held-out references: these are dealt into five folds, and
+    each fold is scored against the other four (`harness.scoring.folds.standardised`). Nothing depends on the other
+    queries, so a clip gets the same score whichever clips are scored with it.
 
     Args:
         request: what is scored.

@@ -15,9 +15,9 @@ from labeling.distances import single_thread
 if TYPE_CHECKING:
     from sklearn.mixture import GaussianMixture
 
-COMPONENTS = 4  # of a domain with clips enough
-CLIPS_A_COMPONENT = 20  # a domain with fewer gets fewer components, ten target clips one
-PRIOR_CLIPS = 10.0  # weight of the common variance in each component's own
+COMPONENTS = 4  # of a domain's mixture, if it has enough clips
+CLIPS_A_COMPONENT = 20  # at least: ten target clips get one component
+PRIOR_CLIPS = 10.0  # weight of the prior variance of 1 in each component's variance, as a number of clips
 STEPS = 100  # of expectation maximisation, at most
 ENOUGH = 1e-4  # mean log-likelihood gained by a step, in nats a dimension, under which it stops
 ROWS = 4096  # queries that are worked on in float64 at once
@@ -27,10 +27,9 @@ EPSILON = 1e-12
 def score(request: ScoreRequest, *, components: int = COMPONENTS) -> Floats:
     """Return the smaller of the negative log-likelihoods under the domains' mixtures, in nats a dimension: (q,).
 
-    Every dimension is brought to mean 0 and, within domains, variance 1 first; one without any spread is kept as it is.
-    Covariances are diagonal. Each component's variance is drawn towards that common variance of 1 as if by ten more
-    clips, so that the few target clips give a usable one: ten clips with variance 0.2 in a dimension count as
-    (10 * 0.2 + 10 * 1) / 20 = 0.6.
+    First each dimension is scaled to mean 0 and variance 1 within domains; a constant one is only centred. Covariances
+    are diagonal. Each component's variances are shrunk towards 1 with the weight of ten clips, since a few target clips
+    do not suffice to estimate them: ten clips with variance 0.2 give (10 * 0.2 + 10 * 1) / 20 = 0.6.
 
     Args:
         request: what is scored.
@@ -53,7 +52,7 @@ def score(request: ScoreRequest, *, components: int = COMPONENTS) -> Floats:
 
 
 def _spread_within(sets: list[NDArray[np.float32]]) -> Floats:
-    """Return each dimension's standard deviation around the domains' means, 1 where there is none: (d,)."""
+    """Return each dimension's standard deviation around the domains' means; 1 where it is 0: (d,)."""
     squares = np.zeros(sets[0].shape[1])
     for references in sets:
         squares += len(references) * references.var(axis=0, dtype=np.float64)

@@ -19,8 +19,9 @@ def score(request: ScoreRequest, *, clusters: int = CLUSTERS, metric: str = "cos
 
     The many source references are summed up by K-means, the few target references stay centres of their own (K.
     Wilkinghoff, "Design Choices for Learning Embeddings from Auxiliary Tasks for Domain Generalization in Anomalous
-    Sound Detection", ICASSP 2023). Under the cosine distance vectors of length 1 are clustered. References without a
-    domain are clustered as source ones are. Where fewer references than clusters differ, each is a centre.
+    Sound Detection", ICASSP 2023). For the cosine distance, vectors are normalised before they are clustered.
+    References without a domain count as source. If there are fewer different references than clusters, each of them is
+    a centre.
 
     Args:
         request: what is scored.

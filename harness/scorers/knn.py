@@ -15,9 +15,10 @@ K = 1  # neighbours; the frozen-backbone leaderboards (RMIS) and ASDKit score by
 def score(request: ScoreRequest, *, k: int = K, metric: str = "cosine", domains: str = "apart") -> NDArray[np.float64]:
     """Return the mean distance to the k nearest references, of the nearer domain: (q,).
 
-    With k = 1 that is the distance to the nearest reference of all; apart, the two stay comparable for any k. Where
-    a section has references of one domain alone there is one set. A zero vector lies at cosine distance 1 from
-    everything, as it points nowhere.
+    With k = 1 this is the distance to the nearest of all references. With a larger k, keeping the domains apart
+    matters: a query near the ten target clips would otherwise be compared with source clips, too. A section whose
+    references are of one domain has one set. A zero vector has no direction; its cosine distance to everything is
+    defined as 1.
 
     Args:
         request: what is scored.

@@ -18,10 +18,10 @@ def score(
 ) -> NDArray[np.float64]:
     """Return the mean (or the largest) over bands of the distance to the nearest reference: (q,).
 
-    An embedding that keeps frequency is its bands one after the other, d / bands numbers each; of a layer
-    (`knn_bands:layer=14`) they are the layer's own bands, neighbouring ones joined down to the number asked for. Every
-    band has its own nearest neighbour, so the clip that is nearest in one band may be another than in the next. Of
-    several domains the smaller score counts. Source: per-band memory banks as in arXiv 2603.13749.
+    An embedding that keeps frequency is a concatenation of bands, d / bands numbers each. With a layer
+    (`knn_bands:layer=14`) the layer's own bands are used, neighbouring ones joined until there are `bands`. The nearest
+    reference is found for each band separately, and may be another clip in each. Of several domains, the smaller score
+    counts. Source: per-band memory banks as in arXiv 2603.13749.
 
     Args:
         request: what is scored.

@@ -11,16 +11,16 @@ from harness.scoring.neighbours import METRICS, nearest
 from harness.scoring.reference_sets import check_embeddings, reference_sets
 
 K = 1  # neighbours
-LEAST = 1e-12  # of a median distance: where half of a domain's clips are copies, distances stay as they are
+LEAST = 1e-12  # a smaller median (half of the clips are copies) would divide by zero: distances are then not scaled
 
 
 def score(request: ScoreRequest, *, k: int = K, metric: str = "cosine") -> NDArray[np.float64]:
     """Return the smallest over domains of distance / median leave-one-out distance: (q,).
 
-    Of each domain's references (its memory bank) the mean distance to the k nearest is taken, and divided by the median
-    of what the references themselves have when each is compared with the others of its bank (of all domains' references
-    where its bank has no others enough, as a domain of one clip). So the ten target clips of
-    a machine, which lie far apart, and its 990 source clips, which lie close together, are on one scale. Source: back
+    For each domain, a query's mean distance to the k nearest references of that domain is divided by the median of the
+    same distance among these references themselves, each compared with the others (leave one out). A domain with too
+    few references for that is compared with the references of all domains. The division puts the ten target clips of a
+    machine, which lie far apart, and its 990 source clips, which lie close together, on the same scale. Source: back
     end of the winning system of DCASE 2026 Task 2 (Fujimura et al.), as its ablation describes it.
 
     Args:

@@ -10,7 +10,7 @@ from harness.scoring.contract import Floats, Scorer, ScoreRequest
 from harness.scoring.reference_sets import check_embeddings, reference_sets
 
 ROWS = 4096  # queries that are worked on in float64 at once
-LEAST_SHARE = 1e-6  # of the identity: a direction without any spread would otherwise make every distance infinite
+LEAST_SHARE = 1e-6  # least shrinkage towards the identity: without it a direction of zero variance cannot be inverted
 
 
 def score(request: ScoreRequest, *, covariance: str = "shared") -> Floats:
@@ -52,10 +52,10 @@ def _distances(queries: NDArray[np.float32], mean: Floats, covariance: Floats) -
 
 
 def covariance_around(sets: list[NDArray[np.float32]], means: list[Floats]) -> Floats:
-    """Return the covariance around the sets' means, drawn towards a multiple of the identity: (d, d).
+    """Return the covariance around the sets' means, shrunk towards a multiple of the identity: (d, d).
 
-    The share of the identity is the one that Ledoit and Wolf (2004, Journal of Multivariate Analysis 88:365) found to
-    lose least: near 1 where vectors are few for their dimension, near 0 where they are many.
+    The shrinkage is that of Ledoit and Wolf (2004, Journal of Multivariate Analysis 88:365), which minimises the
+    expected squared error: near 1 for few vectors of many dimensions, near 0 for many vectors.
 
     Args:
         sets: (r_i, d) vectors of each domain.

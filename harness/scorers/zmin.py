@@ -19,9 +19,9 @@ MEMBERS = "knn+mahalanobis"
 def score(request: ScoreRequest, *, of: str = MEMBERS) -> NDArray[np.float64]:
     """Return the smallest of the members' standardised scores: (q,).
 
-    A clip counts as anomalous only where every member finds it so. Each member's scores are brought to mean 0 and
-    deviation 1 by those of held-out training clips (`harness.scoring.folds.standardised`). Source: several back ends,
-    z-normalised, their minimum taken, as in arXiv 2606.19269; the mean of the same is the scorer `ensemble`.
+    The minimum is large only if every member finds the clip anomalous. Each member's scores are standardised by those
+    of held-out training clips (`harness.scoring.folds.standardised`). Source: minimum of z-normalised back ends as in
+    arXiv 2606.19269. The scorer `ensemble` is their mean instead.
 
     Args:
         request: what is scored.

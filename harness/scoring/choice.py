@@ -16,7 +16,7 @@ from harness.errors import HarnessError
 from harness.scoring.contract import Scorer, ScoreRequest
 from harness.scoring.layers import EMBEDDING, OPTIONS, WORDS, LayerChoice, read_layers, score_layers
 
-LONGEST = 64  # characters that the results tables have for a scorer
+LONGEST = 64  # characters of the results tables' column for a scorer
 ILLEGAL = re.compile(r"[^\w. -]")  # MLflow's names are of letters, digits, _ . - / and blanks; a file has no /
 
 
@@ -28,7 +28,7 @@ class ScorerChoice:
         name: the plugin's name.
         options: (option, value) pairs, sorted; one that has its default is left out.
         version: the plugin's.
-        heard: which layers of an encoder it hears.
+        heard: which layers of the encoder it reads (`harness.scoring.layers`).
     """
 
     name: str
@@ -37,7 +37,7 @@ class ScorerChoice:
     heard: LayerChoice = EMBEDDING
 
     def __str__(self) -> str:
-        """Return the canonical text: equal choices, equal text. A first version goes without saying: `knn:k=5`."""
+        """Return the canonical text, equal for equal choices: `knn:k=5`, or `gmm@2:components=8` from version 2 on."""
         name = self.name if self.version == 1 else f"{self.name}@{self.version}"
         return join_options(name, sorted((*self.options, *self.heard.options())))
 
@@ -50,7 +50,7 @@ class ScorerChoice:
         """Score with these options: (q,), higher = more anomalous.
 
         Raises:
-            HarnessError: the request is one that this scorer cannot work with.
+            HarnessError: this scorer cannot score the request.
         """
         if len(request.parts) > 1:
             return score_layers(replace(self, heard=EMBEDDING), request, self.heard.merge)
@@ -88,21 +88,21 @@ def canonical_scorers(texts: Iterable[str]) -> tuple[str, ...]:
     """Return the scorers' canonical texts, each once, in the order in which they were named.
 
     Raises:
-        HarnessError: one of them is none.
+        HarnessError: one of them is no scorer.
     """
     return tuple(dict.fromkeys(str(parse_scorer(text)) for text in texts))
 
 
 def joined_members(scorer: str, text: str) -> str:
-    """Return the canonical text of the members of a scorer that is made of several: sorted, each once.
+    """Return the canonical text of the members of a composite scorer, such as `knn+mahalanobis`: sorted, each once.
 
     Args:
-        scorer: that they are members of.
-        text: scorers by name, joined by +.
+        scorer: name of the composite scorer, for the error.
+        text: names of scorers, joined by +.
 
     Raises:
-        HarnessError: a member is unknown, is made of several itself, has options or reads no embeddings; or there are
-            fewer than two.
+        HarnessError: a member is unknown, is composite itself, has options or reads no embeddings; or there are fewer
+            than two.
     """
     choices = [parse_scorer(name) for name in text.split("+")]
     for choice in choices:
@@ -118,12 +118,12 @@ def joined_members(scorer: str, text: str) -> str:
 
 
 def with_layers(texts: Iterable[str], layers: Iterable[int | str]) -> tuple[str, ...]:
-    """Return scorers of embeddings once for each layer, as `knn` and 6, 14 give `knn:layer=6` and `knn:layer=14`.
+    """Return each scorer once for each layer: `knn` with 6 and 14 gives `knn:layer=6` and `knn:layer=14`.
 
-    A scorer that names its layer itself, and one that reads no embeddings, stays as it is.
+    A scorer that names its layer already, or that reads no embeddings, is returned as it is.
 
     Raises:
-        HarnessError: a scorer or layer is none.
+        HarnessError: a scorer or a layer is not valid.
     """
     named = list(layers)
     found = []
@@ -139,9 +139,10 @@ def with_layers(texts: Iterable[str], layers: Iterable[int | str]) -> tuple[str,
 
 
 def is_computed(text: str) -> bool:
-    """Tell whether scores recorded under a text would be computed alike today.
+    """Tell whether this installation computes the scores that are recorded under a text.
 
-    Not where the plugin is not installed, or has a higher version: "gmm" was recorded before "gmm@2".
+    It does not if the plugin is missing, or has another version: scores under "gmm" are of version 1, and the plugin is
+    now "gmm@2".
     """
     try:
         return str(parse_scorer(text)) == text
@@ -160,7 +161,7 @@ def load_scorer(name: str) -> Scorer:
 
 
 def plain_name(text: str) -> str:
-    """Return a scorer's text as a name that files and MLflow's metrics may have; those of two scorers differ.
+    """Return a scorer's text as a name for files and MLflow metrics; different scorers have different names.
 
     `knn:k=5,metric=euclidean` becomes `knn-k.5-metric.euclidean`, and `gmm@2` becomes `gmm-v2`.
     """
@@ -190,7 +191,7 @@ def _shown(scorer: Scorer) -> dict[str, Any]:
 
 
 def _layer_options(scorer: Scorer) -> dict[str, str]:
-    """Return the options, with their defaults, by which a scorer of embeddings is told which layers it hears."""
+    """Return the options that choose layers, with their defaults; none for a scorer that reads no embeddings."""
     if scorer.reads != "embedding":
         return {}
     known = "frequency" if scorer.keeps_frequency else ""

@@ -1,4 +1,4 @@
-"""What a scorer is, and what it is asked."""
+"""The interface of scorers: the request they get, and how a file declares one."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ LEVEL_SCORER = "level"
 
 @dataclass(frozen=True)
 class Part:
-    """What one layer contributes to a vector: its frequency bands one after the other.
+    """The part of a vector that comes from one layer: bands * width numbers, band by band.
 
     Attributes:
-        bands: 1 where frequency is not kept.
-        width: numbers of a band.
+        bands: number of frequency bands; 1 if the layer was averaged over frequency.
+        width: numbers in each band.
     """
 
     bands: int
@@ -35,9 +35,9 @@ class ScoreRequest:
         references: (r, d) vectors of normal training clips.
         reference_domains: (r,) "source", "target" or None where the year has no domains.
         queries: (q, d) vectors of the clips to be scored.
-        seed: of scorers that draw.
-        parts: of which layers the vectors are made, where they are layers' outputs and not the encoder's embedding. A
-            scorer's function gets one part at most.
+        seed: random seed, for scorers that need one.
+        parts: if the vectors are outputs of layers instead of the encoder's embedding: one entry a layer, in order. A
+            scorer's `score` function gets at most one; several layers are merged outside (`harness.scoring.layers`).
     """
 
     references: NDArray[np.float32]
@@ -54,16 +54,16 @@ class Scorer:
     Attributes:
         name: the file's name.
         reads: encoder embeddings, or the clip's level in dB alone.
-        score: from a request, and the options by keyword, to (q,) scores; higher = more anomalous. It refuses what it
-            cannot work with by a HarnessError, and never returns NaN.
+        score: function of a request, with the options as keywords, that returns (q,) scores; higher = more anomalous.
+            It raises a HarnessError for a request that it cannot score, and never returns NaN.
         summary: one line for listings.
         options: name -> default of what `score` takes; a value is of its default's type: a whole number at least 1, a
             number above 0, or a word.
-        words: option -> the words that it may be; an option that is not here may be any.
-        settle: checks options that depend on more than their type, and returns them in their one canonical form.
-        keeps_frequency: whether it reads the frequency bands of a layer apart, and so is always given them.
-        version: raised when a change of code changes its scores. Above 1 it is part of the scorer's text in results,
-            "gmm@2", so that scores recorded before ("gmm") are neither mixed with new ones nor taken for them.
+        words: option -> the allowed words; an option that is not listed accepts any.
+        settle: function that checks options beyond their type and returns them in canonical form, such as sorted names.
+        keeps_frequency: whether it treats a layer's frequency bands separately, so that they are never averaged.
+        version: raise it when a change of code changes the scores. From 2 on it is part of the scorer's text in
+            results, "gmm@2", so that older scores ("gmm") are not mixed with new ones.
     """
 
     name: str

@@ -1,7 +1,7 @@
-"""Training clips scored as new ones are: dealt into parts, each part scored against the others.
+"""Cross-validation: scores of normal training clips, as if the scorer had never seen them.
 
-A neighbour-based scorer would find every reference at distance 0 from itself, and any scorer knows what it was fitted
-on better than a new clip. So what a scorer gives to a clip that it has not seen is learnt from parts that are held out.
+A nearest-neighbour scorer would find every training clip at distance 0 from itself, and any scorer fits the clips that
+it was trained on better than new ones. So the clips are dealt into folds, and each fold is scored against the others.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from harness.errors import HarnessError
 from harness.scoring.contract import Floats, ScoreRequest
 from harness.scoring.reference_sets import of_domain
 
-FOLDS = 5  # parts
-ROUNDING = 1e-12  # deviation of scores that are equal but for rounding: where references are copies of one another
+FOLDS = 5
+ROUNDING = 1e-12  # a smaller standard deviation means equal scores, as of references that are copies of one another
 
 
 class Scoring(Protocol):
@@ -29,10 +29,11 @@ class Scoring(Protocol):
 
 
 def deal(order: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Deal references out to the parts in turn, like cards: (r,) places -> (r,) the part of each reference.
+    """Deal references into folds in turn, like cards: (r,) positions in dealing order -> (r,) fold of each reference.
 
-    References of one domain stand together in the order, and dealing goes on from one domain to the next: with 7
-    source and 3 target clips the parts get 2 source clips or 1, and those with 1 get the target clips.
+    The order lists one domain after the other, and dealing continues from one domain to the next, so that folds have
+    equal sizes: with 7 source and 3 target clips, 2 folds get 2 source clips, and 3 folds get 1 source and 1 target
+    clip.
     """
     parts = np.empty(len(order), dtype=np.intp)
     parts[order] = np.arange(len(order)) % FOLDS
@@ -40,15 +41,15 @@ def deal(order: NDArray[np.intp]) -> NDArray[np.intp]:
 
 
 def score_unseen(scorer: Scoring, request: ScoreRequest, parts: NDArray[np.intp]) -> Floats:
-    """Score the references themselves, each part of them against the other parts: (r,).
+    """Score the references themselves, each fold against the other folds: (r,).
 
     Args:
         scorer: with its options.
-        request: its queries are not looked at.
-        parts: (r,) of `deal`.
+        request: gives the references; its queries are ignored.
+        parts: (r,) the fold of each reference, from `deal`.
 
     Raises:
-        HarnessError: the scorer refuses a part.
+        HarnessError: the scorer cannot score a fold.
     """
     scores = np.empty(len(parts))
     for part in np.unique(parts):
@@ -65,14 +66,14 @@ def score_unseen(scorer: Scoring, request: ScoreRequest, parts: NDArray[np.intp]
 
 
 def standardised(scorer: Scoring, request: ScoreRequest) -> Floats:
-    """Score queries in units of how the scorer judges training clips that it has not seen: (q,).
+    """Score queries and standardise the scores (z-scores) by those of held-out training clips: (q,).
 
-    The mean of those scores is taken away and their deviation divided by; no number comes from the queries, so that a
-    query scores alike in any company.
+    Mean and standard deviation come from the references, scored in folds. They do not depend on the queries, so a clip
+    gets the same score whichever other clips are scored with it.
 
     Args:
         scorer: with its options.
-        request: what is scored; its seed decides how references are dealt into parts, domain by domain.
+        request: what is scored; its seed decides how references are dealt into folds.
 
     Raises:
         HarnessError: there are fewer than two references, or the scorer cannot work with four fifths of them.
@@ -90,7 +91,7 @@ def standardised(scorer: Scoring, request: ScoreRequest) -> Floats:
 
 
 def in_any_order(request: ScoreRequest) -> NDArray[np.intp]:
-    """Return the places of the references, domain by domain, in an order that the seed decides: (r,)."""
+    """Return the positions of the references, domain by domain, shuffled within a domain by the seed: (r,)."""
     random = np.random.default_rng(request.seed)
     domains = ("source", "target", None)
     return np.concatenate([random.permutation(np.flatnonzero(of_domain(request, domain))) for domain in domains])

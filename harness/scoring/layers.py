@@ -1,4 +1,4 @@
-"""Which layers of an encoder a scorer hears, and how several of them become one score: `knn:layer=4+6,merge=mean`."""
+"""Which layers of an encoder a scorer reads, and how several of them become one score: `knn:layer=4+6,merge=mean`."""
 
 from __future__ import annotations
 
@@ -26,20 +26,16 @@ WORDS = {"merge": MERGES, "frequency": FREQUENCY}
 
 @dataclass(frozen=True)
 class LayerChoice:
-    """What a scorer hears.
-
-    - `layer`: "last" is the encoder's own embedding; a number is a layer, from 1 or, counted from the last, from -1;
-      "mean" the mean over all layers. Several are joined by +.
-    - `merge`: how several become one score. "join" scores their vectors one after the other, each layer scaled to a
-      mean square norm of 1 over the training clips; "mean" takes the mean of the layers' scores, which are on one scale
-      where distances are cosine; "zmin" the smallest of them, each first brought to mean 0 and deviation 1 by scores of
-      held-out training clips.
-    - `frequency`: "keep" leaves the frequency bands of a numbered layer one after the other; "mean" averages them.
+    """The layers that a scorer reads.
 
     Attributes:
-        layers: what is heard.
-        merge: of several.
-        frequency: of numbered layers.
+        layers: each is "last", the encoder's own embedding; a layer's number, from 1 at the input or from -1 at the
+            output; or "mean", the mean over all layers. Texts join several by +, as in `layer=4+6`.
+        merge: how several layers become one score. "join" concatenates their vectors, each layer scaled to a mean
+            square norm of 1 over the training clips. "mean" is the mean of the layers' scores, which suits cosine
+            distances, since these have the same scale in every layer. "zmin" is the smallest of the layers' scores,
+            each standardised by held-out training clips (`harness.scoring.folds.standardised`).
+        frequency: "mean" averages the frequency bands of a numbered layer, "keep" concatenates them.
     """
 
     layers: tuple[Layer, ...] = (LAST,)
@@ -52,14 +48,14 @@ class LayerChoice:
         return tuple(sorted((name, value) for name, value in said.items() if value != OPTIONS[name]))
 
 
-EMBEDDING = LayerChoice()  # the encoder's own
+EMBEDDING = LayerChoice()  # the encoder's own embedding, the default
 
 
 def read_layers(scorer: str, given: Mapping[str, str]) -> LayerChoice:
-    """Read what a scorer hears from the options of `OPTIONS` that a text gives.
+    """Read the layers from the options `layer`, `merge` and `frequency` of a scorer's text.
 
     Raises:
-        HarnessError: a value is none, or frequency is to be kept where no layer is named.
+        HarnessError: a value is not valid, or `frequency=keep` is given without a layer.
     """
     for option, words in WORDS.items():
         if option in given and given[option] not in words:
@@ -98,7 +94,7 @@ def _order(layer: Layer) -> tuple[int, int]:
 
 
 def score_layers(scorer: Scoring, request: ScoreRequest, merge: str) -> Floats:
-    """Score a request whose vectors are several layers' one after the other: (q,).
+    """Score a request whose vectors are those of several layers, concatenated: (q,).
 
     Args:
         scorer: of one vector a clip.
@@ -106,7 +102,7 @@ def score_layers(scorer: Scoring, request: ScoreRequest, merge: str) -> Floats:
         merge: one of `MERGES`.
 
     Raises:
-        HarnessError: the scorer refuses the vectors.
+        HarnessError: the scorer cannot score the vectors.
     """
     if merge == "join":
         return scorer.score(_joined(request))
@@ -117,7 +113,7 @@ def score_layers(scorer: Scoring, request: ScoreRequest, merge: str) -> Floats:
 
 
 def _part(request: ScoreRequest, place: int) -> ScoreRequest:
-    """Return what one part alone asks."""
+    """Return the request with the vectors of one layer only."""
     sizes = [part.bands * part.width for part in request.parts]
     columns = slice(sum(sizes[:place]), sum(sizes[: place + 1]))
     return replace(
@@ -129,10 +125,10 @@ def _part(request: ScoreRequest, place: int) -> ScoreRequest:
 
 
 def _joined(request: ScoreRequest) -> ScoreRequest:
-    """Return the layers as one vector a clip: on one scale, and band by band as far as all of them have the same bands.
+    """Return the request with one vector a clip: the layers scaled alike and interleaved band by band.
 
-    Layers of 16 and of 4 bands give 4 bands, of four of the first and one of the second: what is near in frequency
-    stands together.
+    The number of bands is the largest that divides those of all layers. Layers of 16 and of 4 bands give 4 bands, each
+    with four bands of the first layer and one of the second, so that neighbouring frequencies stay together.
     """
     bands = math.gcd(*(part.bands for part in request.parts))
     references, queries = [], []

@@ -24,15 +24,16 @@ def nearest(
 ) -> tuple[Floats, Places]:
     """Return the k nearest references of each query, nearest first.
 
-    Neighbours are found by float32 products and their distances then computed in float64, so that near duplicates do
-    not drown in rounding. Products are taken in blocks, so memory does not grow with the references.
+    Neighbours are found with float32 matrix products; their distances are then computed in float64, since rounding
+    errors of float32 exceed the distances of near duplicates. Products are computed in blocks, so that memory does not
+    grow with the number of references.
 
     Args:
         queries: (q, d).
         references: (r, d).
         k: neighbours.
         metric: "cosine" or "euclidean".
-        exclude: (q,) a reference that is no neighbour of the query: itself.
+        exclude: (q,) position of a reference that does not count as the query's neighbour, for example itself.
 
     Returns:
         (q, k) distances, cosine 1 - cos in 0..2, and (q, k) places in `references`.
@@ -81,7 +82,7 @@ def exact_distances(queries: Vectors, references: Vectors, places: Places, metri
         away = wide - (_unit(neighbours) if cosine else neighbours)
         squares = np.einsum("ij,ij->i", away, away)
         if cosine:
-            # |a - b|^2 / 2 of unit vectors keeps the digits that 1 - cos would lose for near duplicates
+            # 1 - cos = |a - b|^2 / 2 for unit vectors, and the right side does not cancel for near duplicates
             empty = ~queries.any(axis=1) | ~neighbours.any(axis=1)
             distances[:, rank] = np.where(empty, 1.0, 0.5 * squares)
         else:
@@ -97,7 +98,7 @@ def inverse_norms(vectors: Vectors) -> Vectors:
 
 
 def _prepared(vectors: Vectors, centre: Vectors | None) -> Vectors:
-    """Return unit vectors, or vectors around a centre, which loses fewer digits."""
+    """Return unit vectors (cosine), or vectors minus a centre (Euclidean), which loses fewer digits."""
     return vectors * inverse_norms(vectors)[:, None] if centre is None else vectors - centre
 
 

@@ -1,4 +1,4 @@
-"""What a scorer compares with: checked, and split by domain."""
+"""Checks of a scorer's request, and its references (normal training clips) split by domain."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from harness.errors import HarnessError
 from harness.scoring.contract import ScoreRequest
 
-SMALLEST, LARGEST = 1e-15, 1e15  # far outside, squares in float32 are 0 or infinite, and neighbours are chance
+SMALLEST, LARGEST = 1e-15, 1e15  # beyond, squares in float32 are 0 or infinite, and nearest neighbours arbitrary
 SEEDS = 2**32  # scikit-learn takes seeds below this
 
 
@@ -18,7 +18,7 @@ def check_request(request: ScoreRequest) -> tuple[float, float]:
     """Refuse vectors that no scorer can work with.
 
     Returns:
-        The sums of the squares of all references and of all queries, infinite where float32 does not hold them.
+        The sums of the squares of all references and of all queries; inf if they overflow float32.
 
     Raises:
         HarnessError: there is no reference, shapes or types do not fit, a domain is none, the seed is out of range, or
@@ -46,7 +46,8 @@ def check_request(request: ScoreRequest) -> tuple[float, float]:
         raise HarnessError(f"A domain must be source, target or None, but got {sorted(map(str, strange))[0]!r}.")
     sums = []
     for name, vectors in (("reference", references), ("query", queries)):
-        # a sum of squares is finite only if every number is, and takes no second copy; one that overflows is looked at
+        # cheap check without a copy: a finite sum of squares means that every number is finite; only if it is not are
+        # the numbers themselves checked
         flat = np.ravel(vectors)
         with np.errstate(over="ignore", invalid="ignore"):
             sums.append(float(np.dot(flat, flat)))
@@ -61,11 +62,11 @@ def check_request(request: ScoreRequest) -> tuple[float, float]:
 
 
 def check_embeddings(request: ScoreRequest) -> None:
-    """Refuse vectors that no scorer of embeddings can work with: also those that say nothing about a clip.
+    """Refuse vectors that no scorer of embeddings can work with, such as those of a collapsed encoder.
 
     Raises:
-        HarnessError: as `check_request`; several references are all equal, so that the encoder has collapsed; or
-            vectors are so large or small that float32 does not hold their squares.
+        HarnessError: as `check_request`; or all references are equal, which means that the encoder maps every clip to
+            the same vector; or vectors are so large or small that their squares overflow or underflow float32.
     """
     sums = check_request(request)
     references = request.references

@@ -18,9 +18,9 @@ from harness.scoring.folds import Scoring, deal, score_unseen
 # nttcslab/dcase2023_task2_baseline_ae: --decision_threshold 0.9, of a gamma distribution fitted to training scores
 QUANTILE = 0.9
 ROUNDING = 1e-12  # relative spread of scores below which they are equal
-EPS = 1e-6  # least squared skewness that a start is taken from
+EPS = 1e-6  # least squared skewness from which the shape is estimated
 MOST_SHAPE = 1e4  # beyond, a gamma distribution is a normal one
-NEAR = 1.63  # over the root of n: Kolmogorov's distance that 1 % of samples exceed
+NEAR = 1.63  # divided by sqrt(n): critical value of the Kolmogorov-Smirnov test at 1 %
 
 Gamma: TypeAlias = tuple[float, float, float]  # shape, location, scale
 
@@ -33,8 +33,8 @@ class Threshold:
         dataset: year.
         machine: machine type.
         section: section, or machine ID in 2020.
-        value: a clip that scores higher is called anomalous; None where there is none.
-        why: there is none, in one sentence.
+        value: a clip with a higher score is called anomalous; None if there is no threshold.
+        why: why there is no threshold, in one sentence; empty if there is one.
     """
 
     dataset: str
@@ -47,10 +47,10 @@ class Threshold:
 def decision_threshold(training_scores: ArrayLike, *, quantile: float = QUANTILE) -> float:
     """Return the quantile of a gamma distribution fitted to (n,) scores of normal training clips.
 
-    The official baseline's rule: shape, location and scale by maximum likelihood. Its search goes astray where scores
-    are skewed to the left, as distances often are; so where its end lies far from the scores (by Kolmogorov's test at
-    1 %) a second search starts from the moments, and the nearer end counts. Scores that are all equal have their own
-    value as threshold, the limit of ever narrower distributions.
+    This is the official baseline's rule, with shape, location and scale fitted by maximum likelihood. The search may
+    fail on scores that are skewed to the left, as distances often are. So if the fit is rejected by a
+    Kolmogorov-Smirnov test at 1 %, a second search starts from the moments of the scores, and the better fit is used.
+    If all scores are equal, the threshold is their value.
 
     Raises:
         HarnessError: fewer than two scores, one that is not finite, a quantile outside (0, 1), or no gamma
@@ -83,14 +83,14 @@ def decision_threshold(training_scores: ArrayLike, *, quantile: float = QUANTILE
 
 
 def _moments(scores: Floats) -> Gamma:
-    """Return the gamma distribution of the scores' mean, deviation and skewness, taken as if it were to the right."""
+    """Return the gamma distribution with the scores' mean, standard deviation and absolute skewness."""
     shape = min(4.0 / max(float(stats.skew(scores)) ** 2, EPS), MOST_SHAPE)
     scale = float(scores.std()) / np.sqrt(shape)
     return shape, float(scores.mean()) - shape * scale, scale
 
 
 def _fit(scores: Floats, start: Gamma | None) -> Gamma | None:
-    """Search for the likeliest (shape, location, scale), from scipy's own start or another; None where it fails."""
+    """Fit (shape, location, scale) by maximum likelihood, from scipy's own start or another; None if that fails."""
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")  # of intermediate steps; where the search ends is judged by its caller
@@ -105,20 +105,20 @@ def _fit(scores: Floats, start: Gamma | None) -> Gamma | None:
 
 
 def _distance(scores: Floats, fit: Gamma) -> float:
-    """Return Kolmogorov's distance between sorted (n,) scores and a distribution."""
+    """Return the Kolmogorov-Smirnov distance between sorted (n,) scores and a gamma distribution."""
     below, n = stats.gamma.cdf(scores, *fit), scores.size
     return float(max((np.arange(1, n + 1) / n - below).max(), (below - np.arange(n) / n).max()))
 
 
 def training_scores(scorer: Scoring, request: ScoreRequest) -> Floats:
-    """Score the references themselves as new clips are, each by the references of the other parts: (r,).
+    """Score the references by cross-validation, as if they were new clips (`harness.scoring.folds`): (r,).
 
     Args:
         scorer: of the trial.
-        request: of the section; its queries are not looked at.
+        request: of the section; its queries are ignored.
 
     Raises:
-        HarnessError: fewer than two references, or the scorer refuses a part.
+        HarnessError: fewer than two references, or the scorer cannot score a fold.
     """
     if len(request.references) < 2:
         raise HarnessError(f"A threshold needs at least two training clips, but there are {len(request.references)}.")
@@ -128,7 +128,7 @@ def training_scores(scorer: Scoring, request: ScoreRequest) -> Floats:
 
 
 def section_threshold(scorer: Scoring, request: ScoreRequest, *, dataset: str, machine: str, section: str) -> Threshold:
-    """Return a section's threshold, or why it has none: a trial's scores stand without."""
+    """Return a section's threshold, or the reason why there is none: that does not make the trial fail."""
     try:
         return Threshold(dataset, machine, section, decision_threshold(training_scores(scorer, request)))
     except ValueError as error:

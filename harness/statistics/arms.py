@@ -102,10 +102,10 @@ def measured_arms(
 
 
 def recorded_arms(arm: Numbers, reference: Numbers, rule: RuleName, *, paired: bool = True) -> Arms:
-    """Put the numbers of both arms side by side, as they were recorded without clips.
+    """Put the recorded metrics of both arms side by side, for results whose clip scores are not known.
 
     Args:
-        arm: the metrics of each section, by seed.
+        arm: seed -> section -> (k,) metrics in the rule's order.
         reference: the other arm's metrics, in the same form.
         rule: the year's rule.
         paired: whether the arms must have the same seeds.
@@ -130,7 +130,7 @@ def recorded_arms(arm: Numbers, reference: Numbers, rule: RuleName, *, paired: b
 
 
 def recorded_first(drawn: NDArray[Any]) -> Floats:
-    """Put a column of ones, which counts everything once, before the drawn counts: (n, b) -> (n, 1 + b)."""
+    """Prepend the recorded data, in which everything counts once, to drawn counts: (n, b) -> (n, 1 + b)."""
     return np.concatenate([np.ones((drawn.shape[0], 1)), drawn], axis=1)
 
 

@@ -57,7 +57,11 @@ def generator(seed: int, *names: str) -> np.random.Generator:
 
 
 def draw_counts(n: int, resamples: int, random: np.random.Generator) -> Counts:
-    """Draw n things n times with replacement: (n, resamples) how often each was drawn; columns sum to n."""
+    """Draw n items n times with replacement, once a resample: (n, resamples) counts, each column of which sums to n.
+
+    Raises:
+        HarnessError: resamples is below 1.
+    """
     if resamples < 1:
         raise HarnessError(f"resamples must be at least 1, but got {resamples}.")
     cells = random.integers(0, n, size=(n, resamples), dtype=np.int64)
@@ -94,13 +98,16 @@ def resampled_numbers(section: SectionScores, rule: RuleName, counts: NDArray[An
 def bootstrap_sections(
     sections: Sequence[SectionScores], draws: Sequence[Counts], rule: RuleName, *, seed: int = 0
 ) -> tuple[Bootstrap, Floats]:
-    """Return what drawn clips score, and the official score where machines are drawn again besides: (resamples,).
+    """Return the metrics of every resample of the clips, and official scores that also resample the machines.
 
     Args:
         sections: of one year.
-        draws: (n, resamples) of each section, as `draw_clips` gives them.
+        draws: for each section, (n, resamples) how often each clip was drawn, as `draw_clips` gives them.
         rule: the year's rule.
         seed: of the draws of machines.
+
+    Returns:
+        The metrics with clips resampled, and the official scores (resamples,) with clips and machines resampled.
     """
     values = np.stack([resampled_numbers(one, rule, counts) for one, counts in zip(sections, draws, strict=True)])
     weights = machine_weights(sections, resamples=values.shape[2], seed=seed)

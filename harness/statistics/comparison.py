@@ -38,7 +38,7 @@ class MachineDifference:
         dataset: year.
         machine: machine type.
         arm: harmonic mean of the arm, averaged over seeds; a fraction.
-        reference: the reference's.
+        reference: the same of the reference.
         delta: arm - reference, averaged over seeds.
         ci_low: lower end of the interval over clips and seeds.
         ci_high: upper end.
@@ -59,7 +59,7 @@ class Comparison:
 
     Attributes:
         arm: official score of the arm, averaged over seeds.
-        reference: the reference's.
+        reference: the same of the reference.
         delta: arm - reference, averaged over seeds.
         ci_low: lower end of the interval over clips, machines and seeds.
         ci_high: upper end.
@@ -115,12 +115,13 @@ def compare_arms(
     bootstrap: every resample draws seeds, machines and, within section, domain and condition, clips, the same for
     both arms, and clips the same for all seeds, since every seed scores the same recordings (crossed factors: Owen
     2007, The pigeonhole bootstrap). Its width is set by the spread over machines and seeds, as the plain bootstrap
-    over a handful of these is too narrow: see `stretched_interval` and `crossed_spread`. What each machine and seed
-    adds to the official score, which is no mean over machines, are the jackknife's pseudo-values (Tukey 1958).
+    over a handful of these is too narrow: see `stretched_interval` and `crossed_spread`. That spread needs one number
+    for each machine and seed; since the official score is no mean over machines, these are the jackknife's
+    pseudo-values (Tukey 1958; `harness.statistics.arms.pseudo_values`).
 
-    The p-value is the larger of two. Flipping signs of pairs is exact where pairs are independent; but one training
-    run scores all machines, and one machine's clips come back with every seed, so the t-test on the spread over
-    machines and seeds has to agree.
+    The p-value is the larger of two. The sign-flip test is exact if the pairs of machine and seed are independent. They
+    are not quite: one training run scores all machines, and every seed scores the same clips of a machine. So the
+    t-test on the spread over machines and seeds, which allows for that, has to reject as well.
 
     Args:
         arm: scored clips, a row a seed and clip: `seed dataset machine section domain condition clip_id score`.
@@ -254,7 +255,7 @@ def _difference(values: Both, drawn: Both, *, paired: bool) -> Floats:
 
 
 def _gains(means: Both, *, paired: bool) -> Floats:
-    """Return what a machine gained, as recorded: seed by seed, or over all seeds where these do not pair."""
+    """Return a machine's recorded difference: (seeds,) if seeds are paired, else (1,), the difference of the means."""
     arm, reference = (values[:, 0] for values in means)
     return np.asarray(arm - reference) if paired else np.array([arm.mean() - reference.mean()])
 

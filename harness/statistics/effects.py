@@ -1,4 +1,7 @@
-"""How much of what scores differ by goes with one choice: the share of their variance between its values."""
+"""How much of the variance of scores one choice explains: eta squared, and how much of it chance would give.
+
+For example: of the variance of all trials' scores, 40 % lies between the values of M and 2 % between seeds.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,11 @@ Codes = NDArray[np.intp]
 
 
 def variance_share(scores: Floats, codes: Codes) -> Floats:
-    """Return eta squared (Fisher 1925, Statistical Methods for Research Workers): squares between groups over all.
+    """Return eta squared: the sum of squares between groups over the total sum of squares.
 
-    1 says that scores of one group are all equal, 0 that groups do not differ in their means. Shares of several choices
-    add up to 1 at most where every value of one occurs with every value of the others equally often, and overlap
-    elsewhere.
+    Fisher 1925, Statistical Methods for Research Workers. It is 1 if all scores of a group are equal, and 0 if all
+    groups have the same mean. In a balanced design (every value of one choice occurs equally often with every value of
+    the others) the shares of several choices add up to at most 1; otherwise they overlap and may add up to more.
 
     Args:
         scores: (n,) or (draws, n), finite.
@@ -33,12 +36,12 @@ def variance_share(scores: Floats, codes: Codes) -> Floats:
 
 
 def share_by_chance(groups: int, scores: int) -> float:
-    """Return the share that groups would have on average if they said nothing: (g - 1) / (n - 1)."""
+    """Return the expected eta squared of groups assigned at random: (g - 1) / (n - 1) for n scores in g groups."""
     return (groups - 1) / (scores - 1)
 
 
 def permutation_p(scores: Floats, codes: Codes, *, draws: int, seed: int) -> float:
-    """Return how often shuffled scores have a share as large: (1 + as large) / (1 + draws).
+    """Return the p-value of eta squared by permutation: (1 + shuffles with a share as large) / (1 + shuffles).
 
     Args:
         scores: (n,) finite.

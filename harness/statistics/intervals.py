@@ -1,4 +1,4 @@
-"""How sure a score is: intervals of every number and of the official score, over clips and over machines."""
+"""Confidence intervals of every metric and of the official score, over clips and over machines."""
 
 from __future__ import annotations
 
@@ -35,8 +35,9 @@ class ScoreIntervals:
     """Intervals of one scorer's numbers, as fractions; None where a number is undefined.
 
     Attributes:
-        official: of the official score over clips: other recordings of the same machines.
-        official_machines: over machines and clips: other machines of the same kind; None for a single machine.
+        official: of the official score, over clips: what other recordings of the same machines would score.
+        official_machines: of the official score, over machines and clips: what other machines of the same kind would
+            score; None for a single machine.
         h_means: of each machine type's harmonic mean, over clips, by (dataset, machine).
         numbers: of each number, over clips, by (dataset, machine, section) and field of `MachineMetrics`.
     """
@@ -61,7 +62,7 @@ class ScoreIntervals:
 
 @dataclass
 class ClipDraws:
-    """Draws of clips, made once for all scorers of a trial: names, domains and conditions decide, scores do not.
+    """The bootstrap's draws of clips, made once for all scorers of a trial, since they do not depend on scores.
 
     Attributes:
         resamples: of the bootstrap.
@@ -91,8 +92,8 @@ def score_intervals(
     Args:
         scored: clips with `clip_id` and `score`, of one year or several, each clip in the same place for every scorer
             that shares `draws`.
-        rules: each year's rule.
-        draws: kept between scorers of the same clips; None draws anew.
+        rules: year -> its rule.
+        draws: pass the same object for every scorer of the same clips to draw only once; None makes new draws.
         level: of the intervals.
 
     Raises:
@@ -145,8 +146,8 @@ def _year(sections: Sequence[SectionScores], rule: RuleName, draws: ClipDraws) -
 def _joined(years: Sequence[Floats]) -> Floats:
     """Return the harmonic mean over years, as the joined official score is: (years, b) -> (b,).
 
-    NaN where any year is undefined, where `harmonic_mean` leaves such a number out:
-    a score over two years must not become the score of one.
+    NaN if any year is undefined. `harmonic_mean` would leave an undefined number out, but then the score over two years
+    would silently become the score of one.
     """
     official = np.stack(years)  # (y, b)
     mean = harmonic_mean(official[:, None], np.ones_like(official))

@@ -20,11 +20,12 @@ class Variation:
     """What makes a mean difference over machines and seeds vary: variance components of a two-way random layout.
 
     Attributes:
-        machines: how many there are.
-        of_machines: variance of the machines' true differences, and of their clips; the clips' alone for one machine.
-        of_seeds: variance of what a seed brings to all machines.
-        of_rest: variance of what a seed brings to one machine.
-        known: whether two seeds or more say anything about the last two.
+        machines: number of machines.
+        of_machines: variance between the machines' true differences, including that over their clips; for a single
+            machine only that over clips.
+        of_seeds: variance of a seed's effect on all machines alike (a lucky run is better everywhere).
+        of_rest: variance of a seed's effect on one machine only (interaction and residual).
+        known: False if there is only one seed, from which `of_seeds` and `of_rest` cannot be estimated.
     """
 
     machines: int
@@ -34,7 +35,7 @@ class Variation:
     known: bool
 
     def spread(self, seeds: int) -> Spread:
-        """Return the spread of the mean difference that so many seeds would have."""
+        """Return the standard error and degrees of freedom of the mean difference if there were this many seeds."""
         if self.machines == 1:
             return mean_spread(0.0, self.of_seeds + self.of_rest, 0.0, (1, seeds), clips=self.of_machines)
         return mean_spread(
@@ -98,9 +99,9 @@ class SeedsNeeded:
     """How many seeds would show a difference.
 
     Attributes:
-        count: at most `MOST_SEEDS`; None where these are not enough, or nothing is known of how seeds vary.
-        possible: whether any number would.
-        known: whether anything is known of how seeds vary.
+        count: number of seeds, at most `MOST_SEEDS`; None if that many are too few, or if `known` is False.
+        possible: False if no number of seeds is enough, since the spread over machines alone is too large.
+        known: False if there is one seed only, so that the variance over seeds cannot be estimated.
     """
 
     count: int | None
@@ -124,15 +125,16 @@ def seeds_needed(
     """Estimate how many seeds show a true difference of this size with this power.
 
     The smallest number n for which distance >= (t(1 - alpha / 2) + t(power)) * error(n), with the standard error and
-    degrees of freedom that n seeds would give the same variance components (Cohen 1988, Statistical Power Analysis,
-    chapter 2, with Student's t in the normal's place). It takes the components for known, so it is a guide.
+    degrees of freedom that n seeds would have with the same variance components (Cohen 1988, Statistical Power
+    Analysis, chapter 2, with Student's t in place of the normal distribution). The components are treated as known
+    although they are estimates, so the result is a rough guide.
 
     Args:
-        distance: of the truth from what is to be excluded, a fraction.
+        distance: size of the difference to be shown, a fraction: |true value - value that the test shall reject|.
         vary: the variance components.
         level: 1 - alpha of the two-sided test or interval.
-        power: share of such studies that would show it.
-        least: seeds without which the test cannot reject, however large the difference.
+        power: probability that a study of that size shows the difference.
+        least: fewest seeds with which the test can reject at all, however large the difference (`seeds_to_reject`).
     """
     if not vary.known:
         return SeedsNeeded(None, possible=False, known=False)
@@ -144,7 +146,7 @@ def seeds_needed(
 
 
 def seeds_to_reject(machines: int, *, level: float = 0.95) -> int:
-    """Return how many seeds flipping the signs of machine-seed pairs needs, to reject at all.
+    """Return the fewest seeds with which the sign-flip test over machine-seed pairs can reject at all.
 
     With n pairs its smallest two-sided p-value is 2 / 2^n; see `harness.statistics.significance.paired_test`.
 

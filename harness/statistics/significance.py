@@ -14,13 +14,13 @@ from harness.statistics.bootstrap import Floats
 
 EXACT_SIGNS = 16  # up to 2^16 sign patterns are all gone through
 DRAWS = 9_999  # sign patterns of the Monte Carlo test, so that its smallest p is 1e-4
-ROUNDING = 1e-12  # differences of scores below this are none
-ENDLESS = 1e9  # degrees of freedom of a spread that is as good as known
+ROUNDING = 1e-12  # smaller differences of scores are rounding errors and count as 0
+ENDLESS = 1e9  # degrees of freedom in place of infinity: Student's t is then the normal distribution
 
 
 @dataclass(frozen=True)
 class Spread:
-    """How far a mean of differences may lie from the truth.
+    """Standard error of a mean difference, with the degrees of freedom of that estimate.
 
     Attributes:
         error: standard error.
@@ -35,7 +35,7 @@ class Spread:
         return float(stdtrit(self.freedom, 0.5 + level / 2)) * self.error
 
     def p_value(self, mean: float) -> float:
-        """Return the two-sided p-value of a mean under no difference."""
+        """Return the two-sided p-value of a mean, under the hypothesis that the true mean is 0."""
         if abs(mean) <= ROUNDING:
             return 1.0
         if self.error <= ROUNDING:
@@ -142,8 +142,9 @@ def mean_spread(
 def spread_apart(arm: ArrayLike, reference: ArrayLike, *, clips: float = 0.0) -> Spread:
     """Return the spread of the difference of two means over the same machines and over seeds that do not pair.
 
-    As `crossed_spread`, with each arm's seeds a factor of its own: the spread of the machines' differences holds
-    what a seed brings to one machine; what it brings to all of them is added where an arm shows more than that.
+    As `crossed_spread`, but seed 0 of one arm has nothing to do with seed 0 of the other, so each arm's seeds are a
+    random factor of their own. The variance between the machines' differences already includes a seed's effect on
+    single machines. A seed's effect on all machines alike is added for each arm whose seeds vary by more than that.
 
     Args:
         arm: (machines, seeds) values.
@@ -181,7 +182,7 @@ def spread_of_parts(variance: float, parts: Sequence[tuple[float, int]]) -> Spre
 
     Args:
         variance: of the mean.
-        parts: (share of a mean square in it, its degrees of freedom).
+        parts: for each mean square, (what it contributes to the variance, its degrees of freedom).
     """
     uncertain = sum(part**2 / freedom for part, freedom in parts if freedom)
     freedom = min(variance**2 / uncertain, ENDLESS) if uncertain > 0 else ENDLESS
@@ -192,9 +193,9 @@ def spread_of_parts(variance: float, parts: Sequence[tuple[float, int]]) -> Spre
 def paired_test(differences: ArrayLike, *, draws: int = DRAWS, seed: int = 0) -> float:
     """Return the two-sided p-value of paired differences by flipping their signs.
 
-    Under no difference each pair could as well have come out the other way round, so every pattern of signs is as
-    probable as the one seen (Fisher 1935, The Design of Experiments, section 21). Up to 16 differences all patterns
-    are gone through; beyond, `draws` of them, the one seen counted in (Phipson and Smyth 2010).
+    If there is no true difference, each pair could as well have come out the other way round, so every pattern of signs
+    is as probable as the one observed (Fisher 1935, The Design of Experiments, section 21). Up to 16 differences all
+    patterns are tried; with more, `draws` random ones and the observed one itself (Phipson and Smyth 2010).
 
     Args:
         differences: one a pair, for example of machine and seed, in any shape.
@@ -218,13 +219,14 @@ def paired_test(differences: ArrayLike, *, draws: int = DRAWS, seed: int = 0) ->
 
 
 def holm(p_values: ArrayLike) -> Floats:
-    """Return p-values corrected for their number, in the order given: Holm's step-down procedure.
+    """Correct p-values for multiple testing by Holm's step-down procedure; returned in the order given.
 
-    The i-th smallest of n is multiplied by n - i + 1 and none falls below a smaller one's (Holm 1979, Scandinavian
-    Journal of Statistics 6:65), which keeps the chance of any false rejection at the level, however they depend.
+    The i-th smallest of n is multiplied by n - i + 1, then raised to the largest corrected value before it (Holm 1979,
+    Scandinavian Journal of Statistics 6:65). This bounds the probability of even one false rejection by the level,
+    however the tests depend on one another. For example 0.01, 0.04, 0.03 become 0.03, 0.06, 0.06.
 
     Raises:
-        HarnessError: a value is no p-value.
+        HarnessError: a value lies outside 0..1, or they are not (n,).
     """
     values = np.asarray(p_values, dtype=np.float64)
     if values.ndim != 1 or not ((values >= 0) & (values <= 1)).all():

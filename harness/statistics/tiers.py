@@ -13,7 +13,7 @@ from benchmarks.metrics.rules import EPSILON
 from harness.statistics.bootstrap import Floats
 from harness.statistics.significance import ENDLESS, ROUNDING, holm
 
-SURE = 0.05  # of the corrected p-value
+SURE = 0.05  # significance level: a row with a smaller corrected p-value counts as worse than the leader
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class Arm:
 
     Attributes:
         seeds: (s,) in ascending order, each once.
-        parts: (s, w) what each seed's machine types add to the score; NaN where undefined.
+        parts: (s, w) contribution of each of w machine types to the score of each seed (`parts_of_score`); NaN where
+            undefined.
     """
 
     seeds: tuple[int, ...]
@@ -30,7 +31,7 @@ class Arm:
 
 
 def find_tiers(arms: Sequence[Arm | None]) -> list[int | None]:
-    """Put rows in tiers: the best row leads the first one, the first row that is surely worse leads the next.
+    """Put rows in tiers: the best row leads tier 1; the first row that is significantly worse leads tier 2; and so on.
 
     Every row after a leader is compared with it, paired by seed and machine type, by the t-test on the spread of
     differences over machine types and seeds (`harness.statistics.significance.crossed_spread`: two-way analysis of
@@ -75,7 +76,7 @@ def find_tiers(arms: Sequence[Arm | None]) -> list[int | None]:
 
 
 def parts_of_score(h_means: Floats) -> Floats:
-    """Return what each machine type adds to the harmonic mean over them: the jackknife's pseudo-values (Tukey 1958).
+    """Return each machine type's contribution to the harmonic mean: the jackknife's pseudo-values (Tukey 1958).
 
     Their mean over machine types is, but for the jackknife's correction, the harmonic mean, so differences of them
     rank as scores do. A machine type that is undefined is left out, and one alone is its own part.
@@ -94,7 +95,7 @@ def parts_of_score(h_means: Floats) -> Floats:
 
 
 def differ(differences: Floats) -> Floats:
-    """Return two-sided p-values of rows of paired differences under none: (r, s, w) -> (r,).
+    """Return two-sided p-values of r rows of paired differences, if the true difference is 0: (r, s, w) -> (r,).
 
     The same number as `crossed_spread(row.T).p_value(row.mean())`, for all rows at once.
     """

@@ -1,7 +1,7 @@
-"""Who is at which trial: claims of all drivers of all studies on one database.
+"""Claims: which driver is running which trial, for all drivers of all studies on one database.
 
-A trial's key is its content, so a claim on it holds across studies: two that share a cell compute it once.
-Taking a claim is one INSERT or one UPDATE, of which a database lets exactly one driver's succeed.
+A trial's key is a digest of its content, so a claim on it holds across studies, and two studies that contain the same
+trial run it once. A claim is taken by one INSERT or one UPDATE, which succeeds for exactly one driver.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from harness.stores.readings import KEYS_A_QUERY
 from harness.stores.results import Results
 
 RENEW_SECONDS = 20.0
-LEASE_SECONDS = 120.0  # a driver on another host that has not renewed for so long is gone
-POLL_SECONDS = 0.2  # between two looks at a lock that another driver holds
+LEASE_SECONDS = 120.0  # a driver on another host that has not renewed its lease for this time counts as dead
+POLL_SECONDS = 0.2  # between two tries to take a lock that another driver holds
 FREE = ""
 
 metadata = sa.MetaData()
@@ -55,12 +55,12 @@ claims = sa.Table(
 
 @dataclass(frozen=True)
 class Claim:
-    """A key that a living driver is at.
+    """A living driver's claim on a key.
 
     Attributes:
-        owner: the driver.
-        since: seconds of the epoch.
-        label: what it is, for people.
+        owner: the driver: host, process and so on.
+        since: when it was taken, seconds since 1970.
+        label: the trial's label, to be shown.
     """
 
     owner: str
@@ -76,11 +76,11 @@ class Claim:
 
 @dataclass(frozen=True)
 class Lost:
-    """What went wrong with a key before.
+    """How often a trial was begun before without ending.
 
     Attributes:
-        tries: begun and lost with a worker.
-        deaths: begun and lost with a driver that was killed.
+        tries: times that it was lost with its worker process.
+        deaths: times that it was lost with its driver, which was killed.
     """
 
     tries: int = 0
@@ -88,13 +88,14 @@ class Lost:
 
 
 class Claims:
-    """One driver's claims; used as a context, at whose end all of them are given back.
+    """One driver's claims: a context manager that releases all of them at its end.
 
-    While it is open a thread renews the driver's lease. A driver of this host is asked by its process, which is right
-    at once; one of another host counts as alive until its lease ends, by the database's clock where that has one.
+    While it is open, a thread renews the driver's lease. Whether another driver is alive is decided by its process id
+    if it is on this host, which is exact, and otherwise by its lease, against the database server's clock if there is
+    one.
 
     Args:
-        results: of the database.
+        results: the results tables of the database.
         renew_seconds: between two renewals.
         lease_seconds: how long a renewal lasts.
     """
@@ -118,7 +119,7 @@ class Claims:
 
     def __exit__(self, *_: object) -> None:
         """Give everything back."""
-        with whole():  # a notebook that is stopped in here would wait for its own claims when it runs the study again
+        with whole():  # if Ctrl-C came in here, a notebook that runs the study again would wait for its own claims
             self._closed.set()
             self._heart.join()
             with suppress(HarnessError), store_errors(self.uri), self.engine.begin() as connection:
@@ -126,10 +127,10 @@ class Claims:
                 connection.execute(drivers.delete().where(drivers.c.owner == self.owner))
 
     def take(self, key: str, label: str = "") -> Lost | None:
-        """Claim a key: what it lost before, or None where a living driver has it."""
+        """Claim a key. Return how often it was lost before, or None if a living driver holds it."""
         label = label[:500]
         with store_errors(self.uri):
-            for _ in range(2):  # the row may go between a refused insert and the look at it
+            for _ in range(2):  # the row may be deleted after the INSERT failed and before it is read
                 if self._insert(key, label):
                     return Lost()
                 with self.engine.connect() as connection:
@@ -150,7 +151,7 @@ class Claims:
             return lost if won else None
 
     def release(self, key: str, *, tries: int | None = None) -> None:
-        """Give a key back; with the tries that it lost where somebody shall take it up again."""
+        """Release a key. If the trial was lost and shall run again, `tries` is how often that has happened."""
         mine = (claims.c.key == key, claims.c.owner == self.owner)
         with store_errors(self.uri), self.engine.begin() as connection:
             if tries is None:
@@ -159,7 +160,7 @@ class Claims:
                 connection.execute(claims.update().where(*mine).values(owner=FREE, tries=tries))
 
     def holds(self, key: str) -> bool:
-        """Tell whether a key is still this driver's: after a long standstill another one may have it."""
+        """Tell whether this driver still holds a key: if it was suspended for long, another may have taken over."""
         query = sa.select(claims.c.owner).where(claims.c.key == key)
         with store_errors(self.uri), self.engine.connect() as connection:
             return bool(connection.execute(query).scalar() == self.owner)
@@ -170,7 +171,7 @@ class Claims:
         return {row.key: Claim(row.owner, row.since, row.label) for row in rows if self._lives(row.owner, there, now)}
 
     def deaths(self, keys: Iterable[str]) -> dict[str, int]:
-        """Return how often each key was lost with a killed driver, those that now lie about included."""
+        """Return how often each key was lost with a killed driver, counting claims that dead drivers still hold."""
         rows, there, now = self._look(keys)
         return {row.key: row.deaths + (row.owner != FREE and not self._lives(row.owner, there, now)) for row in rows}
 
@@ -181,7 +182,7 @@ class Claims:
 
     @contextmanager
     def alone(self, what: str) -> Iterator[None]:
-        """Let one driver at a time do something."""
+        """Lock `what`, any name, against all other drivers on this database while the block runs."""
         while self.take(what) is None:
             stop_if_asked()
             time.sleep(POLL_SECONDS)
@@ -239,9 +240,9 @@ def _owner() -> str:
 
 
 def _here() -> tuple[str, str]:
-    """Return the host, and what tells apart two hosts of one name or two containers of one host.
+    """Return the host name, and a digest that differs between hosts of the same name and containers of one host.
 
-    Process ids mean something only within them.
+    Process ids can be compared only if both agree.
     """
     marks = []
     with suppress(OSError):
@@ -251,14 +252,14 @@ def _here() -> tuple[str, str]:
 
 
 def _clock(connection: sa.Connection) -> float:
-    """Return seconds of the epoch: the server's where there is one, since hosts' clocks differ."""
+    """Return seconds since 1970 by the database server's clock, if there is one, since the clocks of hosts differ."""
     if connection.dialect.name == "postgresql":
         return float(connection.execute(sa.text("select extract(epoch from clock_timestamp())")).scalar_one())
     return time.time()
 
 
 class Living(Container[str]):
-    """Keys that a living driver is at, looked up when first asked: after what they are compared with was read."""
+    """Keys that living drivers have claimed, looked up at the first `in`: after the runs to compare were read."""
 
     def __init__(self, claims: Claims, keys: Iterable[str]) -> None:
         self.claims, self.keys = claims, keys

@@ -18,24 +18,25 @@ from harness.places import sqlite_path
 from harness.tables import brief
 
 SQLITE_TIMEOUT_SECONDS = 20  # what MLflow itself waits for a lock
-CONNECT_SECONDS = 10  # a PostgreSQL server that has not answered by then is not there
+CONNECT_SECONDS = 10  # to wait for a PostgreSQL server
 SQLITE_FRONT = b"SQLite format 3\x00"
-OPENED = "asdbench opened"  # of a connection: the identity of its file
+OPENED = "asdbench opened"  # key of a connection's info: device and inode of the database file when it was opened
 CREATION_LOCK = 0x617364  # "asd": the number of our advisory lock in a PostgreSQL database
 Keeper: TypeAlias = Literal["MLflow", "Optuna"]
-# what a database holds tells whose it is: MLflow's may be one of our results tables alone, before MLflow opened it
+# tables by which a database is recognised; a file for MLflow may also hold only our `asd_` tables, if we opened it
+# first
 SIGNS: dict[Keeper, frozenset[str]] = {
     "MLflow": frozenset({"experiments", "runs", "tags"}),
     "Optuna": frozenset({"studies", "version_info", "trials"}),
 }
-BEGUN = frozenset(  # what Optuna makes, table by table: a driver that is killed meanwhile leaves some of them
+BEGUN = frozenset(  # Optuna's tables; a driver that is killed while it creates them leaves some of them
     {
         *SIGNS["Optuna"], "alembic_version", "study_directions", "study_user_attributes", "study_system_attributes",
         "trial_user_attributes", "trial_system_attributes", "trial_params", "trial_values", "trial_intermediate_values",
         "trial_heartbeats",
     }
 )  # fmt: skip
-FIRST = frozenset({"studies", "version_info"})  # of these
+FIRST = frozenset({"studies", "version_info"})  # those of BEGUN that Optuna creates first
 OURS = "asd_"  # in front of the names of our own tables
 SHOWN_TABLES = 3  # in a sentence
 TABLES = "select name from sqlite_master where type in ('table', 'view') and name not like 'sqlite\\_%' escape '\\'"
@@ -56,17 +57,17 @@ DATABASE_ERRORS = (sa.exc.SQLAlchemyError,)  # for rooms that know no SQLAlchemy
 
 @contextmanager
 def creation_lock(uri: str, *, of: Keeper = "MLflow") -> Iterator[None]:
-    """Let one process at a time create or migrate a database; eight at once break a fresh SQLite file for good.
+    """Lock a database against other processes that create or migrate it: eight at once corrupt a new SQLite file.
 
-    Every store is opened under this lock, so that a file which is somebody else's is refused before anything is written
-    into it, or beside it.
+    Every store is opened under this lock. It refuses another program's file before anything is written into it or
+    beside it.
 
     Args:
         uri: of the database.
-        of: whose tables it holds or gets; our results stand beside MLflow's.
+        of: "MLflow" or "Optuna", whose tables it holds or will hold; the results tables are beside MLflow's.
 
     Raises:
-        HarnessError: it cannot be opened, is no database, or another program's.
+        HarnessError: it cannot be opened, is no database, or is another program's.
     """
     path = sqlite_path(uri)
     if path is not None:
@@ -77,7 +78,7 @@ def creation_lock(uri: str, *, of: Keeper = "MLflow") -> Iterator[None]:
                     "choose a name of letters and digits."
                 )
             place = path.with_name(f".{path.name}.lock")
-            if not place.exists():  # nobody of us was here before, and may be none of us should be
+            if not place.exists():  # no lock file: asdbench has never opened this database, and perhaps should not
                 demand_own(path, of)
             make_private_folder(path.parent)
             lock = private_lock(place)
@@ -104,10 +105,10 @@ def creation_lock(uri: str, *, of: Keeper = "MLflow") -> Iterator[None]:
 
 
 def demand_database(path: Path) -> None:
-    """Demand that a file is a SQLite database, an empty one, or not there yet.
+    """Check that a file is a SQLite database, is empty, or does not exist yet.
 
     Raises:
-        HarnessError: it is something else, such as a text or a named pipe, which nobody then opens.
+        HarnessError: it is something else, such as a text file or a named pipe.
         OSError: it cannot be read.
     """
     try:
@@ -120,7 +121,7 @@ def demand_database(path: Path) -> None:
 
 
 def demand_own(path: Path, of: Keeper) -> None:
-    """Demand that a file is a database of MLflow and us, or of Optuna; or one without a table, or not there yet.
+    """Check that a file is a database of MLflow (and asdbench) or of Optuna, has no table, or does not exist yet.
 
     Raises:
         HarnessError: it is no database, or another program's.
@@ -143,8 +144,9 @@ def demand_own(path: Path, of: Keeper) -> None:
 
 
 def look_at(path: Path, query: str) -> list[Any]:
-    """Return a query's rows of a SQLite file that is only looked at: not a byte is written, there or beside it."""
-    # with a log of writes beside it somebody may be at it; without, SQLite would make one to read it
+    """Run a query on a SQLite file without writing a single byte to it or beside it."""
+    # a write-ahead log or journal beside it means that another process may be using it; without one, SQLite would
+    # create a log in order to read, unless the file is declared immutable
     busy = any(path.with_name(f"{path.name}{log}").exists() for log in ("-wal", "-journal"))
     address = f"{path.as_uri()}?mode=ro{'' if busy else '&immutable=1'}"
     with closing(sqlite3.connect(address, uri=True, timeout=SQLITE_TIMEOUT_SECONDS)) as connection:
@@ -165,8 +167,8 @@ def tables_of(path: Path) -> set[str]:
         raise HarnessError(f"A database must be a whole file of SQLite, but {path}: {error}.") from error
 
 
-# A database may be deleted while it is open: on Linux, writes then go to a file that no path leads to any more, and are
-# lost without an error. So the file at the path is compared with the one that was opened.
+# A database file may be deleted while it is open. On Linux writes then go to the deleted file and are lost without an
+# error. So the file at the path is compared with the one that was opened.
 
 Identity = tuple[int, int]
 
@@ -181,7 +183,7 @@ def identity(path: Path) -> Identity | None:
 
 
 def demand_same(path: Path, opened: Identity | None) -> None:
-    """Demand that a path still leads to the file that was opened there.
+    """Check that a path still leads to the file that was opened there.
 
     Raises:
         HarnessError: the file was deleted, moved or replaced.
@@ -214,7 +216,7 @@ def open_engine(uri: str) -> sa.Engine:
 
 
 def write_ahead(engine: sa.Engine) -> None:
-    """Let an SQLite database write ahead, from its next connection on, and notice when its file is taken away."""
+    """Use write-ahead logging for an SQLite database from its next connection on; notice if its file is replaced."""
     path = Path(engine.url.database or "").absolute()
 
     def remember(_connection: Any, record: Any) -> None:
@@ -235,7 +237,7 @@ def write_ahead(engine: sa.Engine) -> None:
 def _sqlite_pragmas(connection: Any, _record: object) -> None:
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")  # with the default journal an open reader blocks the writer for 20 s
-    # a killed process loses nothing; a power cut can lose the last moments, never tear them, and a study goes on there
+    # a killed process loses nothing; a power cut may lose the last transactions, but never part of one
     cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()
@@ -243,7 +245,7 @@ def _sqlite_pragmas(connection: Any, _record: object) -> None:
 
 @contextmanager
 def store_errors(uri: str) -> Iterator[None]:
-    """Turn what the results database answers into one sentence."""
+    """Turn an error of a database into a `HarnessError` of one sentence."""
     try:
         yield
     except (sa.exc.DBAPIError, sa.exc.ArgumentError, OSError, ModuleNotFoundError) as error:

@@ -1,4 +1,4 @@
-"""Runs of a database or tracking server as they were recorded, by whomever."""
+"""Reads the runs of an MLflow database or tracking server, which may be somebody else's."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from harness.stores.database import creation_lock, look_at, tables_of
 from harness.stores.run_names import EXPERIMENT
 from harness.stores.server import ask_server, mlflow_errors
 
-EARLIEST = datetime(2000, 1, 1, tzinfo=UTC).timestamp() * 1000  # before any MLflow
-CLOCKS_MS = 60_000  # by which a clock may be set back while a run is open
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC).timestamp() * 1000  # ms; no run can be older than MLflow
+CLOCKS_MS = 60_000  # a run may end this much before it began, since its host's clock may have been set back
 LATER = datetime.max.replace(tzinfo=UTC)
 MOST_BYTES = 2**28  # of an artifact that is read back
 
@@ -38,12 +38,12 @@ class PastRun:
         key: of the study or trial.
         name: of the run.
         code: revision of the code.
-        parent: run id of the study that began it; empty where none did.
-        status: MLflow's: FINISHED, FAILED, KILLED or RUNNING; PRUNED where its study stopped it early.
-        ended: when; None where it has not.
+        parent: run id of the study that began it; empty for a trial of its own.
+        status: MLflow's FINISHED, FAILED, KILLED or RUNNING; PRUNED if its study stopped it early.
+        ended: when it ended; None if it has not.
         reason: why it failed or was killed.
-        binned: whether it lies in MLflow's bin, since another run stands for its trial.
-        wrong: why it cannot be a run, in a sentence; empty where it can.
+        binned: whether it was moved to MLflow's bin, since a later run of the same trial replaced it.
+        wrong: why it cannot be a valid run, in a sentence; empty if it can.
     """
 
     run_id: str
@@ -86,7 +86,7 @@ class History:
         self.experiment = str(found.experiment_id)
 
     def runs(self) -> list[PastRun]:
-        """Return every run, studies' among them, in the order in which they ended; open ones are last."""
+        """Return the runs of all studies and trials in the order in which they ended; open ones are last."""
         found: list[PastRun] = []
         token: str | None = None
         with mlflow_errors(self.uri):
@@ -107,7 +107,7 @@ class History:
         with mlflow_errors(self.uri):
             place = str(self.client.get_run(run_id).info.artifact_uri)
         if (local := _folder_of(place)) is not None:
-            for name in names:  # not by MLflow, which copies a pipe or a device for ever
+            for name in names:  # not by MLflow, which would copy a pipe or a device without end
                 if (local / name).exists():
                     (folder / name).write_bytes(read_bytes(local / name, what=name, most=MOST_BYTES))
             return
@@ -128,9 +128,9 @@ class History:
 
 
 def _demand_runs(path: Path, uri: str) -> None:
-    """Demand that a file is MLflow's database as this version of MLflow writes it, before MLflow opens it.
+    """Check that a file is an MLflow database of this version, before MLflow opens it.
 
-    MLflow makes its tables in whatever database it opens, and brings an older one up to date without being asked.
+    MLflow would create its tables in any database that it opens, and migrate an older one without asking.
     """
     if not path.exists():
         raise HarnessError(f"Runs are read from {path}, but there is no such file; name another database.")

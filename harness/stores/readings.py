@@ -1,4 +1,4 @@
-"""What is asked of the results tables: by leaderboards, comparisons, studies."""
+"""Queries of the results tables for leaderboards, comparisons and studies."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from harness.trials.axes import AXES
 from harness.trials.contract import Measured
 
 NO_CLIP_SCORES = b""  # of a trial that is known by its metrics alone
-FEW = 500  # trials that a question may name one by one
-KEYS_A_QUERY = 500  # older SQLite takes 999 variables
+FEW = 500  # keys up to which a query names them; with more, all rows are read and filtered here
+KEYS_A_QUERY = 500  # older SQLite allows 999 variables in a query
 
 
 TEST_COLUMNS = ["clip_id", "dataset", "machine", "section", "domain", "condition"]
 
-# what leaderboards read of a trial, besides its scorer and official score: not its detail, which is a hundred times
-# as long as all the rest
+# columns of a trial that leaderboards read, besides its scorer and official score; `detail` is left out, since its JSON
+# is a hundred times as long as all the rest
 LISTED = (
     "id", "key", "kind", *(axis.name for axis in AXES), "seed", "protocol", "train_data", "test_data", "recipe",
     "classes", "singletons", "left_out", "seconds", "peak_mb",
@@ -77,10 +77,10 @@ class Readings:
         self.engine.dispose()
 
     def finished(self, keys: Iterable[str], *, scorers: Iterable[str] = ()) -> dict[str, str]:
-        """Return key -> run id of the trials that are finished, with every one of these scorers."""
+        """Return key -> run id of the trials that are finished and have scores of all these scorers."""
         needed = set(scorers)
         query = sa.select(trials.c.key, trials.c.run_id).where(trials.c.status == "finished")
-        if needed:  # a trial has a row each scorer, so as many of them as are needed must be there
+        if needed:  # a trial has one row for each scorer: count those that are asked for
             query = (
                 query.join(scores)
                 .where(scores.c.scorer.in_(needed))
@@ -104,14 +104,14 @@ class Readings:
         return rows[0][0] if rows else None
 
     def rows_of(self, keys: Iterable[str]) -> dict[str, tuple[str, str, str]]:
-        """Return key -> (status, run id, where that run is kept) of every trial that has a row."""
+        """Return key -> (status, run id, origin) of every recorded trial; origin is "" for a run of this MLflow."""
         query = sa.select(trials.c.key, trials.c.status, trials.c.run_id, trials.c.origin)
         return {key: (status, run_id, origin) for key, status, run_id, origin in self._of_keys(query, keys)}
 
     def holds_clips(self, test_data: str, clips: pd.DataFrame) -> bool:
-        """Tell whether clips, and what is normal of them, are those recorded under a fingerprint of test recordings.
+        """Tell whether these clips, with their conditions, are those recorded under a fingerprint of test recordings.
 
-        None recorded yet is yes.
+        Also True if none are recorded under it yet.
         """
         content = self._rows(sa.select(test_clips.c.content).where(test_clips.c.test_data == test_data))
         return not content or clip_cells(unpacked_clips(content[0][0])) == clip_cells(clips.sort_values("clip_id"))
@@ -138,11 +138,11 @@ class Readings:
         return found
 
     def measured(self, keys: Iterable[str], scorer: str) -> dict[str, Measured]:
-        """Return the numbers of finished trials that goals are made of, by key."""
+        """Return key -> the numbers that a search's goals are computed from, of finished trials."""
         found: dict[str, Measured] = {}
         for part in _slices(keys):
             among = (trials.c.key.in_(part), trials.c.status == "finished")
-            # details first: a trial that another driver records in between is then left out, not taken without numbers
+            # read details first: a trial that another driver records meanwhile is then missing, but never incomplete
             details = sa.select(trials.c.key, trials.c.detail, scores.c.official_score).join(scores)
             rows = self._rows(details.where(*among, scores.c.scorer == scorer))
             domains: dict[str, list[tuple[float | None, float | None]]] = {}
@@ -171,7 +171,7 @@ class Readings:
         return [row[0] for row in self._rows(query)]
 
     def trial_scores(self, keys: Iterable[str] | None = None) -> pd.DataFrame:
-        """Return one row a finished trial and scorer: the trial's columns, `scorer`, `official_score`."""
+        """Return a row for each finished trial and scorer: the trial's columns, `scorer`, `official_score`."""
         keys = None if keys is None else set(keys)
         query = (
             sa.select(trials, scores.c.scorer, scores.c.official_score)
@@ -182,7 +182,7 @@ class Readings:
         return _only(self._frame(_of_keys(query, keys)), "key", keys)
 
     def recorded(self, keys: Iterable[str]) -> pd.DataFrame:
-        """Return finished trials' own columns, `detail` with them, for some keys."""
+        """Return the rows of finished trials with these keys, with all their columns."""
         wanted = list(dict.fromkeys(keys))
         parts = [wanted[start : start + KEYS_A_QUERY] for start in range(0, len(wanted), KEYS_A_QUERY)] or [[]]
         query = sa.select(trials).where(trials.c.status == "finished")
@@ -200,7 +200,7 @@ class Readings:
         return _only(self._frame(_of_keys(query, keys)), "key", keys)
 
     def trial_columns(self, study_key: str | None = None) -> dict[str, tuple[Any, ...]]:
-        """Return LISTED, `scorer` and `official_score` as columns, a place a finished trial and scorer.
+        """Return the columns LISTED, `scorer` and `official_score`, with an entry for each finished trial and scorer.
 
         Args:
             study_key: only this study's trials.
@@ -219,8 +219,8 @@ class Readings:
     def machine_numbers(self, study_key: str | None = None) -> list[tuple[Any, ...]]:
         """Return (trial id, name, *MACHINE_NUMBERS) of every finished trial, scorer, machine type and section.
 
-        The name is scorer, dataset and machine type, with BETWEEN between them: one text is read three times as fast
-        as three.
+        The name is scorer, dataset and machine type joined by BETWEEN, since reading one text is three times as fast as
+        reading three.
 
         Args:
             study_key: only this study's trials.
@@ -262,7 +262,7 @@ class Readings:
         return unpacked_clips(self._rows(sa.select(test_clips.c.content).where(test_clips.c.test_data == name))[0][0])
 
     def _of_keys(self, query: sa.Select[Any], keys: Iterable[str]) -> Iterator[Any]:
-        """Yield a query's rows of these trials alone, some hundred keys at a time: SQLite takes no more than 32,766."""
+        """Yield a query's rows of these trials, some hundred keys at a time: SQLite allows at most 32,766."""
         wanted = list(dict.fromkeys(keys))
         for start in range(0, len(wanted), KEYS_A_QUERY):
             yield from self._rows(query.where(trials.c.key.in_(wanted[start : start + KEYS_A_QUERY])))
@@ -301,7 +301,7 @@ def unpacked_clips(content: bytes) -> pd.DataFrame:
 
 
 def clip_cells(clips: pd.DataFrame) -> list[list[Any]]:
-    """Return what is recorded of test clips, with None for what is not known."""
+    """Return the TEST_COLUMNS of test clips as rows, with None where a value is not known."""
     cells = clips[TEST_COLUMNS].astype(object)
     found: list[list[Any]] = cells.where(cells.notna(), None).to_numpy().tolist()
     return found
@@ -312,7 +312,7 @@ def _unpacked(content: bytes) -> np.ndarray[Any, np.dtype[np.float64]]:
 
 
 def _of_keys(query: sa.Select[Any], keys: set[str] | None) -> sa.Select[Any]:
-    """Ask for a few trials alone; a question that names thousands is too long for some databases."""
+    """Restrict a query to these trials if they are few; naming thousands would be too long for some databases."""
     return query if keys is None or len(keys) > FEW else query.where(trials.c.key.in_(sorted(keys)))
 
 
@@ -331,5 +331,5 @@ def _only(frame: pd.DataFrame, column: str, keys: Iterable[str] | None) -> pd.Da
 
 
 def clips_digest(clips: pd.DataFrame) -> str:
-    """Return what tells one test set's clips and their truth from another's."""
+    """Return a digest of a test set's clips and their conditions."""
     return hashlib.blake2b("\n".join(clips["clip_id"]).encode(), digest_size=16).hexdigest()

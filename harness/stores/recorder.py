@@ -19,10 +19,11 @@ from harness.trials.contract import Failure, TrialResult, TrialSpec
 
 
 class Recorder:
-    """The one writer of a driver.
+    """Writes a driver's results; nothing else in a driver writes to MLflow or the results tables.
 
-    A trial counts as finished from the moment at which its rows are in the results tables, in one transaction:
-    MLflow is told before and closed after, so that whoever finds an open run knows from the tables what it was.
+    A trial counts as finished once its rows are in the results tables, where they are written in one transaction.
+    MLflow gets the result before, and its run is closed after. So if a driver is killed in between and leaves an open
+    run, the tables tell whether the trial was finished.
     """
 
     def __init__(self, tracker: Tracker, results: Results) -> None:
@@ -38,16 +39,16 @@ class Recorder:
         self.results.link(key, trials)
 
     def with_recorded_scorers(self, specs: Iterable[TrialSpec]) -> list[TrialSpec]:
-        """Return specs that also name the scorers which their trials are recorded with: a new run then has them all.
+        """Return specs with the scorers added that their trials are recorded with, so that a new run has all of them.
 
-        A scorer whose plugin is not installed here, or computes other scores by now, is left out; its rows stay.
+        A scorer whose plugin is not installed here, or has a newer version, is not added; its recorded rows stay.
         """
         specs = list(specs)
         recorded = self.results.scorers_of([spec.key() for spec in specs])
         computed = {each for each in set[str]().union(*recorded.values()) if is_computed(each)}
         known = {key: [each for each in names if each in computed] for key, names in recorded.items()}
         merged = [tuple(dict.fromkeys([*spec.scorers, *known.get(spec.key(), ())])) for spec in specs]
-        # a spec as it was keeps its key, which takes a while to make again for thousands
+        # a spec that does not change is kept as it is, with its key computed: for thousands that takes a while
         return [
             spec if spec.scorers == scorers else replace(spec, scorers=scorers)
             for spec, scorers in zip(specs, merged, strict=True)
@@ -105,15 +106,15 @@ class Recorder:
         self.tracker.finish(run_id, "KILLED", reason=reason, tags={"asd.status": "pruned"})
 
     def drop(self, run_id: str, reason: str) -> None:
-        """Close the run of a try that nobody finished and that will be made again."""
+        """Close the run of a try that was lost and that will be repeated."""
         self.tracker.finish(run_id, "KILLED", reason=reason)
 
     def settle(self, parent: str, live: Container[str]) -> None:
-        """Close what a killed driver left open: finished if the tables hold the trial, else killed.
+        """Close runs that a killed driver left open: as FINISHED if the tables hold the trial, else as KILLED.
 
         Args:
             parent: the study's run.
-            live: keys of trials that another living driver is at.
+            live: keys of trials that other living drivers are running.
         """
         stale = [(run_id, key) for run_id, key in self.tracker.open_trials(parent) if key not in live]
         done = self.results.finished([key for _, key in stale])

@@ -1,4 +1,4 @@
-"""A trial as it stands among a run's artifacts: complete enough to write its rows in the results tables again."""
+"""A trial as files among its run's artifacts, from which its rows in the results tables can be written again."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from harness.trials.measures import joined_official_score, machine_scores, measu
 TRIAL_FILE, SCORES_FILE, STUDY_FILE, CELLS_FILE = "trial.json", "clip_scores.parquet", "study.json", "cells.json"
 METRIC_FIELDS = {each.name for each in fields(MachineMetrics)}
 MEASURED = ("auc", "s_auc", "t_auc", "p_auc", "p_auc_source", "p_auc_target")
-TOLERANCE = 1e-9  # other processors add in another order
+TOLERANCE = 1e-9  # processors may add in different orders
 MOST_CLIPS = 5_000_000  # a year's evaluation set has some ten thousand
 
 
@@ -70,7 +70,7 @@ def write_failure(folder: Path, spec: TrialSpec, failure: Failure) -> None:
 
 
 def read_record(folder: Path, *, key: str) -> Record:
-    """Read a trial's artifacts back; they may come from anywhere, so nothing in them is taken on trust.
+    """Read a trial's artifacts. They may come from anybody, so types, ranges and numbers are all checked.
 
     Args:
         folder: holds trial.json and, of a finished trial, clip_scores.parquet.
@@ -97,7 +97,7 @@ def read_record(folder: Path, *, key: str) -> Record:
     return Record(spec, result, None, _detail(read))
 
 
-# The form of trial.json: the types below check what is read.
+# The schema of trial.json: pydantic checks with the types below what is read.
 
 Text: TypeAlias = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Name: TypeAlias = Annotated[str, StringConstraints(max_length=64, pattern=r"^[^\x00-\x1f\x7f]*$")]
@@ -137,7 +137,7 @@ class _SpecBase(_Form):
 
 
 def _axis_form(axis: Axis) -> tuple[Any, Any]:
-    """Return the form of an axis's value, and what it is in records written before there was such an axis."""
+    """Return the type of an axis's value in trial.json, and its value in files written before the axis existed."""
     kind: Any = Count | None if axis.number else Literal[axis.choices] if axis.choices else Name
     return kind, axis.default
 
@@ -173,7 +173,7 @@ class _LabelsForm(_Form):
 
 
 class _EpochForm(_Form):
-    """A number stays of the type that it was written with: the tables' JSON is the same to the letter."""
+    """One epoch. int and float are kept as written, so that the JSON in the tables is identical to the original."""
 
     epoch: Count
     loss: Number
@@ -235,7 +235,7 @@ def _spec_content(spec: TrialSpec) -> dict[str, Any]:
 
 
 def _spec(read: _SpecForm) -> TrialSpec:
-    """Build the spec with every value of the type that it was written with: the key depends on it."""
+    """Build the spec. An int stays an int and a float a float, since the key depends on it."""
     values = {name: getattr(read, name) for name in (*_SpecForm.model_fields, *(read.model_extra or {}))}
     if read.backbone is not None:
         values["backbone"] = BackboneChoice(**read.backbone.model_dump())
@@ -245,7 +245,7 @@ def _spec(read: _SpecForm) -> TrialSpec:
 
 
 def _protocol(read: _SpecForm) -> Protocol:
-    """Build the protocol; an external system was trained elsewhere, and so has no parts that train."""
+    """Build the protocol. That of an external system has no training parts, since it was trained elsewhere."""
     if read.kind == "external" and not read.protocol.get("train"):
         return replace(parse_protocol({**read.protocol, "train": read.protocol.get("score")}), train=())
     return parse_protocol(read.protocol)
@@ -279,10 +279,10 @@ def _result(folder: Path, spec: TrialSpec, read: _TrialFile) -> TrialResult:
 
 
 def _demand_numbers(result: TrialResult) -> None:
-    """Demand that a trial's numbers are those of its clips' scores: a leaderboard ranks by them.
+    """Check that a trial's metrics follow from its clips' scores, since leaderboards rank by them.
 
-    Every section's metrics are measured again from the scores, and from these the official score and the harmonic
-    means of the machine types. What is known of an external system without clip scores must at least agree with itself.
+    Each section's metrics are computed again from the scores, and from these the official score and the harmonic means
+    of the machine types. For an external system without clip scores, only the last two are checked against its metrics.
     """
     if not len(result.scored) and result.spec.kind != "external":
         raise HarnessError(f"{SCORES_FILE} must hold the scores of a trial's test clips, but is empty.")
@@ -315,7 +315,7 @@ def _demand_numbers(result: TrialResult) -> None:
 
 
 def _read_scores(path: Path, scorers: list[str]) -> pd.DataFrame:
-    """Read scored clips; pandas' own notes in the file are left unread."""
+    """Read scored clips, ignoring the metadata that pandas writes into a parquet file."""
     columns = [f"score_{scorer}" for scorer in scorers]
     try:
         with pq.ParquetFile(path) as file:

@@ -1,4 +1,4 @@
-"""The results tables: what leaderboards read, beside MLflow's own tables in one database."""
+"""The results tables, written: the database that leaderboards read, usually the same file as MLflow's own tables."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Results(Readings):
         with store_errors(uri), creation_lock(uri):
             metadata.create_all(self.engine)
             add_new_columns(self.engine)
-        self._test_sets: dict[str, str] = {}  # test_data -> digest of its clips, of those met so far
+        self._test_sets: dict[str, str] = {}  # test_data -> digest of its clips, as far as read
 
     # Only a study's driver writes, and every write may be repeated without harm.
 
@@ -54,7 +54,7 @@ class Results(Readings):
         self._write(write)
 
     def link(self, study_key: str, trial_keys: Iterable[str]) -> None:
-        """Say that trials belong to a study; a trial may belong to several."""
+        """Record which trials belong to a study; a trial may belong to several."""
 
         def write(connection: sa.Connection) -> None:
             study_id = connection.execute(sa.select(studies.c.id).where(studies.c.key == study_key)).scalar_one()
@@ -79,8 +79,8 @@ class Results(Readings):
     ) -> None:
         """Record a finished trial in one transaction.
 
-        The same trial again replaces its own row and those of the scorers that it was scored by; rows of others stay,
-        since the key says that they are of the same embeddings.
+        If the trial is recorded already, its row and those of the same scorers are replaced. Rows of other scorers
+        stay, since an equal key means equal embeddings.
 
         Args:
             result: of the trial.
@@ -171,10 +171,10 @@ class Results(Readings):
         self._write(write)
 
     def _write(self, work: Callable[[sa.Connection], None]) -> None:
-        """Write in one transaction, and in a second one where another process was quicker.
+        """Write in one transaction, and try once more if another process was faster.
 
-        Of two that record the same trial, study or test set at once, both find none, and the database takes one row:
-        the other then finds that row and replaces it.
+        If two processes record the same trial, study or test set at the same time, both find no row and insert one. The
+        database refuses the second, whose retry finds the row and replaces it.
         """
         with store_errors(self.uri):
             try:
@@ -185,7 +185,7 @@ class Results(Readings):
                     work(connection)
 
     def _check_test_clips(self, connection: sa.Connection, name: str, clips: pd.DataFrame) -> None:
-        """Demand that a test set's clips are those recorded: scores stand in the order of their ids."""
+        """Check that a test set's clips are the recorded ones, since scores are stored in the order of their ids."""
         if name not in self._test_sets:
             content = connection.execute(sa.select(test_clips.c.content).where(test_clips.c.test_data == name)).scalar()
             self._test_sets[name] = clips_digest(unpacked_clips(content or b""))
@@ -197,7 +197,7 @@ class Results(Readings):
 
 
 def result_detail(result: TrialResult) -> dict[str, Any]:
-    """Return what of a result has no column of its own, ready for JSON."""
+    """Return the parts of a result that have no column of their own, ready for JSON."""
     return {
         "seconds": dict(result.seconds),
         "peak_mb": dict(result.peak_mb),

@@ -1,4 +1,4 @@
-"""Under which names a trial's choices and numbers stand in MLflow."""
+"""The names of a trial's parameters and metrics in MLflow."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from harness.trials.axes import AXES
 from harness.trials.contract import TrialResult, TrialSpec
 
 EXPERIMENT = "asdbench"
-# of labels against the truth, per machine type, where there is one
+# metrics of pseudo-labels against the withheld attributes, per machine type, if these are known
 QUALITY = ("purity", "nmi", "ari", "recall_at_m", "recall_at_m_retained", "entropy", "judged_left_out")
 PLAIN = re.compile(r"[\w -]{1,64}")  # MLflow's names may also have . and /, which join ours, and : except on Windows
 ILLEGAL = re.compile(r"[^\w -]")
 
 
 def spec_params(spec: TrialSpec) -> dict[str, Any]:
-    """Return a trial's choices under the names that MLflow's compare view lines up."""
+    """Return a trial's choices as MLflow parameters, so that MLflow's compare view shows them side by side."""
     recipe = {f"recipe.{name}": value for name, value in asdict(spec.recipe).items()}  # its axes among them
     axes = {axis.name: axis.value(spec) for axis in AXES if axis.of == "spec"}
     backbone = spec.backbone
@@ -43,7 +43,7 @@ def spec_params(spec: TrialSpec) -> dict[str, Any]:
 
 
 def result_metrics(result: TrialResult) -> dict[str, float]:
-    """Return a trial's numbers by metric name; the first scorer's stand without its name in front."""
+    """Return a trial's numbers by metric name. Names start with the scorer's, except for the first scorer."""
     values: dict[str, float | None] = {}
     years = len({part.dataset for part in result.spec.protocol.score})  # several stand before a machine type's name
     for place, (scorer, metrics) in enumerate(result.metrics.items()):
@@ -74,10 +74,10 @@ def result_metrics(result: TrialResult) -> dict[str, float]:
 
 
 def joined_name(*parts: str) -> str:
-    """Return names of a year, machine type and section as one that MLflow takes in a metric's name.
+    """Join names of a year, machine type and section into a valid part of an MLflow metric's name.
 
-    A part that MLflow would refuse, or that has a sign which joins parts, has _ for each such sign and ends in a digest
-    of what it was, so that different names stay apart: `A&B <x>` becomes `A_B _x_-31c896d6`.
+    In a part with characters that MLflow refuses, or that are used to join parts, each of them becomes "_", and a
+    digest of the original is appended so that different names stay different: `A&B <x>` becomes `A_B _x_-31c896d6`.
     """
     return ".".join(part if PLAIN.fullmatch(part) else _plainer(part) for part in parts)
 

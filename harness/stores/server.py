@@ -1,4 +1,4 @@
-"""Whether MLflow's database or server answers, and what it answered, as a sentence."""
+"""Checks that MLflow's database or server answers, and turns its errors into sentences."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from harness.errors import HarnessError
 from harness.places import sqlite_path
 from harness.stores.database import DATABASE_ERRORS, Identity, demand_same, identity
 
-# MLflow logs the traceback of an error before it raises it; what it raises is said here, in one sentence
+# MLflow logs a traceback before it raises an error; `mlflow_errors` reports the error in one sentence instead
 for _name in ("mlflow", "alembic"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
 
-SERVER_SECONDS = 5  # a tracking server that has not answered by then is not there
+SERVER_SECONDS = 5  # to wait for a tracking server
 
 
 def ask_server(uri: str) -> None:
-    """Demand that a tracking server answers.
+    """Check that a tracking server answers.
 
     Raises:
-        HarnessError: it does not.
+        HarnessError: it does not answer.
     """
     try:
         with urllib.request.urlopen(_health(uri), timeout=SERVER_SECONDS):  # noqa: S310 - http(s) only, checked by the caller
@@ -44,7 +44,7 @@ def ask_server(uri: str) -> None:
 
 
 def _health(uri: str) -> urllib.request.Request:
-    """Ask how a server is, with user and password in a header: urllib takes none in an address."""
+    """Build a request for a server's health, with user and password in a header, since urllib takes none in a URL."""
     parts = urlsplit(uri)
     people, at, host = parts.netloc.rpartition("@")
     user, _, password = people.partition(":")
@@ -58,11 +58,11 @@ def _health(uri: str) -> urllib.request.Request:
     return request
 
 
-_opened = dict[str, Identity | None]()  # MLflow keeps a database open for as long as the process lives
+_opened = dict[str, Identity | None]()  # uri -> file; MLflow keeps a database open as long as the process lives
 
 
 def watch(uri: str) -> None:
-    """Take note of the file of a database that MLflow has opened: from now on it must stay that file."""
+    """Remember the file of a database that MLflow has opened, to notice if it is deleted or replaced later."""
     path = sqlite_path(uri)
     if path is not None:
         demand_same(path, _opened.setdefault(uri, identity(path)))
@@ -70,10 +70,10 @@ def watch(uri: str) -> None:
 
 @contextmanager
 def mlflow_errors(uri: str) -> Iterator[None]:
-    """Turn what MLflow, its database or its server answers into one sentence.
+    """Turn an error of MLflow, its database or its server into a `HarnessError` of one sentence.
 
     Raises:
-        HarnessError: it could not do what it was asked, or its database was taken away before or meanwhile.
+        HarnessError: the block raised such an error, or the database file was deleted or replaced.
     """
     if uri in _opened:
         watch(uri)

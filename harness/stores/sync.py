@@ -33,7 +33,7 @@ class Synced:
     Attributes:
         taken: trials whose rows were written.
         there: trials whose rows were there already.
-        unfinished: runs that are under way, or were given up, and so have nothing to take.
+        unfinished: runs that are still open or were killed, and so have no result.
         studies: studies that were written.
         refused: runs that are not what they should be: (run id, name, reason).
     """
@@ -52,12 +52,13 @@ def sync(
     places: Places | None = None,
     told: Told = lambda _what, _done, _all: None,
 ) -> dict[str, Any]:
-    """Write the results tables from MLflow's runs; what is there already stays.
+    """Write rows of the results tables from MLflow's runs; rows that are there already stay.
 
     Args:
-        source: another database or tracking server whose trials are taken in; None is this database's own MLflow. Its
-            runs stay where they are: the tables say where that is.
-        rewrite: write rows that are there, too; of a trial that this database ran itself, from its own runs alone.
+        source: another database or tracking server whose trials are taken over; None is this database's own MLflow. The
+            runs themselves are not copied: the column `origin` says where they are.
+        rewrite: replace rows that are there, too. Rows of trials that ran here are replaced only from this database's
+            own runs.
         places: of the stores.
         told: progress.
 
@@ -97,13 +98,13 @@ def synchronise(
     rewrite: bool = False,
     told: Told = lambda _what, _done, _all: None,
 ) -> Synced:
-    """Write rows for every run that has ended, oldest first; a malformed one is refused and the others go on.
+    """Write rows for every run that has ended, oldest first. A malformed run is skipped and listed as refused.
 
     Args:
-        history: whose runs.
-        results: where the rows go.
-        origin: what the rows say about where their run is kept; empty for this database's own MLflow.
-        rewrite: write rows that are there, too.
+        history: the runs to read.
+        results: the tables to write.
+        origin: address of the store that the runs come from; empty for this database's own MLflow.
+        rewrite: replace rows that are there, too.
         told: progress.
     """
     runs, synced = history.runs(), Synced()
@@ -113,7 +114,9 @@ def synchronise(
     places = {run.run_id: place for place, run in enumerate(trials)}
     for done, run in enumerate(trials, start=1):
         status, run_id, kept = known.get(run.key, ("", "", origin))
-        # a trial that failed here may have finished there; a replaced run's row is half a synchronisation's
+        # A recorded end stays, except a failure that an older run left: a later run of the trial may have finished. A
+        # row from a run in MLflow's bin is written again: an earlier sync stopped before it read the run that replaced
+        # it.
         later = places.get(run_id, len(trials)) >= done - 1
         stands = status == "finished" or (status in ("failed", "pruned") and run.status in ENDED_BADLY and later)
         if run.status not in ("FINISHED", *ENDED_BADLY) or (run.binned and run.status in ENDED_BADLY):
@@ -134,7 +137,7 @@ def _take(run: PastRun, history: History, results: Results, *, origin: str, sync
     try:
         record = _read(run, history)
     except HarnessError as error:
-        if not run.binned:  # the bin may have been emptied
+        if not run.binned:  # a binned run's artifacts may have been deleted
             synced.refused.append((run.run_id, run.name, str(error)))
         return
     about: dict[str, Any] = {"run_id": run.run_id, "code": run.code, "origin": origin, "recorded": run.ended}
@@ -152,9 +155,9 @@ def _take(run: PastRun, history: History, results: Results, *, origin: str, sync
 
 
 def _measured(record: Record) -> dict[str, Any]:
-    """Return the detail of another's trial with intervals that are drawn here, since nobody else's are taken on trust.
+    """Return the detail of a trial from another store, with its intervals computed again from its clip scores.
 
-    They are not compared: another version may draw other resamples.
+    The recorded ones are neither trusted nor compared, since another version may have drawn other resamples.
     """
     result = record.result
     found = scorer_intervals(result.scored, list(result.metrics)) if result is not None and len(result.scored) else {}
@@ -173,7 +176,7 @@ def _read(run: PastRun, history: History) -> Record:
 
 
 class _Cells(BaseModel):
-    """What a study's run says about which trials are its own."""
+    """The file in a study's run that lists its trials."""
 
     model_config = ConfigDict(strict=True)
 
@@ -187,15 +190,15 @@ class _Cells(BaseModel):
 def _take_study(
     run: PastRun, history: History, results: Results, *, begun: list[str], own: bool, synced: Synced
 ) -> None:
-    """Write a study that is not there, or that is this database's own, and which trials belong to it.
+    """Record a study, if it is not recorded yet or ran on this database, and which trials belong to it.
 
     Args:
         run: the study's.
-        history: whose runs.
-        results: where the rows go.
-        begun: keys of trials that it began; a search plans none of them.
-        own: whether the run is this database's own.
-        synced: is brought up to date.
+        history: reads the run's artifacts.
+        results: the tables to write.
+        begun: keys of trials that it began. Those of a search are not in its plan.
+        own: whether the run is in this database's own MLflow.
+        synced: its counts are updated.
     """
     with tempfile.TemporaryDirectory(prefix="asdbench-") as folder:
         try:

@@ -9,11 +9,11 @@ import sqlalchemy as sa
 
 from harness.trials.axes import AXES, Axis
 
-FIRST_AXES = ("backbone", "m", "k1", "k2", "fusion", "labels")  # have stood in the tables from the beginning
+FIRST_AXES = ("backbone", "m", "k1", "k2", "fusion", "labels")  # columns of the tables since the first release
 
 
 def axis_column(axis: Axis) -> sa.Column[Any]:
-    """Return an axis's column; a later one is filled with the axis's default where a table of before has it not."""
+    """Return an axis's column. One that is added to an older table is filled with the axis's default."""
     kinds: dict[str, sa.types.TypeEngine[Any]] = {"backbone": sa.String(200), "fusion": sa.String(32)}
     kind = sa.Integer() if axis.number else kinds.get(axis.name, sa.String(64))
     if axis.name in FIRST_AXES:
@@ -50,7 +50,7 @@ trials = sa.Table(
     sa.Column("recipe", sa.String(32), nullable=False),
     sa.Column("run_id", sa.String(64), index=True),
     sa.Column("code", sa.String(64), nullable=False, default=""),
-    # where a run taken in from elsewhere is kept; empty for those of this database's own MLflow
+    # address of the store that the run came from by `asdbench sync`; empty for runs of this database's own MLflow
     sa.Column("origin", sa.String(500), nullable=False, default="", server_default=""),
     sa.Column("classes", sa.Integer),
     sa.Column("singletons", sa.Integer),
@@ -97,7 +97,7 @@ test_clips = sa.Table(
 
 
 def add_new_columns(engine: sa.Engine) -> None:
-    """Add what tables of an earlier version have not; every such column has a default or may be empty."""
+    """Add columns that the tables of an earlier version lack; each of them has a default or may be NULL."""
     inspector = sa.inspect(engine)
     for table in metadata.sorted_tables:
         there = {column["name"]: column["type"] for column in inspector.get_columns(table.name)}
@@ -109,7 +109,7 @@ def add_new_columns(engine: sa.Engine) -> None:
                     _fill_from_recipes(engine, column.name)
             elif (
                 _is_longer(column.type, there[column.name]) and engine.dialect.name != "sqlite"
-            ):  # which counts nothing
+            ):  # SQLite ignores lengths
                 kind = column.type.compile(engine.dialect)
                 _alter(engine, f"ALTER TABLE {table.name} ALTER COLUMN {column.name} TYPE {kind}")
 
@@ -125,7 +125,7 @@ def _is_longer(new: sa.types.TypeEngine[Any], old: sa.types.TypeEngine[Any]) -> 
 
 
 def _fill_from_recipes(engine: sa.Engine, name: str) -> None:
-    """Write what recorded recipes say into the new column of an axis that was a choice of the recipe before."""
+    """Fill the new column of an axis that used to be a mere field of the recipe, from the recorded recipes."""
     if name not in {axis.name for axis in AXES if axis.of == "recipe"}:
         return
     with engine.begin() as connection:

@@ -12,8 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # no harness sends anything anywhere by itself
-os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # it prints the server's password with its address
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # asdbench sends nothing anywhere without being asked
+os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # it would print the address with the password
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 from mlflow import MlflowClient
@@ -52,11 +52,11 @@ class Tracker:
         watch(uri)
 
     def start_study(self, key: str, name: str, *, tags: Mapping[str, str], params: Mapping[str, Any]) -> str:
-        """Return the study's parent run, opened again if it is there already."""
+        """Return the id of the study's parent run, which is reopened if it exists already."""
         return self.start_run("study", key, name, tags=tags, params=params)
 
     def start_run(self, kind: str, key: str, name: str, *, tags: Mapping[str, str], params: Mapping[str, Any]) -> str:
-        """Return the run of this kind and key, opened again if it is there already."""
+        """Return the id of the run of this kind and key, which is reopened if it exists already."""
         with mlflow_errors(self.uri):
             found = self._find(f"tags.`asd.kind` = '{kind}' and tags.`asd.key` = '{key}'")
             if found:
@@ -87,7 +87,7 @@ class Tracker:
                 self.client.log_inputs(run_id, datasets=_inputs(spec))
             except BaseException:
                 with suppress(MlflowException):
-                    self.client.set_terminated(run_id, "KILLED")  # nobody else knows of it
+                    self.client.set_terminated(run_id, "KILLED")  # no other code knows this run's id yet
                 raise
             return run_id
 
@@ -168,7 +168,7 @@ class Tracker:
             self.client.set_terminated(run_id, status)
 
     def retire(self, run_id: str, successor: str) -> None:
-        """Move a run to MLflow's bin, from which it can be restored: another run now stands for its trial."""
+        """Move a run to MLflow's bin, from which it can be restored, since a new run of its trial replaces it."""
         with mlflow_errors(self.uri):
             self.client.set_tag(run_id, "asd.successor", successor)
             self.client.delete_run(run_id)
@@ -195,7 +195,7 @@ class Tracker:
 
     @contextmanager
     def _artifacts(self, run_id: str) -> Iterator[Path]:
-        """Give a folder whose files become a run's artifacts: private as the folder that they are copied to."""
+        """Yield a temporary folder whose files become a run's artifacts, with the rights of the folder they go to."""
         place = _artifact_folder(self.uri)
         with making_private(place), tempfile.TemporaryDirectory(prefix="asdbench-") as folder:
             Path(folder).chmod(0o777 & ~private_umask(place))  # MLflow copies a folder's rights with it
@@ -284,9 +284,9 @@ def _milliseconds() -> int:
 
 
 def _artifact_place(uri: str) -> str | None:
-    """Return where artifacts go: beside a SQLite file, else the current folder's; a server knows its own place.
+    """Return where artifacts go: ASDBENCH_ARTIFACTS, else beside a SQLite file or here; None if a server decides.
 
-    A folder called mlruns would make a bare `mlflow ui` beside it read files instead of the database.
+    The folder is not called mlruns, since `mlflow ui` would then read that folder instead of the database.
     """
     named = os.environ.get("ASDBENCH_ARTIFACTS", "")
     if named:
@@ -297,7 +297,7 @@ def _artifact_place(uri: str) -> str | None:
 
 
 def _artifact_folder(uri: str) -> Path:
-    """Return the folder of artifacts that are files; where they are none, the one that would be."""
+    """Return the folder of artifacts on this machine; if they are elsewhere, the folder that they would have here."""
     named, path = os.environ.get("ASDBENCH_ARTIFACTS", ""), sqlite_path(uri)
     if named and "://" not in named:
         return Path(named).absolute()

@@ -1,4 +1,7 @@
-"""The cells of a running study: which comes next, and what became of each, in every store."""
+"""The cells (planned trials) of a running study: which one runs next, and how each ended, kept alike in every store.
+
+A driver is a process that runs `asdbench study run`. Several may work on one study, on one machine or on many.
+"""
 
 from __future__ import annotations
 
@@ -19,21 +22,21 @@ from harness.studies.plan import Plan, planned_keys
 from harness.studies.progress import Event, Progress
 from harness.trials.contract import Failure, TrialResult, TrialSpec
 
-DUPLICATES_IN_A_ROW = 20  # a sampler that proposes nothing new for so long is given a cell that was not begun yet
-DRIVER_DEATHS = 10  # that a cell may go through; a cell that brings its driver down each time must end
-POLL_SECONDS = 1.0  # between two looks at what other drivers are at
+DUPLICATES_IN_A_ROW = 20  # after so many proposals that were begun before, a new cell is drawn at random instead
+DRIVER_DEATHS = 10  # a cell whose driver died so often is recorded as failed: it may be what kills the driver
+POLL_SECONDS = 1.0  # between two looks at the cells that other drivers are running
 
 
 @dataclass(frozen=True)
 class Live:
-    """A cell under way.
+    """A cell that this driver is running.
 
     Attributes:
         spec: the cell.
-        number: Optuna's; None where it stays out of there.
-        run_id: MLflow's.
-        tries: how often it was begun and lost before.
-        began: on the monotonic clock.
+        number: Optuna's trial number; None for a reference of a search, which Optuna does not see.
+        run_id: MLflow's run id.
+        tries: how often it was begun before and lost with its worker.
+        began: seconds of `time.monotonic` at its start.
     """
 
     spec: TrialSpec
@@ -46,16 +49,16 @@ class Live:
 class Cells:
     """Hands out a study's cells and records what comes back.
 
-    The results tables say which cells are finished, claims who is at the others, Optuna's study what was begun, and
-    MLflow has the history. A cell that another driver is at, of this study or of one that shares it, is waited for and
-    its result taken over; if that driver dies, the cell is taken up here.
+    The results tables say which cells are finished, claims which driver runs the others, Optuna's study what was begun,
+    and MLflow has the history. Another driver may be running a cell, for this study or for another that contains the
+    same trial. This one then waits for the result and uses it; if the other driver dies, the cell is run here.
 
     Args:
         journal: the study in Optuna.
-        claims: of this driver.
-        recorder: of this driver.
+        claims: this driver's claims on trials.
+        recorder: writes results to MLflow and the results tables.
         plan: of the study.
-        specs: every cell and reference by key.
+        specs: trial key -> spec, of every cell and reference.
         study_key: of the study in the results tables.
         parent: the study's MLflow run.
         progress: kept up to date.
@@ -86,7 +89,7 @@ class Cells:
         self.todo: deque[str] = deque()
         self.elsewhere: set[str] = set()
         self.exhausted = not journal.asks  # a sampler has nothing more to propose within the budget
-        self.spent = False  # the hours are
+        self.spent = False  # whether the budget of hours is used up
         self._proposals: dict[str, int] = {}
         self._again: set[str] = set()
         self._looked = 0.0
@@ -96,7 +99,7 @@ class Cells:
 
     @property
     def over(self) -> bool:
-        """Tell whether nothing is under way here and nothing will be begun."""
+        """Tell whether this driver is done: it runs nothing and will begin nothing."""
         if self.live:
             return False
         return self.spent or not (self.todo or self.elsewhere or not self.exhausted)
@@ -110,7 +113,7 @@ class Cells:
         return f"the {hours:g} hours of the study's budget are spent; raise sampler.hours and run it again to go on"
 
     def next(self) -> TrialSpec | None:
-        """Begin the next cell; None where there is none at this moment."""
+        """Begin the next cell and return it; None if there is none now, though there may be one later (see `over`)."""
         self.spent = self.spent or self._hours_are_spent()
         if self.spent:
             return None
@@ -227,11 +230,11 @@ class Cells:
         self._say(f"{live.spec.label()}: pruned: {reason}")
 
     def abandon(self, reason: str) -> None:
-        """Give back what is under way, so that the next run takes it up at once."""
+        """Release all cells that are running, so that the next run of the study can begin them at once."""
         for live in list(self.live.values()):
             self._give_back(live, reason, tries=live.tries)
         self.live.clear()
-        for number in self._proposals.values():  # of cells that somebody else is at
+        for number in self._proposals.values():  # proposals whose cell another driver is running
             self.journal.tell(number, None, back=True)
         self._proposals.clear()
         self._spend()
@@ -266,7 +269,7 @@ class Cells:
         self.todo.append(live.spec.key())
 
     def _settle(self, planned: list[str], *, retry_failed: bool) -> None:
-        """Bring Optuna, MLflow and the tables to one state after whatever happened before."""
+        """Bring Optuna, MLflow and the results tables into agreement, since an earlier run may have been killed."""
         if retry_failed:
             self._again = {key for key, end in self.results.ends(self.specs).items() if end.status == "failed"}
         self._bury()
@@ -282,7 +285,7 @@ class Cells:
                 self.todo.append(key)
         deaths = self.claims.deaths(self.todo)
         recorded = [key for key in self.todo if key in ends]  # by another study, or as failed
-        # a cell that kills its driver waits till last
+        # cells that were lost with a killed driver run last: they may have been what killed it
         self.todo = deque(sorted((key for key in self.todo if key not in ends), key=lambda key: deaths.get(key, 0)))
         for key in recorded:
             if self.claims.take(key) is None:
@@ -292,13 +295,13 @@ class Cells:
             self.claims.release(key)
 
     def _adopt(self, key: str, end: End, *, number: int | None = None, complete: Container[str] | None = None) -> None:
-        """Count a trial that was recorded before or by somebody else.
+        """Count a trial as ended that was recorded before, or by another driver.
 
         Args:
-            key: of the trial, which this driver has claimed, unless Optuna knows it as complete.
-            end: as recorded.
-            number: Optuna's, where this driver proposed the trial.
-            complete: keys that Optuna knows as complete, where they have just been read.
+            key: of the trial. This driver must hold the claim on it, unless it is complete in Optuna.
+            end: how it ended, as recorded.
+            number: Optuna's trial number, if this driver's sampler proposed it.
+            complete: keys of trials that are complete in Optuna, if the caller has just read them.
         """
         spec = self.specs[key]
         self.ended.add(key)
@@ -330,7 +333,7 @@ class Cells:
         self._count()
 
     def _bury(self) -> None:
-        """Close in MLflow and Optuna what dead drivers left open."""
+        """Close the runs in MLflow and the trials in Optuna that drivers which died left open."""
         self.recorder.settle(self.parent, Living(self.claims, self.specs))
         running = [each for each in self.journal.running() if each.owner != self.claims.owner]
         alive = {owner: self.claims.is_alive(owner) for owner in {each.owner for each in running if each.owner}}
@@ -347,7 +350,7 @@ class Cells:
                 self.journal.tell(each.number, values, back=end is None)
 
     def _ends(self, keys: Iterable[str]) -> dict[str, End]:
-        """Return how trials ended whose end stands: with every scorer that the study asks for."""
+        """Return how trials ended, without those that must run again, as one that lacks a scorer of the study."""
         return {key: end for key, end in self.results.ends(keys).items() if self._stands(key, end)}
 
     def _stands(self, key: str, end: End) -> bool:

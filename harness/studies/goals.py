@@ -1,4 +1,4 @@
-"""What a search is after: one number of a trial, or several of which none may be had at another's cost."""
+"""Goals of a search: the number of a trial that it optimises, or several (multi-objective optimisation)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from harness.trials.contract import Measured, TrialResult
 
 Goal: TypeAlias = Literal["score", "source", "target", "seconds", "memory"]
 MINIMISED: tuple[Goal, ...] = ("seconds", "memory")
-# Ranking and drawing are left out of a trial's seconds: ranked candidates are shared by all M, so that whoever comes
-# first pays for the others.
+# The stages that count for the goal "seconds". Ranking and drawing do not: all M share them, so that their time would
+# be charged to whichever trial happens to run first.
 TRIALS_OWN = ("fuse", "finetune", "embed", "score", "measure")
 
 
 def measured(result: TrialResult, scorer: str) -> Measured:
-    """Return what goals are made of, from a trial's result."""
+    """Return the numbers of a trial's result that goals are computed from."""
     rows = result.metrics[scorer]
     return Measured(
         official=result.official[scorer],

@@ -1,4 +1,4 @@
-"""Optuna's importance of a study's choices, of trials wherever they were recorded."""
+"""Importance of a study's choices as Optuna computes it, for trials read from the results tables."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
 
 def ped_anova(settings: Sequence[Mapping[str, Any]], scores: Sequence[float]) -> dict[str, float]:
-    """Return PED-ANOVA's importance of each choice: what tells the best tenth of the trials from the rest.
+    """Return the PED-ANOVA importance of each choice: how well it separates the best tenth of the trials from the rest.
 
     Watanabe, Bansal and Hutter 2023, PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in Arbitrary
-    Subspaces, as Optuna computes it. It is no share of the variance: a choice that matters among poor trials alone has
-    none.
+    Subspaces, as Optuna computes it. Unlike a share of variance, it is 0 for a choice that only makes a difference
+    among poor trials.
 
     Args:
-        settings: of each trial, the same choices in all; at least two trials.
+        settings: choice -> value for each trial; at least two trials, all with the same choices.
         scores: higher is better.
 
     Returns:

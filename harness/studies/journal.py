@@ -1,4 +1,4 @@
-"""Optuna's study: what was begun, how it ended, what a sampler proposes next."""
+"""A study in Optuna's database: which trials were begun, how they ended, and what the sampler proposes next."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from harness.trials.contract import TrialSpec
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
-UNSIGNED_SECONDS = 120.0  # a proposal that has no owner after so long was left behind by a killed driver
-SEEDS = 2**32  # that a sampler tells apart
+UNSIGNED_SECONDS = 120.0  # a proposal without an owner after this time was left behind by a killed driver
+SEEDS = 2**32  # number of seeds that a sampler accepts
 SPENT = "asdbench seconds of "
-# Optuna's own way reads every parameter of every trial: 8 s for 10,000 trials where this takes 0.03
+# SQL on Optuna's tables, since `study.trials` reads every parameter of every trial: 8 s against 0.03 s for 10,000
 COMPLETE_KEYS = (
     "select a.value_json from trial_user_attributes a join trials t on t.trial_id = a.trial_id "
     "where t.study_id = {} and t.state = 'COMPLETE' and a.key = 'key'"
@@ -44,8 +44,8 @@ class Running:
     """A trial that Optuna holds as running.
 
     Attributes:
-        number: Optuna's.
-        key: the cell's; empty for a proposal whose driver was killed before it said which.
+        number: Optuna's trial number.
+        key: the trial's key; empty for a proposal whose driver was killed before it wrote down the key.
         owner: the driver.
         age: seconds since it was begun.
     """
@@ -59,9 +59,9 @@ class Running:
 class Journal:
     """One study in Optuna's database.
 
-    A grid's cells are written down as they begin. A search asks its sampler, and its references (frozen, level), which
-    have nothing that was searched, stay out: they would hide the space from the sampler, which looks at the parameters
-    that all trials have in common.
+    A grid's cells are added as they begin. In a search (tpe, gp, nsga2) the sampler proposes them. The references of a
+    search (frozen, level) are not added: they have no values of the searched axes, and some samplers model only the
+    parameters that all trials of a study have in common.
 
     Args:
         uri: Optuna's database.
@@ -81,7 +81,8 @@ class Journal:
             self.storage = optuna.storages.get_storage(self.tables)  # keeps in memory what it has read
             self.study = _open_study(uri, self.storage, name, plan)
             self.study_id = self.storage.get_study_id_from_name(name)
-            # from where it stopped, and not the same proposals again; two that start at once are told apart by claims
+            # the seed depends on the number of trials, so that a study that goes on does not get its first proposals
+            # again; two drivers that start at once may get the same, and claims keep them from running the same cell
             self.study.sampler = make_sampler(plan, seed=(plan.file.sampler.seed + self._count()) % SEEDS)
         self._any_trial = next((spec for spec in specs.values() if spec.kind == "trial"), None)
         self._by_choice: dict[tuple[Any, ...], dict[int, TrialSpec]] = {}
@@ -90,7 +91,7 @@ class Journal:
                 self._by_choice.setdefault(tuple(axis_values(spec).values()), {})[spec.seed] = spec
 
     def begin(self, spec: TrialSpec, *, owner: str) -> int | None:
-        """Write down that a planned cell begins; return its number, or None where it stays out."""
+        """Add a planned cell as running and return Optuna's trial number; None for a reference of a search."""
         if self.asks and spec.kind != "trial":
             return None
         with _errors(self.uri):
@@ -98,7 +99,7 @@ class Journal:
             return int(self._rows(NUMBER, trial=self.storage.create_new_trial(self.study_id, trial))[0][0])
 
     def ask(self, *, owner: str) -> tuple[int, Sequence[TrialSpec]]:
-        """Ask the sampler for a choice; return its number and the cells that it stands for, one a seed."""
+        """Ask the sampler for a proposal; return Optuna's trial number and its cells, one for each seed."""
         with _errors(self.uri):
             trial = self.study.ask()
             trial.set_user_attr("owner", owner)
@@ -106,7 +107,7 @@ class Journal:
         return trial.number, [cells[seed] for seed in self.plan.file.seeds if seed in cells]
 
     def sign(self, number: int, spec: TrialSpec) -> None:
-        """Write down which cell a proposal became."""
+        """Record which cell a proposal is run as, by its key."""
         with _errors(self.uri):
             for name, value in _attributes(spec).items():
                 self._set(number, name, value)
@@ -115,9 +116,9 @@ class Journal:
         """Say how a trial ended.
 
         Args:
-            number: Optuna's; None where the trial stays out.
-            values: one a goal; None is what Optuna calls failed.
-            back: it was lost and will be made again.
+            number: Optuna's trial number; None for a trial that Optuna does not see.
+            values: one for each goal; None if the trial failed.
+            back: whether the trial was lost and will be run again.
         """
         if number is None:
             return
@@ -130,7 +131,7 @@ class Journal:
         self._end(number, None, TrialState.PRUNED)
 
     def drop(self, number: int) -> None:
-        """Say that a proposal was one that is there already; samplers do not look at it again."""
+        """Mark a proposal as a duplicate of a trial that was begun before; samplers ignore it."""
         self._mark(number, "duplicate")
         self._end(number, None, TrialState.FAIL)
 
@@ -142,7 +143,7 @@ class Journal:
             self.study.add_trial(self._template(spec, state=TrialState.COMPLETE, values=values))
 
     def running(self) -> list[Running]:
-        """Return what is held as running."""
+        """Return the trials whose state in Optuna is running."""
         now = datetime.now()
         with _errors(self.uri):
             held = self.tables.get_all_trials(self.study_id, deepcopy=False, states=(TrialState.RUNNING,))
@@ -230,7 +231,7 @@ class Journal:
         )
 
     def _suggest(self, trial: optuna.Trial) -> tuple[Any, ...]:
-        """Suggest a choice: of each axis what the study has, and of M, K1, K2 and fusion what the labels read."""
+        """Suggest a value for each axis; M, K1, K2 and fusion only if the suggested labels depend on them."""
         file, space = self.plan.file, self.plan.file.space
         chosen: dict[str, Any] = {"fusion": "composite"}
         for name in ("labels", "backbone"):
@@ -326,7 +327,8 @@ def make_sampler(plan: Plan, *, seed: int) -> optuna.samplers.BaseSampler:
     if name == "tpe":
         k1, k2 = min(space.values("k1")), min(space.values("k2"))
         fixed = space.values("labels") == [PAPER] and m_values(space, k1=k1, k2=k2) == space.values("m")
-        # where a parameter depends on another, trials are modelled by what they have in common, group by group
+        # M exists only for some labels, for example: with group=True, TPE models trials with the same parameters
+        # together
         several = len(plan.file.sampler.goals) > 1
         return optuna.samplers.TPESampler(seed=seed, multivariate=not fixed or not several, group=not fixed)
     if name == "gp":
@@ -339,17 +341,17 @@ def make_sampler(plan: Plan, *, seed: int) -> optuna.samplers.BaseSampler:
 
 
 def is_left_behind(running: Running) -> bool:
-    """Tell whether a proposal never said whose it is, and had time to."""
+    """Tell whether a proposal has had no owner for so long that its driver must have been killed."""
     return not running.owner and running.age > UNSIGNED_SECONDS
 
 
 def _name_of_m(fitting: Sequence[int], every: Sequence[int]) -> str:
-    # Optuna's choices cannot change under one name
+    # Optuna refuses other choices under the same name; with K1 = K2 = 5 the parameter is "m_up_to_5"
     return "m" if len(fitting) == len(every) else f"m_up_to_{max(fitting, default=0)}"
 
 
 def _attributes(spec: TrialSpec) -> dict[str, Any]:
-    return {"key": spec.key(), "label": spec.label()}  # each costs a millisecond; MLflow has the rest
+    return {"key": spec.key(), "label": spec.label()}  # each attribute costs a millisecond; the rest is in MLflow
 
 
 def _cell(spec: TrialSpec, space: SpaceTable) -> dict[str, Any]:

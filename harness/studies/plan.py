@@ -26,7 +26,7 @@ from labeling.fusion import check_m
 
 @dataclass(frozen=True)
 class Plan:
-    """A study with everything resolved: what its trials are, whatever recordings it meets.
+    """A study file with its protocol, weights and recipe looked up. Recordings are not part of it.
 
     Attributes:
         file: the study file's content.
@@ -41,12 +41,12 @@ class Plan:
     recipe: FinetuneRecipe
 
     def key(self, *, train_data: str, test_data: str, truth_data: str = "") -> str:
-        """Return the study's identity on some recordings; running it again goes on where it stopped.
+        """Return the study's identity on these recordings. Running a study with the same key again continues it.
 
         Args:
             train_data: fingerprint of the training recordings.
             test_data: fingerprint of the test recordings.
-            truth_data: fingerprint of the released attributes; it counts where labels are made from them.
+            truth_data: fingerprint of the released attributes; part of the key only if `labels` has "truth".
         """
         return digest(
             {
@@ -86,7 +86,7 @@ class Plan:
             scorers=tuple(name for name in file.scorers if name != LEVEL_SCORER),
         )
         specs = [level_spec(base)] if file.level and heard else []
-        inputs = [axis for axis in AXES if axis.of == "recipe"]  # the frozen read clips as the trained do
+        inputs = [axis for axis in AXES if axis.of == "recipe"]  # such as clip_seconds, for frozen encoders too
         for seed, name in itertools.product(file.seeds if file.frozen else (), file.space.values("backbone")):
             for values in itertools.product(*map(file.values, inputs)):
                 chosen = {"backbone": name, **_named(inputs, values)}
@@ -104,7 +104,7 @@ class Plan:
         return list({spec.key(): spec for spec in specs}.values())
 
     def with_choices(self, spec: TrialSpec, chosen: Mapping[str, Any]) -> TrialSpec:
-        """Return a trial with these values of axes, by the axes' names, as the study's space writes them."""
+        """Return a copy of a trial with other values of some axes: axis name -> value as `[space]` writes it."""
         own = {axis.name: chosen[axis.name] for axis in AXES if axis.of == "spec" and axis.name in chosen}
         if "backbone" in own:
             own["backbone"] = self.backbones[own["backbone"]]
@@ -115,12 +115,12 @@ class Plan:
 
 
 def m_values(space: SpaceTable, *, k1: int | None, k2: int | None) -> list[int]:
-    """Return the M of a space that K1 and K2 give candidates for; more would repeat the cell below.
+    """Return the M of a space that are at most max(K1, K2). A larger M has no further candidates to fuse.
 
     Args:
         space: of the study.
-        k1: nearest labeled neighbours; None where the labels know none.
-        k2: clusters; None where the labels know none.
+        k1: nearest labeled neighbours; None if the labels do not depend on K1.
+        k2: clusters; None if the labels do not depend on K2.
     """
     if k1 is None and k2 is None:  # how many candidates there are, only the strategy knows
         return space.values("m")
@@ -132,7 +132,7 @@ def _named(axes: Sequence[Axis], values: Iterable[Any]) -> dict[str, Any]:
 
 
 def _widths(chosen: Mapping[str, Any], read: Collection[str]) -> dict[str, int | None]:
-    """Return K1 and K2 as far as the labels of a cell read them."""
+    """Return K1 and K2 of a cell, each None if its labels do not depend on it."""
     return {name: chosen[name] if name in read else None for name in ("k1", "k2")}
 
 
@@ -176,7 +176,7 @@ def make_plan(file: StudyFile, *, root: Path | None = None) -> Plan:
 
 
 def planned_keys(plan: Plan, specs: Mapping[str, TrialSpec]) -> list[str]:
-    """Return the cells that are known before a study begins, in order: of a search, its references."""
+    """Return the keys of trials that are known in advance, in order: all of a grid, the references of a search."""
     sampler = plan.file.sampler
     references = [key for key, spec in specs.items() if spec.kind != "trial"]
     if sampler.name in SEARCHES:

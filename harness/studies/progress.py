@@ -14,14 +14,15 @@ class Progress:
 
     Attributes:
         planned: trials that the study plans.
-        finished: of them, recorded with a result, in this run or before.
-        failed: of them, recorded as failed for good.
-        pruned: of them, stopped early and recorded so.
-        running: trials that this driver has under way.
-        elsewhere: of the planned ones, those that another driver is at.
+        finished: planned trials that are recorded with a result, in this run or before.
+        failed: planned trials that are recorded as failed and not tried again.
+        pruned: planned trials that were stopped early.
+        running: trials that this driver is running.
+        elsewhere: planned trials that another driver is running.
         started: trials that this run has started.
-        retried: tries of this run that were lost and made again.
-        best: highest official score so far and whose it is.
+        ended: trials of this run that have ended, in whatever way.
+        retried: tries of this run that were lost, with a worker for example, and started again.
+        best: highest official score so far, with the label of its trial.
         seconds: since this run began.
         last: what just happened, in words.
     """
@@ -58,7 +59,7 @@ class Outcome:
         progress: the last state.
         failures: label -> reason of the trials that failed.
         unfinished: why planned trials were not begun; empty when all of them ended.
-        front: of a search with several goals, the trials of which no other is better in every goal.
+        front: the Pareto front of a search with several goals: trials that no other beats in every goal.
     """
 
     key: str

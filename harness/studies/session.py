@@ -52,7 +52,7 @@ def study_session(
     listen: Event = lambda _progress: None,
     retry_failed: bool = False,
 ) -> Iterator[Session]:
-    """Open a study in every store; at the end give back what is under way and close its run.
+    """Open a study in every store; at the end release the cells that are still running and close its MLflow run.
 
     Args:
         plan: what to run.
@@ -66,7 +66,7 @@ def study_session(
         HarnessError: a store does not answer.
     """
     data = {"train_data": recordings.train_data, "test_data": recordings.test_data}
-    # a trial that is recorded with other scorers keeps them: the run that replaces its own has them all
+    # a trial that runs again also gets the scorers it was recorded with, since its new run replaces the old one
     named = recorder.with_recorded_scorers(
         plan.specs(**data, truth_data=recordings.truth_data, heard=recordings.packed.heard)
     )
@@ -94,7 +94,7 @@ def study_session(
                 if cells is not None:
                     cells.abandon("the study was stopped")
                     recorder.tracker.log_study(run_id, _study_numbers(progress))
-                    put_study(run_id=run_id, trials=recorder.results.study_keys(key))  # a search began others
+                    put_study(run_id=run_id, trials=recorder.results.study_keys(key))  # a search adds its own
             recorder.tracker.finish(run_id, status)
 
     with Claims(recorder.results) as claims, ExitStack() as open_study:

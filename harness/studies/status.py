@@ -1,4 +1,4 @@
-"""How a recorded study stands, from any terminal, while it runs and after."""
+"""The state of a recorded study, read from the results tables while it runs or afterwards."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def study_status(results: Results, study: str, *, trials: bool = False) -> dict[
     Args:
         results: the tables.
         study: name or key.
-        trials: say of each recorded trial what it cost, too.
+        trials: also list each recorded trial with its cost.
 
     Returns:
         `study`, `key`, `protocol`; `planned`, `finished`, `failed`, `pruned`, `running` as numbers; `reasons` of those

@@ -25,13 +25,13 @@ from harness.trials.axes import AXES, Axis
 from harness.trials.choices import check_labels
 from labeling.contract import MIN_CONFIDENCE
 
-# what pydantic adds to a key where a value may be of several types: "clip_seconds.constrained-float"
+# what pydantic appends to the key in its errors if a value may have several types: "clip_seconds.constrained-float"
 BRANCH = re.compile(r"constrained-\w+|literal\[.*\]|float|int|str|bool")
 SEARCHES = ("tpe", "gp", "nsga2")  # samplers that propose; the others walk through the cells
 
 
 def bounded(name: str, *, whole: bool = True, **options: Any) -> Any:
-    """Return a number's field with its bounds (`harness.bounds`), and a default where one is given."""
+    """Return a pydantic field for a number, with its bounds from `harness.bounds` and any options such as `default`."""
     bound = bound_of(name, whole=whole)
     kind = int if bound.whole else float
     limits: dict[str, Any] = {"gt" if bound.above else "ge": kind(bound.low), "le": kind(bound.high)}
@@ -44,9 +44,9 @@ class _Table(BaseModel):
     """A table of a study file.
 
     Attributes:
-        FIRST_RELEASE: the fields whose value is part of a study's key whatever it is. Every other field came later and
-            is left out of keys while it has its default, so that studies recorded before it came keep theirs.
-        NEVER: fields that are no part of a key.
+        FIRST_RELEASE: fields that are always part of a study's key. Every other field was added later, and is part of
+            the key only if it does not have its default: studies recorded before it existed keep their keys.
+        NEVER: fields that are never part of a key.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)  # TOML has types: true is no 1
@@ -54,7 +54,7 @@ class _Table(BaseModel):
     NEVER: ClassVar[tuple[str, ...]] = ()
 
     def content(self) -> dict[str, Any]:
-        """Return what of the table makes it another study."""
+        """Return the fields that are part of a study's key, by name."""
         said = {}
         for name, field in type(self).model_fields.items():
             value = getattr(self, name)
@@ -74,9 +74,9 @@ class BackboneTable(_Table):
 
 
 class _Recipe(_Table):
-    """`[recipe]`: of fine-tuning; what is not said is the paper's. Its keys are the fields of `FinetuneRecipe`."""
+    """`[recipe]`: how to fine-tune. Its keys are the fields of `FinetuneRecipe`; the defaults are the paper's."""
 
-    # study files of the first release could not say it
+    # `gradient_decay` was a field of the recipe before study files could set it
     FIRST_RELEASE = tuple(name for name in FIRST_RELEASE if name != "gradient_decay")
 
     @field_validator("loss", check_fields=False)
@@ -103,7 +103,7 @@ def _recipe_field(name: str, kind: Any, default: Any) -> tuple[Any, Any]:
     ) else default
 
 
-if TYPE_CHECKING:  # a class that is made from a table is none to a type checker
+if TYPE_CHECKING:  # type checkers do not understand a class that `create_model` makes
     RecipeTable: TypeAlias = _Recipe
 else:
     kinds = get_type_hints(FinetuneRecipe)
@@ -119,7 +119,7 @@ class _Space(_Table):
     FIRST_RELEASE = ("backbone", "m", "k1", "k2", "fusion", "labels")
 
     def values(self, name: str) -> list[Any]:
-        """Return what the space has of an axis; of a recipe's axis that it does not name, nothing."""
+        """Return the values of an axis in `[space]`; [] for an axis of the recipe that it does not name."""
         return list(getattr(self, name) or ())
 
     @field_validator("labels", check_fields=False)
@@ -154,14 +154,14 @@ else:
 
 
 class LabelingTable(_Table):
-    """`[labeling]`: what a pseudo-label must reach, what happens below it, and where the truth is.
+    """`[labeling]`: the least confidence, what happens to clips below it, and where the withheld attributes are.
 
-    `truth` is a folder with released attributes: every trial's labels are judged by them, and none is made from them
-    unless `space.labels` asks for "truth" by name.
+    `truth` is a folder with attributes that the organisers released later. Every trial's pseudo-labels are compared
+    with them. No label is made from them, except in trials whose `labels` are "truth".
     """
 
     FIRST_RELEASE = ("min_confidence", "below")
-    NEVER = ("truth",)  # where it is found; a study's key has its fingerprint
+    NEVER = ("truth",)  # a path; its fingerprint is part of the key instead
 
     truth: str = ""
     min_confidence: float = bounded("min_confidence", default=MIN_CONFIDENCE)
@@ -169,21 +169,21 @@ class LabelingTable(_Table):
 
 
 class SamplerTable(_Table):
-    """`[sampler]`: how the space is walked through, what for, and for how long.
+    """`[sampler]`: in which order trials are chosen from the space, what is optimised, and how many or how long.
 
     - "grid": every cell, in order. "random": every cell, in a random order.
     - "tpe", "gp", "nsga2": Optuna proposes, by tree-structured Parzen estimators, a Gaussian process (few and costly
-      trials), or a genetic algorithm (several goals); a choice that it proposes again is run with the next of the
-      study's seeds.
+      trials), or a genetic algorithm (several goals). If it proposes the same values again, they are run with the next
+      of the study's seeds.
 
     `trials` counts trials with pseudo-labels; the references (level, and a frozen one a backbone and seed) come on top,
-    so that `trials = 2` gives two results to compare with them. `hours` are those of all runs of the study together:
-    when they are spent no trial begins, and those that run go on to their end. Raising either and running the study
-    again goes on.
+    so that `trials = 2` gives two results to compare with them. `hours` limits the total time of all runs of the study:
+    after that no trial begins, but those that are running finish. To continue the study, raise either number and run
+    it again.
     """
 
     FIRST_RELEASE = ("name", "goals", "population", "seed")
-    NEVER = ("trials", "hours")  # more of either goes on with the same study
+    NEVER = ("trials", "hours")  # raising either continues the same study
 
     name: Literal["grid", "random", "tpe", "gp", "nsga2"] = "grid"
     goals: list[Goal] = Field(default=["score"], min_length=1, max_length=3)
@@ -202,13 +202,15 @@ class SamplerTable(_Table):
 class PruningTable(_Table):
     """`[pruning]`: trials that learn worse than others are stopped early; without the table none is.
 
-    The signal is the training loss divided by the logarithm of the number of classes: 1 is guessing, 0 is perfect.
-    The bare loss would favour small M, which makes fewer classes. No test clip has a part in it.
+    Trials are compared by their training loss divided by log(number of classes), "the signal": 1 is the loss of
+    guessing, 0 is perfect. The loss itself would favour small M, which gives fewer classes. Test clips play no part.
 
-    - "asha": at `grace`, `grace * reduction`, ... epochs the best 1 / `reduction` of those that came so far go on.
-    - "median": a trial whose best signal is worse than the median of the others' means stops; at least `least` others.
+    - "asha": after `grace`, `grace * reduction`, `grace * reduction**2`, ... epochs, only the best 1 / `reduction` of
+      the trials that have come so far go on.
+    - "median": a trial stops if its best signal so far is worse than the median of the other trials' mean signals, once
+      there are at least `least` others.
 
-    The last epoch stops nobody. `every` says how many epochs lie between two looks.
+    No trial is stopped at its last epoch. `every` is the number of epochs between two comparisons.
     """
 
     name: Literal["asha", "median"]
@@ -219,7 +221,7 @@ class PruningTable(_Table):
 
 
 class ResourcesTable(_Table):
-    """`[resources]`: what one trial gets and may take, how many run at once, how often a lost one is tried again.
+    """`[resources]`: cores and GPUs of one trial, its limits, how many run at once, how often a lost one is retried.
 
     A trial that runs longer than `minutes` or whose worker holds more than `memory_gb` is ended and recorded as failed.
     """
@@ -236,7 +238,7 @@ class StudyFile(_Table):
     """A study as its TOML file says it."""
 
     FIRST_RELEASE = ("name", "seeds", "frozen", "level", "space", "recipe", "labeling", "sampler")
-    # a plan's key has the protocol and the backbones resolved; the others change no number of a trial
+    # `Plan.key` adds the protocol and backbones after looking them up; the other fields change no trial's numbers
     NEVER = ("resources", "pruning", "summary", "protocol", "backbones", "scorers", "layers")
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
@@ -273,7 +275,7 @@ class StudyFile(_Table):
         return self
 
     def values(self, axis: Axis) -> list[Any]:
-        """Return what the study's trials have of an axis: what `[space]` names, else what `[recipe]` says."""
+        """Return the values of an axis in this study: those in `[space]`, else the single one of `[recipe]`."""
         return self.space.values(axis.name) or [getattr(self.recipe, axis.name)]
 
 

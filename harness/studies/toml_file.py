@@ -1,4 +1,4 @@
-"""A TOML file from anywhere, read safely: a regular file, small, in UTF-8, neither deep nor long in any part."""
+"""Reads a TOML file that may come from anybody: it must be a small regular file in UTF-8 without deep nesting."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from harness.files import read_bytes
 
 MOST_BYTES = 256 * 1024  # the longest study that ships has 2 KB; TOML is parsed at some 400 KB a second
 DEEPEST = 16  # tables in tables; a study has four
-LONGEST = 1_000  # characters of one text; a sentence about it must still be one that is read
-# how files begin that editors save in another encoding than UTF-8
+LONGEST = 1_000  # characters of one text, so that an error sentence that quotes it stays readable
+# byte order marks of encodings other than UTF-8 that editors write
 OTHER_ENCODINGS = {
     codecs.BOM_UTF32_LE: "UTF-32",
     codecs.BOM_UTF32_BE: "UTF-32",
@@ -46,14 +46,14 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def check_content(table: Mapping[str, Any], *, source: str) -> None:
-    """Refuse a table that no sentence could speak of: too deep, with endless texts, or with control characters.
+    """Refuse a table that an error could not quote: nested too deeply, with huge texts, or with control characters.
 
     Args:
         table: as TOML gives it.
-        source: how a sentence calls the file.
+        source: name of the file, for the error.
 
     Raises:
-        HarnessError: naming the key.
+        HarnessError: it is so; the sentence names the key.
     """
     left: list[tuple[str, Any, int]] = [("", table, 0)]
     while left:  # no recursion: what is checked may be nested too deeply for it

@@ -21,11 +21,12 @@ class Axis:
     Attributes:
         name: as above, for example "k1".
         heading: of its column in tables, and how sentences call it: "K1".
-        default: the paper's value, which a space that does not name the axis has alone; None where it must be named.
-            Of a recipe's axis, the recipe's default: a space that does not name it has what `[recipe]` says.
-        of: where a trial holds the value: in its spec, or in the recipe of its spec.
-        number: whether the values are whole numbers; the others are words.
-        choices: the words that there are; empty where something else knows them, as the backbones' folder does.
+        default: the paper's value, used for the whole study if `[space]` does not name the axis; None if `[space]` must
+            name it, as the backbone. For an axis of the recipe it is the recipe's default, and a study whose `[space]`
+            does not name the axis uses the value of `[recipe]`.
+        of: where a trial holds the value: "spec" in its `TrialSpec`, "recipe" in the `FinetuneRecipe` of its spec.
+        number: whether the values are whole numbers; otherwise they are words.
+        choices: the words that are allowed; empty if they are listed elsewhere, as backbones are by their folder.
     """
 
     name: str
@@ -57,8 +58,9 @@ WORDED = {"fusion": "{}", "labels": "{} labels"}  # how sentences say an axis of
 
 Choice: TypeAlias = int | float | str | None
 
-# Nested loops over a space run through these innermost, in this order, so that trials side by side seldom wait for the
-# same latents, which hang on the backbone, nor for the same ranked candidates, which M shares.
+# A grid is walked through by nested loops with these axes innermost, in this order: labels change fastest. Trials that
+# run at the same time then mostly have different backbones or labels, and so seldom wait for one another to compute the
+# latents (shared by all trials of a backbone) or the ranked candidates (shared by all M).
 INNERMOST = ("m", "backbone", "labels")
 
 
@@ -74,17 +76,17 @@ def axis_values(spec: TrialSpec) -> dict[str, Any]:
 
 
 def study_axes(*, but: Collection[str] = ()) -> list[Axis]:
-    """Return the axes of a study, without some: asked anew each time, so that a new entry of AXES is everywhere."""
+    """Return the axes of a study except those named in `but`. A function, so that entries added to AXES count."""
     return [axis for axis in AXES if axis.name not in but]
 
 
 def axis_names(*, but: Collection[str] = ()) -> list[str]:
-    """Return the names of a study's axes, without some: keys of rows, and columns of the results tables."""
+    """Return the names of a study's axes except those in `but`: keys of rows, and columns of the results tables."""
     return [axis.name for axis in study_axes(but=but)]
 
 
 def choices(row: Mapping[str, Any], chosen: Iterable[Axis]) -> dict[str, Choice]:
-    """Return a trial's values of some axes as answers hold them: whole numbers whole, None where it has none."""
+    """Return a trial's values of some axes, read from a table's row: whole numbers as int, None instead of NaN."""
     return {axis.name: _choice(axis, row[axis.name]) for axis in chosen}
 
 
@@ -98,8 +100,8 @@ def shown_cell(cell: Mapping[str, Any], *, whole: bool = False) -> str:
     """Say a cell in words: "M = 3, K1 = 15, K2 = 15, set".
 
     Args:
-        cell: values by the name of their axis; those that it lacks, and the backbone, are passed over.
-        whole: say also the words that are the paper's: "composite".
+        cell: axis name -> value; axes that are missing or None, and the backbone, are left out.
+        whole: name values that are the paper's own, such as "composite", too.
     """
     said = []
     for axis in study_axes(but=["backbone"]):

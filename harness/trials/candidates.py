@@ -114,7 +114,7 @@ def _rank_machines(
             candidates = strategy.rank(request)
         except ValueError as error:
             raise HarnessError(f"{machine}, {chosen.case}: {error}") from error
-        if spec.labels == TRUTH:  # a clip's own is what it shows; the released one stands in for a pseudo-label
+        if spec.labels == TRUTH:  # a withheld attribute counts as a pseudo-label, not as the own one
             candidates = replace(candidates, labeled=candidates.labeled & clips["attribute"].notna().to_numpy(bool))
         drawn = plane(features) if features.shape[1] else np.zeros((0, 2), dtype=np.float32)
         ranked[str(machine)] = RankedMachine(candidates, chosen.why, drawn)
@@ -124,8 +124,8 @@ def _rank_machines(
 def check_candidates(specs: Iterable[TrialSpec], recordings: Recordings, cache: Cache, *, workers: int = 1) -> None:
     """Refuse K1 and K2 that a machine type's clips cannot fill, before any trial starts.
 
-    What routing and sample-wise labeling read of the recordings is made on the way, once and on all cores: trials have
-    one core each and would wait for one another.
+    On the way the MFCC statistics, which routing and sample-wise labeling read, are computed and cached on all cores. A
+    trial has one core, and all trials would wait for the first to compute them.
 
     Args:
         specs: the trials.
@@ -161,9 +161,10 @@ def check_candidates(specs: Iterable[TrialSpec], recordings: Recordings, cache: 
 def route_machine(spec: TrialSpec, machine: str, recordings: Recordings, cache: Cache, *, workers: int = 1) -> Route:
     """Choose a machine type's case from what its training clips show, or as the protocol fixes it.
 
-    Whether labels and clusters conflict is told by clusters of the clips' MFCC, as many as there are attributes: so the
-    case is the same for every backbone, K1, K2 and seed. A baseline's strategy takes the place of the routed one,
-    except where the protocol trains a machine type under its name alone.
+    Whether labels and clusters conflict (rule 3 of `labeling.routing.route`) is decided with clusters of the clips'
+    MFCC statistics, as many as there are attributes. So the case does not depend on the backbone, K1, K2 or the seed.
+    If the trial's labels are a baseline, such as "gmm", its strategy replaces the one that routing would choose, except
+    for a machine type that the protocol trains under its name alone.
     """
     clips = recordings.train[recordings.train["machine"] == machine]
 
@@ -229,7 +230,7 @@ def pretrained_latents(
 
 
 def _kept_by(strategy: Strategy) -> list[type[Any]]:
-    """Return the dataclasses that a strategy's memo may keep: those that stand in its own file, imported ones too."""
+    """Return the dataclasses that a strategy's memo may keep: all that are defined in or imported into its file."""
     named = vars(sys.modules[strategy.rank.__module__]).values()
     return [each for each in named if isinstance(each, type) and is_dataclass(each)]
 
@@ -237,7 +238,7 @@ def _kept_by(strategy: Strategy) -> list[type[Any]]:
 def _attributes(spec: TrialSpec, recordings: Recordings, clips: pd.DataFrame) -> NDArray[np.object_]:
     """Return what strategies see of a machine type's attributes: (n,), None where withheld.
 
-    The truth enters here alone, and only for a trial that asks for it.
+    This is the only place where withheld attributes can reach labeling, and only if the trial's `labels` are "truth".
     """
     attributes = objects(clips["attribute"])
     if spec.labels != TRUTH:

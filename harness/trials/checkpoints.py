@@ -8,15 +8,15 @@ from pathlib import Path
 from backbones.training.checkpoint import TrainingCheckpoint
 
 FOLDER = "checkpoints"
-KEPT_DAYS = 7  # of what a trial left that nobody took up again: pruned, or given up
+KEPT_DAYS = 7  # for which the checkpoint of a trial that was pruned or given up stays
 
 
 def training_checkpoint(cache: Path, key: str) -> TrainingCheckpoint:
-    """Return the checkpoint of a trial by its key; old ones of others that nobody took up go.
+    """Return the checkpoint of a trial by its key, and delete other trials' checkpoints that are older than a week.
 
     Args:
         cache: folder of the cache.
-        key: stands for all that the training reads.
+        key: the trial's key.
     """
     folder = cache / FOLDER
     path = folder / f"{key}.pt"
@@ -25,16 +25,16 @@ def training_checkpoint(cache: Path, key: str) -> TrainingCheckpoint:
 
 
 def forget_training(cache: Path, key: str) -> None:
-    """Remove a trial's checkpoint: it has been answered, or will not be made again."""
+    """Remove a trial's checkpoint: the trial has ended, or will not be tried again."""
     TrainingCheckpoint(cache / FOLDER / f"{key}.pt").remove()
 
 
 def sweep(folder: Path, *, days: float, keep: Path | None = None) -> None:
-    """Remove checkpoints of trials, and halves of them, but one, that nobody has written to for so many days."""
+    """Remove checkpoints, half-written ones too, that were not written to for this many days, except `keep`."""
     for path in (*folder.glob("*.pt"), *folder.glob(".*.part")):
         try:
             old = time.time() - path.stat().st_mtime > days * 86_400
         except FileNotFoundError:  # another process was quicker
             continue
-        if old and path != keep and not path.is_dir():  # a folder of that name is none of ours
+        if old and path != keep and not path.is_dir():  # a folder of that name is not a checkpoint
             path.unlink(missing_ok=True)

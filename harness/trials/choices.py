@@ -1,4 +1,4 @@
-"""What a trial is chosen by, and what the choices become: its backbone with weights, its references, its labels."""
+"""The choices that define a trial, as a user gives them, and how they are turned into a `TrialSpec`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TRUTH_COMES_FROM = (
 
 @dataclass(frozen=True)
 class TrialChoices:
-    """What one trial is chosen by, before anything is looked up; the defaults are the paper's.
+    """A trial as a user asks for it, by names and numbers; nothing is looked up yet. The defaults are the paper's.
 
     Attributes:
         protocol: by name.
@@ -47,9 +47,10 @@ class TrialChoices:
         options: of the backbone.
         scorers: by name, with options as in `knn:k=5,metric=euclidean`.
         recipe: what differs from the paper's recipe.
-        min_confidence: under which a sample-wise pseudo-label is not retained.
-        below: what becomes of a clip that is not retained.
-        labels: what labels the clips (`labeled_by`).
+        min_confidence: a sample-wise pseudo-label with a lower confidence is not retained.
+        below: what becomes of a clip that is not retained: "drop" leaves it out of training, "machine" trains it under
+            its machine type.
+        labels: how clips are labeled: "paper", "truth" or a strategy's name (`labeled_by`).
         truth: folder with released attributes, by which the labels are judged; none is made from them unless `labels`
             is "truth".
         ground_truth: the user's copy of the official files about evaluation clips.
@@ -98,7 +99,7 @@ def check_labels(labels: str, *, what: str = "labels") -> None:
 
 
 def read_by(labels: str) -> frozenset[str]:
-    """Return which of the axes M, K1, K2 and fusion change anything for trials that are labeled so.
+    """Return which of the axes M, K1, K2 and fusion make a difference to trials with these labels.
 
     The paper's method reads all of them, the truth none. A baseline says which numbers it reads; one that reads M has
     several candidates a clip, and so reads the fusion too.
@@ -144,12 +145,13 @@ def labeled_by(spec: TrialSpec, labels: str, *, truth_data: str = "") -> TrialSp
     - A strategy that stands alone, for every machine type: "machine" is the machine type alone, a lower bound; "gmm" a
       Gaussian mixture per domain, the other published pseudo-labeling for this task.
 
-    What a baseline does not read is left out of its spec, so that it stands once whatever M, K1 and K2 there are.
+    Axes that make no difference to a baseline are None in its spec. So a study that varies M and K1 has "machine",
+    which reads neither, as one trial a seed and not as one for each M and K1.
 
     Args:
         spec: a trial with all of M, K1, K2 and fusion.
         labels: one of these.
-        truth_data: fingerprint of the truth.
+        truth_data: fingerprint of the withheld attributes; empty if none are known.
 
     Raises:
         HarnessError: labels are "truth" and there is none, or there is no such strategy.
@@ -173,7 +175,7 @@ def labeled_by(spec: TrialSpec, labels: str, *, truth_data: str = "") -> TrialSp
 
 
 def level_spec(spec: TrialSpec) -> TrialSpec:
-    """Return the level-only reference of a protocol: no network, no seed."""
+    """Return the level-only reference of a protocol: clips are scored by their loudness alone, without a network."""
     return replace(
         frozen_spec(spec), kind="level", backbone=None, seed=0, recipe=FinetuneRecipe(epochs=0), scorers=(LEVEL_SCORER,)
     )

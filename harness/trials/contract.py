@@ -1,4 +1,4 @@
-"""What travels inside the harness: studies, trials, their keys, their results, scorers."""
+"""The types that describe a trial: its choices with their key (`TrialSpec`), its result, or why it failed."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:  # so that a listing, which needs the errors alone, waits for 
 
 Kind: TypeAlias = Literal["trial", "frozen", "level", "external"]
 
-SAID_APART = ("backbone", "labels", "fusion")  # axes that a trial's label says in words of its own
-ALWAYS_SAID = ("m", "k1", "k2")  # and those that it says even of the paper's value
+SAID_APART = ("backbone", "labels", "fusion")  # axes that `label` writes in its own way; others as " M=3"
+ALWAYS_SAID = ("m", "k1", "k2")  # axes that a trial's label shows even if they have the paper's value
 METHOD = 1  # part of every key: raise it when a change of code changes a trial's numbers
 
 
@@ -48,30 +48,31 @@ class BackboneChoice:
     source: str = ""
 
     def content(self) -> dict[str, Any]:
-        """Return what decides about numbers: neither the printed name nor where the weights lie or came from."""
+        """Return what can change a trial's numbers: not the printed name, nor where the weights are stored."""
         return {"encoder": self.encoder, "options": dict(self.options), "weights": self.weights_sha256}
 
 
 @dataclass(frozen=True)
 class TrialSpec:
-    """One cell of a study: the method's choices and a seed.
+    """Everything that determines a trial's numbers: the method's choices, the data and a seed. One cell of a study.
 
     Attributes:
         kind: "trial", "frozen" (no fine-tuning, so no labels), "level" (no network at all) or "external" (somebody
             else's scores).
         backbone: None for the level row.
-        m: attributes joined in a pseudo-label; None where it would change nothing.
-        k1: nearest labeled neighbours; None where they would change nothing.
-        k2: clusters; None where they would change nothing.
+        m: attributes joined in a pseudo-label; None if it makes no difference (`harness.trials.choices.read_by`).
+        k1: nearest labeled neighbours; None if their number makes no difference.
+        k2: clusters; None if their number makes no difference.
         fusion: how the M attributes become a target.
         protocol: which recordings train and which are scored.
         seed: of weights, forests, clusterings, shuffling and masks.
         recipe: of fine-tuning; of a frozen trial, how clips become inputs.
-        min_confidence: under which a sample-wise pseudo-label is not retained.
+        min_confidence: a sample-wise pseudo-label with a lower confidence is not retained.
         below: what becomes of a clip that is not retained.
         train_data: fingerprint of the training recordings with their labels.
         test_data: fingerprint of the test recordings with their labels.
-        scorers: canonical texts of the scorers (`harness.scoring.choice`); no part of the key: scoring trains nothing.
+        scorers: canonical texts of the scorers (`harness.scoring.choice`). They are not part of the key, since scorers
+            do not change the training: another scorer can be added to a recorded trial.
         labels: what labels the training clips: the paper's method, or a baseline (`harness.trials.choices.labeled_by`).
         truth_data: fingerprint of the released attributes that a trial with labels "truth" trains on, else empty;
             those that only judge are no part of a spec.
@@ -95,11 +96,11 @@ class TrialSpec:
     truth_data: str = ""
 
     def key(self) -> str:
-        """Return the trial's identity: equal content, equal key, whatever the study or its names."""
+        """Return the trial's identity, 16 hexadecimal digits: equal in every study that has the same trial."""
         return self._key
 
     def ranking_key(self) -> str:
-        """Return what ranked candidates depend on: everything before fusion, so not M."""
+        """Return a digest of all that ranked candidates depend on: M and fusion, which come later, are left out."""
         return digest(self._ranking_content())
 
     @cached_property  # a study of 10,000 cells asks for its keys many times
@@ -117,7 +118,7 @@ class TrialSpec:
         )
 
     def recipe_key(self) -> str:
-        """Return what tells apart two recipes that a leaderboard must not average."""
+        """Return a digest of recipe, backbone and threshold: a leaderboard never averages over different ones."""
         rest = {"below": self.below, "min_confidence": self.min_confidence} if self.kind == "trial" else {}
         content = self.backbone.content() if self.backbone else None
         return digest({**self.recipe.content(), **rest, "backbone": content})[:8]
@@ -158,8 +159,8 @@ class TrialSpec:
         }
 
 
-# Fields that `TrialSpec` had when trials were first recorded; what keys hold of them is written out above. A later
-# field is part of both keys except while it has its default, so that trials recorded before it came keep their keys.
+# Fields that `TrialSpec` had when trials were first recorded; the methods above say what keys hold of them. A field
+# added later is part of both keys unless it has its default, so that trials recorded before it existed keep their keys.
 FIRST_RELEASE = (
     "kind", "backbone", "m", "k1", "k2", "fusion", "protocol", "seed", "recipe", "min_confidence", "below",
     "train_data", "test_data", "scorers", "labels", "truth_data",
@@ -176,10 +177,10 @@ class TrialResult:
         metrics: by scorer, each machine type's sections.
         official: by scorer, the official score as a fraction; None where undefined.
         machines: by scorer, the harmonic mean of each machine type, as a fraction.
-        labels: per machine type: strategy, why, clips, classes, singletons, confidence, left out; and how close the
-            labels come to the truth, where the recordings have one to judge by.
-        epochs: what each epoch of fine-tuning did.
-        seconds: by stage.
+        labels: one row a machine type: strategy, why it was chosen, counts of clips, classes and singletons,
+            confidence; and `labeling.quality.LabelQuality` if the withheld attributes are known.
+        epochs: loss, accuracy and so on of each epoch of fine-tuning.
+        seconds: stage -> seconds.
         peak_mb: resident memory by stage, MiB.
         scored: test clips with a column `score_<scorer>` each.
         pseudo_labels: training clips with their class and candidates.
@@ -212,7 +213,8 @@ class Failure:
     Attributes:
         reason: one sentence.
         trace: the traceback, for the run's artifact.
-        again: whether another try may help; what was refused in a sentence of ours is refused again.
+        again: whether another try may help, as after a lost worker. It is False after one of asdbench's own errors,
+            which would only come again.
     """
 
     reason: str
@@ -227,7 +229,7 @@ def machine_name(spec: TrialSpec, dataset: str, machine: str) -> str:
 
 
 def protocol_content(protocol: Protocol) -> dict[str, Any]:
-    """Return what of a protocol decides about numbers: not its name."""
+    """Return the parts of a protocol that can change a trial's numbers: all but its name."""
     return {
         "train": sorted(str(part) for part in protocol.train),
         "score": sorted(str(part) for part in protocol.score),
@@ -235,14 +237,14 @@ def protocol_content(protocol: Protocol) -> dict[str, Any]:
         "cases": dict(sorted(protocol.cases.items())),
         "strategies": dict(sorted(protocol.strategies.items())),
         "withhold": [asdict(each) for each in protocol.withhold],
-        # left out where it is not said, as in trials that were recorded before it could be
+        # left out if not set: trials recorded before this field existed keep their keys
         **({} if protocol.channels is None else {"channels": protocol.channels}),
     }
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The numbers of a finished trial that goals are made of, from a result or from the tables.
+    """The numbers of a finished trial that a search's goals are computed from, of a result or of the results tables.
 
     Attributes:
         official: official score of the study's first scorer, a fraction; None where undefined.

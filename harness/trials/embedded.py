@@ -1,4 +1,4 @@
-"""What scoring needs of a trial, kept so that one more scorer, or another M with the same classes, trains nothing."""
+"""A trial's embeddings, kept in the cache, so that another scorer, or another M with equal classes, trains nothing."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ class Training:
 
 @dataclass(frozen=True)
 class Embedded:
-    """A trial from its labels up to scoring.
+    """What fine-tuning and embedding give: everything that scoring needs.
 
     Attributes:
         vectors: clip id -> (d,) of every reference and test clip.
         training: what made them.
-        layers: what scorers hear beside the embedding.
+        layers: outputs of the encoder's layers that scorers ask for, as `knn:layer=6` does.
     """
 
     vectors: Vectors
@@ -61,9 +61,11 @@ class Embedded:
 
 
 def embedded_key(spec: TrialSpec, recordings: Recordings, labels: PseudoLabels | None) -> str:
-    """Digest all that a trial's embeddings depend on; of the labels which clips share a class, not what it is called.
+    """Return a digest of all that a trial's embeddings depend on.
 
-    Of M clusters out of K2 the last few often change no class, and the last one never does.
+    Of the labels it holds which clips share a class, but not the classes' names. So trials whose M differ share one
+    training if their classes are the same partition of the clips. For example, the 14 nearest of K2 = 15 clusters
+    determine the 15th, so M = 14 and M = 15 give the same composite classes.
 
     Args:
         spec: of the trial.
@@ -96,9 +98,9 @@ def embedded_key(spec: TrialSpec, recordings: Recordings, labels: PseudoLabels |
 
 
 def keep_embedded(key: str, cache: Cache, embedded: Embedded) -> None:
-    """Keep embeddings under their key, and beside them each layer that was heard.
+    """Keep embeddings under their key in the cache, and each layer's output beside them.
 
-    What is too large is not kept: naming another scorer later then trains again.
+    Embeddings of more than 256 MiB are not kept: adding a scorer to such a trial trains it again.
     """
     for heard, values in embedded.layers.items():
         rows = _rows(values)
@@ -125,12 +127,12 @@ def _layer_key(key: str, heard: Heard) -> str:
 
 
 def find_embedded(key: str, cache: Cache, ids: NDArray[np.str_], heard: Sequence[Heard] = ()) -> Embedded | None:
-    """Return what was kept under a key; None where nothing was, or a layer is missing.
+    """Return the embeddings kept under a key; None if there are none, or if one of the layers is missing.
 
     Args:
         key: of the embeddings.
         cache: where they may be.
-        ids: the clips that must have one.
+        ids: the clips that must have an embedding.
         heard: the layers that must be there.
     """
 
@@ -155,7 +157,8 @@ def embedded_once(
 ) -> tuple[Embedded, bool]:
     """Return the embeddings of a key, and whether an earlier trial had made them.
 
-    Of two trials that would train the same, one waits for the other; its waiting counts for none of its minutes.
+    If two trials would train the same at the same time, one waits for the other. Waiting does not count towards its
+    limit of minutes.
 
     Args:
         key: of `embedded_key`.

@@ -15,8 +15,8 @@ from labeling.contract import PseudoLabels
 from labeling.fusion import fuse_top_m, label_statistics
 from labeling.quality import label_quality
 
-# A row of label statistics counts clips, clips left out and classes; the judgement counts the same of those clips alone
-# whose truth is known, so its counts stand beside them under names of their own.
+# `LabelStatistics` counts all clips, clips left out and classes; `LabelQuality` counts the same of the judged clips
+# only, those whose withheld attribute is known. In a row that has both, the latter are renamed.
 JUDGED = {"clips": "judged", "left_out": "judged_left_out", "classes": "judged_classes"}
 
 
@@ -28,15 +28,15 @@ def fuse_labels(
     Args:
         spec: M and fusion.
         ranked: by machine type.
-        truth: training clip id -> attribute that was withheld; it judges the labels and changes none.
+        truth: training clip id -> attribute that was withheld. The labels are compared with it, not made from it.
 
     Returns:
-        The pseudo-labels, one row of statistics a machine type, one row a training clip.
+        The pseudo-labels; statistics, one row a machine type; and a table with one row a training clip.
     """
     candidates = {machine: each.candidates for machine, each in ranked.items()}
     m = spec.m or 1
     widths = [width for width in (spec.k1, spec.k2) if width is not None]
-    # of labels that read M and neither K1 nor K2, the candidates themselves say how many there are
+    # if the labels read M but neither K1 nor K2, only the candidates show how large M may be
     widest = max(widths, default=None if spec.m else 1)
     labels = fuse_top_m(candidates, m=m, fusion=spec.fusion, below=spec.below, widest=widest)
     judged = label_quality(candidates, truth, m=m, fusion=spec.fusion, widest=widest) if truth else {}

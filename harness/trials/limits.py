@@ -1,4 +1,4 @@
-"""What one trial may take and what it took: minutes, memory and threads, watched from inside its worker."""
+"""Limits of one trial (minutes, memory, threads) and its measured costs, both watched from inside its worker."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from contextlib import contextmanager
 import psutil
 
 LOOK_SECONDS = 0.25
-TELL_SECONDS = 10.0  # that the driver has to hear the reason before the worker ends all the same
+TELL_SECONDS = 10.0  # the worker waits at most this long for the driver to receive the reason, then exits
 GIB = 2**30
 EXIT_STATUS = 71
 
 
 class _Waiting:
-    """How long a process has waited for others, which counts for none of its trial's minutes."""
+    """How long a process has waited for other trials' results; this time does not count towards its minutes."""
 
     def __init__(self) -> None:
         self.ended = 0.0
@@ -34,7 +34,7 @@ _waiting = _Waiting()
 
 @contextmanager
 def waiting() -> Iterator[None]:
-    """Wait for what another trial makes: the block's time counts for none of the minutes that a trial may take."""
+    """Mark a block that waits for another trial's result: its time does not count towards the limit of minutes."""
     _waiting.since = time.monotonic()
     try:
         yield
@@ -50,9 +50,10 @@ def limited(
     memory_gb: float | None = None,
     leave: Callable[[int], None] = os._exit,
 ) -> Iterator[None]:
-    """End this process when what happens inside takes more than it may.
+    """End this process if the block exceeds its limit of time or memory.
 
-    Python cannot stop a thread that computes, so the process goes with it; Ray starts another for the next trial.
+    Python cannot stop a thread in the middle of a computation, so the whole process exits. Ray starts another for the
+    next trial.
 
     Args:
         tell: is given the reason, in words, before the end.
@@ -86,7 +87,7 @@ def limited(
 
 
 def excess(seconds: float, rss: float, *, minutes: float | None, memory_gb: float | None) -> str:
-    """Say which limit is passed and what helps; empty where none is.
+    """Say which limit is exceeded and what helps; "" if none is.
 
     Args:
         seconds: since the trial began.

@@ -17,7 +17,7 @@ from harness.trials.contract import TrialSpec, machine_name
 
 @dataclass(frozen=True)
 class Numbers:
-    """What the scores of a trial come to, by scorer.
+    """The metrics of a trial, each a mapping by scorer.
 
     Attributes:
         metrics: each machine type's sections.
@@ -58,7 +58,7 @@ def measure_years(scored: pd.DataFrame, scorer: str) -> tuple[Any, ...]:
 
 
 def joined_official_score(rows: tuple[Any, ...]) -> float | None:
-    """Return the year's official score; of several years, the harmonic mean of theirs; None where one is undefined."""
+    """Return the official score of one year, or the harmonic mean of several years'; None if any is undefined."""
     scores = []
     for dataset in dict.fromkeys(each.dataset for each in rows):
         score = official_score([each for each in rows if each.dataset == dataset], rule_of(dataset))

@@ -37,9 +37,9 @@ from labeling.withhold import withhold
 logger = logging.getLogger(__name__)
 
 AUDIO = "audio"  # folder of a cache with the packed audio of each root
-SILENT = "silent"  # kind of a cache's values: embeddings of clips that have no sound here
-AUDIO_FILE, TRUTH_FILE = "audio.txt", "truth.json"  # of prepared recordings, beside their two tables
-SILENT_FILE = "silent.txt"  # in place of AUDIO_FILE: under which key the cache has the embeddings
+SILENT = "silent"  # kind of a cache's values: embeddings of clips whose sound is not available
+AUDIO_FILE, TRUTH_FILE = "audio.txt", "truth.json"  # files in the folder of prepared recordings, beside two tables
+SILENT_FILE = "silent.txt"  # instead of AUDIO_FILE if there is no sound: holds the embeddings' key in the cache
 MOST_ROWS = 5_000_000  # clips of a table; all years together have some 100,000
 MOST_TABLE_BYTES = 2**32  # of a table once it is unpacked
 LABEL_COLUMNS = ["clip_id", "machine", "section", "domain", "condition", "attribute"]
@@ -53,10 +53,10 @@ class Recordings:
         train: clip table of the training clips, sorted by id.
         test: clip table of the test clips, sorted by id.
         packed: their audio.
-        train_data: fingerprint of the training clips, audio and labels.
-        test_data: fingerprint of the test clips, audio and labels.
-        place: folder that holds all of it.
-        skipped: bad files that were left out, where that was asked for; a worker that opens the place does not know.
+        train_data: fingerprint (digest) of the training clips' audio and labels.
+        test_data: fingerprint of the test clips' audio and labels.
+        place: folder in the cache that holds all of it; `open_recordings(place)` reads it in a worker.
+        skipped: number of bad files that were left out with `skip_bad`. Not stored: 0 after `open_recordings`.
         truth: training clip id -> attribute that `train` does not show: hidden by the protocol, or released later.
             Labels are judged by it; nothing is made from it, except the labels "truth" of a trial that asks for them.
     """
@@ -72,13 +72,13 @@ class Recordings:
 
     @property
     def truth_data(self) -> str:
-        """Return the fingerprint of the truth; empty where there is none."""
+        """Return the fingerprint of the withheld attributes; "" if none are known."""
         return digest(self.truth) if self.truth else ""
 
 
 @dataclass(frozen=True)
 class Indexed:
-    """The clips of a root, and how many files were left out of them."""
+    """The clips found under a folder, the datasets they belong to, and how many files were left out."""
 
     clips: pd.DataFrame
     datasets: tuple[Dataset, ...]
@@ -127,8 +127,8 @@ def prepare_recordings(
     """Index a root, split it as a protocol says, and pack what has not been packed yet.
 
     Args:
-        root: folder with recordings, in a layout that `benchmarks.recordings.index.index_root` reads; or a file of
-            embeddings alone, which stand in for sound as far as they can.
+        root: folder with recordings, in a layout that `benchmarks.recordings.index.index_root` reads; or an .npz file
+            of embeddings (`asdbench embed`), from which trials run without sound, except for the level row.
         protocol: which parts train and which are scored.
         cache: packed audio and tables are kept there.
         workers: processes that decode.
@@ -178,19 +178,16 @@ def pack_root(
 
 
 def _audio_folder(root: Path, cache: Cache, protocol: Protocol | None) -> Path:
-    """Return where a root's packed audio stands: a pack has a recording once, so who hears it otherwise has its own."""
+    """Return the folder of a root's packed audio. Protocols that mix channels differently have different folders."""
     name = hashlib.blake2b(str(root.absolute()).encode(), digest_size=8).hexdigest()
-    return (
-        cache.folder
-        / AUDIO
-        / (name if protocol is None or protocol.channels in (None, "near") else f"{name}-{protocol.channels}")
-    )
+    apart = "" if protocol is None or protocol.channels in (None, "near") else f"-{protocol.channels}"
+    return cache.folder / AUDIO / f"{name}{apart}"
 
 
 def _prepare_embeddings(
     root: Path, train: pd.DataFrame, test: pd.DataFrame, truth: Mapping[str, str], *, cache: Cache
 ) -> Recordings:
-    """Prepare clips that are known by embeddings alone, and say what is done without sound."""
+    """Prepare clips of which only embeddings are known, and log what differs without sound."""
     file = read_embeddings(root)
     ids = [*train["clip_id"], *test["clip_id"]]
     silent = SilentClips(str(root), ids, file.vectors[file.rows(ids)])
@@ -212,7 +209,7 @@ def withhold_attributes(train: pd.DataFrame, protocol: Protocol) -> tuple[pd.Dat
 
     Args:
         train: clip table of the training clips.
-        protocol: what it withholds, table by table; a clip that several mean is hidden where one of them hides it.
+        protocol: its `withhold` tables say what to hide; a clip is hidden if any of them hides it.
 
     Returns:
         The clips with NA where hidden, and the hidden attributes by clip id.
@@ -238,11 +235,17 @@ def withhold_attributes(train: pd.DataFrame, protocol: Protocol) -> tuple[pd.Dat
 
 
 def place_recordings(recordings: Recordings, audio: Path) -> Recordings:
-    """Write recordings where another process can open them, in a folder that is named after their content.
+    """Write prepared recordings to a folder that workers open; its name is their fingerprints.
 
     Args:
-        recordings: their own place says beside which folder.
-        audio: folder of the packed audio; of clips without sound, the key of what stands in its place.
+        recordings: are written to a new folder beside `recordings.place`.
+        audio: folder of the packed audio; for clips without sound, the cache key of their embeddings.
+
+    Returns:
+        The recordings with the new folder as `place`.
+
+    Raises:
+        HarnessError: the folder cannot be written.
     """
     data = (recordings.train_data, recordings.test_data, recordings.truth_data)
     place = recordings.place.with_name("-".join(each for each in data if each))
@@ -271,10 +274,10 @@ def objects(column: pd.Series[Any]) -> NDArray[np.object_]:
 
 @lru_cache(maxsize=4)
 def open_recordings(place: Path) -> Recordings:
-    """Open prepared recordings, as a worker does; kept between a worker's trials.
+    """Open prepared recordings in a worker. The result is cached for the worker's next trials.
 
-    The folder's name is the fingerprints that trials are recorded under, so what is read there must have them: clips
-    and labels that somebody edited, or audio that was packed anew since, would give numbers under a wrong key.
+    The folder's name consists of the fingerprints that are part of the trials' keys, and they are checked here. Had
+    somebody edited the tables, or packed other audio since, numbers would be recorded under a wrong key.
 
     Raises:
         HarnessError: the folder does not hold what its name says.
@@ -371,10 +374,10 @@ def _fingerprint(clips: pd.DataFrame, packed: PackedAudio) -> str:
 
 
 def with_released(recordings: Recordings, folder: Path) -> Recordings:
-    """Return the recordings with the truth of training clips whose attributes were withheld.
+    """Add the attributes that the organisers released later, to compare pseudo-labels with.
 
-    Clips, fingerprints and audio stay as they are, so that no key and no label changes. What the protocol itself hides
-    is kept.
+    Only `truth` changes: clips, fingerprints and audio stay the same, and so do all keys and labels. Attributes that
+    the protocol itself withholds remain part of `truth`.
 
     Args:
         recordings: prepared without it.

@@ -34,9 +34,9 @@ from labeling.contract import PseudoLabels
 Vectors: TypeAlias = Mapping[str, NDArray[np.float32]]
 """Clip id -> (d,) embedding."""
 Layers: TypeAlias = Mapping[Heard, Vectors]
-"""What is heard of a layer -> clip id -> (bands, width)."""
+"""Layer (and how its frequency bands are treated) -> clip id -> (bands, width) output of that layer."""
 OnSection: TypeAlias = Callable[[str, ScorerChoice, ScoreRequest, tuple[str, str, str]], None]
-"""Told of a scored section: (the scorer's name in results, the scorer, what it was asked, (year, machine, section))."""
+"""Called with each section that was scored: (scorer's name in results, scorer, request, (year, machine, section))."""
 
 
 def pretrained_encoder(choice: BackboneChoice, *, seed: int) -> Encoder:
@@ -56,12 +56,12 @@ def pretrained_encoder(choice: BackboneChoice, *, seed: int) -> Encoder:
 
 
 def must_be_the_weights(weights: Path, found: str, *, wanted: str) -> None:
-    """Refuse weights that are not those that a trial was planned with, since its key holds their sum.
+    """Refuse weights that have changed since the trial was planned, since its key contains their SHA-256.
 
     Args:
         weights: the checkpoint or the model's folder.
-        found: sum of what was loaded.
-        wanted: sum of what was there when the trial was planned.
+        found: SHA-256 of what was loaded.
+        wanted: SHA-256 of what was there when the trial was planned.
 
     Raises:
         HarnessError: they differ.
@@ -128,10 +128,13 @@ def finetune_encoder(
 
 
 def embed_clips(spec: TrialSpec, encoder: Encoder, recordings: Recordings) -> tuple[Vectors, Layers]:
-    """Embed every clip that scoring needs, and keep the layers that the trial's scorers hear, in one pass.
+    """Embed every clip that scoring needs, and collect the layers that the trial's scorers ask for, in one pass.
 
-    Each clip is cut or repeated to the recipe's length, or heard to its end (`embed = "whole"`): in windows of that
-    length, the mean of which counts.
+    By default each clip is cut or repeated to the recipe's length. With `embed = "whole"` it is cut into windows of
+    that length instead (`cut_windows`), and its embedding is the mean over its windows.
+
+    Returns:
+        Clip id -> (d,) embedding, and the same for each layer.
     """
     ids, heard = embedded_ids(recordings), heard_layers(spec.scorers)
     if spec.recipe.embed == "whole" and encoder.read_named(ids) is None:  # a file of embeddings has no more of a clip
@@ -148,22 +151,22 @@ def embed_clips(spec: TrialSpec, encoder: Encoder, recordings: Recordings) -> tu
 
 
 def heard_layers(scorers: Iterable[str]) -> tuple[Heard, ...]:
-    """Return all that scorers hear beside the encoder's own embedding, each once."""
+    """Return the layers that scorers ask for beside the encoder's own embedding, each once."""
     choices = map(parse_scorer, scorers)
     return tuple(dict.fromkeys(each for choice in choices for each in _heard_by(choice) if each is not None))
 
 
 def _heard_by(choice: ScorerChoice) -> list[Heard | None]:
-    """Return what a scorer hears, in its order; None is the encoder's own embedding."""
+    """Return the layers that a scorer reads, in its order; None is the encoder's own embedding."""
     keeps = choice.scorer.keeps_frequency or choice.heard.frequency == "keep"
     return [None if layer == "last" else Heard(layer, keeps) for layer in choice.heard.layers]
 
 
 def check_layers(specs: Iterable[TrialSpec], recordings: Recordings) -> None:
-    """Refuse layers that a backbone has not, before any trial starts: it is built, and encodes a clip of silence.
+    """Refuse layers that a backbone does not have, before any trial starts, by encoding one silent clip with it.
 
     Raises:
-        BackboneError: with the layers that there are.
+        BackboneError: a layer does not exist; the sentence lists those that do.
         HarnessError: a projection, which learns from one embedding a clip, is to hear others.
     """
     seen = set()
@@ -206,7 +209,7 @@ class Windows:
 
 
 def cut_windows(lengths: NDArray[np.int64], samples: int) -> Windows:
-    """Cut clips into as few windows as hear them to the end with at least half of a window shared by neighbours.
+    """Cut clips into the fewest windows that cover them and overlap their neighbours by at least half.
 
     The first window begins with the clip, the last ends with it, and the others lie evenly between: of 12 s in windows
     of 10 s there are two, from 0 and from 2 s; of 18 s three, from 0, 4 and 8 s. A clip that is no longer than a
@@ -269,7 +272,7 @@ def score_machines(
         spec: names the scorers.
         vectors: clip id -> embedding; None where only levels are scored.
         recordings: the references are the training clips of the same year, machine type and section.
-        layers: what scorers hear beside the embedding.
+        layers: layers that scorers read beside the embedding.
         on_section: told of each section once it is scored.
 
     Returns:
@@ -308,7 +311,7 @@ def score_machines(
 def _matrix(
     choice: ScorerChoice, clips: pd.DataFrame, vectors: Vectors | None, layers: Layers, recordings: Recordings
 ) -> tuple[NDArray[np.float32], tuple[Part, ...]]:
-    """Return what a scorer reads of clips, (n, d), and of which layers it is made; none for the embedding alone."""
+    """Return the vectors that a scorer reads, (n, d), and the layers they consist of; () for the embedding alone."""
     ids = clip_ids(clips)
     if choice.scorer.reads == "level":
         return recordings.packed.levels_db(ids)[:, None].astype(np.float32), ()

@@ -41,7 +41,7 @@ from harness.trials.stages import (
 )
 from labeling.contract import PseudoLabels
 
-DRAWN = 1  # raise it when pictures of a ranking change: those in a cache were drawn by earlier code
+DRAWN = 1  # version of the pictures of a ranking; raise it when they change, so that cached ones are drawn again
 MOST_DRAWN = (
     3  # scorers whose scores are drawn; those of three layers and four scorers took as long as a short training
 )
@@ -54,15 +54,15 @@ def run_trial(spec: TrialSpec, recordings: Recordings, cache: Cache, *, on_epoch
     Args:
         spec: what to do.
         recordings: prepared for the spec's protocol.
-        cache: of latents, features and ranked candidates, of the state of a fine-tuning that was cut, and of the
-            embeddings of trials that were run: one that is scored by other scorers is not trained again.
-        on_epoch: told what each epoch did, as it ends.
+        cache: keeps latents, MFCC statistics and ranked candidates for other trials; checkpoints, to continue an
+            interrupted fine-tuning; and embeddings, so that adding a scorer does not train the trial again.
+        on_epoch: called with a report at the end of each epoch.
 
     Raises:
-        ValueError: one of the rooms' errors; the trial cannot be carried out.
+        ValueError: the trial cannot be carried out: a LabelingError, BackboneError, BenchmarkError or HarnessError.
     """
     costs = Costs()
-    ranked = _rank(spec, recordings, cache, costs)  # no M in here
+    ranked = _rank(spec, recordings, cache, costs)  # does not depend on M
     labels, statistics, pseudo_labels = _fuse(spec, ranked, recordings, costs)
     embedded, reused = _finetune(spec, recordings, labels, cache, costs=costs, on_epoch=on_epoch)
     scored, thresholds = _score(spec, embedded, recordings, costs)
@@ -85,7 +85,8 @@ def run_trial(spec: TrialSpec, recordings: Recordings, cache: Cache, *, on_epoch
     )
 
 
-# The steps of `run_trial`, one function each: with their cost, what the cache keeps, and what a reference trial skips.
+# The steps of `run_trial`, one function each. They measure their cost, and read and fill the cache; "frozen" and
+# "level" trials skip some of them.
 
 
 def _rank(spec: TrialSpec, recordings: Recordings, cache: Cache, costs: Costs) -> dict[str, RankedMachine]:
@@ -118,8 +119,8 @@ def _finetune(
     """Fine-tune the encoder and embed the clips, unless an earlier trial's training was the very same.
 
     Returns:
-        The embeddings, None where the level alone is scored; and the stages that an earlier trial did, whose epochs are
-        told again and whose costs are taken over.
+        The embeddings, None for a level trial, which has no network; and the names of the stages that were taken from
+        an earlier trial in the cache. Their epochs are reported again, and their costs are those of that trial.
     """
     if spec.kind == "level" or spec.backbone is None:
         return None, ()
@@ -208,7 +209,7 @@ def _score(
 
 
 def _measure(spec: TrialSpec, scored: pd.DataFrame, costs: Costs) -> tuple[Numbers, dict[str, ScoreIntervals]]:
-    """Measure the scores by the years' own rules, and between which ends other test clips would bring them."""
+    """Measure the scores by each year's official rule, with bootstrap intervals over clips."""
     with costs.stage("measure"):
         numbers = measure_scorers(spec, scored)
     with costs.stage("intervals"):

@@ -34,13 +34,14 @@ def leaderboard(
         protocol: only this protocol's.
         backbone: only this backbone's, and the level row, which has none.
         machine: rank by this machine type's harmonic mean instead of the official score.
-        scorer: only this scorer's, as in `knn:k=5`, and the level row.
-        top: only each board's best, and its best frozen and level row.
+        scorer: only this scorer's, such as `knn:k=5`, and the level row.
+        top: return only so many rows of each board, and its best frozen and level rows.
         references: add chance and published results; see `harness.answers.references.with_references`.
-        places: of the stores; None is this folder's.
+        places: addresses of the stores; None takes them from the environment, else the current folder's files.
 
     Returns:
-        One row a cell of the study's axes, seeds averaged; fractions. See `harness.answers.leaderboard.leaderboard`.
+        A row for each combination of backbone, M, K1, K2 and so on, averaged over its seeds; scores are fractions. The
+        fields are described in `harness.answers.leaderboard.leaderboard`.
 
     Raises:
         HarnessError: nothing is recorded, or nothing of that name.
@@ -56,11 +57,11 @@ def leaderboard(
 
 
 def reference(name: str | None = None, *, places: Places | None = None) -> list[PublishedRow]:
-    """Return published numbers, each beside the number of the same cell recorded here where there is one.
+    """Return published numbers, each beside the one of the same configuration recorded here, if there is one.
 
     Args:
         name: one published table: paper, official_baseline, asdkit, rmis or dcase2026; None is all of them.
-        places: of the stores; None is this folder's.
+        places: addresses of the stores; None takes them from the environment, else the current folder's files.
 
     Returns:
         One row a number; fractions. See `harness.answers.published.reference`.
@@ -97,10 +98,11 @@ def compare(
         scorer: only this scorer's, as in `knn:k=5`.
         resamples: of the bootstrap.
         seed: of the bootstrap's draws.
-        places: of the stores; None is this folder's.
+        places: addresses of the stores; None takes them from the environment, else the current folder's files.
 
     Returns:
-        One row an M > 1, with the finding in words under "sentence"; fractions. See `harness.answers.compare.compare`.
+        A row for each M > 1, with the result in words under "sentence"; differences are fractions. See
+        `harness.answers.compare.compare`.
 
     Raises:
         HarnessError: nothing is recorded, there is no M = 1 or no other M, or no seed that both have.
@@ -123,16 +125,16 @@ def importance(
     seed: int = 0,
     places: Places | None = None,
 ) -> list[ImportanceRow]:
-    """Say how much of the difference between recorded scores goes with each choice: M, the scorer, the seed ...
+    """Compute how much of the variance of recorded scores each choice explains: M, the scorer, the seed, ...
 
     Args:
         study: only this study's trials, by its name (the newest of that name) or key.
         protocol: only this protocol's.
         backbone: only this backbone's.
         scorer: only this scorer's, as in `knn:k=5`.
-        resamples: draws of the intervals.
-        seed: of these draws and of shuffles.
-        places: of the stores; None is this folder's.
+        resamples: bootstrap resamples for the intervals.
+        seed: of the bootstrap and of the permutation test.
+        places: addresses of the stores; None takes them from the environment, else the current folder's files.
 
     Returns:
         One row a board and choice; fractions. See `harness.answers.importance.importance`.
@@ -150,7 +152,7 @@ def importance(
 
 
 def canonical_scorer(scorer: str | None) -> str | None:
-    """Return a scorer written as results carry it; a bare name may be one without a plugin here."""
+    """Return a scorer in canonical form; a bare name is returned as it is if no plugin here has it."""
     from harness.scoring.choice import parse_scorer
 
     return str(parse_scorer(scorer)) if scorer and ":" in scorer else scorer
@@ -177,11 +179,12 @@ def report(
         protocol: only this protocol's.
         backbone: only this backbone's.
         scorer: only this scorer's, as in `knn:k=5`.
-        comparisons: families compared a board; None is one a backbone, and above 1,000 trials the best.
+        comparisons: number of families (settings that differ in M alone) to compare on each board; None compares one
+            for each backbone, and only the best one on a board of over 1,000 trials.
         resamples: of the comparisons' bootstrap.
         seed: of the bootstrap's draws.
         log: add the page to the study's MLflow run, where a study is named.
-        places: of the stores; None is this folder's.
+        places: addresses of the stores; None takes them from the environment, else the current folder's files.
 
     Returns:
         Where the page is, how large, and the comparisons' sentences. See `harness.report.page.report`.

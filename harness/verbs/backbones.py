@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SHORTEST = 0.5  # seconds: enough frames for the patches of every encoder here
 LONGEST = 60.0
-TELL_AFTER = 64  # clips, a multiple of what is embedded at once
+TELL_AFTER = 64  # clips between two reports of progress; a multiple of the batch size
 
 
 def check_backbone(
@@ -34,15 +34,16 @@ def check_backbone(
     """Check a backbone against the contract that studies rely on.
 
     Args:
-        name: as a study names it: of a file, of an entry point, or hf:FOLDER.
-        weights: a checkpoint; empty is random weights.
-        options: of the backbone.
-        seconds: length of the clips of most lines.
-        threads: of torch, for the speed line.
-        listen: told each line as soon as it is known.
+        name: as in a study: a built-in backbone, one of an installed package's entry points, or hf:FOLDER.
+        weights: path of a checkpoint; "" means random weights.
+        options: of the backbone, option -> value.
+        seconds: length of the clips that most checks use.
+        threads: number of torch's threads, for the check of speed.
+        listen: called with the result of each check as soon as it is known.
 
     Returns:
-        backbone, passed (no line failed), and rows of name, status, found, why.
+        `backbone`; `passed`, whether no check failed; and `rows`, one for each check, with `name`, `status`, `found`
+        and `why`.
 
     Raises:
         HarnessError: there is no such backbone, or no clip can have that length.
@@ -89,19 +90,19 @@ def embed(
 ) -> dict[str, Any]:
     """Write the embeddings of a root's clips to an npz, which is a backbone (`emb:FILE`) and a root of its own.
 
-    A trial of that file, frozen or with a projection, has the numbers of a trial of this backbone with the same clip
-    length.
+    A trial with that file as its backbone, frozen or with a trained projection, gives the same numbers as a trial with
+    this backbone and the same clip length.
 
     Args:
         root: folder with recordings in the official layout.
         backbone: by name.
-        out: the file, `.npz`; one that is there is replaced once the new one is whole.
-        protocol: only its clips; empty is all that are there.
-        weights: of the backbone; empty is random weights from the seed.
+        out: the .npz file; an existing one is replaced once the new one is complete.
+        protocol: only the clips of this protocol; "" embeds all clips.
+        weights: path of a checkpoint; "" means random weights from the seed.
         options: of the backbone.
         seed: of random weights.
-        clip_seconds: every clip is brought to this length, as a recipe does.
-        fit: a shorter clip is repeated, or padded with silence.
+        clip_seconds: every clip is cut or extended to this length, as in a recipe.
+        fit: whether a shorter clip is repeated, or padded with silence.
         skip_bad: go on without files that cannot be used.
         threads: of torch.
         workers: processes that decode; None is one a core.

@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from harness.told import Told
 
 STUDY = "regression"
-RECORDINGS = Path(".asdbench/demo")  # the demonstration's: whoever ran it has them, and its rows to compare with
+RECORDINGS = Path(".asdbench/demo")  # those of `asdbench demo`, whose results can be compared with
 
 
 @dataclass(frozen=True)
 class Benched:
-    """What benching a backbone gave.
+    """The result of `bench_backbone`.
 
     Attributes:
-        study: what it is recorded as.
-        outcome: how it ended.
-        rows: of the leaderboard of the same protocol and recordings, this backbone's and all that were there before.
+        study: name under which the study is recorded.
+        outcome: how the study ended.
+        rows: leaderboard of the same protocol and recordings: this backbone's rows, and all recorded before.
         verdict: against the baseline, as `harness.gate.regression.regress` returns it; None without a baseline.
     """
 
@@ -60,17 +60,17 @@ def bench_backbone(
         backbone: an encoder by name.
         weights: a checkpoint; empty is random weights from each seed.
         options: of the encoder.
-        called: what leaderboards print; None is the encoder's name.
-        data: folder with recordings; None generates the demonstration's, unless they are there.
-        protocol: what trains and what is scored; None is the study's, which generated recordings fit.
-        seeds: how many, from 0; None is the study's three.
-        baseline: a file from `asdbench baseline export`, or whatever else names recorded results.
-        margin: points of the official score that do not matter.
-        junit: a file for the verdict.
-        workers: trials at once.
-        places: of the stores.
-        told: progress of the preparation.
-        listen: told after each trial.
+        called: name on leaderboards; None is the encoder's name.
+        data: folder with recordings; None uses those of `asdbench demo`, and generates them if they are missing.
+        protocol: which recordings train and which are scored; None is the study's, made for the generated recordings.
+        seeds: number of seeds, counted from 0; None is the study's three.
+        baseline: a file from `asdbench baseline export`, or another reference to recorded results, as in `regress`.
+        margin: largest loss of the official score that does not matter, in percentage points.
+        junit: JUnit file to write the verdict to.
+        workers: number of trials that run at the same time.
+        places: addresses of the stores; None takes them from the environment, else the current folder's files.
+        told: called with (what, done, total) while recordings are prepared.
+        listen: called with the study's `Progress` after each trial.
 
     Raises:
         HarnessError: the baseline cannot be read, before anything is run; or the study cannot be carried out.
@@ -84,7 +84,7 @@ def bench_backbone(
 
     places, told = places or find_places(), told or silent
     if baseline is not None and is_file_name(baseline):
-        read_baseline(Path(baseline))  # minutes before it is needed, so that a wrong name costs none
+        read_baseline(Path(baseline))  # now, not after the study, so that a wrong name is reported at once
     name = called or backbone
     file = study_of(backbone, called=name, weights=weights, options=options, protocol=protocol, seeds=seeds)
     if data is None:
@@ -110,10 +110,10 @@ def study_of(
     protocol: str | None = None,
     seeds: int | None = None,
 ) -> StudyFile:
-    """Return the regression study with this backbone in it; `regression-NAME` is what it is recorded as.
+    """Return the regression study with this backbone; it is recorded under the name `regression-NAME`.
 
     Raises:
-        HarnessError: there is no such encoder, or the name is none for a study.
+        HarnessError: there is no such encoder, or the name cannot be part of a study's name.
     """
     from harness import plugins
     from harness.errors import HarnessError

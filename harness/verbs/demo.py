@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from harness.studies.progress import Event, Outcome
 
 STUDY = "demo"
-# in 2024 and 2025 each of the paper's cases stands among these: attributes known in 2024 alone (bearing), in 2025
-# alone (gearbox), in neither (slider), in both under conflicting names (fan), in both alike (ToyCar, valve)
+# these machine types cover all of the paper's cases: attributes are known only in 2024 (bearing), only in 2025
+# (gearbox), in neither year (slider), in both with conflicting names (fan), or in both with the same names (ToyCar,
+# valve)
 MACHINES = ("bearing", "fan", "gearbox", "slider", "ToyCar", "valve")
 YEARS = ("dcase2024", "dcase2025")
 SECONDS = 3.0  # instead of 10, so that the study takes minutes
@@ -24,7 +25,7 @@ TEST_PER_CELL = 20
 
 
 def generate_recordings(root: Path, *, told: Told = silent) -> None:
-    """Write the demonstration's recordings unless they are there."""
+    """Generate the demonstration's recordings, unless they exist already."""
     for year in YEARS:
         data_generate(
             root, year, machines=MACHINES, told=told, train_source=TRAIN_SOURCE, train_target=TRAIN_TARGET,

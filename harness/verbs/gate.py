@@ -38,22 +38,22 @@ def select(
     seed: int = 0,
     places: Places | None = None,
 ) -> list[SelectedRow]:
-    """Choose M, K1, K2 and fusion on all other machines, report on the one left out, and say what picking on it hides.
+    """Choose M, K1, K2 and fusion on all other machines, report on the one left out, and compare with test-set tuning.
 
     Args:
         study: only this study's trials, by its name (the newest of that name) or key.
         protocol: only this protocol's.
         backbone: only this backbone's.
         scorer: only this scorer's, as in `knn:k=5`.
-        resamples: of the bootstrap, each of which chooses anew.
+        resamples: of the bootstrap; the choice is repeated in each.
         seed: of the bootstrap's draws.
-        places: of the stores; None is this folder's.
+        places: addresses of the stores; None takes them from the environment, else the current folder's files.
 
     Returns:
         One row a backbone, labels, scorer, year and way of choosing; fractions. See `harness.answers.selection.select`.
 
     Raises:
-        HarnessError: nothing is recorded, nothing of that name, or nowhere are there two cells and two machines.
+        HarnessError: nothing is recorded, nothing of that name, or no board has two cells and two machines.
     """
     from harness.answers.question import Question
     from harness.answers.selection import select as chosen_elsewhere
@@ -81,15 +81,16 @@ def regress(
     Args:
         baseline: a run id, a trial key, STUDY[:BACKBONE[:M]], or a file from `asdbench baseline export`.
         candidate: likewise.
-        margin: points of the official score, in percent, that do not matter.
+        margin: largest loss of the official score that does not matter, in percentage points.
         scorer: only this scorer's results.
         resamples: of the bootstrap.
         seed: of its draws.
-        junit: a file for the verdict; where the comparison cannot be made, it holds the error.
-        places: of the results; None is this folder's.
+        junit: JUnit file to write the verdict to; if the comparison cannot be made, the error is written there.
+        places: addresses of the stores; None takes them from the environment, else the current folder's files.
 
     Returns:
-        Whether it is accepted, with a row a setting and machine type. See `harness.gate.regression.regress`.
+        Whether the candidate is accepted, with a row for each setting, and for each setting and machine type. See
+        `harness.gate.regression.regress`.
 
     Raises:
         HarnessError: the comparison cannot be made.
@@ -117,7 +118,7 @@ def baseline_export(reference: str, *, out: Path, scorer: str | None = None, pla
         reference: a run id, a trial key, or STUDY[:BACKBONE[:M]].
         out: the file, ending in .json or .json.gz.
         scorer: only this scorer's results.
-        places: of the results; None is this folder's.
+        places: addresses of the stores; None takes them from the environment, else the current folder's files.
 
     Returns:
         What the file holds, with a row a setting.

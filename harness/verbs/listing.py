@@ -1,4 +1,4 @@
-"""What can be named."""
+"""The names that studies and verbs accept: backbones, losses, strategies, datasets, scorers, protocols, studies."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from harness.errors import HarnessError
 
 
 def ls(kind: str | None = None) -> list[dict[str, Any]]:
-    """List what can be named, without importing any of it.
+    """List the names that studies and verbs accept, without importing any plugin.
 
     Args:
         kind: backbones, losses, strategies, datasets, scorers, protocols or studies; None lists all of them.
 
     Returns:
-        A row a name: `kind`, `name`, `summary`.
+        A row for each name: `kind`, `name`, `summary`.
 
     Raises:
         HarnessError: there is no such kind.

@@ -24,10 +24,11 @@ def data_index(
         root: folder with recordings, in a layout that `benchmarks.recordings.index.index_root` reads.
         dataset: only this one; None counts all that are there.
         ground_truth: the user's copy of the official files about evaluation clips.
-        skip_bad: count without files that cannot be indexed, and say how many they are.
+        skip_bad: leave out files that cannot be indexed, instead of refusing the folder.
 
     Returns:
-        `dataset`, `clips`, `skipped` (files that were left out), and `rows`: a group of clips each.
+        `dataset`, `clips` (their number), `skipped` (number of files left out), and `rows`: one for each machine type,
+        part, section, split, domain and condition, with its number of clips.
 
     Raises:
         BenchmarkError: the folder holds no recordings, or files that cannot be indexed.
@@ -65,7 +66,7 @@ def data_doctor(
         protocol: by name.
         ground_truth: as in `data_index`.
         workers: processes that read; None is one a core.
-        told: progress.
+        told: called with (what, done, total) as work goes on.
 
     Returns:
         `root`, `parts` (what is there, a row a part), `problems` (a row each; `effect` says what it means for a study),
@@ -155,9 +156,9 @@ def data_generate(
         train_source: source training clips a section.
         train_target: target training clips a section.
         test_per_cell: test clips a section, domain and condition.
-        seconds: length of a clip; None is what the year's last.
-        seed: of what is drawn.
-        told: progress.
+        seconds: length of a clip; None is the length of the year's clips.
+        seed: of the generated sounds.
+        told: called with (what, done, total) as work goes on.
 
     Raises:
         ValueError: there is no such dataset, machine type or part, or the folder cannot be written.

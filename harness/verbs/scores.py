@@ -1,4 +1,4 @@
-"""Score files of anybody's system."""
+"""The verbs `score` and `submit` as Python functions: reading and writing the challenge's score files."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def score(
         dataset: the year.
         ground_truth: the user's copy of the official files about evaluation clips.
         part: only this part, where the folder holds both.
-        resamples: of the bootstrap that intervals come from.
-        seed: of its draws.
-        explain: name the clips that enter each number.
-        record: the name under which the scores are recorded as an external system; None records nothing.
-        places: of the stores.
+        resamples: bootstrap resamples for the intervals.
+        seed: of the bootstrap's draws.
+        explain: also return which clips enter each number.
+        record: name under which the scores are recorded as those of an external system; None records nothing.
+        places: addresses of the stores; None takes them from the environment, else the current folder's files.
 
     Returns:
         See `harness.scorefiles.measured.MeasuredFolder.document`; where recorded also `key` and `run_id`.
@@ -63,7 +63,7 @@ def submit(key: str, *, out: Path, scorer: str | None = None, places: Places | N
         key: of the trial.
         out: folder for the files.
         scorer: whose scores; None is the trial's first.
-        places: of the results.
+        places: addresses of the stores; None takes them from the environment, else the current folder's files.
 
     Returns:
         What was written, as `harness.scorefiles.submission.submit` says.

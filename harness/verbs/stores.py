@@ -1,4 +1,4 @@
-"""The stores, opened for a verb."""
+"""Opens the stores for a verb; and the verb `sync`."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 def sync(
     source: str | None = None, *, rewrite: bool = False, places: Places | None = None, told: Told = silent
 ) -> dict[str, Any]:
-    """Write the results tables from MLflow's runs; what is there already stays.
+    """Write rows of the results tables from MLflow's runs; rows that are there already stay.
 
     Args:
-        source: another database or tracking server whose trials are taken in; None is this database's own MLflow.
-        rewrite: write rows that are there, too.
-        places: of the stores.
-        told: progress.
+        source: another database or tracking server whose trials are taken over; None is this database's own MLflow.
+        rewrite: replace rows that are there already, too.
+        places: addresses of the stores; None takes them from the environment, else the current folder's files.
+        told: called with (what, done, total) as work goes on.
 
     Returns:
         See `harness.stores.sync.sync`: counts, and a row a run that was refused.
@@ -40,7 +40,7 @@ def sync(
 
 @contextmanager
 def open_results(places: Places) -> Iterator[Results]:
-    """Open the results tables for reading; a database that is not there is not made.
+    """Open the results tables for reading; a missing database is an error and is not created.
 
     Raises:
         HarnessError: nothing was recorded there yet.
@@ -62,7 +62,7 @@ def open_results(places: Places) -> Iterator[Results]:
 
 @contextmanager
 def open_recorder(places: Places) -> Iterator[Recorder]:
-    """Open MLflow and the results tables for recording; what is missing is made.
+    """Open MLflow and the results tables for recording; what is missing is created.
 
     Raises:
         HarnessError: one of them cannot be opened and written.

@@ -1,4 +1,4 @@
-"""Running a study, and how it stands."""
+"""The `study` verbs as Python functions: run a study, show its status, list recorded ones."""
 
 from __future__ import annotations
 
@@ -40,20 +40,21 @@ def study_run(
     """Run a study to the end, from wherever it stopped.
 
     Args:
-        study: the name of one that ships, the path of a TOML file, or what one would hold.
+        study: name of a study that ships with asdbench, path of a TOML file, or a `StudyFile`.
         data: folder with recordings in the official layout.
-        workers: trials at once; None is the study's, else what the machine has room for.
-        address: of a Ray cluster to join.
-        retry_failed: take up again what is recorded as failed.
+        workers: number of trials that run at the same time; None is the study's, or as many as the machine has cores
+            and GPUs for.
+        address: of a Ray cluster to join; None starts Ray on this machine.
+        retry_failed: run trials again that are recorded as failed.
         ground_truth: the user's copy of the official files about evaluation clips.
-        skip_bad: go on without files that cannot be used; the study's run says how many.
-        places: of the stores.
-        told: progress of the preparation.
-        listen: told after each trial.
-        say: told in a sentence what is planned, before the first trial.
+        skip_bad: leave out recordings that cannot be used; their number is recorded in the study's run.
+        places: addresses of the stores; None takes them from the environment, else the current folder's files.
+        told: called with (what, done, total) while recordings are prepared.
+        listen: called with the study's `Progress` after each trial.
+        say: called with one sentence that says what is planned, before the first trial.
 
     Returns:
-        How the study ended: what it is recorded as, how many trials did what, and why trials failed.
+        How the study ended: its key and run, numbers of finished and failed trials, and why trials failed.
 
     Raises:
         ValueError: the study has a mistake, the recordings cannot be used, or a store does not answer.
@@ -198,8 +199,8 @@ def study_status(study: str, *, trials: bool = False, places: Places | None = No
 
     Args:
         study: by name or key.
-        trials: say of each recorded trial what it cost, too.
-        places: of the results.
+        trials: also list each recorded trial with its cost.
+        places: addresses of the stores; None takes them from the environment, else the current folder's files.
 
     Returns:
         See `harness.studies.status.study_status`.
@@ -217,7 +218,7 @@ def study_ls(*, places: Places | None = None) -> list[dict[str, Any]]:
     """List the recorded studies.
 
     Args:
-        places: of the results.
+        places: addresses of the stores; None takes them from the environment, else the current folder's files.
 
     Returns:
         A row a study: `name`, `key`, `protocol`, `planned`, `run_id`, `finished`, `created`.

@@ -45,7 +45,7 @@ def label(
     places: Places | None = None,
     told: Told = silent,
 ) -> dict[str, Any]:
-    """Pseudo-label a protocol's training clips and say what came of it, machine type by machine type.
+    """Pseudo-label a protocol's training clips, and return counts and quality of the labels by machine type.
 
     Args:
         root: folder with recordings in the official layout.
@@ -67,7 +67,7 @@ def label(
         skip_bad: go on without files that cannot be used.
         out: a parquet or csv file for the labels themselves.
         places: of the cache.
-        told: progress.
+        told: called with (what, done, total) as work goes on.
 
     Returns:
         `protocol`, `m`, `k1`, `k2`, `fusion`, `labels`, and `rows`: a machine type each with `strategy`, `why`, counts
@@ -89,7 +89,7 @@ def label(
 def label_chosen(
     root: Path, choices: TrialChoices, *, out: Path | None = None, places: Places | None = None, told: Told = silent
 ) -> dict[str, Any]:
-    """Pseudo-label the training clips of a trial that was chosen; see `label`."""
+    """Do the work of `label`, for choices that are already collected in a `TrialChoices`."""
     from harness.files import write_whole
     from harness.trials.candidates import rank_machines
     from harness.trials.labels import fuse_labels
@@ -129,7 +129,7 @@ def trial(
     places: Places | None = None,
     told: Told = silent,
 ) -> dict[str, Any]:
-    """Run one trial in this process and record it; one that is recorded already is read back.
+    """Run one trial in this process and record it. If it is recorded already, its recorded result is returned.
 
     Args:
         root: folder with recordings in the official layout.
@@ -142,8 +142,8 @@ def trial(
         seed: of everything that draws.
         weights: a checkpoint; empty is random weights from the seed.
         options: of the backbone.
-        scorers: by name, with options as in `knn:k=5,metric=euclidean`. One that is named for a trial that is
-            recorded already scores what that trial kept, without training it again.
+        scorers: by name, with options as in `knn:k=5,metric=euclidean`. If the trial is recorded already without one of
+            them, the embeddings kept in the cache are scored, without training again.
         recipe: what differs from the paper's recipe.
         min_confidence: under which a sample-wise pseudo-label is not retained.
         below: what becomes of a clip that is not retained.
@@ -153,8 +153,8 @@ def trial(
         ground_truth: the user's copy of the official files about evaluation clips.
         skip_bad: go on without files that cannot be used.
         threads: of torch; another number may change the last digits.
-        places: of the stores.
-        told: progress.
+        places: addresses of the stores; None takes them from the environment, else the current folder's files.
+        told: called with (what, done, total) as work goes on.
 
     Returns:
         See `recorded_trial`.
@@ -175,7 +175,7 @@ def trial(
 def run_chosen(
     root: Path, choices: TrialChoices, *, threads: int = 1, places: Places | None = None, told: Told = silent
 ) -> dict[str, Any]:
-    """Run and record a trial that was chosen; see `trial`."""
+    """Do the work of `trial`, for choices that are already collected in a `TrialChoices`."""
     from harness.stores.claims import Claims
     from harness.trials.checkpoints import forget_training
     from harness.trials.contract import Failure
@@ -186,7 +186,7 @@ def run_chosen(
     places = places or find_places()
     spec, recordings, cache = _prepared(root, choices, places=places, told=told)
     key = spec.key()
-    # of two that want the same trial at once, one waits and reads the other's back
+    # if another process runs the same trial, wait for its result
     with open_recorder(places) as recorder, Claims(recorder.results) as claims, claims.alone(key):
         done = recorder.results.finished([key], scorers=spec.scorers)
         if key not in done:

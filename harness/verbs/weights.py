@@ -1,4 +1,4 @@
-"""The `weights` verbs as Python functions: what is released, bring one, what is a file."""
+"""The `weights` verbs as Python functions: list released weights, download a file, identify a file."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def weights_ls() -> list[dict[str, Any]]:
     They are looked for in the folder that ASDBENCH_WEIGHTS names, and in `weights` of the cache.
 
     Returns:
-        A row a file: name, backbone, stage, bytes and sha256 (None where nobody has published them), licence, source
-        (where the hub has it, else where it is said to be), status ("here", "absent", "another file": one of that name
-        whose sum is not the released one's; "here, sum unknown"), path.
+        A row for each file: name, backbone, stage, bytes and sha256 (None if they are not published), licence, source
+        (its place on the hub, else the address given by its authors), path, and status: "here", "absent", "another
+        file" (one of that name with another SHA-256), or "here, sum unknown".
     """
     from backbones.released.catalogue import RELEASED, where
     from backbones.weights import sha256_of
@@ -49,7 +49,7 @@ def weights_ls() -> list[dict[str, Any]]:
 def weights_download(
     name: str, *, to: Path | None = None, source: str | None = None, told: Told = silent
 ) -> dict[str, Any]:
-    """Bring a released file by its name: resumed, summed, never half of it under its name.
+    """Download a released file by its name: it resumes a stopped download, checks the SHA-256, and only then renames.
 
     Args:
         name: as `weights_ls` lists it.

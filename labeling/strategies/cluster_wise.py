@@ -25,9 +25,10 @@ def rank(request: RankRequest) -> RankedCandidates:
       confidence is the inverse-distance share (`labeling.table.inverse_shares`) among the cluster's attributes.
     - *unlabeled*: every clip takes cluster numbers by distance to the centroids, with the same confidence.
 
-    An attribute is as far as its nearest clip in the cluster. A cluster without any labeled clip borrows those of the
-    cluster with the nearest centroid that has some. Identical features make fewer clusters than K2, not an error. No
-    clip is left out for its confidence: the threshold belongs to sample-wise.
+    The distance to an attribute is the distance to its nearest labeled clip within the cluster. A cluster without any
+    labeled clip uses the labeled clips of the cluster whose centroid is nearest among those that have some. Identical
+    features give fewer clusters than K2, which is no error. All clips are retained: `min_confidence` applies to
+    sample-wise labeling alone.
 
     Returns:
         Rows k2 wide.
@@ -82,7 +83,7 @@ def _by_cluster(
 
 
 def _lenders(clusters: Clusters, has_labels: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Name the cluster that lends each cluster its attributes, itself where it has some: (k,) -> (k,)."""
+    """Return, for each cluster, the one whose labeled clips it uses, itself if it has any: (k,) -> (k,)."""
     lenders = np.flatnonzero(has_labels)
     own = np.arange(len(has_labels))
     return np.where(has_labels, own, lenders[clusters.between[:, lenders].argmin(axis=1)])
@@ -91,7 +92,7 @@ def _lenders(clusters: Clusters, has_labels: NDArray[np.bool_]) -> NDArray[np.in
 def _nearest_by_code(
     squared: NDArray[np.float64], codes: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Keep the smallest of each code's columns: (q, r), (r,) -> codes (c',), (q, c')."""
+    """Take the minimum over the columns of each code: (q, r), (r,) -> the codes that occur (c',), minima (q, c')."""
     order = np.argsort(codes, kind="stable")
     present, starts = np.unique(codes[order], return_index=True)
     return present, np.minimum.reduceat(squared[:, order], starts, axis=1)

@@ -18,7 +18,7 @@ from labeling.distances import single_thread, standardise
 from labeling.pool import answer, memo_name, open_pool
 from labeling.table import with_own
 
-DIMENSIONS = 16  # principal components that a mixture sees; with 768 and ten target clips every clip is its own
+DIMENSIONS = 16  # principal components kept: in 768 dimensions, each of ten target clips would be its own component
 CLIPS_PER_COMPONENT = 5  # at least; a component of one clip has no variance
 VARIANCE_FLOOR = 1e-2  # of the domain's mean variance per dimension
 MAX_ITERATIONS = 100
@@ -40,8 +40,8 @@ def rank(request: RankRequest) -> RankedCandidates:
 
     A mixture learns from the domain's clips that get pseudo-labels: the unlabeled ones, or all in *fragmented*. Their
     features are standardised and reduced to at most 16 principal components; covariances are diagonal; the number of
-    components is the one of 1..K2 with the smallest BIC (Schwarz 1978), each component having at least five clips to
-    spare. Components are named "source_03", or "gmm_03" for clips without a domain. Labeled clips keep their own
+    components is the one of 1..K2 with the smallest BIC (Schwarz 1978), but at most a fifth of the number of clips.
+    Components are named "source_03", or "gmm_03" for clips without a domain. Labeled clips keep their own
     attribute, except in *fragmented*.
 
     Returns:

@@ -12,17 +12,17 @@ from labeling.table import ranked_rows, with_own
 
 CASES: tuple[Case, ...] = ("sample-wise",)
 TREES = 100  # the paper names no size; scikit-learn's default
-SEARCH = 64  # neighbours that one search keeps, so that every smaller K1 shares it
+SEARCH = 64  # neighbours kept by one search: trials with any K1 up to 64 share it
 
 
 def rank(request: RankRequest) -> RankedCandidates:
     """Rank the distinct attributes among a clip's K1 nearest labeled clips by a random forest's probability.
 
     Distances are Euclidean in the features standardised over the request's clips. Ties in probability are broken by
-    the distance of an attribute's nearest clip, then by name. The confidence is the forest's probability, not
-    renormalised over the candidates: what the forest would give to other attributes stays missing. The forest learns
-    from the labeled clips. Labeled clips keep their own attribute; whether all of them come from one domain makes no
-    difference to the others. With one attribute only, every clip takes it with confidence 1.
+    the distance of an attribute's nearest clip, then by name. The forest is trained on the labeled clips. The
+    confidence is its probability as it is, so a row sums to less than 1 if the forest gives some probability to
+    attributes that are not among the K1 neighbours. Labeled clips keep their own attribute. Domains play no part. If
+    there is only one attribute, every clip takes it with confidence 1.
 
     Returns:
         Rows k1 wide; `retained` is False where an unlabeled clip's best confidence is under `min_confidence`.
@@ -96,7 +96,7 @@ def _probabilities(request: RankRequest, pool: Pool) -> NDArray[np.float64]:
 
 
 def _distance_by_name(codes: NDArray[np.int64], distances: NDArray[np.float64], *, names: int) -> NDArray[np.float64]:
-    """Find how far each attribute's nearest neighbour is: (u, k1) twice -> (u, c), inf where it has none."""
+    """Return the distance to each attribute's nearest neighbour: (u, k1), (u, k1) -> (u, c), inf if it has none."""
     reach = np.full((len(codes), names), np.inf)
     rows = np.arange(len(codes))
     for column in reversed(range(codes.shape[1])):  # the nearest is written last

@@ -20,9 +20,9 @@ def rank(request: RankRequest) -> RankedCandidates:
 
     Clips that get pseudo-labels are merged two by two, each time where the sum of squared distances to the centroids
     grows least (Ward 1963, Hierarchical Grouping to Optimize an Objective Function), until K2 clusters are left. The
-    merges are made once for all K2. Unlike K-means it draws nothing, so the seed plays no part, and it makes small
-    clusters where few clips lie apart. Clusters are named "ward_03". Labeled clips keep their own attribute, except in
-    *fragmented*, where attributes conflict.
+    merges are made once for all K2. Unlike K-means, nothing is random, so the seed plays no part, and a few clips that
+    lie far from the others get a small cluster of their own. Clusters are named "ward_03". Labeled clips keep their own
+    attribute, except in *fragmented*, where attributes conflict.
 
     The confidence is the inverse-distance share among the centroids (`labeling.table.inverse_shares`). A clip may lie
     nearer to another cluster's centroid than to its own; its own then counts as the nearest.
@@ -58,7 +58,7 @@ def rank(request: RankRequest) -> RankedCandidates:
     with single_thread():
         distances = np.sqrt(squared_distances(points, centroids))
     rows = np.arange(len(ranked))
-    distances[rows, members] = np.nextafter(distances.min(axis=1), 0.0)  # ahead of one that is as near or nearer
+    distances[rows, members] = np.nextafter(distances.min(axis=1), 0.0)  # own cluster first, ties included
     table = ranked_rows(_cluster_names(len(counts)), inverse_shares(distances), distances, width=request.k2)
     names, confidence = with_own(table, pool.names, np.where(own, pool.codes, -1), unlabeled=ranked)
     return answer(request, pool, names=names, confidence=confidence, labeled=own, strategy=STRATEGY.name)

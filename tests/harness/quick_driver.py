@@ -125,7 +125,9 @@ def drive(tracking: str, folder: Path, log: Path, *, alone: bool, seconds: float
         trial = partial(quick_trial, seconds=seconds, begun=folder / "begun.txt")
     if die:
         die_at(die)
-    recordings: Any = SimpleNamespace(**DATA, truth_data="", place=places.cache, skipped=0)
+    recordings: Any = SimpleNamespace(
+        **DATA, truth_data="", place=places.cache, skipped=0, packed=SimpleNamespace(heard=True)
+    )
     results = Results(places.results)
     recorder = Recorder(Tracker(places.tracking, code="test"), results)
     study.run_study(quick_plan(), recordings, recorder, places, workers=2, trial=trial)

@@ -165,7 +165,9 @@ def test_study_keeps_the_password_to_itself(guarded: Places, tmp_path: Path, cap
 
     table = {"name": "toy", "protocol": "dcase2023", "space": {"backbone": ["tiny"], "m": [1, 3]}, "frozen": False}
     plan = make_plan(StudyFile.model_validate({**table, "level": False}))
-    recordings: Any = SimpleNamespace(train_data="a", test_data="b", truth_data="", place=guarded.cache, skipped=0)
+    recordings: Any = SimpleNamespace(
+        train_data="a", test_data="b", truth_data="", place=guarded.cache, skipped=0, packed=SimpleNamespace(heard=True)
+    )
     results = Results(guarded.results)
     session = Path(ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False).address_info["session_dir"])
     try:

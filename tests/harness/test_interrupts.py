@@ -156,7 +156,9 @@ def interrupted_at(statement: int) -> Iterator[list[str]]:
 
 def run(places: Places) -> None:
     """Run the quick study from wherever it stopped."""
-    recordings: Any = SimpleNamespace(**DATA, truth_data="", place=places.cache, skipped=0)
+    recordings: Any = SimpleNamespace(
+        **DATA, truth_data="", place=places.cache, skipped=0, packed=SimpleNamespace(heard=True)
+    )
     results = Results(places.results)
     try:
         recorder = Recorder(Tracker(places.tracking, code="test"), results)

@@ -152,7 +152,7 @@ class TestANewAxis:
         (row,) = select(wider, QUICK)
         chosen: dict[str, Any] = dict(row["machines"][0])
         assert row["cells"] == 4
-        assert list(row["best"]) == ["m", "k1", "k2", "fusion", "layers", "noise"]
+        assert list(row["best"]) == ["m", "k1", "k2", "fusion", "train", "loss", "layers", "noise"]
         assert "layers = " in row["sentence"]
         assert chosen["layers"] in (6, 12)
         assert "layers = " in machine_choice_columns([{**row, **chosen}])[3].fill(chosen)

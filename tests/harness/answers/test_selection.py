@@ -132,7 +132,10 @@ OTHER_MACHINES = [  # numbers alone: clips under one fingerprint are always the 
 @pytest.mark.parametrize(
     ("cells", "said"),
     [
-        ([{"m": 3}], "at least two cells of M, K1, K2 and fusion to choose from, but small has M = 3, K1 = 15"),
+        (
+            [{"m": 3}],
+            "at least two cells of M, K1, K2, fusion, train and loss to choose from, but small has M = 3, K1 = 15",
+        ),
         ([{"m": 1, "seeds": [0]}, {"m": 3, "seeds": [1]}], "a seed that every cell has, but small has none"),
         ([{"m": 1, "clips": clips_of(["fan"])}, {"m": 3, "clips": clips_of(["fan"])}], "has 1 on dcase2023"),
         (OTHER_MACHINES, "not all of them on ToyCar, gearbox, slider"),

@@ -301,7 +301,8 @@ def test_curve_takes_the_family_with_most_m() -> None:
 
     def row(m: int, k1: int, score: float) -> dict[str, Any]:
         return {"kind": "trial", "backbone": "b", "m": m, "k1": k1, "k2": 15, "fusion": "composite", "labels": "paper",
-                "scorer": "knn", "recipe": "r", "official_score": score}  # fmt: skip
+                "train": "all", "loss": "cross_entropy", "scorer": "knn", "recipe": "r",
+                "official_score": score}  # fmt: skip
 
     rows = [row(1, 5, 0.9), row(3, 15, 0.8), row(1, 15, 0.7), row(1, 25, 0.6), row(3, 25, 0.5)]
     assert [(each["m"], each["k1"]) for each in curve_families(rows)["b"]] == [(1, 15), (3, 15)]

@@ -27,7 +27,9 @@ from harness.studies.study_file import StudyFile
 from harness.trials.contract import Failure, TrialResult, TrialSpec
 from tests.harness.made_up import make_result
 
-RECORDINGS: Any = SimpleNamespace(train_data="aaaa", test_data="bbbb", truth_data="", place=Path(), skipped=0)
+RECORDINGS: Any = SimpleNamespace(
+    train_data="aaaa", test_data="bbbb", truth_data="", place=Path(), skipped=0, packed=SimpleNamespace(heard=True)
+)
 
 Answer = Callable[[TrialSpec], TrialResult | Failure]
 

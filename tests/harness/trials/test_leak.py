@@ -86,7 +86,9 @@ def test_a_scorer_is_asked_with_arrays_alone(recordings: Recordings, spec: Trial
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(knn, "SCORER", replace(knn.SCORER, score=score))
         run_trial(replace(spec, scorers=("knn",)), with_lies(recordings), cache)
-    assert {field.name for field in fields(ScoreRequest)} == {"references", "reference_domains", "queries", "seed"}
+    assert {field.name for field in fields(ScoreRequest)} == {
+        "references", "reference_domains", "queries", "seed", "parts",  # parts: of which layers a row is made
+    }  # fmt: skip
     asked = [request for request in seen if len(request.references) == 8]
     assert len(asked) == 2
     assert len(seen) == 2 + 2 * FOLDS  # the rest sets the thresholds: training clips against one another
