@@ -101,7 +101,8 @@ def _board(board: Standings, question: Question, importances: Importances | None
     """Return the rows of one board, the choice with the largest share first."""
     headings = {**{axis.name: axis.heading for axis in study_axes()}, SCORER: "scorer", SEED: "seed"}
     columns = {name: [_plain(value) for value in board[name]] for name in headings}
-    columns = {name: column for name, column in columns.items() if len(set(column)) > 1}
+    # a choice that some trials have and others have not, such as K1 beside labels that read none, tells no values apart
+    columns = {name: column for name, column in columns.items() if len(set(column) - {NOTHING}) > 1}
     if not columns:
         return []
     scores = board.official

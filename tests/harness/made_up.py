@@ -214,7 +214,8 @@ def record_study(
         KEY, name, tags={"asd.study": name}, params={"protocol": "toy", "sampler": "grid", "seeds": list(seeds)}
     )
     content = {
-        "name": name, "seeds": list(seeds), "scorers": ["knn"], "space": {"backbone": list(backbones), "m": list(m)},
+        "name": name, "seeds": list(seeds), "scorers": ["knn"],
+        "space": {"backbone": list(backbones), "m": list(m), "train": None},
         "recipe": {"epochs": 2, "learning_rate": 2e-4},
     }  # fmt: skip
     results = list(_results(backbones, m, seeds, machines, judged=judged))
