@@ -118,6 +118,16 @@ def write_whole(path: Path, content: bytes, *, private: bool = False) -> None:
         file.write(content)
 
 
+def demand_regular(path: Path, *, what: str = "What is read") -> None:
+    """Refuse a path that leads to a pipe, a folder or a device, without opening it.
+
+    Raises:
+        HarnessError: it is no regular file.
+        OSError: there is nothing, or it cannot be reached.
+    """
+    _demand_regular(path.stat().st_mode, path, what)
+
+
 def open_regular(path: Path, *, what: str = "What is read") -> BinaryIO:
     """Open a regular file to read bytes; refuse pipes and devices, from which reading might never end.
 

@@ -13,13 +13,15 @@ from sqlalchemy.engine import make_url
 
 from harness.credentials import shown
 from harness.errors import HarnessError
-from harness.files import make_private_file, make_private_folder, open_regular, private_lock
+from harness.files import demand_regular, make_private_file, make_private_folder, open_regular, private_lock
 from harness.places import sqlite_path
 from harness.tables import brief
 
 SQLITE_TIMEOUT_SECONDS = 20  # what MLflow itself waits for a lock
 CONNECT_SECONDS = 10  # to wait for a PostgreSQL server
 SQLITE_FRONT = b"SQLite format 3\x00"
+SMALLEST = 512  # bytes of a database, a page; an empty one has none
+UNREADABLE = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_CANTOPEN)
 OPENED = "asdbench opened"  # key of a connection's info: device and inode of the database file when it was opened
 CREATION_LOCK = 0x617364  # "asd": the number of our advisory lock in a PostgreSQL database
 Keeper: TypeAlias = Literal["MLflow", "Optuna"]
@@ -157,13 +159,22 @@ def look_at(path: Path, query: str) -> list[Any]:
 def tables_of(path: Path) -> set[str]:
     """Return the names of a SQLite file's tables, without writing to it.
 
+    The file is opened by SQLite alone. Whoever opens and closes it besides, if only to read its first bytes, drops
+    every lock that this process has on it (so POSIX wants it): another process then takes itself for the last one, and
+    removes the log that this one is writing to. What a study recorded from then on would be lost.
+
     Raises:
         HarnessError: it is no database, or cannot be read.
+        OSError: it is not there, or may not be read.
     """
-    demand_database(path)
+    demand_regular(path, what="A database")
+    if 0 < path.stat().st_size < SMALLEST:  # which SQLite takes for an empty one
+        demand_database(path)
     try:
         return {str(name) for (name,) in look_at(path, TABLES)}
     except sqlite3.Error as error:
+        if error.sqlite_errorcode & 0xFF in UNREADABLE:  # nobody has it open as a database, so no lock is dropped
+            demand_database(path)
         raise HarnessError(f"A database must be a whole file of SQLite, but {path}: {error}.") from error
 
 

@@ -18,7 +18,7 @@ from benchmarks.datasets.dcase2023 import DATASET
 from benchmarks.synthetic.generator import generate
 from harness.errors import HarnessError
 from harness.places import sqlite_uri
-from harness.stores.database import creation_lock
+from harness.stores.database import creation_lock, open_engine, tables_of
 from harness.stores.results import Results
 from harness.stores.tables import metadata
 
@@ -176,3 +176,33 @@ def test_a_whole_store_is_opened_again(tmp_path: Path, empty_mlflow: Path) -> No
             shutil.copy(empty_mlflow, tmp_path / name)
         for _ in range(2):
             Results(sqlite_uri(tmp_path / name)).close()
+
+
+READS_AND_LEAVES = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+print(connection.execute("select count(*) from asd_notes").fetchone()[0])
+connection.close()
+"""
+
+
+def test_looking_at_a_database_drops_no_lock_on_it(tmp_path: Path) -> None:
+    """A driver that looks at its open database keeps its locks: a reader's end does not take the log away from it."""
+    path = tmp_path / "ours.db"
+    engine = open_engine(sqlite_uri(path))
+    with engine.connect() as connection:
+        connection.exec_driver_sql("create table asd_notes (a)")
+        connection.exec_driver_sql("insert into asd_notes values (1)")
+        connection.commit()
+        for rows in (1, 2):
+            assert "asd_notes" in tables_of(path)
+            with creation_lock(sqlite_uri(path)):
+                pass
+            read = subprocess.run(
+                [sys.executable, "-c", READS_AND_LEAVES, str(path)], capture_output=True, text=True, check=True
+            )
+            assert int(read.stdout) == rows
+            assert path.with_name("ours.db-wal").exists()
+            connection.exec_driver_sql("insert into asd_notes values (2)")
+            connection.commit()
+    engine.dispose()
