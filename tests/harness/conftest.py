@@ -50,6 +50,9 @@ def recorder(places: Places):
 def _stops() -> Iterator[None]:
     """Leave the answers to Ctrl-C and SIGTERM as they were: a command line has its own."""
     answers = {number: signal.getsignal(number) for number in STOPS}
+    # shells start what runs in the background deaf to Ctrl-C, and tests that press it would wait for ever
+    if answers.get(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     for number, answer in answers.items():
         signal.signal(number, answer)
