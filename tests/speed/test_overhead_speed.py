@@ -42,7 +42,9 @@ def places_in(folder: Path) -> Places:
 
 def run(plan: Plan, places: Places, **options: Any) -> Any:
     """Run a study of trials that need no recordings, from opening its stores on."""
-    recordings: Any = SimpleNamespace(**DATA, truth_data="", place=places.cache, skipped=0)
+    recordings: Any = SimpleNamespace(
+        **DATA, truth_data="", place=places.cache, skipped=0, packed=SimpleNamespace(heard=True)
+    )
     with open_recorder(places) as recorder:
         return study.run_study(plan, recordings, recorder, places, workers=2, **options)
 

@@ -153,7 +153,9 @@ def test_study_runs_and_goes_on(places: Places, data: dict[str, str]) -> None:
             "frozen": False, "level": False, "space": {"backbone": ["tiny"], "m": [1, 3]},
         }  # fmt: skip
         plan = make_plan(StudyFile.model_validate(table))
-        recordings: Any = SimpleNamespace(**data, truth_data="", place=places.cache, skipped=0)
+        recordings: Any = SimpleNamespace(
+            **data, truth_data="", place=places.cache, skipped=0, packed=SimpleNamespace(heard=True)
+        )
         results = Results(places.results)
         try:
             return run_study(
