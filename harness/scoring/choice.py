@@ -93,6 +93,11 @@ def canonical_scorers(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(parse_scorer(text)) for text in texts))
 
 
+def settle_members(scorer: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the options of a composite scorer with its members sorted, or refuse those that cannot be one."""
+    return {**options, "of": joined_members(scorer, options["of"])}
+
+
 def joined_members(scorer: str, text: str) -> str:
     """Return the canonical text of the members of a composite scorer, such as `knn+mahalanobis`: sorted, each once.
 

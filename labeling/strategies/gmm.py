@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
-from labeling.clusters import check_k2
+from labeling.clusters import check_k2, cluster_names
 from labeling.contract import CASES, RankedCandidates, RankRequest, Strategy
 from labeling.distances import single_thread, standardise
 from labeling.pool import answer, memo_name, open_pool
@@ -65,7 +65,7 @@ def rank(request: RankRequest) -> RankedCandidates:
             partial(fit_mixture, features, largest=request.k2, seed=request.seed),
         )
         order = np.argsort(-mixture.posterior, axis=1, kind="stable")
-        said = _component_names(str(domain), order.shape[1])
+        said = cluster_names(order.shape[1], prefix=f"{domain or STRATEGY.name}_")
         names = names.astype(np.promote_types(names.dtype, said.dtype))
         names[rows, : order.shape[1]] = said[order]
         confidence[rows, : order.shape[1]] = np.take_along_axis(mixture.posterior, order, axis=1)
@@ -101,11 +101,6 @@ def _principal(features: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     else:
         axes = np.linalg.svd(points, full_matrices=False).Vh.T
     return np.asarray(points @ axes[:, :kept], dtype=np.float64)
-
-
-def _component_names(domain: str, count: int) -> NDArray[np.str_]:
-    digits = max(2, len(str(count - 1)))
-    return np.array([f"{domain or 'gmm'}_{number:0{digits}d}" for number in range(count)], dtype=np.str_)
 
 
 STRATEGY = Strategy(

@@ -6,12 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 
-from labeling.clusters import check_k2
+from labeling.clusters import centroids_of, check_k2, cluster_names, renumbered
 from labeling.contract import CASES, LabelingError, RankedCandidates, RankRequest, Strategy
 from labeling.distances import single_thread, squared_distances
 from labeling.pool import answer, memo_name, open_pool
 from labeling.table import inverse_shares, ranked_rows, with_own
 
+PREFIX = "ward_"  # of the clusters' names
 MOST_CLIPS = 20_000  # the distances of all pairs are held at once: 1.6 GB here
 
 
@@ -53,13 +54,14 @@ def rank(request: RankRequest) -> RankedCandidates:
         memo_name(request, pool, "merges", case=request.case), lambda: merge_clips(points)
     )
     members = cut(merges, clusters=min(request.k2, len(ranked)))
-    counts = np.bincount(members)
-    centroids = np.stack([np.bincount(members, weights=column) / counts for column in points.T], axis=1)
+    centroids = centroids_of(points, members)
     with single_thread():
         distances = np.sqrt(squared_distances(points, centroids))
     rows = np.arange(len(ranked))
     distances[rows, members] = np.nextafter(distances.min(axis=1), 0.0)  # own cluster first, ties included
-    table = ranked_rows(_cluster_names(len(counts)), inverse_shares(distances), distances, width=request.k2)
+    table = ranked_rows(
+        cluster_names(len(centroids), prefix=PREFIX), inverse_shares(distances), distances, width=request.k2
+    )
     names, confidence = with_own(table, pool.names, np.where(own, pool.codes, -1), unlabeled=ranked)
     return answer(request, pool, names=names, confidence=confidence, labeled=own, strategy=STRATEGY.name)
 
@@ -76,16 +78,7 @@ def cut(merges: NDArray[np.float64], *, clusters: int) -> NDArray[np.int64]:
     """Undo the last merges until there are so many clusters: (n - 1, 4) -> (n,), numbered by their first clip."""
     if not len(merges):
         return np.zeros(1, dtype=np.int64)
-    found = fcluster(merges, clusters, criterion="maxclust")
-    _, first, inverse = np.unique(found, return_index=True, return_inverse=True)
-    number = np.empty(len(first), dtype=np.int64)
-    number[np.argsort(first)] = np.arange(len(first))
-    return number[inverse]
-
-
-def _cluster_names(count: int) -> NDArray[np.str_]:
-    digits = max(2, len(str(count - 1)))
-    return np.array([f"ward_{number:0{digits}d}" for number in range(count)], dtype=np.str_)
+    return renumbered(fcluster(merges, clusters, criterion="maxclust"))
 
 
 STRATEGY = Strategy(
