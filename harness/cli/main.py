@@ -69,7 +69,6 @@ def ls(
 VERBS: dict[str, dict[str, Any]] = {
     "First": {"demo": demo, "ls": ls},
     "Recordings": {"data": data_app, "label": label},
-    "Weights": {"weights": weights_app},
     "Trials and studies": {"trial": trial, "study": study_app},
     "Answers": {
         "leaderboard": leaderboard,
@@ -80,7 +79,8 @@ VERBS: dict[str, dict[str, Any]] = {
         "reference": reference,
     },
     "Score files": {"score": score, "submit": submit},
-    "New backbones": {
+    "Backbones": {
+        "weights": weights_app,
         "check-backbone": check_backbone,
         "embed": embed,
         "pretrain": pretrain,

@@ -9,6 +9,8 @@ from typing import Any
 import optuna
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
+optuna.logging.set_verbosity(optuna.logging.WARNING)  # it tells of each study that is made, and this one is a detail
+
 
 def ped_anova(settings: Sequence[Mapping[str, Any]], scores: Sequence[float]) -> dict[str, float]:
     """Return the PED-ANOVA importance of each choice: how well it separates the best tenth of the trials from the rest.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,9 @@ def test_nothing_recorded_and_nothing_of_that_name(recorder: Recorder) -> None:
 def test_the_verb_has_ped_anova(recorder: Recorder, places: Places, asdbench: Any) -> None:
     """PED-ANOVA's importances sum to 1 beside the shares; `compare` and its JSON have the same rows."""
     record_study(recorder, m=(1, 3))
+    status, out, said = asdbench("importance --json --db {db}", db=places.tracking)
+    assert (status, said) == (0, "")  # Optuna's own words stay out
     rows = verbs.importance(places=places)
+    assert [row["share"] for row in json.loads(out)["rows"]] == [row["share"] for row in rows]
     assert sum(row["importance"] or 0 for row in rows) == pytest.approx(1.0)
     assert verbs.importance(places=places, resamples=100, seed=1)[0]["share"] == rows[0]["share"]
