@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 import asdbench
-from harness import verbs
-from harness.rooms import ROOMS, shadows
+from harness import ROOMS, shadows, verbs
 
 STUDY = """
 name = "small"

@@ -17,9 +17,9 @@ from typing import Any
 
 import ray
 
+from harness import shadows
 from harness.errors import HarnessError
 from harness.interrupts import whole
-from harness.rooms import shadows
 
 logger = logging.getLogger(__name__)
 
