@@ -1,6 +1,6 @@
 """asdbench: studies, trials, tracking and leaderboards for anomalous sound detection.
 
-Importing it makes this Python find the packages that stand beside it. `benchmarks`, `labeling` and `backbones` are plain
+Importing it makes Python find the packages that stand beside it. `benchmarks`, `labeling` and `backbones` are plain
 names: a folder or file of such a name in the working directory comes first on Python's path in a notebook, under
 `python -m`, in Ray's workers and in the processes that decode recordings.
 """
