@@ -15,6 +15,7 @@ from backbones.training.recipe import PROJECTION
 from harness import plugins
 from harness.cache import Cache
 from harness.errors import HarnessError
+from harness.keys import digest
 from harness.plugins import unknown
 from harness.studies.plan import Plan, planned_trials
 from harness.trials.candidates import planned_ranking
@@ -45,12 +46,14 @@ class _Cell:
     Attributes:
         spec: one of them.
         trials: with labels, of one seed.
-        trainings: of them, that learn other classes than those before.
+        trainings: of them, that learn other classes than those before, or by another recipe.
+        first_rounds: trainings of one seed that only make latents for labels of a second round.
     """
 
     spec: TrialSpec
     trials: int
     trainings: int
+    first_rounds: int = 0
 
 
 def counted(plan: Plan, specs: Sequence[TrialSpec], recordings: Recordings) -> dict[str, Any]:
@@ -100,7 +103,7 @@ def plan_costs(
         What `counted` says, and `workers`, `basis` (what the hours are from), `hours`, `memory_gb` (of all workers),
         `disk_gb`; `classes`, a row a choice of labels, M, K1 and K2 (`classes`, `singletons`, `left_out`, and `exact`:
         whether clips were clustered by the encoder's own latents); `backbones`, a row each of what learns with it
-        (`trials`, `trainings`, `embed_seconds` and `train_seconds` a clip, `hours`).
+        (`trials`, `trainings`, `first_rounds`, `embed_seconds` and `train_seconds` a clip, `hours`).
 
     Raises:
         HarnessError: there is no such GPU in the table.
@@ -128,10 +131,11 @@ def plan_costs(
             embed_one = cost.flops / exact
             train_one = train_one if train == PROJECTION else cost.flops * (1 + BACKWARD) / fast
         trainings = cell.trainings * seeds * part
+        first_rounds = cell.first_rounds * seeds * part
         latents = learn + (embedded if train == PROJECTION else 0)
         seconds = own_seeds * latents * embed_one if cell.trials else own_seeds * embedded * embed_one
-        seconds += trainings * cell.spec.recipe.epochs * learn * train_one
-        seconds += 0 if train == PROJECTION else trainings * embedded * embed_one
+        seconds += (trainings + first_rounds) * cell.spec.recipe.epochs * learn * train_one
+        seconds += 0 if train == PROJECTION else (trainings * embedded + first_rounds * learn) * embed_one
         seconds += (cell.trials * seeds * part or seeds) * TRIAL_SECONDS
         disk += 4 * cost.dim * (trainings or own_seeds) * embedded / GIB
         features = learn * cost.feature_bytes if cell.trials and train != PROJECTION else 0
@@ -139,7 +143,8 @@ def plan_costs(
         rows.append(
             {
                 "backbone": name, "train": train, "trials": round(cell.trials * seeds * part) or seeds,
-                "trainings": round(trainings), "embed_seconds": embed_one, "train_seconds": train_one,
+                "trainings": round(trainings), "first_rounds": round(first_rounds), "embed_seconds": embed_one,
+                "train_seconds": train_one,
                 "hours": seconds / 3600 / at_once,
             }
         )  # fmt: skip
@@ -176,6 +181,7 @@ def _classes(
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}
     trials: dict[tuple[str, str], int] = {}
     learned: dict[tuple[str, str], set[str]] = {}
+    rounds: dict[tuple[str, str], set[str]] = {}
     some: dict[tuple[str, str], TrialSpec] = {}
     for spec in (spec for spec in learning if spec.seed == first and spec.backbone):
         assert spec.backbone is not None
@@ -184,7 +190,9 @@ def _classes(
         labels, statistics, _ = fuse_labels(spec, ranked)
         targets = hashlib.blake2b(labels.targets.tobytes() + repr(labels.ids.tolist()).encode()).hexdigest()
         trials[name] = trials.get(name, 0) + 1
-        learned.setdefault(name, set()).add(targets)
+        learned.setdefault(name, set()).add(digest({"targets": targets, "recipe": spec.recipe.content()}))
+        if spec.rounds > 1:
+            rounds.setdefault(name, set()).add(spec.ranking_key())
         some.setdefault(name, spec)
         cell = (spec.labels, spec.m, spec.k1, spec.k2, spec.fusion)
         if cell not in rows or exact:
@@ -193,7 +201,7 @@ def _classes(
                 **{what: sum(row[what] for row in statistics) for what in ("classes", "singletons", "left_out")},
                 "exact": exact,
             }  # fmt: skip
-    cells = {name: _Cell(some[name], trials[name], len(learned[name])) for name in some}
+    cells = {name: _Cell(some[name], trials[name], len(learned[name]), len(rounds.get(name, ()))) for name in some}
     for spec in specs:
         if spec.kind == "frozen" and spec.backbone is not None:
             cells.setdefault((spec.backbone.name, "frozen"), _Cell(spec, 0, 0))
