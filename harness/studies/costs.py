@@ -18,6 +18,7 @@ from harness.errors import HarnessError
 from harness.keys import digest
 from harness.plugins import unknown
 from harness.studies.plan import Plan, planned_trials
+from harness.studies.study_file import SEARCHES, SamplerTable
 from harness.trials.candidates import planned_ranking
 from harness.trials.contract import TrialSpec
 from harness.trials.labels import fuse_labels
@@ -33,6 +34,14 @@ SHARE = (
     0.2  # of a GPU's peak that encoders of this size reach; transformers of 90 M parameters some 0.3, small ones 0.1
 )
 BACKWARD = 2.0  # a pass back takes twice one forward
+SAMPLERS = {
+    "grid": "every cell in order, so that every M meets every other choice",
+    "random": "cells in random order, so that any number of them is a fair sample",
+    "tpe": "tree-structured Parzen estimators, which learn from a few dozen trials and take numbers and words alike; "
+    "Optuna's default for one goal and, from its version 5 on, for several",
+    "gp": "a Gaussian process, which makes most of few and costly trials",
+    "nsga2": "a genetic algorithm, for several goals and hundreds of trials",
+}
 TRIAL_SECONDS = 2.5  # of scoring, intervals, pictures and recording, a machine type or seven (tests/speed)
 TRIAL_MB = 0.3  # of pictures, tables and rows that a trial leaves in MLflow and the database
 KEPT_GB = 8.0  # of embeddings that the cache keeps
@@ -61,7 +70,8 @@ def counted(plan: Plan, specs: Sequence[TrialSpec], recordings: Recordings) -> d
 
     Returns:
         `study`, `protocol`, `trials` and, of them, `level`, `frozen` and `learning`; `train_clips`, `test_clips`,
-        `labeled` (training clips with an attribute), `skipped` (bad files that are left out).
+        `labeled` (training clips with an attribute), `skipped` (bad files that are left out), `sampler` (which one
+        chooses the trials, and why one takes it).
     """
     planned = planned_trials(plan, {spec.key(): spec for spec in specs})
     kinds = {kind: sum(spec.kind == kind for spec in specs) for kind in ("level", "frozen")}
@@ -75,6 +85,7 @@ def counted(plan: Plan, specs: Sequence[TrialSpec], recordings: Recordings) -> d
         "test_clips": len(recordings.test),
         "labeled": int(recordings.train["attribute"].notna().sum()),
         "skipped": recordings.skipped,
+        "sampler": said_sampler(plan.file.sampler),
     }
 
 
@@ -168,8 +179,14 @@ def said_count(count: Mapping[str, Any]) -> str:
     return (
         f"{count['study']}: {count['trials']} trials ({count['learning']} that learn, {count['frozen']} frozen, "
         f"{count['level']} of the level) on {count['train_clips']:,} training clips, {count['labeled']:,} with an "
-        f"attribute, and {count['test_clips']:,} test clips{skipped}."
+        f"attribute, and {count['test_clips']:,} test clips{skipped}. {count['sampler']}"
     )
+
+
+def said_sampler(sampler: SamplerTable) -> str:
+    """Say which sampler chooses a study's trials, and why one takes it."""
+    goals = f" for {' and '.join(sampler.goals)}" if sampler.name in SEARCHES else ""
+    return f"Sampler {sampler.name}{goals}: {SAMPLERS[sampler.name]}."
 
 
 def _classes(
