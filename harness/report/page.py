@@ -26,6 +26,7 @@ from harness.errors import HarnessError
 from harness.files import write_whole
 from harness.report import drawings, sheets
 from harness.report.evidence import Board, DetailedRow, Evidence, gather
+from harness.report.mattered import mattered
 from harness.stores.results import Results
 from harness.tables import Row, in_percent, without_controls
 from harness.trials.axes import axis_names
@@ -153,6 +154,7 @@ def _board(board: Board, place: int, evidence: Evidence) -> dict[str, Any]:
         "selected": [row["sentence"] for row in board.selected],
         "notes": " ".join(board_notes(rows)),
         "figures": drawings.figures(rows, place=place),
+        "mattered": mattered(evidence.mattered, board, place=place),
         "sheets": [
             *sheets.compared(board, place=place, resamples=evidence.question.resamples),
             *sheets.ranking(board, place=place),

@@ -92,8 +92,14 @@ def label_chosen(
     """Do the work of `label`, for choices that are already collected in a `TrialChoices`."""
     from harness.files import write_whole
     from harness.trials.candidates import rank_machines
+    from harness.trials.choices import two_rounds
     from harness.trials.labels import fuse_labels
 
+    if two_rounds(choices.labels):
+        raise HarnessError(
+            f"label makes labels without any training, but {choices.labels} needs an encoder that a first round has "
+            f"trained; run `asdbench trial ... --labels {choices.labels}`, which records its labels."
+        )
     spec, recordings, cache = _prepared(root, choices, places=places or find_places(), told=told)
     statistics, table = fuse_labels(spec, rank_machines(spec, recordings, cache), truth=recordings.truth)[1:]
     if out is not None:
