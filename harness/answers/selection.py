@@ -270,9 +270,9 @@ def _sentence(row: SelectedRow, named: Collection[str]) -> str:
     )
     said = (
         f"{called(row, named)} on {row['dataset']} scores {in_percent(row['official_score'])} "
-        f"with M, K1 and K2 chosen on {row['chosen_on']} ({'; '.join(chosen)}), and {in_percent(row['optimistic_score'])} with the best of "
-        f"{row['cells']} cells on its own test set ({shown_cell(row['best'])}): optimism {gap} points "
-        f"(95 % CI {low} to {high})"
+        f"with M, K1 and K2 chosen on {row['chosen_on']} ({'; '.join(chosen)}), and "
+        f"{in_percent(row['optimistic_score'])} with the best of {row['cells']} cells on its own test set "
+        f"({shown_cell(row['best'])}): optimism {gap} points (95 % CI {low} to {high})"
     )
     caveats = []
     if len(row["seeds"]) == 1:
