@@ -70,7 +70,7 @@ def test_what_takes_too_many_or_never_is_said() -> None:
 
 
 def test_where_no_seeds_suffice_machines_are_counted() -> None:
-    """Machines that differ by one each need ten of them for a mean of one; a lone machine, or a lucky run, says none."""
+    """Machines that differ by 1 need ten of them for a mean of 1; a lone machine, or a lucky run, cannot say."""
     types = Variation(machines=3, of_machines=1.0, of_seeds=0.0, of_rest=0.0, known=True)
     needed = seeds_needed(1.0, types)
     # R: power.t.test(delta = 1, sd = 1, type = "one.sample", power = 0.8) says 9.94
