@@ -56,7 +56,10 @@ class SelectedRow(TypedDict):
     backbone: str
     labels: str
     scorer: str
+    recipe: str
     protocol: str
+    train_data: str
+    test_data: str
     dataset: str
     chosen_on: str
     cells: int
@@ -239,7 +242,7 @@ def _result(
     optimism_ends: tuple[float, float],
 ) -> SelectedRow:
     row = {
-        **{name: first[name] for name in (*GIVEN, "scorer", "protocol")},
+        **{name: first[name] for name in (*GIVEN, *TRAINED, *BOARD)},
         "dataset": dataset,
         "chosen_on": chosen_on,
         "cells": len(grid.cells),
