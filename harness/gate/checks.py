@@ -17,7 +17,7 @@ from harness.tables import in_percent
 from harness.trials.contract import TrialSpec
 
 Held: TypeAlias = Literal["held", "failed", "unclear"]
-RecordedSpec: TypeAlias = Callable[[Mapping[str, Any]], TrialSpec]  # a trial's row of the results tables -> its spec
+RecordedSpec: TypeAlias = Callable[[Mapping[Any, Any]], TrialSpec]  # a trial's row of the results tables -> its spec
 
 
 class CheckedRow(TypedDict):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -59,7 +59,7 @@ class Promise(_Form):
     official_score: Fraction
     ci_low: Fraction
     ci_high: Fraction
-    level: Literal[0.95]
+    level: Fraction
     optimistic_score: Fraction
     holds: Name
 
@@ -178,7 +178,7 @@ def winner(rows: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], int]:
     return max(own, key=lambda row: row["official_score"]), len(own)
 
 
-def trials_of(trials: pd.DataFrame, row: Mapping[str, Any]) -> dict[int, Mapping[str, Any]]:
+def trials_of(trials: pd.DataFrame, row: Mapping[str, Any]) -> dict[int, Mapping[Any, Any]]:
     """Return seed -> the recorded trial of a selection's best cell.
 
     Args:
@@ -196,7 +196,7 @@ def trials_of(trials: pd.DataFrame, row: Mapping[str, Any]) -> dict[int, Mapping
 
 def freeze(
     row: Mapping[str, Any],
-    recorded: Mapping[int, Mapping[str, Any]],
+    recorded: Mapping[int, Mapping[Any, Any]],
     spec: TrialSpec,
     *,
     families: int,

@@ -189,7 +189,7 @@ def select_check(
         )
 
 
-def _recorded_spec(places: Places, row: Mapping[str, Any]) -> TrialSpec:
+def _recorded_spec(places: Places, row: Mapping[Any, Any]) -> TrialSpec:
     """Read from MLflow what a recorded trial was."""
     from harness.stores.history import fetch_spec
 

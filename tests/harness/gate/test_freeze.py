@@ -323,3 +323,42 @@ def test_freezing_prints_the_sum_to_publish(stores: Places, tmp_path: Path, asdb
     assert "It promises" in said and "It holds on other test recordings if" in said
     assert read_frozen(tmp_path / "new.json").sha256 in said.replace(" ", "")
     assert "asdbench select --check new.json --data ROOT" in said
+
+
+@pytest.mark.slow
+def test_a_choice_is_run_on_other_recordings_as_it_was_frozen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asdbench: Any
+) -> None:
+    """The frozen trials run on new test clips beside the same training clips, and on nothing else."""
+    monkeypatch.setenv("ASDBENCH_CACHE", str(tmp_path / "cache"))
+    old, new = tmp_path / "old", tmp_path / "new"
+    chosen = {"machines": ["fan", "valve"], "train_source": 8, "train_target": 2, "test_per_cell": 4, "seconds": 1.0}
+    verbs.data_generate(old, "dcase2023", **chosen)
+    shutil.copytree(old, new)
+    verbs.data_generate(tmp_path / "other", "dcase2023", **chosen, seed=5)
+    for folder in new.rglob("test"):
+        shutil.rmtree(folder)
+        shutil.copytree(tmp_path / "other" / folder.relative_to(new), folder)
+    places = find_places(tracking=f"sqlite:///{tmp_path / 'mlflow.db'}")
+    for m in (1, 2):
+        verbs.trial(
+            old, protocol="dcase2023", backbone="tiny", m=m, k1=3, k2=3, places=places,
+            recipe={"epochs": 1, "batch_size": 8, "clip_seconds": 1.0}, options={"dim": 8, "width": 2},
+        )  # fmt: skip
+    file = tmp_path / "choice.json"
+    verbs.select_freeze(file, resamples=100, places=places)
+    with pytest.raises(HarnessError, match=r"but .*old has the very same \(.*\); name the folder of the new ones"):
+        verbs.select_check(file, data=old, places=places)
+    status, out, err = asdbench(
+        "select --check {file} --data {new} --db {db} --json", file=file, new=new, db=places.results
+    )
+    document = json.loads(out)
+    assert status == (0 if document["held"] else 1), err
+    (row,) = document["rows"]
+    assert row["clips_seen"] == row["clips"] == 32  # generated names are the same, the sounds are not
+    again = verbs.select_check(file, places=places)
+    assert again["rows"] == document["rows"]
+    there = next((tmp_path / "other").rglob("train"))
+    shutil.copytree(there, new / there.relative_to(tmp_path / "other"), dirs_exist_ok=True)
+    with pytest.raises(HarnessError, match="checked with the same training recordings"):
+        verbs.select_check(file, data=new, places=places)
