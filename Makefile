@@ -41,7 +41,7 @@ docs: .venv/.docs  ## the site of docs/ into site/; a link that leads nowhere st
 	$(BIN)/zensical build --clean --strict
 
 .venv/.docs: .venv/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	$(PIP) --editable '.[docs]'
 	@touch $@
 
 browser:  ## Chromium for the tests of pages, on Debian or Ubuntu as root; without it they are skipped
