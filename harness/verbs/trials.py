@@ -182,6 +182,15 @@ def run_chosen(
     root: Path, choices: TrialChoices, *, threads: int = 1, places: Places | None = None, told: Told = silent
 ) -> dict[str, Any]:
     """Do the work of `trial`, for choices that are already collected in a `TrialChoices`."""
+    places = places or find_places()
+    spec, recordings, cache = _prepared(root, choices, places=places, told=told)
+    return run_spec(spec, recordings, cache, threads=threads, places=places, told=told)
+
+
+def run_spec(
+    spec: TrialSpec, recordings: Recordings, cache: Cache, *, threads: int, places: Places, told: Told
+) -> dict[str, Any]:
+    """Run one trial in this process and record it, or return what is recorded of it; see `trial`."""
     from harness.stores.claims import Claims
     from harness.trials.checkpoints import forget_training
     from harness.trials.contract import Failure
@@ -189,8 +198,6 @@ def run_chosen(
     from harness.trials.trial import run_trial
 
     hold_threads(threads)
-    places = places or find_places()
-    spec, recordings, cache = _prepared(root, choices, places=places, told=told)
     key = spec.key()
     # if another process runs the same trial, wait for its result
     with open_recorder(places) as recorder, Claims(recorder.results) as claims, claims.alone(key):
