@@ -32,6 +32,8 @@ from harness.cli.options import (
     tabular,
 )
 
+NOT_KNOWN = "have no known condition."  # how `benchmarks.metrics` ends the sentence of a number that lacks labels
+
 
 @tabular
 def label(
@@ -155,5 +157,12 @@ def trial(
         ends = (document["intervals"] or {}).get("official")
         between = f", 95 % interval over clips {in_percent(ends[0])} to {in_percent(ends[1])}" if ends else ""
         say(f"Official score {in_percent(document['official_score'])}{between}. MLflow run {document['run_id']}.")
+        unlabelled = [why for why in document["undefined"] if why.endswith(NOT_KNOWN)]
         for why in document["undefined"]:
-            say(f"Undefined: {why}")
+            if why not in unlabelled:
+                say(f"Undefined: {why}")
+        if unlabelled:
+            say(
+                f"Undefined: {len(unlabelled)} numbers need labels that the test clips do not have (--json says which)."
+            )
+            say(f"What sounds unlike training: asdbench detect {document['key']} {root}")
