@@ -123,6 +123,7 @@ def trial(
     truth: Truth = None,
     ground_truth: GroundTruth = None,
     skip_bad: SkipBad = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the encoder as an MLflow model, for new clips.")] = False,
     threads: Threads = 1,
     db: Db = None,
     form: Form = "text",
@@ -147,7 +148,7 @@ def trial(
             min_confidence=min_confidence, below=below, labels=labels, truth=truth, ground_truth=ground_truth,
             skip_bad=skip_bad,
         )  # fmt: skip
-        document = run_chosen(root, choices, threads=threads, places=places_of(db, None), told=told)
+        document = run_chosen(root, choices, keep=keep, threads=threads, places=places_of(db, None), told=told)
     columns = [
         *(plain(name) for name in ("dataset", "machine", "section")),
         *(percent(name, f"{name} %") for name in ("auc", "s_auc", "t_auc", "p_auc", "h_mean")),

@@ -13,6 +13,7 @@ from harness.errors import HarnessError
 from harness.interrupts import opened
 from harness.places import Places
 from harness.stores.claims import Claims
+from harness.stores.kept.keeper import ALL, Keeper
 from harness.stores.recorder import Recorder
 from harness.studies.cells import Cells
 from harness.studies.journal import Journal
@@ -102,9 +103,14 @@ def study_session(
             run_id = open_study.enter_context(opened(begin, end))
             put_study(run_id=run_id, trials=planned_keys(plan, specs))
             journal = Journal(places.optuna, f"{name}-{key}", plan=plan, specs=specs)
+        keeper = None if plan.file.keep == "none" else Keeper(
+            recorder.tracker.kept_models, recorder.results, places.cache,
+            owner=key if plan.file.keep == "best" else ALL, scorer=plan.file.scorers[0],
+            keys=lambda: recorder.results.study_keys(key), running=claims.living,
+        )  # fmt: skip
         cells = Cells(
             journal, claims, recorder, plan=plan, specs=specs, study_key=key, parent=run_id, progress=progress,
-            listen=listen, retry_failed=retry_failed,
+            listen=listen, retry_failed=retry_failed, keeper=keeper,
         )  # fmt: skip
         yield Session(key, run_id, cells)
         status = "FINISHED"
