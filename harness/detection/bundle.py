@@ -135,7 +135,7 @@ def read_detector(folder: Path) -> Detector:
     said = _read_words(folder)
     hearing, thresholds = _hearing(said), _thresholds(said)
     arrays = _read_arrays(folder / ARRAYS)
-    clips = pd.DataFrame({name: arrays[name].astype(object) for name in COLUMNS})
+    clips = pd.DataFrame({name: arrays[f"clips {name}"].astype(object) for name in COLUMNS})
     clips["domain"] = clips["domain"].where(clips["domain"] != "", None)
     ids = clips["clip_id"].to_numpy(dtype=str).tolist()
     layers = heard_layers(hearing.scorers)
@@ -242,7 +242,7 @@ def _packed(detector: Detector, probe: NDArray[np.float32]) -> bytes:
     known = detector.references
     clips, ids = known.clips, known.clips["clip_id"].to_numpy(dtype=str)
     arrays: dict[str, NDArray[Any]] = {
-        **{name: clips[name].fillna("").to_numpy(dtype=str) for name in COLUMNS},
+        **{f"clips {name}": clips[name].fillna("").to_numpy(dtype=str) for name in COLUMNS},
         "vectors": rows(known.vectors, ids) if known.vectors else np.empty((0, 0), np.float32),
         "levels": known.levels,
         "probe": probe,
@@ -300,6 +300,6 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
             arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise HarnessError(f"{path} must be what a trial kept, but cannot be read; keep the trial again.") from error
-    if missing := {*COLUMNS, "vectors", "levels", "probe"} - set(arrays):
+    if missing := {*(f"clips {name}" for name in COLUMNS), "vectors", "levels", "probe"} - set(arrays):
         raise HarnessError(f"{path} must hold {sorted(missing)[0]}, but does not; keep the trial again.")
     return arrays

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from harness.trials.contract import TrialSpec
 logger = logging.getLogger(__name__)
 
 SERVED = Path(__file__).with_name("served.py")
-DETECTOR = "artifacts/detector"  # of a model: where MLflow puts the artifact "detector"
+ARTIFACTS = "artifacts"  # of a model: where MLflow puts the folders that it is given, each under its own name
 INPUT = Schema(
     [
         ColSpec(Array(DataType.double), "waveform"),
@@ -142,7 +143,7 @@ class KeptModels:
         here = place.startswith(("/", "file:"))
         with tempfile.TemporaryDirectory(prefix="asdbench-") as scratch:
             with mlflow_errors(self.uri):
-                repository = get_artifact_repository(f"{place}/{DETECTOR}", tracking_uri=self.uri)
+                repository = get_artifact_repository(f"{place}/{ARTIFACTS}/{model.key}", tracking_uri=self.uri)
                 folder = repository.download_artifacts("", None if here else scratch)
             yield Path(folder)
 
@@ -155,10 +156,12 @@ def save_model(folder: Path, to: Path, *, mlflow_model: Model | None = None) -> 
         to: folder of the model, which must not exist.
         mlflow_model: says of which run the model is.
     """
-    mlflow.pyfunc.save_model(
-        path=str(to), python_model=str(SERVED), artifacts={"detector": str(folder)}, mlflow_model=mlflow_model,
-        signature=ModelSignature(INPUT, OUTPUT, PARAMETERS), pip_requirements=[f"asdbench=={version('asdbench')}"],
-    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that there is no example: a waveform would be as long as all the rest
+        mlflow.pyfunc.save_model(
+            path=str(to), python_model=str(SERVED), artifacts={"detector": str(folder)}, mlflow_model=mlflow_model,
+            signature=ModelSignature(INPUT, OUTPUT, PARAMETERS), pip_requirements=[f"asdbench=={version('asdbench')}"],
+        )  # fmt: skip
 
 
 def _kept(model: LoggedModel) -> KeptModel:

@@ -41,7 +41,8 @@ class KeptTrial(PythonModel):  # type: ignore[misc]  # mlflow ships no types
         """Read the trial from the model's artifacts."""
         self.detector = read_detector(Path(context.artifacts["detector"]))
 
-    def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:
+    # without types: MLflow would take them for the schema of the input, which the model's signature says
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         """Score waveforms; see this file's docstring."""
         table = model_input if isinstance(model_input, pd.DataFrame) else pd.DataFrame(model_input)
         if missing := {"waveform", "sampling_rate"} - set(table.columns):
