@@ -12,15 +12,22 @@ export DO_NOT_TRACK := true
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
+# Bytecode is written as modules are first imported: compiling all of the 24,000 files takes longer than a study's start.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
+
 setup: .venv/.installed  ## the environment, from pinned constraints; a second call does nothing
 
-.venv/.installed: pyproject.toml constraints.txt
+.venv/.runs: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "asdbench needs Python 3.11 or newer, but $(PYTHON) is " + sys.version.split()[0] + "; name another one: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,postgres,hf]'
+	$(PIP) --editable .
 	@touch $@
 
-demo: setup  ## generated recordings, two small backbones, Top-M against Top-1, the leaderboard
+.venv/.installed: .venv/.runs
+	$(PIP) --editable '.[dev,postgres,hf,yamnet]'
+	@touch $@
+
+demo: .venv/.runs  ## generated recordings, two small backbones, Top-M against Top-1, the leaderboard
 	$(BIN)/asdbench demo
 
 test: setup  ## the default tests

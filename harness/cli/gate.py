@@ -11,12 +11,15 @@ from harness.cli.options import (
     BackboneFilter,
     Db,
     Form,
+    GroundTruth,
     Options,
     Optuna,
     ProtocolFilter,
     ScorerName,
     Seed,
+    SkipBad,
     StudyName,
+    Threads,
     Verb,
     Weights,
     options_of,
@@ -40,21 +43,71 @@ def select(
     scorer: ScorerName = None,
     resamples: Resamples = 500,
     seed: Seed = 0,
+    freeze: Annotated[
+        Path | None, typer.Option("--freeze", metavar="FILE", help="Write the choice to this new .json, with a sum.")
+    ] = None,
+    check: Annotated[
+        Path | None,
+        typer.Option("--check", metavar="FILE", help="Say whether a frozen choice holds on other recordings."),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", show_default="what is recorded", help="With --check: run the choice's trials here."),
+    ] = None,
+    ground_truth: GroundTruth = None,
+    skip_bad: SkipBad = False,
+    threads: Threads = 1,
     db: Db = None,
     form: Form = "text",
 ) -> None:
     """Choose M, K1 and K2 on all other machines, report on the one left out, and say what picking on it would hide.
 
-    Example: asdbench select --study paper --backbone AudioMAE
+    With --freeze the best choice is written to a file before other recordings are scored; with --check, later, what it
+    scores there is set against what it promised: exit 0 if it held, 1 if it did not or if these recordings cannot tell.
+
+    Example: asdbench select --study paper --freeze choice.json
     """
     from harness import verbs
-    from harness.cli.show import show_select
+    from harness.cli.console import telling
+    from harness.cli.show import show_check, show_freeze, show_select
 
+    if check is not None:
+        _only_for_check(study, backbone, scorer, freeze, data, protocol)
+        with telling() as told:
+            checked = verbs.select_check(
+                check, data=data, protocol=protocol, ground_truth=ground_truth, skip_bad=skip_bad, threads=threads,
+                places=places_of(db, None), told=told,
+            )  # fmt: skip
+        show_check(checked, form)
+        if not checked["held"]:
+            raise typer.Exit(1)
+        return
+    if data is not None:
+        raise typer.BadParameter("--data goes with --check FILE, whose trials it runs.")
+    if freeze is not None:
+        frozen = verbs.select_freeze(
+            freeze, places=places_of(db, None), study=study, protocol=protocol, backbone=backbone, scorer=scorer,
+            resamples=resamples, seed=seed,
+        )  # fmt: skip
+        show_freeze(frozen, form)
+        return
     rows = verbs.select(
         places=places_of(db, None), study=study, protocol=protocol, backbone=backbone, scorer=scorer,
         resamples=resamples, seed=seed,
     )  # fmt: skip
     show_select(rows, form)
+
+
+def _only_for_check(
+    study: str | None, backbone: str | None, scorer: str | None, freeze: Path | None, data: Path | None,
+    protocol: str | None,
+) -> None:  # fmt: skip
+    """Refuse filters beside --check: what is checked stands in the file."""
+    given = {"--study": study, "--backbone": backbone, "--scorer": scorer, "--freeze": freeze}
+    given |= {"--protocol": None if data else protocol}
+    for name, value in given.items():
+        if value is not None:
+            raise typer.BadParameter(f"{name} does not go with --check: what is checked stands in the file.")
 
 
 @tabular

@@ -271,11 +271,7 @@ def _spread(values: Both, *, clips: float, paired: bool) -> tuple[Spread, Variat
 
 def _interval(samples: Floats, *, spread: Spread, level: float) -> tuple[float, float]:
     """Return the interval about the first sample, which is the recorded value; the others are its resamples."""
-    around = float(samples[0])
-    if samples.size == 1:
-        half = spread.half_width(level)
-        return around - half, around + half
-    return stretched_interval(samples[1:], around=around, spread=spread, level=level)
+    return stretched_interval(samples[1:], around=float(samples[0]), spread=spread, level=level)
 
 
 def _variance(samples: Floats) -> float:

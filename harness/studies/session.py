@@ -106,12 +106,15 @@ def study_session(
         keeper = None if plan.file.keep == "none" else Keeper(
             recorder.tracker.kept_models, recorder.results, places.cache,
             owner=key if plan.file.keep == "best" else ALL, scorer=plan.file.scorers[0],
-            keys=lambda: recorder.results.study_keys(key), running=claims.living,
+            keys=lambda: recorder.results.study_keys(key),
+            running=lambda keys: [each for each, claim in claims.living(keys).items() if claim.owner != claims.owner],
         )  # fmt: skip
         cells = Cells(
             journal, claims, recorder, plan=plan, specs=specs, study_key=key, parent=run_id, progress=progress,
             listen=listen, retry_failed=retry_failed, keeper=keeper,
         )  # fmt: skip
+        if keeper is not None:
+            keeper.tidy()  # after a driver that was killed before it could
         yield Session(key, run_id, cells)
         status = "FINISHED"
 

@@ -94,8 +94,14 @@ def label_chosen(
     """Do the work of `label`, for choices that are already collected in a `TrialChoices`."""
     from harness.files import write_whole
     from harness.trials.candidates import rank_machines
+    from harness.trials.choices import two_rounds
     from harness.trials.labels import fuse_labels
 
+    if two_rounds(choices.labels):
+        raise HarnessError(
+            f"label makes labels without any training, but {choices.labels} needs an encoder that a first round has "
+            f"trained; run `asdbench trial ... --labels {choices.labels}`, which records its labels."
+        )
     spec, recordings, cache = _prepared(root, choices, places=places or find_places(), told=told)
     statistics, table = fuse_labels(spec, rank_machines(spec, recordings, cache), truth=recordings.truth)[1:]
     if out is not None:
@@ -187,6 +193,22 @@ def run_chosen(
     told: Told = silent,
 ) -> dict[str, Any]:
     """Do the work of `trial`, for choices that are already collected in a `TrialChoices`."""
+    places = places or find_places()
+    spec, recordings, cache = _prepared(root, choices, places=places, told=told)
+    return run_spec(spec, recordings, cache, keep=keep, threads=threads, places=places, told=told)
+
+
+def run_spec(
+    spec: TrialSpec,
+    recordings: Recordings,
+    cache: Cache,
+    *,
+    keep: bool = False,
+    threads: int,
+    places: Places,
+    told: Told,
+) -> dict[str, Any]:
+    """Run one trial in this process and record it, or return what is recorded of it; see `trial`."""
     from harness.detection.bundle import keep_detector, kept_folder
     from harness.stores.claims import Claims
     from harness.trials.checkpoints import forget_training
@@ -195,8 +217,6 @@ def run_chosen(
     from harness.trials.trial import run_trial
 
     hold_threads(threads)
-    places = places or find_places()
-    spec, recordings, cache = _prepared(root, choices, places=places, told=told)
     key = spec.key()
     # if another process runs the same trial, wait for its result
     with open_recorder(places) as recorder, Claims(recorder.results) as claims, claims.alone(key):

@@ -30,7 +30,7 @@ class Keeper:
         owner: key of the study that keeps its best; ALL or TRIAL.
         scorer: by which the best is told.
         keys: returns the keys of the study's trials.
-        running: tells which of some trials living drivers are running.
+        running: tells which of some trials other living drivers are running.
     """
 
     models: KeptModels

@@ -94,10 +94,16 @@ def cut(owner: Any, name: str, *, after: bool) -> Callable[[pytest.MonkeyPatch],
     return arm
 
 
-@pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize(
-    ("owner", "name"),
-    [(KeptModels, "log"), (Keeper, "tidy"), (Keeper, "keep"), (Results, "put_result"), (KeptModels, "remove")],
+    ("owner", "name", "after"),
+    [
+        (Results, "put_result", False),
+        *(
+            pytest.param(*point, after, marks=pytest.mark.slow)
+            for point in ((KeptModels, "log"), (Keeper, "tidy"), (Keeper, "keep"), (Results, "put_result"))
+            for after in (False, True)
+        ),
+    ],
 )
 def test_no_kill_loses_the_best(
     owner: Any, name: str, after: bool, places: Places, monkeypatch: pytest.MonkeyPatch
