@@ -199,7 +199,9 @@ def _fork(work: Callable[[], int], output: Path) -> int:
 def _shown(table: dict[str, Counter[str]]) -> str:
     states = ("killed", "equivalent", "surviving")
     rows = [("room", "tried", *states)]
-    rows += [(name, str(sum(count.values())), *(str(count[state]) for state in states)) for name, count in table.items()]
+    rows += [
+        (name, str(sum(count.values())), *(str(count[state]) for state in states)) for name, count in table.items()
+    ]
     total = sum(table.values(), Counter[str]())
     rows.append(("all", str(sum(total.values())), *(str(total[state]) for state in states)))
     return "\n".join(f"{row[0]:<12}" + "".join(f"{cell:>12}" for cell in row[1:]) for row in rows)
