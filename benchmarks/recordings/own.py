@@ -23,10 +23,11 @@ import unicodedata
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from benchmarks.clips import ALLOWED, did_you_mean
+from benchmarks.clips import ALLOWED
 from benchmarks.contract import BenchmarkError, Dataset, Problem
 from benchmarks.files import Table, printable, read_table
 from benchmarks.recordings.layout import ENDINGS, is_hidden
+from benchmarks.suggestions import did_you_mean
 
 # words that people write and what they mean: the nearest in letters to "abnormal" would be its opposite
 MEANT = {

@@ -170,8 +170,8 @@ def compare_columns(rows: Sequence[Row]) -> list[Column]:
                 right=True,
             ),
         ),
-        Column("p", lambda row: _p(row["p_value"]), right=True),
-        *answering(Column("p corrected", lambda row: _p(row["p_corrected"]), right=True)),
+        Column("p", lambda row: p_value(row["p_value"]), right=True),
+        *answering(Column("p corrected", lambda row: p_value(row["p_corrected"]), right=True)),
         Column(
             "machines won/tied/lost",
             lambda row: f"{row['machines_won']}/{row['machines_tied']}/{row['machines_lost']}",
@@ -197,7 +197,8 @@ def quality_columns() -> list[Column]:
     ]
 
 
-def _p(value: float | None) -> str:
+def p_value(value: float | None) -> str:
+    """Print a p-value."""
     if value is None or not math.isfinite(value):
         return NOTHING
     return f"{value:.3f}" if value >= 0.0005 else "<0.001"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeAlias, TypedDict, cast
 
 import numpy as np
@@ -19,7 +19,7 @@ from harness.answers.grids import (
     recorded_grid,
     recorded_years,
 )
-from harness.answers.question import BOARD, GIVEN, TRAINED, Question, called
+from harness.answers.question import BOARD, GIVEN, TRAINED, Question, called, differing
 from harness.errors import HarnessError
 from harness.statistics.arms import pseudo_values
 from harness.statistics.bootstrap import Floats, Machine, draw_counts, generator
@@ -119,7 +119,8 @@ def select(results: Results, question: Question = EVERYTHING) -> list[SelectedRo
         raise HarnessError(refused[0])
     for reason in refused:
         logger.warning("Not selected: %s", reason)
-    return rows
+    named = differing(rows)
+    return [{**row, "sentence": _sentence(row, named)} for row in rows]
 
 
 def _family(results: Results, family: pd.DataFrame, trials: pd.DataFrame, question: Question) -> list[SelectedRow]:
@@ -266,19 +267,19 @@ def _result(
         "optimism_ci_low": optimism_ends[0],
         "optimism_ci_high": optimism_ends[1],
     }
-    return cast("SelectedRow", {**row, "sentence": _sentence(cast("SelectedRow", row))})
+    return cast("SelectedRow", {**row, "sentence": ""})  # which needs to know what the other rows are
 
 
-def _sentence(row: SelectedRow) -> str:
+def _sentence(row: SelectedRow, named: Collection[str]) -> str:
     chosen = sorted({shown_cell(each) for each in row["machines"]})
     gap, low, high = (
         in_percent(value, signed=True) for value in (row["optimism"], row["optimism_ci_low"], row["optimism_ci_high"])
     )
     said = (
-        f"{called(row)} on {row['dataset']} scores {in_percent(row['official_score'])} with M, K1 and K2 chosen on "
-        f"{row['chosen_on']} ({'; '.join(chosen)}), and {in_percent(row['optimistic_score'])} with the best of "
-        f"{row['cells']} cells on its own test set ({shown_cell(row['best'])}): optimism {gap} points "
-        f"(95 % CI {low} to {high})"
+        f"{called(row, named)} on {row['dataset']} scores {in_percent(row['official_score'])} "
+        f"with M, K1 and K2 chosen on {row['chosen_on']} ({'; '.join(chosen)}), and "
+        f"{in_percent(row['optimistic_score'])} with the best of {row['cells']} cells on its own test set "
+        f"({shown_cell(row['best'])}): optimism {gap} points (95 % CI {low} to {high})"
     )
     caveats = []
     if len(row["seeds"]) == 1:

@@ -158,9 +158,10 @@ def show_compare(rows: Sequence[ComparedRow], form: Form, *, mattered: Sequence[
 
 def show_importance(rows: Sequence[ImportanceRow], form: Form) -> None:
     """Show how much of the scores' variance goes with each choice, and say it in words."""
-    from harness.answers.importance import importance_columns
+    from harness.answers.importance import importance_columns, interval_over
 
-    show(form, importance_columns(rows), rows, title="What mattered: share of the scores' variance")
+    title = ", ".join(filter(None, ["What mattered: share of the scores' variance", interval_over(rows)]))
+    show(form, importance_columns(rows), rows, title=title)
     if form == "text":
         for row in rows:
             say(row["sentence"])

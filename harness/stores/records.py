@@ -157,6 +157,7 @@ class _SpecBase(_Form):
     train_data: Name
     test_data: Name
     truth_data: Name = ""
+    rounds: Annotated[int, Field(ge=1)] = 1
     scorers: tuple[Name, ...]
 
 

@@ -19,7 +19,7 @@ from harness.stores.recorder import Recorder
 from harness.studies.goals import goal_values, measured
 from harness.studies.journal import Journal, is_left_behind
 from harness.studies.plan import Plan, planned_keys
-from harness.studies.progress import Event, Progress
+from harness.studies.progress import Event, Progress, Running, group_of
 from harness.trials.contract import Failure, TrialResult, TrialSpec
 
 DUPLICATES_IN_A_ROW = 20  # after so many proposals that were begun before, a new cell is drawn at random instead
@@ -96,6 +96,8 @@ class Cells:
         planned = planned_keys(plan, specs)
         with claims.alone(f"settle {study_key}"):
             self._settle(planned, retry_failed=retry_failed)
+        progress.taken_over = progress.done
+        progress.waiting.update(group_of(specs[key]) for key in self.todo)
 
     @property
     def over(self) -> bool:
@@ -183,6 +185,9 @@ class Cells:
         run_id = self.recorder.begin(spec, parent=self.parent, study=self.plan.file.name)
         self.live[key] = Live(spec, number, run_id, lost.tries, time.monotonic())
         self.progress.started += 1
+        self.progress.waiting[group_of(spec)] -= 1
+        epochs = spec.recipe.epochs if spec.kind == "trial" else 0
+        self.progress.trials[key] = Running(spec.label(), group_of(spec), epochs)
         self._count()
         if lost.deaths < DRIVER_DEATHS:
             return True
@@ -201,6 +206,7 @@ class Cells:
         live = self.live.get(key)
         if live is not None:
             self.recorder.epochs(live.run_id, reports)
+            self.progress.trials[key].learned(reports[-1].epoch)
 
     def end(self, key: str, answer: TrialResult | Failure) -> None:
         """Record a result or a failure, in every store."""
@@ -209,6 +215,7 @@ class Cells:
             self.recorder.drop(live.run_id, "this driver stood still for so long that another one took the trial")
             self.journal.tell(live.number, None, back=True)
             self.elsewhere.add(key)
+            self.progress.trials.pop(key, None)
         elif isinstance(answer, TrialResult):
             self._finish(live, answer)
         elif answer.again and live.tries < self.plan.file.resources.retries:
@@ -226,7 +233,7 @@ class Cells:
         self.claims.release(key)
         self.ended.add(key)
         self.progress.pruned += 1
-        self.progress.ended += 1
+        self.progress.ends(key)
         self._say(f"{live.spec.label()}: pruned: {reason}")
 
     def abandon(self, reason: str) -> None:
@@ -246,7 +253,7 @@ class Cells:
         self.claims.release(key)
         self.ended.add(key)
         self.progress.finished += 1
-        self.progress.ended += 1
+        self.progress.ends(key)
         score = result.official[self._scorer(spec)]
         self._note(score, spec)
         shown = "undefined" if score is None else f"{100 * score:.2f}"
@@ -259,7 +266,7 @@ class Cells:
         self.ended.add(live.spec.key())
         self.failures[live.spec.label()] = failure.reason
         self.progress.failed += 1
-        self.progress.ended += 1
+        self.progress.ends(live.spec.key())
         self._say(f"{live.spec.label()}: failed: {failure.reason}")
 
     def _give_back(self, live: Live, reason: str, *, tries: int) -> None:
@@ -267,6 +274,7 @@ class Cells:
         self.journal.tell(live.number, None, back=True)
         self.claims.release(live.spec.key(), tries=tries)
         self.todo.append(live.spec.key())
+        self.progress.ends(live.spec.key(), counted=False)
 
     def _settle(self, planned: list[str], *, retry_failed: bool) -> None:
         """Bring Optuna, MLflow and the results tables into agreement, since an earlier run may have been killed."""
@@ -366,7 +374,7 @@ class Cells:
 
     def _note(self, score: float | None, spec: TrialSpec) -> None:
         best = self.progress.best
-        if score is not None and (best is None or score > best[0]):
+        if spec.kind == "trial" and score is not None and (best is None or score > best[0]):
             self.progress.best = (score, spec.label())
 
     def _count(self) -> None:

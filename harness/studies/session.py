@@ -59,7 +59,7 @@ def study_session(
         recordings: prepared for the plan's protocol.
         recorder: where results go.
         places: of Optuna's study.
-        listen: told after each trial.
+        listen: told when the study begins and after each trial.
         retry_failed: take up again what is recorded as failed.
 
     Raises:
@@ -106,6 +106,7 @@ def study_session(
             journal, claims, recorder, plan=plan, specs=specs, study_key=key, parent=run_id, progress=progress,
             listen=listen, retry_failed=retry_failed,
         )  # fmt: skip
+        listen(progress)  # whoever shows it learns what was taken over, and sees trials begin
         yield Session(key, run_id, cells)
         status = "FINISHED"
 

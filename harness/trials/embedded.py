@@ -65,7 +65,7 @@ def embedded_key(spec: TrialSpec, recordings: Recordings, labels: PseudoLabels |
 
     Of the labels it holds which clips share a class, but not the classes' names. So trials whose M differ share one
     training if their classes are the same partition of the clips. For example, the 14 nearest of K2 = 15 clusters
-    determine the 15th, so M = 14 and M = 15 give the same composite classes.
+    determine the 15th, so M = 14 and M = 15 give the same composite classes; and with M = 1 all fusions are the same.
 
     Args:
         spec: of the trial.

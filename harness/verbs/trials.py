@@ -92,8 +92,14 @@ def label_chosen(
     """Do the work of `label`, for choices that are already collected in a `TrialChoices`."""
     from harness.files import write_whole
     from harness.trials.candidates import rank_machines
+    from harness.trials.choices import two_rounds
     from harness.trials.labels import fuse_labels
 
+    if two_rounds(choices.labels):
+        raise HarnessError(
+            f"label makes labels without any training, but {choices.labels} needs an encoder that a first round has "
+            f"trained; run `asdbench trial ... --labels {choices.labels}`, which records its labels."
+        )
     spec, recordings, cache = _prepared(root, choices, places=places or find_places(), told=told)
     statistics, table = fuse_labels(spec, rank_machines(spec, recordings, cache), truth=recordings.truth)[1:]
     if out is not None:
@@ -193,6 +199,7 @@ def run_spec(
 
     hold_threads(threads)
     key = spec.key()
+    told("opening the databases", 0, 0)
     # if another process runs the same trial, wait for its result
     with open_recorder(places) as recorder, Claims(recorder.results) as claims, claims.alone(key):
         done = recorder.results.finished([key], scorers=spec.scorers)
@@ -274,6 +281,7 @@ def _prepared(root: Path, choices: TrialChoices, *, places: Places, told: Told) 
         root, protocol, cache, ground_truth=choices.ground_truth, skip_bad=choices.skip_bad,
         progress=lambda done, total: told("reading recordings", done, total),
     )  # fmt: skip
+    told("checking what was chosen", 0, 0)
     if choices.truth is not None:
         recordings = with_released(recordings, choices.truth)
     spec = TrialSpec(
