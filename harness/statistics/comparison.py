@@ -27,9 +27,9 @@ from harness.statistics.significance import (
     stretched_interval,
 )
 
-# Degrees of freedom that an interval over several machines counts at most for each seed beyond the first. Two seeds that
-# happen to agree tell little of how seeds differ: without it, intervals of 15 machines and two seeds hold the truth in
-# 89 % of cases, with it in 93 to 97 %.
+# Degrees of freedom that an interval over several machines counts at most for each seed beyond the first. Two seeds
+# that happen to agree tell little of how seeds differ: without it, intervals of 15 machines and two seeds hold the
+# truth in 89 % of cases, with it in 93 to 97 %.
 FREEDOM_PER_SEED = 3
 
 Both: TypeAlias = tuple[Floats, ...]  # of the arm and of the reference
