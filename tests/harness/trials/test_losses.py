@@ -62,12 +62,12 @@ def test_a_loss_learns(loss: str, made: Any, frozen: list[float]) -> None:
         official.append(result.official["knn"])
     classes = result.epochs[-1].classes
     _write(loss, classes, accuracy, official)
-    assert min(accuracy) > 3 / classes
+    assert min(accuracy) > 0.5 > 10 / classes  # guessing: one in 54
     assert np.mean(official) > np.mean(frozen)
 
 
 def _write(name: str, classes: int, accuracy: list[float], official: list[float]) -> None:
-    """Write a row of the table in docs/plugins.md; `-s` shows it."""
+    """Write a row of the table in docs/what_matters.md; `-s` shows it."""
     scores = ", ".join(f"{100 * value:.2f}" for value in official)
     means = f"{100 * np.mean(accuracy):.1f} | {scores} | {100 * np.mean(official):.2f}"
     sys.stdout.write(f"| `{name}` | {classes} | {means} |\n")
