@@ -107,7 +107,8 @@ def study_session(
             listen=listen, retry_failed=retry_failed,
         )  # fmt: skip
         listen(progress)  # whoever shows it learns what was taken over, and sees trials begin
-        yield Session(key, run_id, cells)
+        with recorder.tracker.system_metrics(run_id):
+            yield Session(key, run_id, cells)
         status = "FINISHED"
 
 
