@@ -52,7 +52,7 @@ Labels = Annotated[
     str,
     typer.Option(
         "--labels",
-        help="paper (its method), truth (an upper bound), or one that stands alone: machine, gmm, ward, your own.",
+        help="paper (its method), truth (upper bound), or what stands alone: machine, gmm, ward, iterated, your own.",
     ),
 ]
 Truth = Annotated[

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
@@ -13,6 +13,7 @@ import pandas as pd
 from harness.answers.board import BoardRow
 from harness.answers.compare import ComparedRow
 from harness.answers.compare import comparisons as compare_families
+from harness.answers.importance import ImportanceRow, importance
 from harness.answers.leaderboard import ZERO, leaderboard
 from harness.answers.question import EVERYTHING, Question, curve_columns
 from harness.answers.references import with_references
@@ -20,6 +21,7 @@ from harness.answers.selection import RESAMPLES, SelectedRow, select
 from harness.errors import HarnessError
 from harness.stores.readings import find_study
 from harness.stores.results import Results
+from harness.studies.importance import ped_anova
 from harness.tables import Row
 from harness.trials.axes import axis_names, study_axes
 
@@ -108,6 +110,7 @@ class Evidence:
         more_boards: number of further boards that are not shown.
         study: the recorded study's name, key, run, date and resolved configuration; None without --study.
         experiment: id of MLflow's experiment that holds the runs; None if MLflow's tables are in another database.
+        mattered: how much each choice explains, of all boards.
     """
 
     question: Question
@@ -115,6 +118,7 @@ class Evidence:
     more_boards: int
     study: dict[str, Any] | None
     experiment: str | None = None
+    mattered: list[ImportanceRow] = field(default_factory=list)
 
 
 def gather(results: Results, question: Question = EVERYTHING, *, comparisons: int | None = None) -> Evidence:
@@ -147,6 +151,7 @@ def gather(results: Results, question: Question = EVERYTHING, *, comparisons: in
         more_boards=max(0, len(names) - BOARDS),
         study=_study(find_study(results, question.study)) if question.study else None,
         experiment=results.experiment_of(runs[0]) if runs else None,
+        mattered=_mattered(results, question),
     )
 
 
@@ -279,6 +284,14 @@ def _selected(results: Results, rows: Sequence[BoardRow], *, seed: int) -> tuple
         return select(results, Question(keys=keys, resamples=RESAMPLES, seed=seed)), ""
     except HarnessError as error:
         return [], str(error)
+
+
+def _mattered(results: Results, question: Question) -> list[ImportanceRow]:
+    """Return the rows of `asdbench importance`; none where there is no score to explain."""
+    try:
+        return importance(results, question, importances=ped_anova)
+    except HarnessError:
+        return []
 
 
 def _zeros(results: Results, rows: Sequence[BoardRow]) -> list[Zero]:

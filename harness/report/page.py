@@ -25,6 +25,7 @@ from harness.files import write_whole
 from harness.report import drawings, sheets
 from harness.report.evidence import Board, Evidence, gather
 from harness.report.forest import forest
+from harness.report.mattered import mattered
 from harness.report.verdict import finding, lead, verdict
 from harness.stores.results import Results
 from harness.tables import without_controls
@@ -154,6 +155,7 @@ def _board(board: Board, place: int, evidence: Evidence) -> dict[str, Any]:
         "more_selected": others,
         "notes": " ".join(board_notes(rows)),
         "figures": drawings.figures(rows, place=place),
+        "mattered": mattered(evidence.mattered, board, place=place),
         "sheets": [
             *sheets.compared(board, place=place, resamples=evidence.question.resamples),
             *sheets.ranking(board, place=place),

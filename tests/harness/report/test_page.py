@@ -25,6 +25,7 @@ from harness.report import drawings
 from harness.report.evidence import Evidence, curve_families, gather
 from harness.report.figures import SHORT
 from harness.report.forest import forest
+from harness.report.mattered import mattered
 from harness.report.page import _with_code, render, report
 from harness.report.sheets import ranking
 from harness.report.verdict import verdict
@@ -164,6 +165,25 @@ def test_names_say_what_differs_and_no_more() -> None:
     assert (differing(axes), called(axes[0], differing(axes))) == (["loss"], "b (loss arcface)")
 
 
+def test_what_mattered_has_a_section(made: tuple[Evidence, str]) -> None:
+    """Every choice has a row with a bar, the sentence names the largest, and PED-ANOVA stands beside the shares."""
+    evidence, page = made
+    (board,) = evidence.boards
+    found = mattered(evidence.mattered, board, place=1)
+    assert found is not None
+    assert {row["choice"] for row in evidence.mattered} == {"m", "backbone", "seed"}
+    assert len(found.sheet.rows) == 3
+    assert sum(row["importance"] or 0 for row in evidence.mattered) == pytest.approx(1.0)
+    assert re.match(r"Backbone explains \d+ % of the variance between scores; no more than chance: .*seed", found.lead)
+    assert found.lead in Outline(page).text
+    assert page.index("What mattered") < page.index("Leaderboard</h3>")
+    assert 'width="' in str(found.sheet.rows[0].cells) and "<circle" not in str(found.sheet.rows[0].cells)
+    assert mattered([], board, place=1) is None
+    assert mattered(evidence.mattered, replace(board, data="other"), place=1) is None
+    nothing = mattered([{**row, "p_value": 0.5, "ci_low": None} for row in evidence.mattered], board, place=1)
+    assert nothing is not None and nothing.lead.startswith("No choice explains more")
+
+
 def test_commands_in_sentences_are_code(made: tuple[Evidence, str]) -> None:
     """What a note puts between backticks is set as code, and a name between them is still escaped."""
     assert "<code>asdbench select</code>" in made[1]
@@ -194,7 +214,7 @@ def test_page_is_well_formed_and_accessible(made: tuple[Evidence, str]) -> None:
     pointed |= {str(a["href"])[1:] for _, a in outline.all("a") if str(a.get("href")).startswith("#")}
     assert pointed <= set(ids)
     tables = len(outline.all("table"))
-    assert tables == len(outline.all("caption")) == 8
+    assert tables == len(outline.all("caption")) == 9
     assert all(attributes["scope"] in ("col", "row") for _, attributes in outline.all("th"))
     drawn = [attributes for _, attributes in outline.all("svg") if attributes.get("role") == "img"]
     assert len(drawn) == len(outline.all("figcaption")) == 4
