@@ -192,8 +192,9 @@ def test_silence_is_broken(shown: Callable[[bool], io.StringIO], monkeypatch: py
     monkeypatch.setattr(console, "PATIENCE", 0.01)
     held = shown(True)
     with console.displaying("label") as display:
-        while display.live is None:  # the timer's turn; it would hang here if nobody broke the silence
+        while display.live is None or not display.live.is_started:  # nothing else than the timer ends this loop
             time.sleep(0.005)
+        display.live.refresh()
         tell("starting Ray")
         assert display.step == "starting Ray"
         tell("comparing", 1, 4)
