@@ -361,14 +361,14 @@ def _read_scores(path: Path, scorers: list[str]) -> pd.DataFrame:
     scores = {name: table.column(name).to_numpy() for name in columns}
     if not all(np.isfinite(values).all() for values in scores.values()):
         raise HarnessError(f"{SCORES_FILE} must hold finite scores, but does not.")
-    if len(set(clips["clip_id"])) < len(clips["clip_id"]) or not set(clips["condition"]) <= {"normal", "anomaly"}:
-        raise HarnessError(f"{SCORES_FILE} must hold each clip once, normal or anomaly, but does not.")
+    if len(set(clips["clip_id"])) < len(clips["clip_id"]) or not set(clips["condition"]) <= {"normal", "anomaly", None}:
+        raise HarnessError(f"{SCORES_FILE} must hold each clip once, normal, anomaly or not known, but does not.")
     return pd.DataFrame({**clips, **scores})
 
 
 def _texts(column: pa.ChunkedArray, name: str) -> list[str | None]:
     values = column.to_pylist()
-    allowed = (str, type(None)) if name in ("section", "domain") else (str,)
+    allowed = (str, type(None)) if name in ("section", "domain", "condition") else (str,)
     if not all(isinstance(value, allowed) for value in values):
         raise HarnessError(f"{SCORES_FILE} must hold texts as {name}, but does not.")
     return list(values)

@@ -214,7 +214,7 @@ def test_page_is_well_formed_and_accessible(made: tuple[Evidence, str]) -> None:
     pointed |= {str(a["href"])[1:] for _, a in outline.all("a") if str(a.get("href")).startswith("#")}
     assert pointed <= set(ids)
     tables = len(outline.all("table"))
-    assert tables == len(outline.all("caption")) == 8
+    assert tables == len(outline.all("caption")) == 9
     assert all(attributes["scope"] in ("col", "row") for _, attributes in outline.all("th"))
     drawn = [attributes for _, attributes in outline.all("svg") if attributes.get("role") == "img"]
     assert len(drawn) == len(outline.all("figcaption")) == 4
