@@ -66,7 +66,7 @@ def test_ls_imports_no_framework() -> None:
 
 
 def test_every_verb_says_what_it_does() -> None:
-    """Every verb has a docstring with an example."""
+    """Every verb has a docstring with an example; that a page explains it is tested with the pages."""
     group = typer.main.get_command(app)
     assert hasattr(group, "commands")
     verbs = {name: each for name, each in group.commands.items() if not hasattr(each, "commands")}
