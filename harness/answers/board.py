@@ -58,6 +58,7 @@ class BoardRow(TypedDict):
     peak_mb: float | None
     seeds: list[int]
     keys: list[str]
+    libraries: list[str]
     source: str
     dataset: str
     cells: int | None
@@ -170,6 +171,7 @@ def fields() -> list[Field]:
         Field("peak_mb", _mean("peak_mb"), columns=_always(count("peak_mb", "MiB"))),
         Field("seeds", lambda ranked: ranked.all("seed"), []),
         Field("keys", lambda ranked: ranked.all("key"), []),
+        Field("libraries", lambda ranked: [sorted(set(each)) for each in ranked.all("libraries")], []),
         Field("source", lambda ranked: [""] * len(ranked.shown), "", _source_columns),
         Field("dataset", lambda ranked: ["+".join(ranked.board.datasets)] * len(ranked.shown)),
         Field("machine", lambda ranked: [ranked.machine] * len(ranked.shown), by_machine=True),

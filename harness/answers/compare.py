@@ -13,6 +13,7 @@ from harness.answers.grids import recorded_numbers
 from harness.answers.leaderboard import study_trial_keys
 from harness.answers.question import BOARD, EVERYTHING, Question, called, curve_columns
 from harness.errors import HarnessError
+from harness.places import differing_libraries
 from harness.plugins import unknown
 from harness.rules import rule_of
 from harness.statistics.comparison import Comparison, compare_arms, compare_numbers
@@ -117,10 +118,18 @@ def comparisons(results: Results, question: Question = EVERYTHING) -> tuple[list
     refused: list[str] = []
     for _, family in trials.groupby(_arms(), dropna=False, sort=False):
         try:
-            rows += _family(results, family, trials, refused, question)
+            rows += [_with_libraries(row, family) for row in _family(results, family, trials, refused, question)]
         except HarnessError as error:
             refused.append(str(error))
     return rows, refused
+
+
+def _with_libraries(row: ComparedRow, family: pd.DataFrame) -> ComparedRow:
+    """Add to a row's sentence that the trials compared ran with different versions of libraries, if they did."""
+    compared = family[family["m"].isin([REFERENCE_M, row["m"]]) & family["seed"].isin(row["seeds"])]
+    differ = differing_libraries(compared["libraries"])
+    more = f" The two ran with different libraries, which may change digits: {differ}." if differ else ""
+    return {**row, "sentence": row["sentence"] + more}
 
 
 def trials_with_m(results: Results, question: Question, *, asked: str) -> pd.DataFrame:

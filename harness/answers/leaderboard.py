@@ -13,6 +13,7 @@ from harness.answers.board import BoardRow, Ranked, computed_rows
 from harness.answers.question import BOARD, EVERYTHING, Question, row_columns
 from harness.answers.standings import Cells, Floats, Places, Standings, read_standings
 from harness.errors import HarnessError
+from harness.places import differing_libraries
 from harness.plugins import unknown
 from harness.statistics.tiers import Arm, find_tiers, parts_of_score
 from harness.stores.readings import find_study
@@ -81,6 +82,9 @@ def board_notes(rows: Sequence[BoardRow]) -> list[str]:
     if marked := [row["cells"] or 0 for row in rows if row["chosen_on_test"]]:
         cells = f"{min(marked)}" if min(marked) == max(marked) else f"{min(marked)} to {max(marked)}"
         notes.append(f"* best of {cells} cells on its own test set: optimistic; see `asdbench select`.")
+    ran = [text for row in rows if row["kind"] in ("trial", "frozen") for text in row["libraries"]]
+    if differ := differing_libraries(ran):
+        notes.append(f"Rows ran with different libraries, which may change digits: {differ}.")
     if "published" in kinds:
         notes.append("Published rows were not run here; `asdbench reference` has their tables.")
     return notes

@@ -16,6 +16,7 @@ from harness.cache import Cache
 from harness.errors import HarnessError
 from harness.pictures.candidates import candidate_planes, confidence_by_rank, png
 from harness.pictures.scores import score_pictures
+from harness.places import installed_libraries
 from harness.scoring.choice import plain_name
 from harness.scoring.thresholds import SectionThresholds
 from harness.statistics.intervals import ScoreIntervals
@@ -82,6 +83,7 @@ def run_trial(spec: TrialSpec, recordings: Recordings, cache: Cache, *, on_epoch
         reused=reused,
         intervals=intervals,
         thresholds=thresholds.by_scorer,
+        libraries=embedded.training.libraries if embedded and reused else installed_libraries(),
     )
 
 
@@ -171,7 +173,8 @@ def _train_and_embed(
         with costs.stage("embed"):
             vectors, layers = embed_clips(spec, encoder, recordings)
     seconds = {stage: costs.seconds[stage] for stage in LEARNING if stage in costs.seconds}
-    training = Training(tuple(epochs), seconds, {stage: costs.peak_mb[stage] for stage in seconds})
+    peak_mb = {stage: costs.peak_mb[stage] for stage in seconds}
+    training = Training(tuple(epochs), seconds, peak_mb, installed_libraries())
     return Embedded(vectors, training, layers)
 
 

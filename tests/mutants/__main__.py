@@ -125,8 +125,7 @@ def _tries(mutant: Mutant, room: Room, reached: Map) -> int:
     """Run the tests that may notice a mutant, in a forked process; return 0 where all pass."""
     likely = reached.tests_for(mutant)
     rest = [test for test in reached.seconds if test not in set(likely)]
-    code = run_tests(likely + rest, mutant=mutant)
-    return code
+    return run_tests(likely + rest, mutant=mutant)
 
 
 def _reach(name: str, room: Room, ledger: Ledger) -> Map:

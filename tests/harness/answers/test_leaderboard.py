@@ -314,3 +314,13 @@ def test_commands(asdbench: Any, tmp_path: Path) -> None:
     assert "59.29 (+0.00)" in asdbench("reference paper --markdown")[1]
     status, _, err = asdbench("reference papre")
     assert (status, "Did you mean 'paper'?" in err) == (1, True)
+
+
+def test_rows_of_other_libraries_are_said(results: Results) -> None:
+    """A board whose rows ran with other versions says which; a board of one version, or of none known, says nothing."""
+    results.put_result(replace(make_result(make_spec()), libraries="numpy 2.1"), run_id="a", code="test")
+    assert not any("libraries" in note for note in board_notes(leaderboard(results)))
+    results.put_result(replace(make_result(make_spec(m=2)), libraries="numpy 2.3"), run_id="b", code="test")
+    rows = leaderboard(results)
+    assert sorted(row["libraries"][0] for row in rows) == ["numpy 2.1", "numpy 2.3"]
+    assert "Rows ran with different libraries, which may change digits: numpy 2.1 and 2.3." in board_notes(rows)
