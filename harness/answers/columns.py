@@ -19,6 +19,7 @@ SHOWN = {
     "worse": "worse",
     "unclear": "cannot tell",
 }  # words for a machine type's verdict, which is only informative
+HELD = {"held": "held", "failed": "did not hold", "unclear": "cannot tell"}
 SETTING = ("table", "system", "backbone", "m", "dataset", "part")  # published numbers that agree in these are one row
 
 
@@ -75,6 +76,23 @@ def regress_columns(rows: Sequence[Row]) -> list[Column]:
             right=True,
         ),
         *answering(Column("verdict", _verdict)),
+    ]
+
+
+def check_columns() -> list[Column]:
+    """Return the columns of a frozen choice on other recordings."""
+
+    def span(low: str, high: str) -> Column:
+        return Column("95 % interval", lambda row: f"{in_percent(row[low])} to {in_percent(row[high])}", right=True)
+
+    return [
+        *naming(plain("protocol"), plain("dataset"), plain("test_data", "recordings")),
+        count("clips"),
+        percent("promised", "promised %"),
+        span("promised_low", "promised_high"),
+        percent("official_score", "official %"),
+        span("ci_low", "ci_high"),
+        *answering(Column("verdict", lambda row: HELD[str(row["verdict"])])),
     ]
 
 
@@ -152,8 +170,8 @@ def compare_columns(rows: Sequence[Row]) -> list[Column]:
                 right=True,
             ),
         ),
-        Column("p", lambda row: _p(row["p_value"]), right=True),
-        *answering(Column("p corrected", lambda row: _p(row["p_corrected"]), right=True)),
+        Column("p", lambda row: p_value(row["p_value"]), right=True),
+        *answering(Column("p corrected", lambda row: p_value(row["p_corrected"]), right=True)),
         Column(
             "machines won/tied/lost",
             lambda row: f"{row['machines_won']}/{row['machines_tied']}/{row['machines_lost']}",
@@ -179,7 +197,8 @@ def quality_columns() -> list[Column]:
     ]
 
 
-def _p(value: float | None) -> str:
+def p_value(value: float | None) -> str:
+    """Print a p-value."""
     if value is None or not math.isfinite(value):
         return NOTHING
     return f"{value:.3f}" if value >= 0.0005 else "<0.001"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TypeAlias, TypedDict, cast
 
@@ -11,7 +11,7 @@ import pandas as pd
 
 from harness.answers.grids import recorded_numbers
 from harness.answers.leaderboard import study_trial_keys
-from harness.answers.question import BOARD, EVERYTHING, Question, called, curve_columns
+from harness.answers.question import BOARD, EVERYTHING, Question, called, curve_columns, differing
 from harness.errors import HarnessError
 from harness.places import differing_libraries
 from harness.plugins import unknown
@@ -21,6 +21,7 @@ from harness.statistics.power import seeds_needed, seeds_to_reject
 from harness.statistics.significance import holm
 from harness.stores.results import Results
 from harness.tables import in_percent
+from harness.told import tell
 from harness.trials.axes import choices, shown_cell, study_axes
 
 logger = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class _Paired(TypedDict):
     fusion: str
     labels: str
     scorer: str
+    recipe: str
     protocol: str
     dataset: str
     m: int
@@ -116,11 +118,16 @@ def comparisons(results: Results, question: Question = EVERYTHING) -> tuple[list
     trials = trials_with_m(results, question, asked="A comparison")
     rows: list[ComparedRow] = []
     refused: list[str] = []
-    for _, family in trials.groupby(_arms(), dropna=False, sort=False):
+    families = [family for _, family in trials.groupby(_arms(), dropna=False, sort=False)]
+    named = differing(_first(family) for family in families if _is_paired(family))
+    for done, family in enumerate(families):
+        tell("comparing", done, len(families))
         try:
-            rows += [_with_libraries(row, family) for row in _family(results, family, trials, refused, question)]
+            found = _family(results, family, trials, refused, question, named=named)
+            rows += [_with_libraries(row, family) for row in found]
         except HarnessError as error:
             refused.append(str(error))
+    tell("comparing", len(families), len(families))
     return rows, refused
 
 
@@ -164,7 +171,13 @@ def _arms() -> list[str]:
 
 
 def _family(
-    results: Results, family: pd.DataFrame, trials: pd.DataFrame, refused: list[str], question: Question
+    results: Results,
+    family: pd.DataFrame,
+    trials: pd.DataFrame,
+    refused: list[str],
+    question: Question,
+    *,
+    named: Collection[str],
 ) -> list[ComparedRow]:
     first = _first(family)
     by_m = {int(str(m)): _by_seed(cells) for m, cells in family.astype({"m": int}).groupby("m")}
@@ -190,10 +203,15 @@ def _family(
             compared.append((_row(first, m, found, dataset=dataset, seeds_left_out=alone), found))
         corrected = holm([found.p_value for _, found in compared])
         rows += [
-            _judged(row, found, p_corrected=float(p), tried=len(compared))
+            _judged(row, found, p_corrected=float(p), tried=len(compared), named=named)
             for (row, found), p in zip(compared, corrected, strict=True)
         ]
     return rows
+
+
+def _is_paired(family: pd.DataFrame) -> bool:
+    """Tell whether a family has M = 1 and another M."""
+    return REFERENCE_M in set(family["m"]) and family["m"].nunique() > 1
 
 
 def _first(trials: pd.DataFrame) -> Trial:
@@ -281,6 +299,7 @@ def _row(first: Trial, m: int, found: Comparison, *, dataset: str, seeds_left_ou
     row = {
         **choices(first, study_axes(but=["m"])),
         "scorer": first["scorer"],
+        "recipe": first["recipe"],
         "protocol": first["protocol"],
         "dataset": dataset,
         "m": m,
@@ -301,7 +320,7 @@ def _row(first: Trial, m: int, found: Comparison, *, dataset: str, seeds_left_ou
     return cast("_Paired", row)
 
 
-def _judged(row: _Paired, found: Comparison, *, p_corrected: float, tried: int) -> ComparedRow:
+def _judged(row: _Paired, found: Comparison, *, p_corrected: float, tried: int, named: Collection[str]) -> ComparedRow:
     """Add the corrected p-value, the verdict, the seeds that would show a difference, and the sentence."""
     sure = p_corrected < SURE and row["ci_low"] * row["ci_high"] > 0
     level = 1 - SURE / tried
@@ -316,7 +335,7 @@ def _judged(row: _Paired, found: Comparison, *, p_corrected: float, tried: int) 
     }
     size = f"a difference of {in_percent(abs(row['delta']))} points"
     more = needed.sentence(size) if needed and in_percent(abs(row["delta"])) != "0.00" else ""
-    return {**judged, "sentence": _sentence(judged, more, tried)}
+    return {**judged, "sentence": _sentence(judged, more, tried, named)}
 
 
 def _arm(keys: Mapping[int, str], clips: Mapping[str, pd.DataFrame], dataset: str) -> pd.DataFrame:
@@ -326,17 +345,17 @@ def _arm(keys: Mapping[int, str], clips: Mapping[str, pd.DataFrame], dataset: st
     )
 
 
-def _sentence(row: ComparedRow, more: str, tried: int) -> str:
+def _sentence(row: ComparedRow, more: str, tried: int, named: Collection[str]) -> str:
     points = f"{in_percent(abs(row['delta']))} points"
     span = f"95 % CI {in_percent(row['ci_low'], signed=True)} to {in_percent(row['ci_high'], signed=True)}"
     machines = row["machines_won"] + row["machines_lost"] + row["machines_tied"]
-    who = f"M = {row['m']} {{}} M = 1 for {called(row)} on {row['dataset']}"
+    whom = f"M = 1 for {called(row, named)} on {row['dataset']}"
     if row["differs"]:
         verb, count = ("beats", row["machines_won"]) if row["delta"] > 0 else ("loses to", row["machines_lost"])
-        found = f"{who.format(verb)} by {points} ({span}), on {count} of {machines} machines"
+        found = f"M = {row['m']} {verb} {whom} by {points} ({span}), on {count} of {machines} machines"
     else:
         found = (
-            f"{who.format('against')}: no difference that these data can show "
+            f"M = {row['m']} against {whom}: no difference that these data can show "
             f"({in_percent(row['delta'], signed=True)} points, {span}, corrected p = {row['p_corrected']:.2f})"
         )
         if row["ci_low"] * row["ci_high"] > 0:

@@ -17,7 +17,7 @@ from benchmarks.metrics.rules import MetricRule, metric_rule
 from harness.answers.question import axes_listed, called, chosen_axes
 from harness.errors import HarnessError
 from harness.rules import rule_of
-from harness.statistics.bootstrap import Floats, Machine, Section
+from harness.statistics.bootstrap import Floats, Machine, Section, machine_places
 from harness.stores.results import Results
 from harness.trials.axes import Choice, choices, shown_cell
 
@@ -55,9 +55,9 @@ class Grid:
     @cached_property
     def places(self) -> dict[Machine, NDArray[np.intp]]:
         """Return the indices of each machine's sections, without machines for which no cell has a metric."""
-        keys = [key[:2] for key in self.sections]
-        places = {key: np.array([at for at, one in enumerate(keys) if one == key]) for key in dict.fromkeys(keys)}
-        return {key: at for key, at in places.items() if not np.isnan(self.values[:, :, at]).all()}
+        return {
+            key: at for key, at in machine_places(self.sections).items() if not np.isnan(self.values[:, :, at]).all()
+        }
 
     def h_mean(self, machine: Machine, cell: int) -> float:
         """Return one machine's harmonic mean under one cell, mean over seeds."""

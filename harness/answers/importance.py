@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from math import isnan
 from typing import Any, TypeAlias, TypedDict
 
@@ -12,15 +13,19 @@ from benchmarks.metrics.rules import EPSILON
 from harness.answers.question import BOARD, EVERYTHING, Question
 from harness.answers.standings import Standings, read_standings
 from harness.errors import HarnessError
-from harness.statistics.effects import Floats, permutation_p, share_by_chance, variance_share
+from harness.scoring.choice import parse_scorer
+from harness.scoring.layers import EMBEDDING
+from harness.statistics.effects import Codes, Floats, permutation_test, variance_share, weighted_share
 from harness.stores.readings import find_study
 from harness.stores.results import Results
 from harness.tables import NOTHING, Column, Row, answering, count, in_percent, naming, percent, plain
 from harness.trials.axes import study_axes
 
-SCORER, SEED = "scorer", "seed"  # choices besides the axes of a study
+SCORER, LAYER, SEED = "scorer", "layer", "seed"  # choices besides the axes of a study
 LEAST_MACHINES = 3  # fewest machine types for a bootstrap interval over them
+LEAST_TRAININGS = 20  # fewest trainings for one over trainings, where there are fewer machine types
 SHUFFLES = 999
+MACHINES, TRAININGS = "machine types", "trainings"
 LEAST_DRAWS, MOST_NUMBERS = 100, 5_000_000  # of 10,000 trials, 500 draws are held at once: 40 MB
 
 Importances: TypeAlias = Callable[[Sequence[Mapping[str, Any]], Sequence[float]], dict[str, float]]
@@ -30,20 +35,24 @@ class ImportanceRow(TypedDict):
     """How much one choice mattered on one board; shares are fractions.
 
     `share` is eta squared: the part of the official scores' variance that lies between the choice's values. `by_chance`
-    is its expected value if the choice makes no difference, `p_value` that of a permutation test, `ci_low` and
-    `ci_high` the 95 % interval over machine types (None with fewer than three). `importance` is the PED-ANOVA
-    importance.
+    is its mean if the choice makes no difference, `p_value` that of a permutation test, which moves whole trainings.
+    `ci_low` and `ci_high` are the 95 % interval over what `interval_over` says: machine types; if there are fewer than
+    three, trainings; None with fewer than 20 of these, too. `importance` is the PED-ANOVA importance. `protocol` and
+    `data` name the board.
     """
 
     protocol: str
+    data: str
     choice: str
     heading: str
     values: int
     trials: int
+    trainings: int
     share: float
     by_chance: float
     ci_low: float | None
     ci_high: float | None
+    interval_over: str | None
     p_value: float
     importance: float | None
     sentence: str
@@ -55,8 +64,8 @@ def importance(
     """Compute how much of the scores' variance each choice explains, for each board, the largest share first.
 
     Finished fine-tuned trials are counted, once for each of their scorers; if there are none, frozen ones. Choices are
-    the axes of a study, the scorer and the seed, as far as the trials differ in them. The scores that several scorers
-    give to one training are not independent, so with many scorers the p-values of other choices are too small.
+    the axes of a study, the scorer, the layer that scorers hear and the seed, as far as the trials differ in them. The
+    scores that several scorers give to one training are not independent, so the test shuffles whole trainings.
 
     Args:
         results: the results tables.
@@ -99,36 +108,42 @@ def _known(standings: Standings, at: int) -> bool:
 
 def _board(board: Standings, question: Question, importances: Importances | None) -> list[ImportanceRow]:
     """Return the rows of one board, the choice with the largest share first."""
-    headings = {**{axis.name: axis.heading for axis in study_axes()}, SCORER: "scorer", SEED: "seed"}
-    columns = {name: [_plain(value) for value in board[name]] for name in headings}
+    headings = {**{axis.name: axis.heading for axis in study_axes()}, SCORER: "scorer", LAYER: "layer", SEED: "seed"}
+    found = {**{name: board[name] for name in headings if name != LAYER}, **_scorers_and_layers(board[SCORER])}
+    columns = {name: [_plain(value) for value in found[name]] for name in headings}
     # a choice that some trials have and others have not, such as K1 beside labels that read none, tells no values apart
     columns = {name: column for name, column in columns.items() if len(set(column) - {NOTHING}) > 1}
     if not columns:
         return []
     scores = board.official
     draws = max(LEAST_DRAWS, min(question.resamples, MOST_NUMBERS // len(scores)))
-    drawn = _drawn(board, draws=draws, seed=question.seed)
+    units, parts = _coded(board["key"]), _coded(board[SCORER])
+    over, shares = _interval(board, units, draws=draws, seed=question.seed)
     further: dict[str, float] = {}
     if importances is not None:
         settings = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
         further = importances(settings, scores.tolist())
     rows: list[ImportanceRow] = []
     for name, column in columns.items():
-        _, codes = np.unique(np.array(column, dtype=str), return_inverse=True)
-        low, high = (
-            (None, None) if drawn is None else np.quantile(variance_share(drawn, codes), (0.025, 0.975)).tolist()
+        codes = _coded(column)
+        low, high = (None, None) if over is None else np.quantile(shares(codes), (0.025, 0.975)).tolist()
+        p_value, by_chance = permutation_test(
+            scores, codes, draws=min(SHUFFLES, draws), seed=question.seed, units=units, parts=parts
         )
         row: ImportanceRow = {
             "protocol": board["protocol"][0],
+            "data": f"{board['train_data'][0]}-{board['test_data'][0]}",
             "choice": name,
             "heading": headings[name],
             "values": len(set(column)),
             "trials": len(scores),
+            "trainings": int(units.max()) + 1,
             "share": float(variance_share(scores, codes)),
-            "by_chance": share_by_chance(len(set(column)), len(scores)),
+            "by_chance": by_chance,
             "ci_low": low,
             "ci_high": high,
-            "p_value": permutation_p(scores, codes, draws=min(SHUFFLES, draws), seed=question.seed),
+            "interval_over": over,
+            "p_value": p_value,
             "importance": further.get(name),
             "sentence": "",
         }
@@ -140,6 +155,36 @@ def _board(board: Standings, question: Question, importances: Importances | None
 def _plain(value: Any) -> Any:
     """Return a value as a group's name, in which a missing value is a group of its own."""
     return NOTHING if value is None or (isinstance(value, float) and isnan(value)) else value
+
+
+def _coded(column: Sequence[Any]) -> Codes:
+    """Return each value's number among the column's distinct values: (n,)."""
+    return np.unique(np.array(column, dtype=str), return_inverse=True)[1].astype(np.intp)
+
+
+def _scorers_and_layers(texts: Sequence[str]) -> dict[str, list[str]]:
+    """Take scorers' texts apart: `knn:layer=6` is the scorer knn and the layer 6, knn alone the layer last."""
+    apart: dict[str, tuple[str, str]] = {}
+    for text in set(texts):
+        try:
+            choice = parse_scorer(text)
+        except HarnessError:  # recorded with a scorer, or a version of it, that is not installed here
+            apart[text] = (text, "last")
+            continue
+        heard = [f"{value}" if name == LAYER else f"{name}={value}" for name, value in choice.heard.options()]
+        apart[text] = (str(replace(choice, heard=EMBEDDING)), ",".join(heard) or "last")
+    return {SCORER: [apart[text][0] for text in texts], LAYER: [apart[text][1] for text in texts]}
+
+
+def _interval(board: Standings, units: Codes, *, draws: int, seed: int) -> tuple[str | None, Callable[[Codes], Floats]]:
+    """Return what an interval is drawn over, and what gives a choice's share in every draw."""
+    drawn = _drawn(board, draws=draws, seed=seed)
+    if drawn is not None:
+        return MACHINES, lambda codes: variance_share(drawn, codes)
+    count = int(units.max()) + 1
+    often = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=draws)[:, units]
+    over = TRAININGS if count >= LEAST_TRAININGS else None
+    return over, lambda codes: weighted_share(board.official, codes, often.astype(np.float64))
 
 
 def _drawn(board: Standings, *, draws: int, seed: int) -> Floats | None:
@@ -162,6 +207,12 @@ def _sentence(row: ImportanceRow) -> str:
     if row["p_value"] >= 0.05:
         return f"{explains}, which shuffled scores do too (p = {row['p_value']:.2f}; {chance})."
     return f"{explains} (p = {row['p_value']:.3f}; {chance})."
+
+
+def interval_over(rows: Sequence[ImportanceRow]) -> str:
+    """Say what the intervals are drawn over; empty where there are none."""
+    over = sorted({row["interval_over"] for row in rows if row["interval_over"]})
+    return f"intervals over {' or '.join(over)}" if over else ""
 
 
 def importance_columns(rows: Sequence[Row]) -> list[Column]:

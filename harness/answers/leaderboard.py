@@ -19,6 +19,7 @@ from harness.statistics.tiers import Arm, find_tiers, parts_of_score
 from harness.stores.readings import find_study
 from harness.stores.results import Results
 
+ZERO = 5e-5  # a fraction below is printed as 0.00 percent
 MUST_BEAT = ("frozen", "level")  # references that every fine-tuned row should beat
 
 
@@ -85,6 +86,8 @@ def board_notes(rows: Sequence[BoardRow]) -> list[str]:
     ran = [text for row in rows if row["kind"] in ("trial", "frozen") for text in row["libraries"]]
     if differ := differing_libraries(ran):
         notes.append(f"Rows ran with different libraries, which may change digits: {differ}.")
+    if zeros := _zeros(rows):
+        notes.append(zeros)
     if "published" in kinds:
         notes.append("Published rows were not run here; `asdbench reference` has their tables.")
     return notes
@@ -99,6 +102,23 @@ def _what_to_beat(kinds: set[str]) -> str:
     if "frozen" in kinds:
         return f"Frozen is {frozen}: a learned row must beat it. No level row, {level}, is shown here."
     return "No level-only or frozen row is shown here: run a study with them before believing a learned one."
+
+
+def _zeros(rows: Sequence[BoardRow]) -> str:
+    """Say which machine types make harmonic means 0; empty where none is."""
+    columns = {"auc": "AUC", "s_auc": "sAUC", "t_auc": "tAUC", "p_auc": "pAUC"}
+    low = [columns[name] for name in columns if any(_is_zero(cast("dict[str, Any]", row)[name]) for row in rows)]
+    machines = sorted({name for row in rows for name, value in row["machines"].items() if _is_zero(value)})
+    if not low or not machines:
+        return ""
+    metrics = f"{', '.join(low[:-1])} and {low[-1]}" if len(low) > 1 else low[0]
+    return (
+        f"0.00 below {metrics}: a harmonic mean is 0 as soon as one section's number is, here of {', '.join(machines)}."
+    )
+
+
+def _is_zero(value: float | None) -> bool:
+    return value is not None and value < ZERO
 
 
 def _nothing(study: str | None) -> str:

@@ -7,11 +7,11 @@ one combination of these axes, such as M = 3, K1 = 15, K2 = 15, composite; its t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.trials.axes import Axis, axis_names, study_axes
+from harness.trials.axes import Axis, axis_names, shown_cell, study_axes
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,50 @@ def chosen_axes() -> list[Axis]:
     return study_axes(but=GIVEN)
 
 
-def called(row: Mapping[str, Any]) -> str:
-    """Name a row's backbone, and its labels where they are not the paper's."""
-    return str(row["backbone"]) if row["labels"] == "paper" else f"{row['backbone']} with {row['labels']} labels"
+def differing(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the columns besides backbone and M in which the rows of an answer differ: what must be said to name one.
+
+    Rows without a backbone (loudness alone, chance) have a name of their own and are not looked at, nor is what a row
+    does not have, such as the fusion of a frozen encoder. "recipe" is among the names only if rows differ in nothing
+    else, since its digest also covers backbone and axes.
+
+    Args:
+        rows: of a leaderboard, a comparison or the table of trials.
+    """
+    named = [row for row in rows if row.get("backbone") is not None]
+    columns = [*axis_names(but=["backbone", "m"]), "scorer", "protocol", "dataset"]
+    values = {name: {row[name] for row in named if _is_known(row.get(name))} for name in columns}
+    found = [name for name in columns if len(values[name]) > 1]
+    recipes: dict[tuple[object, ...], set[object]] = {}
+    for row in named:
+        same = tuple(str(row.get(name)) for name in ("kind", "backbone", *columns))
+        recipes.setdefault(same, set()).add(row.get("recipe"))
+    return [*found, *(["recipe"] if any(len(of_one) > 1 for of_one in recipes.values()) else [])]
+
+
+def details(row: Mapping[str, Any], named: Collection[str]) -> str:
+    """Say a row's values of some columns, such as those that `differing` returns: "K1 = 5, soft, loss adacos, knn"."""
+    cell = {name: row[name] for name in axis_names() if name in named and _is_known(row.get(name))}
+    said = [shown_cell(cell, whole=True)]
+    if "scorer" in named and row.get("backbone") is not None:
+        said.append(str(row["scorer"] or ""))
+    said += [f"{name} {row[name]}" for name in ("protocol", "recipe") if name in named and row.get(name)]
+    said += [str(row["dataset"])] if "dataset" in named and row.get("dataset") else []
+    return ", ".join(filter(None, said))
+
+
+def called(row: Mapping[str, Any], named: Collection[str] = ()) -> str:
+    """Name a row's backbone, its labels where they are not the paper's, and its values of the columns in `named`.
+
+    Example: "beats (K1 = 5, soft, knn)". The year is left out, since sentences name it themselves.
+    """
+    labels = "" if row["labels"] == "paper" or "labels" in named else f" with {row['labels']} labels"
+    said = details(row, [name for name in named if name != "dataset"])
+    return f"{row['backbone']}{labels}" + (f" ({said})" if said else "")
+
+
+def _is_known(value: object) -> bool:
+    return value is not None and value == value  # noqa: PLR0124 - NaN is the gap in a column of numbers
 
 
 def axes_listed() -> str:

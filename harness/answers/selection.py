@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeAlias, TypedDict, cast
 
 import numpy as np
@@ -19,11 +19,11 @@ from harness.answers.grids import (
     recorded_grid,
     recorded_years,
 )
-from harness.answers.question import BOARD, GIVEN, TRAINED, Question, called
+from harness.answers.question import BOARD, GIVEN, TRAINED, Question, called, differing
 from harness.errors import HarnessError
 from harness.statistics.arms import pseudo_values
 from harness.statistics.bootstrap import Floats, Machine, draw_counts, generator
-from harness.statistics.significance import Spread, crossed_spread, stretched_interval
+from harness.statistics.significance import Spread, crossed_spread, score_interval, stretched_interval
 from harness.stores.results import Results
 from harness.tables import in_percent
 from harness.trials.axes import Choice, shown_cell
@@ -31,6 +31,7 @@ from harness.trials.axes import Choice, shown_cell
 logger = logging.getLogger(__name__)
 
 FAMILY = [*BOARD, *GIVEN, *TRAINED]
+LEVEL = 0.95  # of intervals
 RESAMPLES = 500  # each chooses anew on every machine, which takes its time
 EVERYTHING = Question(resamples=RESAMPLES)
 
@@ -55,7 +56,10 @@ class SelectedRow(TypedDict):
     backbone: str
     labels: str
     scorer: str
+    recipe: str
     protocol: str
+    train_data: str
+    test_data: str
     dataset: str
     chosen_on: str
     cells: int
@@ -89,7 +93,8 @@ def select(results: Results, question: Question = EVERYTHING) -> list[SelectedRo
 
     Intervals are at 95 %: machines and seeds are drawn with replacement, and cells are chosen anew in every resample
     (a machine drawn twice is left out twice); the width is the larger of the bootstrap's and of the spread over
-    machines and seeds with Student's tails, see `harness.statistics.significance`.
+    machines and seeds with Student's tails. That of the score is symmetric on the logit, so it stays between 0 and 1;
+    that of the optimism has the bootstrap's shape and stays between -1 and 1 (`harness.statistics.significance`).
 
     Args:
         results: the results tables.
@@ -114,7 +119,8 @@ def select(results: Results, question: Question = EVERYTHING) -> list[SelectedRo
         raise HarnessError(refused[0])
     for reason in refused:
         logger.warning("Not selected: %s", reason)
-    return rows
+    named = differing(rows)
+    return [{**row, "sentence": _sentence(row, named)} for row in rows]
 
 
 def _family(results: Results, family: pd.DataFrame, trials: pd.DataFrame, question: Question) -> list[SelectedRow]:
@@ -139,13 +145,17 @@ def _row(first: Trial, dataset: str, grid: Grid, question: Question) -> Selected
     chosen = choose(grid, np.ones(len(places)), np.ones(len(grid.seeds)))
     drawn = _drawn(grid, resamples=question.resamples, seed=question.seed)
     of_honest, of_best = _pseudo_values(grid, chosen)
-    honest = _interval([one.honest for one in drawn], chosen.honest, of_honest)
-    optimism = _interval(
-        [one.optimistic - one.honest for one in drawn], chosen.optimistic - chosen.honest, of_best - of_honest
+    honest, optimism = (
+        np.array(samples) for samples in ([one.honest for one in drawn], [one.optimistic - one.honest for one in drawn])
     )
     return _result(
-        first, dataset, grid, chosen_on="other machines", honest=chosen.honest, ends=honest, cells=chosen.cells,
-        best=chosen.best, optimistic=chosen.optimistic, optimism_ends=optimism,
+        first, dataset, grid, chosen_on="other machines", honest=chosen.honest,
+        ends=score_interval(chosen.honest, _wider(of_honest, honest), level=LEVEL),
+        cells=chosen.cells, best=chosen.best, optimistic=chosen.optimistic,
+        optimism_ends=stretched_interval(
+            optimism, around=chosen.optimistic - chosen.honest, spread=_wider(of_best - of_honest, optimism),
+            level=LEVEL,
+        ),
     )  # fmt: skip
 
 
@@ -170,10 +180,10 @@ def _pseudo_values(grid: Grid, chosen: Chosen) -> tuple[Floats, Floats]:
     return pseudo_values(mixed, places, grid.rule), pseudo_values(grid.values[chosen.best], places, grid.rule)
 
 
-def _interval(samples: Sequence[float], around: float, pseudo: Floats) -> tuple[float, float]:
-    known, drawn = crossed_spread(pseudo), np.asarray(samples)
-    wider = Spread(max(known.error, float(drawn.std())), known.freedom)
-    return stretched_interval(drawn, around=around, spread=wider)
+def _wider(pseudo: Floats, drawn: Floats) -> Spread:
+    """Return the spread over machines and seeds, or with the error of the resamples, which choose anew, if larger."""
+    known = crossed_spread(pseudo)
+    return Spread(max(known.error, float(drawn.std())), known.freedom)
 
 
 def _other_years(results: Results, first: Trial, trials: pd.DataFrame, dataset: str) -> list[Grid]:
@@ -209,16 +219,14 @@ def _row_of_other_years(first: Trial, dataset: str, grid: Grid, others: Sequence
     places = grid.places
     of_cell, of_best = (pseudo_values(grid.values[one], places, grid.rule) for one in (at, best))
     honest, optimistic = float(own[at].mean()), float(own[best].mean())
-    ends = [_students(value, of) for value, of in ((honest, of_cell), (optimistic - honest, of_best - of_cell))]
     return _result(
-        first, dataset, grid, chosen_on="other years", honest=honest, ends=ends[0],
-        cells=dict.fromkeys(places, at), best=best, optimistic=optimistic, optimism_ends=ends[1],
+        first, dataset, grid, chosen_on="other years", honest=honest,
+        ends=score_interval(honest, crossed_spread(of_cell), level=LEVEL),
+        cells=dict.fromkeys(places, at), best=best, optimistic=optimistic,
+        optimism_ends=stretched_interval(
+            (), around=optimistic - honest, spread=crossed_spread(of_best - of_cell), level=LEVEL
+        ),
     )  # fmt: skip
-
-
-def _students(around: float, pseudo: Floats) -> tuple[float, float]:
-    half = crossed_spread(pseudo).half_width(0.95)
-    return around - half, around + half
 
 
 def _result(
@@ -235,7 +243,7 @@ def _result(
     optimism_ends: tuple[float, float],
 ) -> SelectedRow:
     row = {
-        **{name: first[name] for name in (*GIVEN, "scorer", "protocol")},
+        **{name: first[name] for name in (*GIVEN, *TRAINED, *BOARD)},
         "dataset": dataset,
         "chosen_on": chosen_on,
         "cells": len(grid.cells),
@@ -259,19 +267,19 @@ def _result(
         "optimism_ci_low": optimism_ends[0],
         "optimism_ci_high": optimism_ends[1],
     }
-    return cast("SelectedRow", {**row, "sentence": _sentence(cast("SelectedRow", row))})
+    return cast("SelectedRow", {**row, "sentence": ""})  # which needs to know what the other rows are
 
 
-def _sentence(row: SelectedRow) -> str:
+def _sentence(row: SelectedRow, named: Collection[str]) -> str:
     chosen = sorted({shown_cell(each) for each in row["machines"]})
     gap, low, high = (
         in_percent(value, signed=True) for value in (row["optimism"], row["optimism_ci_low"], row["optimism_ci_high"])
     )
     said = (
-        f"{called(row)} on {row['dataset']} scores {in_percent(row['official_score'])} with M, K1 and K2 chosen on "
-        f"{row['chosen_on']} ({'; '.join(chosen)}), and {in_percent(row['optimistic_score'])} with the best of "
-        f"{row['cells']} cells on its own test set ({shown_cell(row['best'])}): optimism {gap} points "
-        f"(95 % CI {low} to {high})"
+        f"{called(row, named)} on {row['dataset']} scores {in_percent(row['official_score'])} "
+        f"with M, K1 and K2 chosen on {row['chosen_on']} ({'; '.join(chosen)}), and "
+        f"{in_percent(row['optimistic_score'])} with the best of {row['cells']} cells on its own test set "
+        f"({shown_cell(row['best'])}): optimism {gap} points (95 % CI {low} to {high})"
     )
     caveats = []
     if len(row["seeds"]) == 1:

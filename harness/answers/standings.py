@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from benchmarks.metrics.rules import EPSILON
+from harness.statistics.significance import within
 from harness.stores.readings import BETWEEN, MACHINE_NUMBERS
 from harness.stores.results import Results
 
@@ -149,8 +150,8 @@ class Cells:
     def spread(self, values: Floats) -> tuple[Floats, Floats, Floats, Floats]:
         """Return mean, standard deviation and the ends of the mean's interval over trials: (n,) scores -> four of (c,).
 
-        The interval is Student's (1908, Biometrika 6:1), cut to the fractions that a score can be; with one trial there
-        is none, nor a deviation.
+        The interval is Student's (1908, Biometrika 6:1) on the logit, on which a score cannot leave 0 to 1
+        (`harness.statistics.significance.within`); with one trial there is none, nor a deviation.
         """
         there = np.isfinite(values)
         count = self._sums(there.astype(float))
@@ -160,7 +161,7 @@ class Cells:
         squares = self._sums(np.where(there, values - of_trials, 0.0) ** 2)
         deviation = np.sqrt(np.divide(squares, count - 1, out=np.full(mean.shape, np.nan), where=count > 1))
         half = stdtrit(np.maximum(count - 1, 1), 0.5 + LEVEL / 2) * deviation / np.sqrt(np.maximum(count, 1))
-        return mean, deviation, np.maximum(mean - half, 0.0), np.minimum(mean + half, 1.0)
+        return mean, deviation, *within(mean, half, half, scale="score")
 
     def _sums(self, values: Floats) -> Floats:
         return np.asarray(np.add.reduceat(values[self.order], self.starts, axis=0))

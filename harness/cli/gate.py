@@ -11,12 +11,15 @@ from harness.cli.options import (
     BackboneFilter,
     Db,
     Form,
+    GroundTruth,
     Options,
     Optuna,
     ProtocolFilter,
     ScorerName,
     Seed,
+    SkipBad,
     StudyName,
+    Threads,
     Verb,
     Weights,
     options_of,
@@ -28,6 +31,10 @@ baseline_app = typer.Typer(no_args_is_help=True, help="Baselines: what later can
 
 REFERENCE = "a run id, a trial key, STUDY, STUDY:BACKBONE, STUDY:BACKBONE:M or an exported file"
 Margin = Annotated[float, typer.Option("--margin", help="Points of the official score that do not matter.")]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option("--allow", metavar="NAME", help="A setting or recipe's field that may differ; may be repeated."),
+]
 Junit = Annotated[Path | None, typer.Option("--junit", help="Write the verdict to this JUnit file, too.")]
 Resamples = Annotated[int, typer.Option(min=100, help="Of the bootstrap.")]
 
@@ -40,21 +47,71 @@ def select(
     scorer: ScorerName = None,
     resamples: Resamples = 500,
     seed: Seed = 0,
+    freeze: Annotated[
+        Path | None, typer.Option("--freeze", metavar="FILE", help="Write the choice to this new .json, with a sum.")
+    ] = None,
+    check: Annotated[
+        Path | None,
+        typer.Option("--check", metavar="FILE", help="Say whether a frozen choice holds on other recordings."),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", show_default="what is recorded", help="With --check: run the choice's trials here."),
+    ] = None,
+    ground_truth: GroundTruth = None,
+    skip_bad: SkipBad = False,
+    threads: Threads = 1,
     db: Db = None,
     form: Form = "text",
 ) -> None:
     """Choose M, K1 and K2 on all other machines, report on the one left out, and say what picking on it would hide.
 
-    Example: asdbench select --study paper --backbone AudioMAE
+    With --freeze the best choice is written to a file before other recordings are scored; with --check, later, what it
+    scores there is set against what it promised: exit 0 if it held, 1 if it did not or if these recordings cannot tell.
+
+    Example: asdbench select --study paper --freeze choice.json
     """
     from harness import verbs
-    from harness.cli.show import show_select
+    from harness.cli.console import telling
+    from harness.cli.show import show_check, show_freeze, show_select
 
+    if check is not None:
+        _only_for_check(study, backbone, scorer, freeze, data, protocol)
+        with telling() as told:
+            checked = verbs.select_check(
+                check, data=data, protocol=protocol, ground_truth=ground_truth, skip_bad=skip_bad, threads=threads,
+                places=places_of(db, None), told=told,
+            )  # fmt: skip
+        show_check(checked, form)
+        if not checked["held"]:
+            raise typer.Exit(1)
+        return
+    if data is not None:
+        raise typer.BadParameter("--data goes with --check FILE, whose trials it runs.")
+    if freeze is not None:
+        frozen = verbs.select_freeze(
+            freeze, places=places_of(db, None), study=study, protocol=protocol, backbone=backbone, scorer=scorer,
+            resamples=resamples, seed=seed,
+        )  # fmt: skip
+        show_freeze(frozen, form)
+        return
     rows = verbs.select(
         places=places_of(db, None), study=study, protocol=protocol, backbone=backbone, scorer=scorer,
         resamples=resamples, seed=seed,
     )  # fmt: skip
     show_select(rows, form)
+
+
+def _only_for_check(
+    study: str | None, backbone: str | None, scorer: str | None, freeze: Path | None, data: Path | None,
+    protocol: str | None,
+) -> None:  # fmt: skip
+    """Refuse filters beside --check: what is checked stands in the file."""
+    given = {"--study": study, "--backbone": backbone, "--scorer": scorer, "--freeze": freeze}
+    given |= {"--protocol": None if data else protocol}
+    for name, value in given.items():
+        if value is not None:
+            raise typer.BadParameter(f"{name} does not go with --check: what is checked stands in the file.")
 
 
 @tabular
@@ -63,6 +120,7 @@ def regress(
     candidate: Annotated[str, typer.Option("--candidate", help="What is judged, named likewise.")],
     margin: Margin = 0.5,
     scorer: ScorerName = None,
+    allow: Allow = None,
     junit: Junit = None,
     resamples: Resamples = 1000,
     seed: Seed = 0,
@@ -78,7 +136,7 @@ def regress(
 
     document = verbs.regress(
         baseline, candidate, margin=margin, scorer=scorer, junit=junit, resamples=resamples, seed=seed,
-        places=places_of(db, None),
+        allow=allow or (), places=places_of(db, None),
     )  # fmt: skip
     show_regress(document, form)
     if not document["accepted"]:
@@ -109,7 +167,9 @@ def baseline_export(
 
 
 def bench_backbone(
-    backbone: Annotated[str, typer.Argument(metavar="BACKBONE", help="By name; see `asdbench ls backbones`.")],
+    backbone: Annotated[
+        str, typer.Argument(metavar="BACKBONE", help="By name (see `asdbench ls backbones`), or hf:FOLDER.")
+    ],
     weights: Weights = "",
     option: Options = None,
     name: Annotated[
@@ -124,6 +184,7 @@ def bench_backbone(
     seeds: Annotated[int | None, typer.Option("--seeds", min=1, show_default="3", help="How many.")] = None,
     baseline: Annotated[str | None, typer.Option("--baseline", help=f"Judge it against this: {REFERENCE}.")] = None,
     margin: Margin = 0.5,
+    allow: Allow = None,
     junit: Junit = None,
     workers: Annotated[int | None, typer.Option(min=1, show_default="one a core", help="Trials at once.")] = None,
     db: Db = None,
@@ -136,14 +197,14 @@ def bench_backbone(
     Example: asdbench bench-backbone tiny --baseline tiny.json.gz --margin 0.5
     """
     from harness import verbs
-    from harness.cli.console import say, telling, watching
+    from harness.cli.console import note, say, telling, watching
     from harness.cli.show import show_leaderboard, show_regress
 
     with telling() as told, watching() as listen:
         benched = verbs.bench_backbone(
             backbone, weights=weights, options=options_of(option), called=name, data=data, protocol=protocol,
-            seeds=seeds, baseline=baseline, margin=margin, junit=junit, workers=workers,
-            places=places_of(db, optuna), told=told, listen=listen,
+            seeds=seeds, baseline=baseline, margin=margin, allow=allow or (), junit=junit, workers=workers,
+            places=places_of(db, optuna), told=told, listen=listen, say=note,
         )  # fmt: skip
     show_leaderboard(benched.rows, "text")
     for label, reason in benched.outcome.failures.items():

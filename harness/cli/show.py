@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from harness.answers.importance import ImportanceRow
     from harness.answers.published import PublishedRow
     from harness.answers.selection import SelectedRow
+    from harness.gate.checks import Checked
     from harness.gate.regression import Verdict
     from harness.places import Places
     from harness.studies.progress import Outcome
     from harness.tables import Form
-    from harness.verbs.gate import Exported
+    from harness.verbs.gate import Exported, Frozen
 
 
 NAMES = ("key", "label")
@@ -157,9 +158,10 @@ def show_compare(rows: Sequence[ComparedRow], form: Form, *, mattered: Sequence[
 
 def show_importance(rows: Sequence[ImportanceRow], form: Form) -> None:
     """Show how much of the scores' variance goes with each choice, and say it in words."""
-    from harness.answers.importance import importance_columns
+    from harness.answers.importance import importance_columns, interval_over
 
-    show(form, importance_columns(rows), rows, title="What mattered: share of the scores' variance")
+    title = ", ".join(filter(None, ["What mattered: share of the scores' variance", interval_over(rows)]))
+    show(form, importance_columns(rows), rows, title=title)
     if form == "text":
         for row in rows:
             say(row["sentence"])
@@ -186,6 +188,32 @@ def show_select(rows: Sequence[SelectedRow], form: Form) -> None:
     show(form, machine_choice_columns(machines), machines, title="What was chosen for each machine, harmonic means")
     for row in rows:
         say(row["sentence"])
+
+
+def show_freeze(frozen: Frozen, form: Form) -> None:
+    """Show what was frozen, in words, with the checksum to publish."""
+    from harness.tables import plain
+
+    if form != "text":
+        show(form, [plain("file"), plain("sha256")], [frozen], title="Frozen choice", document=frozen)
+        return
+    say(frozen["sentence"])
+    say(f"{frozen['file']} is written; publish its sum so that anybody can tell it was not changed: {frozen['sha256']}")
+    say(f"Later: asdbench select --check {frozen['file']} --data ROOT")
+
+
+def show_check(checked: Checked, form: Form) -> None:
+    """Show what a frozen choice scored against what it promised, and say whether it held."""
+    from harness.answers.columns import check_columns
+
+    title = f"{checked['file']}, frozen {checked['frozen']}, sum {checked['sha256'][:12]}"
+    show(form, check_columns(), checked["rows"], title=title, document=checked)
+    if form != "text":
+        return
+    for row in checked["rows"]:
+        say(row["sentence"])
+    words = {"held": "Held.", "failed": "Did not hold.", "unclear": "Cannot tell."}
+    say(words[checked["verdict"]], style="green" if checked["held"] else "red")
 
 
 def show_regress(document: Verdict, form: Form) -> None:

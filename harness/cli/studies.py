@@ -105,6 +105,8 @@ def study_plan(
     if form == "text":
         columns = [
             plain("backbone"), plain("train"), count("trials"), count("trainings"),
+            *([count("first_rounds", "first rounds")] if any(each["first_rounds"] for each in costs["backbones"])
+              else []),
             number("embed_seconds", "s to embed a clip"), number("train_seconds", "s a clip and epoch"),
             number("hours"),
         ]  # fmt: skip

@@ -17,6 +17,7 @@ from typing import Any
 
 import ray
 
+from harness import shadows
 from harness.errors import HarnessError
 from harness.interrupts import whole
 
@@ -124,6 +125,11 @@ def keep_token_private() -> None:
 
 def connect(**options: Any) -> None:
     """Start Ray, or join one; see `ray.init`."""
+    # Ray puts the working directory, and the folder of the program that runs, first on its workers' path. A worker
+    # that imports ours before costs three seconds a start, so it is asked for only where something has our names
+    program = Path(sys.argv[0]).resolve().parent
+    if shadows([Path.cwd(), *([program] if str(program) in sys.path else [])]):
+        options["runtime_env"] = {"worker_process_setup_hook": "asdbench.settle"}
     with whole():  # a signal during the start crashes Ray, which also installs its own SIGTERM handler
         ray.init(**options, logging_level=logging.ERROR, log_to_driver=False)
 

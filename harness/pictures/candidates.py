@@ -1,4 +1,4 @@
-"""Pictures of a trial's candidates, as PNG bytes."""
+"""Pictures of a trial's candidates; every figure of a trial as PNG bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of log-mel features, as PNG bytes."""
+"""Pictures of log-mel features."""
 
 from __future__ import annotations
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeAlias, cast
 
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from harness.answers.board import row_name
+from harness.answers.board import row_namer
+from harness.answers.question import details, differing
 from harness.errors import HarnessError
-from harness.report.evidence import curve_families
+from harness.report.evidence import DetailedRow, curve_families, labeled_rows, trained_rows
 from harness.report.figures import (
     LINES,
     MEASURES,
     cost_against_score,
+    family_name,
     m_curve_figure,
     quality_against_score,
     source_against_target,
@@ -23,11 +26,13 @@ from harness.report.figures import (
 )
 from harness.report.inline import inline_svg
 from harness.tables import Row, brief, in_percent
+from harness.trials.axes import study_axes
 
 TOLD = 30  # most points that a text description lists
 READING = "Numbers beside points are M; hollow ones were not fine-tuned here."
 
 Rows = Sequence[Row]
+DetailedRows: TypeAlias = Sequence[DetailedRow]
 
 
 @dataclass(frozen=True)
@@ -39,37 +44,45 @@ class Drawn:
     chart: Markup
 
 
-def figures(rows: Rows, *, place: int) -> list[Drawn]:
+def figures(rows: DetailedRows, *, place: int) -> list[Drawn]:
     """Return the figures of a board, leaving out those for which its rows have no data."""
     scored = [row for row in rows if row["kind"] != "chance"]  # its score of 50 would stretch every axis
+    labeled, trained = labeled_rows(scored), trained_rows(scored)
     measure, said = next(
-        ((name, said) for name, said in MEASURES if any(row.get(name) is not None for row in scored)), MEASURES[-1]
+        ((name, said) for name, said in MEASURES if any(row.get(name) is not None for row in labeled)), MEASURES[-1]
     )
     judged = (
         "in place of their quality, since no truth was named to judge them by"
         if measure == "confidence"
         else "as far as the truth was known"
     )
-    drawn: list[tuple[str, Callable[[Rows], Figure], str, str]] = [
-        ("Official score over M", m_curve_figure, _curve_said(scored), _curve_told(scored)),
+    several: list[Row] = [row for family in curve_families(scored).values() if len(family) > 1 for row in family]
+    flat: list[Row] = [row for row in scored if row["kind"] == "frozen"] if several else []
+    drawn: list[tuple[str, Callable[[Rows], Figure], Rows, str, str]] = [
         (
-            "Source against target", source_against_target,
+            "Official score over M", m_curve_figure, [*several, *flat], _curve_said(scored), _curve_told(several),
+        ),
+        (
+            "Source against target", source_against_target, _spread_out(scored, "s_auc"),
             f"Harmonic means over machines. Below the dashed line a row hears anomalies less well after a change of "
             f"domain. {READING}", _told(scored, "s_auc", "t_auc"),
         ),
         (
             "Label quality against score", partial(quality_against_score, measure=measure),
-            f"The {said} of pseudo-labels, {judged}. {READING}", _told(scored, measure, "official_score"),
+            _spread_out(labeled, measure),
+            f"The {said} of pseudo-labels, {judged}; the score is the best with these labels. {READING}",
+            _told(labeled, measure, "official_score"),
         ),
         (
-            "Cost against score", cost_against_score, f"Seconds of a trial, on a logarithmic axis. {READING}",
-            _told(scored, "seconds", "official_score"),
+            "Cost against score", cost_against_score, _spread_out(trained, "seconds"),
+            f"Seconds of a trial, on a logarithmic axis; the score is the best of its scorers. {READING}",
+            _told(trained, "seconds", "official_score"),
         ),
     ]  # fmt: skip
     found = []
-    for number, (title, draw, said, told) in enumerate(drawn, start=1):
+    for number, (title, draw, shown, said, told) in enumerate(drawn, start=1):
         try:
-            figure = draw(scored)
+            figure = draw(shown)
         except HarnessError:  # no row has the data of this figure
             continue
         name = f"figure{place}-{number}"
@@ -77,33 +90,57 @@ def figures(rows: Rows, *, place: int) -> list[Drawn]:
     return found
 
 
+def _spread_out(rows: DetailedRows, name: str) -> DetailedRows:
+    """Return the rows if they differ in a number and in their score: points in one line show no relation."""
+    there = [row for row in cast("Rows", rows) if row.get(name) is not None and row["official_score"] is not None]
+    apart = (len({in_percent(row[each]) for row in there}) for each in (name, "official_score"))
+    return rows if min(apart) > 1 else []
+
+
 def _curve_said(rows: Rows) -> str:
     families = curve_families(rows)
-    own = any(row.get("ci_low") is not None for family in families.values() for row in family)
+    shown = [row for family in families.values() for row in family]
+    bars = (
+        ", bars their 95 % intervals" if any(row.get("ci_low") is not None for row in shown)
+        else ", bars a standard deviation over seeds" if any(row["official_score_std"] is not None for row in shown)
+        else "; with one seed there is no interval"
+    )  # fmt: skip
     more = f" {len(families) - LINES} more backbones are in the table alone." if len(families) > LINES else ""
+    shared = f" The best family of each backbone{_shared(families)}." if families else ""
     return (
-        f"Points are means over seeds, bars {'their 95 % intervals' if own else 'a standard deviation over seeds'}; "
-        f"whether two M differ is for the table of differences, which pairs them.{more}"
+        f"Points are means over seeds{bars}; "
+        f"whether two M differ is for the table of differences, which pairs them.{shared}{more}"
     )
+
+
+def _shared(families: Mapping[str, Sequence[Row]]) -> str:
+    """Say what all curves have in common: ", with K1 = 15, K2 = 15, composite, knn"."""
+    firsts = [family[0] for family in families.values()]
+    apart = differing(firsts)
+    axes = [axis.name for axis in study_axes(but=["backbone", "m"]) if axis.number or axis.name == "fusion"]
+    said = details(firsts[0], [name for name in (*axes, "scorer") if name not in apart])
+    return f", with {said}" if said else ""
 
 
 def _curve_told(rows: Rows) -> str:
     """Describe the M-curve for a screen reader: every point with its interval."""
     said = []
-    for backbone, family in list(curve_families(rows).items())[:LINES]:
+    shown = list(curve_families(rows).items())[:LINES]
+    for _, family in shown:
         points = []
         for row in family:
             low, high = spread_of(row)
             span = "" if low is None else f" ({low:.2f} to {high:.2f})"
             points.append(f"M = {row['m']}: {in_percent(row['official_score'])}{span}")
-        said.append(f"{brief(backbone)}: {'; '.join(points)}.")
+        said.append(f"{brief(family_name(family[0], shown))}: {'; '.join(points)}.")
     return " ".join(said)
 
 
 def _told(rows: Rows, x: str, y: str) -> str:
     """Describe a scatter plot for a screen reader: its first points."""
     there = [row for row in rows if row.get(x) is not None and row.get(y) is not None]
-    shown = [f"{brief(row_name(row))}: {_number(row, x)}, {_number(row, y)}" for row in there[:TOLD]]
+    called = row_namer(there)
+    shown = [f"{brief(called(row))}: {_number(row, x)}, {_number(row, y)}" for row in there[:TOLD]]
     more = f" And {len(there) - TOLD} more." if len(there) > TOLD else ""
     return f"Each point: {x.replace('_', ' ')}, {y.replace('_', ' ')}. {'; '.join(shown)}.{more}"
 

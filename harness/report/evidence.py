@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
@@ -13,13 +13,15 @@ import pandas as pd
 from harness.answers.board import BoardRow
 from harness.answers.compare import ComparedRow
 from harness.answers.compare import comparisons as compare_families
-from harness.answers.leaderboard import leaderboard
+from harness.answers.importance import ImportanceRow, importance
+from harness.answers.leaderboard import ZERO, leaderboard
 from harness.answers.question import EVERYTHING, Question, curve_columns
 from harness.answers.references import with_references
 from harness.answers.selection import RESAMPLES, SelectedRow, select
 from harness.errors import HarnessError
 from harness.stores.readings import find_study
 from harness.stores.results import Results
+from harness.studies.importance import ped_anova
 from harness.tables import Row
 from harness.trials.axes import axis_names, study_axes
 
@@ -29,8 +31,9 @@ TRIALS = 200  # trials listed with their runs
 BOARDS = 8
 # each family takes seconds of bootstrap, so of a board with many trials only the best family is compared by default
 MANY_TRIALS = 1000
-FAMILIES = 6
+FAMILIES = 20  # families of other boards; each takes up to a second
 REFERENCE_M = 1
+LABELING = ("backbone", "m", "k1", "k2", "fusion", "labels")  # axes that pseudo-labels depend on
 QUALITY = {"purity": "purity", "nmi": "NMI", "recall_at_m": "recall at M"}  # as the page calls them
 
 
@@ -50,6 +53,23 @@ class DetailedRow(BoardRow):
 
 
 @dataclass(frozen=True)
+class Zero:
+    """A metric that is 0 in some rows since one section's is, which makes every harmonic mean over it 0.
+
+    Attributes:
+        metric: its name in a row, such as s_auc.
+        sections: where it is 0: "fan, section 00".
+        rows: number of rows in which the harmonic mean is 0.
+        means: arithmetic mean over sections and trials, by index of the row; where it is defined.
+    """
+
+    metric: str
+    sections: list[str]
+    rows: int
+    means: dict[int, float]
+
+
+@dataclass(frozen=True)
 class Board:
     """One protocol on one set of recordings.
 
@@ -58,6 +78,7 @@ class Board:
         data: fingerprints of training and test recordings.
         rows: leaderboard rows, best first, with the details that `with_details` adds.
         more_rows: number of further rows that are not listed.
+        zeros: metrics that are 0 in some rows because of a section.
         compared: rows of `compare`.
         not_compared: why some families were not compared; empty if all were.
         selected: rows of `select`.
@@ -70,6 +91,7 @@ class Board:
     data: str
     rows: list[DetailedRow]
     more_rows: int
+    zeros: list[Zero]
     compared: list[ComparedRow]
     not_compared: str
     selected: list[SelectedRow]
@@ -88,6 +110,7 @@ class Evidence:
         more_boards: number of further boards that are not shown.
         study: the recorded study's name, key, run, date and resolved configuration; None without --study.
         experiment: id of MLflow's experiment that holds the runs; None if MLflow's tables are in another database.
+        mattered: how much each choice explains, of all boards.
     """
 
     question: Question
@@ -95,6 +118,7 @@ class Evidence:
     more_boards: int
     study: dict[str, Any] | None
     experiment: str | None = None
+    mattered: list[ImportanceRow] = field(default_factory=list)
 
 
 def gather(results: Results, question: Question = EVERYTHING, *, comparisons: int | None = None) -> Evidence:
@@ -104,7 +128,7 @@ def gather(results: Results, question: Question = EVERYTHING, *, comparisons: in
         results: the results tables.
         question: which trials, and how the comparisons' bootstrap draws.
         comparisons: number of families of a board (rows that differ in M alone) to compare, best first. None compares
-            one for each backbone, and only the best one on a board with over 1,000 trials.
+            20, and only the best one on a board with over 1,000 trials.
 
     Raises:
         HarnessError: nothing is recorded, or nothing of that name.
@@ -127,6 +151,7 @@ def gather(results: Results, question: Question = EVERYTHING, *, comparisons: in
         more_boards=max(0, len(names) - BOARDS),
         study=_study(find_study(results, question.study)) if question.study else None,
         experiment=results.experiment_of(runs[0]) if runs else None,
+        mattered=_mattered(results, question),
     )
 
 
@@ -166,6 +191,24 @@ def curve_families(rows: Sequence[Row]) -> dict[str, list[Row]]:
     return {backbone: [by_m[m] for m in sorted(by_m)] for backbone, by_m in chosen.items()}
 
 
+def labeled_rows(rows: Sequence[DetailedRow]) -> list[DetailedRow]:
+    """Return the best fine-tuned row of each labeling: scorer, loss and the like do not change pseudo-labels."""
+    found: dict[tuple[object, ...], DetailedRow] = {}
+    for row in rows:
+        if row["kind"] == "trial" and row["classes"] is not None:
+            found.setdefault(tuple(row.get(name) for name in LABELING), row)
+    return list(found.values())
+
+
+def trained_rows(rows: Sequence[DetailedRow]) -> list[DetailedRow]:
+    """Return the best row of the same trials: one encoder that several scorers scored cost its seconds once."""
+    found: dict[tuple[str, ...], DetailedRow] = {}
+    for row in rows:
+        if row["keys"]:
+            found.setdefault(tuple(sorted(row["keys"])), row)
+    return list(found.values())
+
+
 def family_of(row: Row) -> tuple[object, ...]:
     """Return the values in which all rows of one M-curve agree."""
     return tuple(row[name] for name in curve_columns())
@@ -185,6 +228,7 @@ def _board(results: Results, rows: list[BoardRow], question: Question, *, compar
         data=str(rows[0]["data"]),
         rows=with_details(results, listed),
         more_rows=len(rows) - len(listed),
+        zeros=_zeros(results, listed),
         compared=compared,
         not_compared=not_compared,
         selected=selected,
@@ -240,6 +284,37 @@ def _selected(results: Results, rows: Sequence[BoardRow], *, seed: int) -> tuple
         return select(results, Question(keys=keys, resamples=RESAMPLES, seed=seed)), ""
     except HarnessError as error:
         return [], str(error)
+
+
+def _mattered(results: Results, question: Question) -> list[ImportanceRow]:
+    """Return the rows of `asdbench importance`; none where there is no score to explain."""
+    try:
+        return importance(results, question, importances=ped_anova)
+    except HarnessError:
+        return []
+
+
+def _zeros(results: Results, rows: Sequence[BoardRow]) -> list[Zero]:
+    """Return the metrics whose harmonic mean is 0 in some rows, with the sections that make it so."""
+    metrics = ("auc", "s_auc", "t_auc", "p_auc")
+    low = {name: [at for at, row in enumerate(rows) if _is_zero(cast("Row", row)[name])] for name in metrics}
+    if not any(low.values()):
+        return []
+    numbers = results.metrics({key for row in rows for key in row["keys"]})
+    found = []
+    for name in (name for name in metrics if low[name]):
+        of_rows = [numbers[numbers["key"].isin(row["keys"]) & (numbers["scorer"] == row["scorer"])] for row in rows]
+        zero = pd.concat([of_rows[at] for at in low[name]])
+        zero = zero[zero[name] < ZERO].sort_values(["machine", "section"])
+        where = dict.fromkeys(f"{machine}, section {section}" for machine, section in zip(
+            zero["machine"], zero["section"], strict=True))  # fmt: skip
+        means = {at: float(each[name].mean()) for at, each in enumerate(of_rows) if each[name].notna().any()}
+        found.append(Zero(name, list(where), len(low[name]), means))
+    return found
+
+
+def _is_zero(value: float | None) -> bool:
+    return value is not None and value < ZERO
 
 
 def _trials(results: Results, rows: Sequence[Row], keys: Collection[str]) -> list[dict[str, Any]]:

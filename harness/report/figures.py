@@ -13,12 +13,12 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from harness.answers.board import row_name
+from harness.answers.board import row_namer
+from harness.answers.question import details, differing
 from harness.errors import HarnessError
 from harness.pictures.candidates import CHANCE, CURVES
 from harness.report.evidence import curve_families
-from harness.tables import Row, brief
-from harness.trials.axes import shown_cell, study_axes
+from harness.tables import Row, brief, printable
 
 MARKERS = "os^Dvp"  # one for each backbone, so that they can be told apart without colour
 LINES = len(CURVES) - 1  # backbones with a colour of their own; all further ones share the last colour
@@ -28,6 +28,7 @@ LINE = 0.17  # inches, height of a line of the legend
 MARKED = 30  # most points for which M is written beside them; more would overlap
 NEAR_CHANCE = 60.0  # percent; if a curve falls below, the line of chance (50) is shown too
 READABLE = 0.6  # of the range of shades; on darker cells numbers are white
+SHORT = 44  # most letters of a name in a figure; tables have it whole
 DODGE = 0.06  # horizontal offset between curves, in units of M, so that intervals do not overlap
 MEASURES = (("purity", "purity"), ("recall_at_m", "recall at M"), ("confidence", "mean confidence"))
 
@@ -71,12 +72,12 @@ def m_curve_figure(rows: Rows) -> Figure:
             [row["m"] + beside for row in family], score, yerr=away, marker=MARKERS[place], color=CURVES[place],
             markersize=5, linewidth=1.5, capsize=2,
         )  # fmt: skip
-        signs.append((drawn[0], f"{brief(backbone)} ({_family_name(family[0])})"))
+        signs.append((drawn[0], _short(family_name(family[0], shown))))
         known = [row["official_score"] for row in rows if row["kind"] == "frozen" and row["backbone"] == backbone]
         frozen = max((100 * value for value in known if value is not None), default=None)
         if frozen is not None:
             level = axes.axhline(frozen, color=CURVES[place], linestyle="--", linewidth=1.2)
-            signs.append((level, f"{brief(backbone)}, frozen: {frozen:.2f}"))
+            signs.append((level, f"{printable(backbone, longest=SHORT - 16)}, frozen: {frozen:.2f}"))
         lowest = min(lowest, score.min(), frozen if frozen is not None else math.inf)
     if lowest < NEAR_CHANCE:
         signs.append((axes.axhline(50, color=CHANCE, linestyle=":", linewidth=1.2), "chance"))
@@ -98,14 +99,15 @@ def machine_heat_map(rows: Rows) -> Figure:
     if not shown:
         raise HarnessError("A heat map needs rows with numbers of machines, but there is none.")
     names = sorted({name for row in shown for name in row["machines"]})
+    called = row_namer(shown)
     values = np.array(
         [[100 * row["machines"].get(name, np.nan) for name in names] for row in shown]
     )  # (rows, machines)
     figure = Figure(figsize=(2.4 + 0.75 * len(names), 1.2 + 0.3 * len(shown)), layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(values, aspect="auto", cmap="Blues")
-    axes.set_xticks(range(len(names)), [brief(name) for name in names], rotation=30, ha="right", fontsize=8)
-    axes.set_yticks(range(len(shown)), [brief(row_name(row)) for row in shown], fontsize=8)
+    axes.set_xticks(range(len(names)), [_short(name) for name in names], rotation=30, ha="right", fontsize=8)
+    axes.set_yticks(range(len(shown)), [_short(called(row)) for row in shown], fontsize=8)
     _as_it_is([*axes.get_xticklabels(), *axes.get_yticklabels()])
     low, high = np.nanmin(values), np.nanmax(values)
     dark = low + READABLE * (high - low)
@@ -205,23 +207,23 @@ def compare_figure(rows: Rows) -> Figure:
     places = np.arange(len(rows))
     axes.errorbar(delta, places, xerr=np.abs(ends - delta[:, None]).T, fmt="o", color=CURVES[0], capsize=3)
     axes.axvline(0, color=CHANCE, linestyle="--")
-    axes.set_yticks(places, [brief(_compared_name(row)) for row in rows], fontsize=8)
+    named = differing(rows)
+    names = [", ".join(filter(None, [f"{row['backbone']}, M = {row['m']}", details(row, named)])) for row in rows]
+    axes.set_yticks(places, [brief(name) for name in names], fontsize=8)
     _as_it_is(axes.get_yticklabels())
     axes.invert_yaxis()
     axes.set_xlabel("official score of M minus that of M = 1, points")
     return figure
 
 
-def _compared_name(row: Row) -> str:
-    """Name a comparison: "beats, M = 3, K1 = 15, K2 = 15, knn, dcase2023"."""
-    cell = shown_cell({axis.name: row.get(axis.name) for axis in study_axes()})
-    return ", ".join([str(row["backbone"]), cell, str(row["scorer"]), str(row["dataset"])])
+def family_name(row: Row, shown: Sequence[tuple[str, Sequence[Row]]]) -> str:
+    """Name a curve: its backbone, and what differs between the families of the curves shown."""
+    said = details(row, differing(family[0] for _, family in shown))
+    return f"{row['backbone']} ({said})" if said else str(row["backbone"])
 
 
-def _family_name(row: Row) -> str:
-    """Say in what all points of a curve agree: "K1 = 15, K2 = 15, knn"."""
-    cell = shown_cell({axis.name: row.get(axis.name) for axis in study_axes(but=["m"])})
-    return brief(", ".join(filter(None, [cell, str(row["scorer"])])))
+def _short(name: str) -> str:
+    return printable(name, longest=SHORT)
 
 
 def _one_board(rows: Rows) -> Rows:
@@ -256,7 +258,7 @@ def _scatter(axes: Axes, rows: Rows, x: Callable[[Row], float], y: Callable[[Row
             [x(row)], [y(row)], MARKERS[place], color=CURVES[place], markersize=6, markerfacecolor=inside
         )
         if place not in signs or (tuned and place < LINES):
-            signs[place] = (point, "any other row" if place == LINES else brief(str(row["backbone"])))
+            signs[place] = (point, "any other row" if place == LINES else _short(str(row["backbone"])))
         if row["m"] is not None and tuned and len(rows) <= MARKED:
             at = (x(row), y(row))
             axes.annotate(str(row["m"]), at, xytext=(4, 3), textcoords="offset points", fontsize=LETTERS)

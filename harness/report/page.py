@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from harness.answers.board import row_name
-from harness.answers.compare import ComparedRow
 from harness.answers.leaderboard import board_notes
-from harness.answers.question import EVERYTHING, Question, called
+from harness.answers.question import EVERYTHING, Question
 from harness.credentials import shown
 from harness.errors import HarnessError
 from harness.files import write_whole
 from harness.report import drawings, sheets
-from harness.report.evidence import Board, DetailedRow, Evidence, gather
+from harness.report.evidence import Board, Evidence, gather
+from harness.report.forest import forest
+from harness.report.mattered import mattered
+from harness.report.verdict import finding, lead, verdict
 from harness.stores.results import Results
-from harness.tables import Row, in_percent, without_controls
-from harness.trials.axes import axis_names
+from harness.tables import without_controls
 
 if TYPE_CHECKING:
     from harness.stores.tracker import Tracker
@@ -38,7 +38,6 @@ ARTIFACT = "report.html"
 LOCAL = "http://127.0.0.1:5000"  # where `mlflow ui` serves unless it is told otherwise
 TICKED = re.compile(r"`([^`]+)`")
 DEMO = "demo"
-NAMED = 3  # most comparisons that the headline names
 VERSIONS = ("asdbench", "torch", "numpy", "scikit-learn", "ray", "optuna", "mlflow")
 COMMIT = re.compile(r"[0-9a-f]{40}(\+changes)?")
 
@@ -140,19 +139,21 @@ def render(
 
 def _board(board: Board, place: int, evidence: Evidence) -> dict[str, Any]:
     rows = board.rows
-    answers = _answers(board.compared)
+    honest, *others = [row["sentence"] for row in board.selected] or [""]
     return {
         "place": f"board{place}",
         "heading": f"Protocol {board.protocol}" if len(_protocols(evidence)) > 1 else "What is behind it",
         "data": board.data,
-        "headline": _headline(board.compared),
-        "lead": _lead(rows),
-        "answers": [answer for answer, first in answers if first],
-        "more_answers": [answer for answer, first in answers if not first],
-        "not_compared": board.not_compared,
-        "selected": [row["sentence"] for row in board.selected],
+        "verdict": verdict(board.compared, why_not=board.not_compared),
+        "lead": lead(rows),
+        "forest": forest(board.compared),
+        "answers": [(finding(row), row["sentence"]) for row in board.compared],
+        "not_compared": board.not_compared if board.compared else "",
+        "selected": honest,
+        "more_selected": others,
         "notes": " ".join(board_notes(rows)),
         "figures": drawings.figures(rows, place=place),
+        "mattered": mattered(evidence.mattered, board, place=place),
         "sheets": [
             *sheets.compared(board, place=place, resamples=evidence.question.resamples),
             *sheets.ranking(board, place=place),
@@ -164,79 +165,20 @@ def _board(board: Board, place: int, evidence: Evidence) -> dict[str, Any]:
     }
 
 
-def _answers(compared: Sequence[ComparedRow]) -> list[tuple[dict[str, str], bool]]:
-    """Return every comparison in words, and whether the page shows it at first sight.
-
-    Shown at first are the significant differences; for a family without any, its largest difference.
-    """
-    found = []
-    for row in compared:
-        family = [each for each in compared if _family(each) == _family(row)]
-        cls, verdict = sheets.verdict(row)
-        shown = [each for each in family if sheets.verdict(each)[0] != "open"]
-        largest = max(family, key=lambda each: each["delta"])
-        found.append(({"cls": cls, "verdict": verdict, "sentence": str(row["sentence"])}, row in (shown or [largest])))
-    return found
-
-
-def _family(row: Row) -> tuple[object, ...]:
-    return tuple(row[name] for name in (*axis_names(but=["m"]), "scorer", "dataset"))
-
-
-def _headline(compared: Sequence[ComparedRow]) -> str:
-    """Answer the page's question in one sentence; empty where nothing could be compared."""
-    if not compared:
-        return ""
-    found: dict[str, list[str]] = {}
-    for row in compared:
-        found.setdefault(sheets.verdict(row)[0], []).append(f"M = {row['m']} for {called(row)} on {row['dataset']}")
-    still = len(found.pop("open", ()))
-    if not found and still == 1:
-        return "Not that these data can show: the one comparison of Top-M with Top-1 shows no difference."
-    if not found:
-        return f"Not that these data can show: none of {still} comparisons of Top-M with Top-1 shows a difference."
-    said = [
-        f"Top-M {verb} Top-1 in {len(found[cls])} of {len(compared)} comparisons ({_few(found[cls])})"
-        for cls, verb in (("better", "beats"), ("worse", "loses to"))
-        if cls in found
-    ]
-    rest = ["the other shows no difference" if still == 1 else f"the other {still} show no difference"] if still else []
-    return "; ".join([*said, *rest]) + "."
-
-
-def _few(names: Sequence[str]) -> str:
-    once = list(dict.fromkeys(names))
-    return ", ".join(once[:NAMED]) + (f" and {len(once) - NAMED} more" if len(once) > NAMED else "")
-
-
-def _lead(rows: Sequence[DetailedRow]) -> str:
-    """Say in words what ranks first, and the scores of the references that it should beat."""
-    best = {
-        kind: next((row for row in rows if row["kind"] == kind and row["official_score"] is not None), None)
-        for kind in ("trial", "frozen", "level")
-    }
-    said = []
-    if first := best["trial"]:
-        spread = first["official_score_std"]
-        seeds = f"one seed: {first['trials']} trial" if first["trials"] == 1 else f"{first['trials']} trials"
-        sure = f" ± {in_percent(spread)}" if spread is not None else ""
-        said.append(
-            f"Best fine-tuned: {row_name(first)} with {in_percent(first['official_score'])}{sure} ({seeds})"
-            + (", picked on the test set that it reports" if first.get("chosen_on_test") else "")
-        )
-    if frozen := best["frozen"]:
-        said.append(f"best without fine-tuning: {frozen['backbone']} with {in_percent(frozen['official_score'])}")
-    if level := best["level"]:
-        said.append(f"loudness alone: {in_percent(level['official_score'])}")
-    return "; ".join(said)[:1].upper() + "; ".join(said)[1:] + "." if said else "No row here has an official score."
-
-
 def _scope(evidence: Evidence) -> str:
-    trials = sum(row["trials"] or 0 for board in evidence.boards for row in board.rows)
+    """Say how many trials, scorers and seeds the page shows; a trial with two scorers has two rows and is one trial."""
+    rows = [row for board in evidence.boards for row in board.rows]
+    trials = {key for row in rows for key in row["keys"]}
+    scorers = {row["scorer"] for row in rows if row["keys"] and row["backbone"] is not None}
+    seeds = {seed for row in rows for seed in row["seeds"]}
     named = ", ".join(f"{what} {name}" for what, name in evidence.question.names().items() if name)
-    seeds = {trial["seed"] for board in evidence.boards for trial in board.trials}
-    shown = f"{named[:1].upper()}{named[1:]}" if named else "Everything recorded"
-    return f"{shown}: {trials:,} trials shown, {len(seeds)} seed{'s' if len(seeds) != 1 else ''}."
+    counts = [_counted(len(trials), "finished trial"), *([_counted(len(scorers), "scorer")] if scorers else [])]
+    what = f"{named[:1].upper()}{named[1:]}" if named else "Everything recorded"
+    return f"{what}: {', '.join([*counts, _counted(len(seeds), 'seed')])}."
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _contents(boards: Sequence[Mapping[str, Any]], evidence: Evidence) -> list[tuple[str, str]]:

@@ -7,19 +7,20 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from harness.answers.board import UNNAMED, axis_columns, leaderboard_columns, row_name
+from harness.answers.board import leaderboard_columns, row_name, row_namer
 from harness.answers.columns import compare_columns, select_columns
-from harness.answers.compare import SURE, ComparedRow
-from harness.report.evidence import QUALITY, Board
+from harness.answers.question import differing
+from harness.report.evidence import QUALITY, Board, Zero, labeled_rows, trained_rows
 from harness.tables import NOTHING, Column, Row, count, in_percent, percent, plain
-from harness.trials.axes import study_axes
 
 LEVELS = 9  # shades of the heat map
 CHANCE = 0.5
 # columns that sort in ascending order at the first click, since smaller is better
 RISING = ("#", "tier", "p", "p corrected", "s/trial", "MiB", "peak MiB", "seconds")
-DRAWN = "around zero"
-INTERVAL_WIDTH = 150
+ELSEWHERE = ("classes", "single", "s/trial", "MiB")  # columns of the leaderboard that other tables of the page have
+METRIC_HEADINGS = {"auc": "AUC", "s_auc": "sAUC", "t_auc": "tAUC", "p_auc": "pAUC"}
+NAMED = 3  # most sections that a note names
+ALWAYS = ("#", "backbone", "M")  # columns that a table has even if all rows agree in them
 STAGE = " s"  # suffix of the heading of a stage's seconds
 
 
@@ -76,48 +77,59 @@ class Sheet:
 Filled = Callable[[Row], Cell]
 
 
-def verdict(row: ComparedRow) -> tuple[str, str]:
-    """Return a comparison's CSS class and its verdict in a few words."""
-    if row["p_corrected"] < SURE and row["ci_low"] * row["ci_high"] > 0:
-        return ("better", f"M = {row['m']} is better") if row["delta"] > 0 else ("worse", f"M = {row['m']} is worse")
-    return "open", "No difference shown"
-
-
 def compared(board: Board, *, place: int, resamples: int) -> list[Sheet]:
     """Return the table of Top-M against Top-1; none where nothing could be compared."""
     rows = board.compared
     if not rows:
         return []
-    span = max(abs(value) for row in rows for value in (row["ci_low"], row["ci_high"], row["delta"])) or 1.0
-
-    def drawn(row: Row) -> Cell:
-        return Cell(_interval(row["delta"], row["ci_low"], row["ci_high"], span=span))
-
-    columns = [column for column in compare_columns(rows) if not _same_as_paper(column, rows)]
     return [
         _sheet(
-            f"compared{place}", columns, rows, heading="Top-M against Top-1",
+            f"compared{place}", compare_columns(rows), rows, heading="Top-M against Top-1",
             title="Official score of M minus that of M = 1, paired by seed and machine.",
             said=f"Points of percent. 95 % intervals from {resamples:,} resamples of clips, machines and seeds; "
-            f"p-values corrected for the number of M tried (Holm). The drawn axis reaches "
-            f"{in_percent(span)} points to either side of zero.",
-            extra=[(Heading(DRAWN, right=False, rising=False), drawn)], extra_after="95 % interval",
+            "p-values corrected for the number of M tried (Holm).",
         )
     ]  # fmt: skip
 
 
 def ranking(board: Board, *, place: int) -> list[Sheet]:
-    """Return the leaderboard's table."""
-    columns = leaderboard_columns(board.rows, machines=False)
+    """Return the leaderboard's table; classes, seconds and memory are in the tables of labels and cost."""
+    places = {id(row): at for at, row in enumerate(board.rows)}
+    zeros = {METRIC_HEADINGS[zero.metric]: zero for zero in board.zeros}
+    columns: list[Column] = []
+    for column in leaderboard_columns(board.rows, machines=False):
+        if column.heading not in ELSEWHERE:
+            columns.append(column)
+        if (zero := zeros.get(column.heading)) is not None:
+            columns.append(_mean_column(column.heading, zero, places))
     left_out = f" {board.more_rows:,} more rows are ranked below these." if board.more_rows else ""
     return [
         _sheet(
             f"ranking{place}", columns, board.rows, heading="Leaderboard", title="Every row that is recorded.",
             said="Official score: mean over seeds ± their standard deviation; AUC: harmonic means over machines. "
             f"Rows in italics are references, not fine-tuned here.{left_out}",
+            note=_zero_note(board.zeros),
             special={"backbone": lambda row: Cell(_starred(row))},
         )
     ]  # fmt: skip
+
+
+def _mean_column(heading: str, zero: Zero, places: Mapping[int, int]) -> Column:
+    return Column(f"{heading} mean", lambda row: in_percent(zero.means.get(places[id(row)])), right=True)
+
+
+def _zero_note(zeros: Sequence[Zero]) -> str:
+    """Say which sections make harmonic means 0; empty where none is."""
+    if not zeros:
+        return ""
+    sections = list(dict.fromkeys(section for zero in zeros for section in zero.sections))
+    named = "; ".join(sections[:NAMED]) + (f" and {len(sections) - NAMED} more" if len(sections) > NAMED else "")
+    *first, last = (METRIC_HEADINGS[zero.metric] for zero in zeros)
+    metrics = f"{', '.join(first)} and {last}" if first else last
+    return (
+        f"0.00 below {metrics} comes of a harmonic mean, which is 0 as soon as one of its sections is: here {named}. "
+        "The column beside it has the arithmetic mean over the same sections."
+    )
 
 
 def selected(board: Board, *, place: int) -> list[Sheet]:
@@ -144,7 +156,7 @@ def machines(board: Board, *, place: int) -> list[Sheet]:
     if not values:
         return []
     low, high = min(values), max(values)
-    names = sorted({name for row in rows for name in row["machines"]})
+    names, called = sorted({name for row in rows for name in row["machines"]}), row_namer(rows)
 
     def shaded(name: str) -> Filled:
         def fill(row: Row) -> Cell:
@@ -158,7 +170,7 @@ def machines(board: Board, *, place: int) -> list[Sheet]:
 
     return [
         _sheet(
-            f"machines{place}", [Column("row", row_name)], rows, heading="Machine by machine",
+            f"machines{place}", [Column("row", called)], rows, heading="Machine by machine",
             title="Harmonic mean of each machine's AUCs and pAUC, %.",
             said=f"The darker or stronger the shade, the higher: from {in_percent(low)} to {in_percent(high)}. "
             "What is below chance is underlined.",
@@ -170,12 +182,12 @@ def machines(board: Board, *, place: int) -> list[Sheet]:
 
 def labels(board: Board, *, place: int) -> list[Sheet]:
     """Return the table of pseudo-labels: numbers of classes, and their quality if the withheld attributes are known."""
-    rows = [row for row in board.rows if row["kind"] == "trial" and row.get("classes") is not None]
+    rows = labeled_rows(board.rows)
     if not rows:
         return []
     judged = any(row.get(name) is not None for row in rows for name in QUALITY)
     columns = [
-        Column("row", row_name),
+        Column("row", row_namer(rows)),
         *(count(name) for name in ("classes", "singletons")),
         count("left_out", "left out"),
         percent("confidence", "confidence %"),
@@ -186,7 +198,10 @@ def labels(board: Board, *, place: int) -> list[Sheet]:
         ),
         percent("official_score", "official %"),
     ]
-    said = "Means over seeds. Singletons are classes of one clip; left out are clips under the confidence required."
+    said = (
+        "Means over seeds. Singletons are classes of one clip; left out are clips under the confidence required; "
+        "the official score is that of the best row with these labels."
+    )
     note = (
         "The labels were judged by attributes that were withheld from labeling."
         if judged
@@ -202,7 +217,7 @@ def labels(board: Board, *, place: int) -> list[Sheet]:
 
 def cost(board: Board, *, place: int) -> list[Sheet]:
     """Return what the rows cost: seconds by stage, memory."""
-    rows = [row for row in board.rows if row.get("seconds") is not None]
+    rows = [row for row in trained_rows(board.rows) if row["seconds"] is not None]
     if not rows:
         return []
     stages = list(dict.fromkeys(stage for row in rows for stage in row["stages"]))
@@ -211,7 +226,7 @@ def cost(board: Board, *, place: int) -> list[Sheet]:
         return Column(f"{stage}{STAGE}", lambda row: _seconds(row["stages"].get(stage)), right=True)
 
     columns = [
-        Column("row", row_name),
+        Column("row", row_namer(rows)),
         Column("seconds", lambda row: _seconds(row["seconds"]), right=True),
         *(seconds(stage) for stage in stages),
         count("peak_mb", "peak MiB"),
@@ -243,10 +258,9 @@ def runs(board: Board, *, place: int, address: Callable[[str | None], str | None
             Markup('<a href="{}">{}</a>').format(href, run_id) if href else Markup("<code>{}</code>").format(run_id)
         )
 
+    apart = [name for name in differing(board.trials) if name != "scorer"]  # all scorers share a trial's run
     columns = [
-        Column("trial", row_name),
-        *(column for axis in study_axes() if axis.name in UNNAMED for column in axis_columns(axis, board.trials)),
-        plain("scorer"),
+        Column("trial", lambda row: row_name(row, apart)),
         Column("seed", lambda row: str(row["seed"]), right=True),
         Column("seconds", lambda row: _seconds(row["seconds"]), right=True),
         plain("recorded"),
@@ -275,6 +289,7 @@ def _sheet(
     extra_after: str = "",
 ) -> Sheet:
     special = special or {}
+    columns, same = _apart(columns, rows)
     names = [column.heading for column in columns]
     at = names.index(extra_after) + 1 if extra_after else len(columns)
     fills: list[Filled] = [special.get(column.heading, _filled(column)) for column in columns]
@@ -285,7 +300,7 @@ def _sheet(
         name=name,
         heading=heading,
         title=title,
-        said=said,
+        said=f"{said} {same}".rstrip(),
         headings=headings,
         rows=[
             Line([fill(row) for fill in fills], reference=row.get("kind", "trial") not in ("trial", "external"))
@@ -296,35 +311,21 @@ def _sheet(
     )
 
 
-def _interval(delta: float, low: float, high: float, *, span: float) -> Markup:
-    """Draw a difference with its interval around zero, small enough for a table's cell.
-
-    Args:
-        delta: the difference.
-        low: of its interval.
-        high: of its interval.
-        span: the value at the right edge of the drawing, the same for all rows of a table.
-    """
-    middle = INTERVAL_WIDTH / 2
-    ends = [middle + max(-1.0, min(1.0, value / span)) * (middle - 6) for value in (low, high, delta)]
-    drawn = (
-        '<svg viewBox="0 0 {width} 18" class="interval" aria-hidden="true">'
-        '<line x1="{middle}" x2="{middle}" y1="0" y2="18" class="zero"></line>'
-        '<line x1="{:.1f}" x2="{:.1f}" y1="9" y2="9" class="stroke-s0"></line>'
-        '<circle cx="{:.1f}" cy="9" r="4" class="fill-s0"></circle></svg>'
-    )
-    return Markup(drawn.format(*ends, width=INTERVAL_WIDTH, middle=middle))  # noqa: S704 - numbers alone
-
-
 def _rises(heading: str) -> bool:
     return heading in RISING or heading.endswith(STAGE)
 
 
-def _same_as_paper(column: Column, rows: Sequence[Row]) -> bool:
-    """Tell whether a column has the paper's value, or nothing, in every row."""
-    paper = {axis.heading: axis for axis in study_axes() if not axis.number and axis.default is not None}
-    axis = paper.get(column.heading)
-    return axis is not None and all(row[axis.name] == axis.default for row in rows)
+def _apart(columns: Sequence[Column], rows: Sequence[Row]) -> tuple[list[Column], str]:
+    """Return the columns without those that would name every row alike, and a sentence that says these once."""
+    shown, same = [], []
+    for column in columns:
+        # loudness alone and chance have a name of their own: their scorer would make a column for themselves
+        values = {column.fill(row) for row in rows if row.get("backbone", "") is not None} - {NOTHING}
+        if len(rows) > 1 and column.names and column.heading not in ALWAYS and len(values) <= 1:
+            same += [f"{column.heading} {value}" for value in values]
+        else:
+            shown.append(column)
+    return shown, f"In every row that has one: {', '.join(same)}." if same else ""
 
 
 def _filled(column: Column) -> Filled:

@@ -21,6 +21,7 @@ from harness.statistics.bootstrap import (
     draw_counts,
     generator,
     identified,
+    machine_places,
     pair_sections,
     resampled_numbers,
 )
@@ -50,23 +51,26 @@ class Arms:
 
     def places(self) -> dict[Machine, NDArray[np.intp]]:
         """Return the indices of each machine's sections, without machines whose metrics are all NaN in both arms."""
-        keys = [key[:2] for key in self.sections]
-        places = {key: np.array([at for at, one in enumerate(keys) if one == key]) for key in dict.fromkeys(keys)}
         return {
-            key: at for key, at in places.items() if not all(np.isnan(of_arm[:, at]).all() for of_arm in self.values)
+            key: at
+            for key, at in machine_places(self.sections).items()
+            if not all(np.isnan(of_arm[:, at]).all() for of_arm in self.values)
         }
 
     def weights(self, seed: int) -> Floats:
         """Return how often each section's machine was drawn: (s, 1 + b).
 
         Column 0 counts every machine once, for the recorded clips; each later column draws machines with replacement.
+        Machines whose metrics are all NaN are not drawn: a resample that consists of them alone would have no score.
         """
-        keys = [key[:2] for key in self.sections]
-        names = list(dict.fromkeys(keys))
-        if not self.resamples:
-            return np.ones((len(keys), 1))
-        drawn = recorded_first(draw_counts(len(names), self.resamples, generator(seed, "machines")))
-        return drawn[[names.index(key) for key in keys]]
+        places = self.places()
+        weights = np.zeros((len(self.sections), 1 + self.resamples))
+        counts = np.ones((len(places), 1))
+        if self.resamples and places:
+            counts = recorded_first(draw_counts(len(places), self.resamples, generator(seed, "machines")))
+        for count, at in zip(counts, places.values(), strict=True):
+            weights[at] = count
+        return weights
 
 
 def measured_arms(

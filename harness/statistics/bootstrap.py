@@ -95,39 +95,30 @@ def resampled_numbers(section: SectionScores, rule: RuleName, counts: NDArray[An
     return np.concatenate([section_numbers(section, rule, counts[:, at : at + step]) for at in starts], axis=1)
 
 
-def bootstrap_sections(
-    sections: Sequence[SectionScores], draws: Sequence[Counts], rule: RuleName, *, seed: int = 0
-) -> tuple[Bootstrap, Floats]:
-    """Return the metrics of every resample of the clips, and official scores that also resample the machines.
+def bootstrap_sections(sections: Sequence[SectionScores], draws: Sequence[Counts], rule: RuleName) -> Bootstrap:
+    """Return the metrics of every resample of the clips.
 
     Args:
         sections: of one year.
         draws: for each section, (n, resamples) how often each clip was drawn, as `draw_clips` gives them.
         rule: the year's rule.
-        seed: of the draws of machines.
-
-    Returns:
-        The metrics with clips resampled, and the official scores (resamples,) with clips and machines resampled.
     """
     values = np.stack([resampled_numbers(one, rule, counts) for one, counts in zip(sections, draws, strict=True)])
-    weights = machine_weights(sections, resamples=values.shape[2], seed=seed)
-    return _assemble(sections, values, rule), metric_rule(rule).official(values, weights)
+    definition = metric_rule(rule)
+    fields = [number.field for number in definition.numbers]
+    return Bootstrap(
+        official=definition.official(values, np.ones((values.shape[0], values.shape[2]))),
+        h_means={
+            key: definition.machine(values[at]) for key, at in machine_places([one.key for one in sections]).items()
+        },
+        numbers={one.key: dict(zip(fields, of_one, strict=True)) for one, of_one in zip(sections, values, strict=True)},
+    )
 
 
-def machine_places(sections: Sequence[SectionScores]) -> dict[Machine, NDArray[np.intp]]:
+def machine_places(sections: Sequence[Section]) -> dict[Machine, NDArray[np.intp]]:
     """Return the indices of each machine's sections, by (dataset, machine)."""
-    keys = [section.key[:2] for section in sections]
+    keys = [key[:2] for key in sections]
     return {key: np.array([at for at, one in enumerate(keys) if one == key]) for key in dict.fromkeys(keys)}
-
-
-def machine_weights(sections: Sequence[SectionScores], *, resamples: int, seed: int) -> Floats:
-    """Draw machines with replacement: (s, resamples), how often each section's machine was drawn."""
-    places = machine_places(sections)
-    drawn = draw_counts(len(places), resamples, generator(seed, "machines"))
-    weights = np.empty((len(sections), resamples))
-    for row, at in zip(drawn, places.values(), strict=True):
-        weights[at] = row
-    return weights
 
 
 def pair_sections(a: Sequence[SectionScores], b: Sequence[SectionScores]) -> list[tuple[SectionScores, SectionScores]]:
@@ -177,14 +168,3 @@ def identified(scored: pd.DataFrame) -> list[SectionScores]:
     if "clip_id" not in scored.columns:
         raise HarnessError("Resampled clips must have the column clip_id, which draws and joins go by, but miss it.")
     return split_sections(scored)
-
-
-def _assemble(sections: Sequence[SectionScores], values: Floats, rule: RuleName) -> Bootstrap:
-    """Build the result from (s, k, b) numbers, every machine counted once in the official score."""
-    definition = metric_rule(rule)
-    fields = [number.field for number in definition.numbers]
-    return Bootstrap(
-        official=definition.official(values, np.ones((values.shape[0], values.shape[2]))),
-        h_means={key: definition.machine(values[at]) for key, at in machine_places(sections).items()},
-        numbers={one.key: dict(zip(fields, of_one, strict=True)) for one, of_one in zip(sections, values, strict=True)},
-    )

@@ -72,6 +72,8 @@ class Comparison:
         reference_seeds: of the reference.
         seeds_vary: whether the interval covers seeds too; False where an arm has one seed.
         clips_vary: whether the interval's shape comes from resampled clips; False where no clip's score is recorded.
+        spread: of the difference over machines and seeds, from which its interval is made.
+        tables: of the arm and of the reference, harmonic means by machine and seed: (machines, seeds) each.
         vary: variance components of the difference, from which the power analysis computes how many seeds are needed.
         machines_won: machine types whose harmonic mean rose.
         machines_lost: machine types whose harmonic mean fell.
@@ -92,6 +94,8 @@ class Comparison:
     reference_seeds: tuple[int, ...]
     seeds_vary: bool
     clips_vary: bool
+    spread: Spread
+    tables: tuple[Floats, Floats]
     vary: Variation
     machines_won: int
     machines_lost: int
@@ -208,6 +212,11 @@ def _compared(arms: Arms, rule: RuleName, *, seed: int, level: float, paired: bo
         reference_seeds=arms.seeds[1],
         seeds_vary=min(map(len, arms.seeds)) > 1,
         clips_vary=arms.resamples > 0,
+        spread=spread,
+        tables=(
+            np.stack([of_machine[0][:, 0] for of_machine in means]),
+            np.stack([of_machine[1][:, 0] for of_machine in means]),
+        ),
         vary=vary,
         machines_won=int((won > ROUNDING).sum()),
         machines_lost=int((won < -ROUNDING).sum()),
@@ -271,11 +280,7 @@ def _spread(values: Both, *, clips: float, paired: bool) -> tuple[Spread, Variat
 
 def _interval(samples: Floats, *, spread: Spread, level: float) -> tuple[float, float]:
     """Return the interval about the first sample, which is the recorded value; the others are its resamples."""
-    around = float(samples[0])
-    if samples.size == 1:
-        half = spread.half_width(level)
-        return around - half, around + half
-    return stretched_interval(samples[1:], around=around, spread=spread, level=level)
+    return stretched_interval(samples[1:], around=float(samples[0]), spread=spread, level=level)
 
 
 def _variance(samples: Floats) -> float:

@@ -35,22 +35,73 @@ def variance_share(scores: Floats, codes: Codes) -> Floats:
     return np.asarray(np.divide(between, total, out=np.zeros_like(total), where=total > 0))
 
 
-def share_by_chance(groups: int, scores: int) -> float:
-    """Return the expected eta squared of groups assigned at random: (g - 1) / (n - 1) for n scores in g groups."""
-    return (groups - 1) / (scores - 1)
+def weighted_share(scores: Floats, codes: Codes, weights: Floats) -> Floats:
+    """Return eta squared if each score counts as often as its weight says, as in a bootstrap's draws.
+
+    Args:
+        scores: (n,) finite.
+        codes: (n,) the group of each score, 0..g-1.
+        weights: (draws, n) how often each score was drawn; a group may be left without any.
+
+    Returns:
+        (draws,); 0 where all drawn scores are equal.
+    """
+    members = np.zeros((codes.max() + 1, len(codes)))
+    members[codes, np.arange(len(codes))] = 1
+    centred = scores - scores.mean()
+    sums, sizes = (weights * centred) @ members.T, weights @ members.T  # (draws, g)
+    whole = weights.sum(axis=1)
+    middle = sums.sum(axis=1) ** 2 / whole
+    between = np.divide(sums**2, sizes, out=np.zeros_like(sums), where=sizes > 0).sum(axis=1) - middle
+    total = weights @ centred**2 - middle
+    return np.asarray(np.divide(between, total, out=np.zeros_like(total), where=total > 1e-12 * (centred**2).sum()))
 
 
-def permutation_p(scores: Floats, codes: Codes, *, draws: int, seed: int) -> float:
-    """Return the p-value of eta squared by permutation: (1 + shuffles with a share as large) / (1 + shuffles).
+def permutation_test(
+    scores: Floats, codes: Codes, *, draws: int, seed: int, units: Codes | None = None, parts: Codes | None = None
+) -> tuple[float, float]:
+    """Test eta squared by permutation, moving scores that belong together as a whole.
+
+    The scores that four scorers give to one training rise and fall together. To shuffle them one by one would take
+    them for four trainings, and a choice such as M, which no scorer changes, would seem surer than it is. So whole
+    trainings change places, each with all its scores (Anderson and ter Braak 2003, Permutation tests for
+    multi-factorial analysis of variance: the exchangeable units of a test). A choice that varies within trainings, such
+    as the scorer, is tested by shuffling the scores of each training among themselves.
 
     Args:
         scores: (n,) finite.
         codes: (n,) groups.
         draws: shuffles.
         seed: of the shuffles.
+        units: (n,) the training of each score, 0..u-1; None is one score a training.
+        parts: (n,) which of its training's scores each is: its scorer. Trainings change places with those that have the
+            same scorers.
+
+    Returns:
+        The p-value, (1 + shuffles with a share as large) / (1 + shuffles), and the shuffles' mean share: what chance
+        gives, about (g - 1) / (n - 1) for n scores in g groups where each training has one.
     """
+    units = np.arange(len(scores)) if units is None else units
+    parts = np.zeros(len(scores), dtype=np.intp) if parts is None else parts
+    within = len(np.unique(np.stack([units, codes]), axis=1).T) > len(np.unique(units))
     rng = np.random.default_rng(seed)
-    shuffled = rng.permuted(np.tile(scores, (draws, 1)), axis=1)
+    shuffled = np.tile(scores, (draws, 1))
+    for places in _exchangeable(units, parts):  # (u, s)
+        if within:
+            shuffled[:, places] = rng.permuted(np.tile(scores[places], (draws, 1, 1)), axis=2)
+        else:
+            order = rng.permuted(np.tile(np.arange(len(places)), (draws, 1)), axis=1)  # (draws, u)
+            shuffled[:, places] = scores[places][order]
     found = float(variance_share(scores, codes))
-    as_large = int((variance_share(shuffled, codes) >= found - 1e-12).sum())
-    return (1 + as_large) / (1 + draws)
+    shares = variance_share(shuffled, codes)
+    return (1 + int((shares >= found - 1e-12).sum())) / (1 + draws), float(shares.mean())
+
+
+def _exchangeable(units: Codes, parts: Codes) -> list[NDArray[np.intp]]:
+    """Return the places of the scores of units that have the same parts, a table for each set of parts: (u, s)."""
+    order = np.lexsort((parts, units))
+    ends = np.flatnonzero(np.diff(units[order])) + 1
+    alike: dict[tuple[int, ...], list[NDArray[np.intp]]] = {}
+    for places in np.split(order, ends):
+        alike.setdefault(tuple(parts[places].tolist()), []).append(places)
+    return [np.stack(places) for places in alike.values()]

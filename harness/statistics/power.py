@@ -1,9 +1,10 @@
-"""How many seeds it takes to show a difference: variance components, and the power that follows from them."""
+"""How many seeds or machines it takes to show a difference: variance components, and the power that follows."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from bisect import bisect_left
+from dataclasses import dataclass, replace
 
 from numpy.typing import ArrayLike
 from scipy.special import stdtrit
@@ -13,6 +14,8 @@ from harness.statistics.significance import ROUNDING, Spread, finite_array, mean
 MOST_SEEDS = 100  # beyond, "more than 100" is all that anybody needs to know
 POWER = 0.8  # Cohen 1988, section 2.4: the share of studies of that size which would show the difference
 ENDLESS_SEEDS = 1_000_000
+MOST_MACHINES = 1000  # all challenges together have some thirty machine types
+SEEDS_ON_MORE_MACHINES = 10  # where more machines are asked for: on each of them as many seeds as a study can afford
 
 
 @dataclass(frozen=True)
@@ -96,17 +99,21 @@ def variation_apart(arm: ArrayLike, reference: ArrayLike, *, clips: float = 0.0)
 
 @dataclass(frozen=True)
 class SeedsNeeded:
-    """How many seeds would show a difference.
+    """How many seeds would show a difference, or how many machines where no number of seeds would.
 
     Attributes:
         count: number of seeds, at most `MOST_SEEDS`; None if that many are too few, or if `known` is False.
         possible: False if no number of seeds is enough, since the spread over machines alone is too large.
         known: False if there is one seed only, so that the variance over seeds cannot be estimated.
+        machines: where no number of seeds is enough, how many machine types would be, with `SEEDS_ON_MORE_MACHINES`
+            seeds each, if further ones differ as those tested do; None if more than `MOST_MACHINES`, or if a single
+            machine cannot say how machines differ.
     """
 
     count: int | None
     possible: bool
     known: bool
+    machines: int | None = None
 
     def sentence(self, what: str) -> str:
         """Say it: "about 12 seeds would show <what>"."""
@@ -116,7 +123,10 @@ class SeedsNeeded:
             return f"about {self.count} seeds would show {what}"
         if self.possible:
             return f"more than {MOST_SEEDS} seeds would be needed to show {what}"
-        return f"no number of seeds would show {what}, because it takes more machines and clips"
+        never = f"no number of seeds would show {what}, because it takes more machines"
+        if self.machines is None:
+            return f"{never} and clips"
+        return f"{never}: about {self.machines} of them, with {SEEDS_ON_MORE_MACHINES} seeds each"
 
 
 def seeds_needed(
@@ -141,8 +151,24 @@ def seeds_needed(
     for seeds in range(max(2, least), MOST_SEEDS + 1):
         if _shows(distance, vary.spread(seeds), level=level, power=power):
             return SeedsNeeded(seeds, possible=True, known=True)
-    possible = _shows(distance, vary.spread(ENDLESS_SEEDS), level=level, power=power)
-    return SeedsNeeded(None, possible=possible, known=True)
+    if _shows(distance, vary.spread(ENDLESS_SEEDS), level=level, power=power):
+        return SeedsNeeded(None, possible=True, known=True)
+    machines = _machines_needed(distance, vary, level=level, power=power)
+    return SeedsNeeded(None, possible=False, known=True, machines=machines)
+
+
+def _machines_needed(distance: float, vary: Variation, *, level: float, power: float) -> int | None:
+    """Return the fewest machines, more than were tested, that would show a difference of this size."""
+    if vary.machines == 1 or distance <= ROUNDING:
+        return None
+
+    def shown_by(machines: int) -> bool:
+        spread = replace(vary, machines=machines).spread(SEEDS_ON_MORE_MACHINES)
+        return _shows(distance, spread, level=level, power=power)
+
+    tried = range(vary.machines + 1, MOST_MACHINES + 1)
+    at = bisect_left(tried, x=True, key=shown_by)  # more machines never show less
+    return tried[at] if at < len(tried) else None
 
 
 def seeds_to_reject(machines: int, *, level: float = 0.95) -> int:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import ndtri, stdtr, stdtrit
+from scipy.special import expit, logit, ndtri, stdtr, stdtrit
 
 from harness.errors import HarnessError
 from harness.statistics.bootstrap import Floats
@@ -15,7 +16,10 @@ from harness.statistics.bootstrap import Floats
 EXACT_SIGNS = 16  # up to 2^16 sign patterns are all gone through
 DRAWS = 9_999  # sign patterns of the Monte Carlo test, so that its smallest p is 1e-4
 ROUNDING = 1e-12  # smaller differences of scores are rounding errors and count as 0
+INNERMOST = 1e-9  # a value this close to the end of its scale is moved here, so that its logit is finite
 ENDLESS = 1e9  # degrees of freedom in place of infinity: Student's t is then the normal distribution
+
+Scale: TypeAlias = Literal["score", "difference"]  # a score lies between 0 and 1, a difference between -1 and 1
 
 
 @dataclass(frozen=True)
@@ -43,44 +47,76 @@ class Spread:
         return float(2 * stdtr(self.freedom, -abs(mean) / self.error))
 
 
-def interval(samples: ArrayLike, *, level: float = 0.95) -> tuple[float, float]:
-    """Return the percentile interval of bootstrap samples (Efron and Tibshirani 1993, chapter 13).
+def within(around: ArrayLike, below: ArrayLike, above: ArrayLike, *, scale: Scale) -> tuple[Floats, Floats]:
+    """Return the ends of an interval that cannot leave its scale: a score's 0 to 1, a difference's -1 to 1.
+
+    The interval is formed on a scale without ends (the logit of a score; of a difference Fisher's z, which is the
+    inverse hyperbolic tangent) and taken back. Its width there comes from the delta method: the width on the score's
+    own scale times the slope of the logit at the score (Agresti 2002, Categorical Data Analysis, section 3.1.7). For
+    small widths it is the plain interval: of 60 % with 2 points to each side, 57.98 to 61.98 %.
 
     Args:
-        samples: (b,) resampled values.
-        level: share of the samples inside.
-
-    Raises:
-        HarnessError: there is no sample, one is not finite, or the level lies outside (0, 1).
+        around: the score or difference.
+        below: how far the plain interval reaches below it, 0 or more.
+        above: how far above.
+        scale: "score" or "difference".
     """
-    low, high = np.quantile(finite_array(samples, "samples"), _tails(level))
+    centre, low, high = (np.asarray(values, dtype=np.float64) for values in (around, below, above))
+    if scale == "score":
+        inside = np.clip(centre, INNERMOST, 1 - INNERMOST)
+        place, slope = logit(inside), 1 / (inside * (1 - inside))
+        ends = expit(place - low * slope), expit(place + high * slope)
+    else:
+        inside = np.clip(centre, INNERMOST - 1, 1 - INNERMOST)
+        place, slope = np.arctanh(inside), 1 / (1 - inside**2)
+        ends = np.tanh(place - low * slope), np.tanh(place + high * slope)
+    return np.where(low <= ROUNDING, centre, ends[0]), np.where(high <= ROUNDING, centre, ends[1])
+
+
+def score_interval(score: float, spread: Spread, *, level: float = 0.95) -> tuple[float, float]:
+    """Return the interval of a score from its spread: Student's on the logit, so that it stays between 0 and 1.
+
+    It supposes that logits of scores vary normally over machines and seeds. Simulated so, with machines whose logits
+    have a standard deviation of up to 0.5 (at 60 % from 48 to 71 %), it holds the truth in 93 to 97 % of cases with 2,
+    3, 7 and 15 machines, near 1 too.
+    """
+    half = spread.half_width(level)
+    low, high = within(score, half, half, scale="score")
     return float(low), float(high)
 
 
 def stretched_interval(
     samples: ArrayLike, *, around: float, spread: Spread, level: float = 0.95
 ) -> tuple[float, float]:
-    """Return a bootstrap interval with the bootstrap's shape and a given spread's width.
+    """Return a difference's bootstrap interval with the bootstrap's shape and a given spread's width.
 
     A bootstrap over a handful of machines and seeds is too narrow: it divides by n where n - 1 is due, and has normal
     tails where Student's are (Hesterberg 2015, The American Statistician 69:371, on narrowness bias); drawing clips
     besides machines counts the clips twice. So its quantiles are taken as the shape alone, skewed as the score is,
-    and stretched until a normal sample would have the width that `spread` says.
+    and stretched until a normal sample would have the width that `spread` says. It stays between -1 and 1 (`within`).
 
     Args:
-        samples: (b,) resampled differences.
+        samples: (b,) resampled differences; empty where none could be drawn, then the interval is symmetric.
         around: the difference of the clips as recorded.
         spread: standard error and degrees of freedom.
         level: of the interval.
     """
+    shape = _shape(samples, level) if np.size(samples) else (-1.0, 1.0)
+    half = spread.half_width(level)
+    low, high = within(around, -half * shape[0], half * shape[1], scale="difference")
+    return float(low), float(high)
+
+
+def _shape(samples: ArrayLike, level: float) -> tuple[float, float]:
+    """Return the quantiles about the mean, in units of those that a normal sample of equal spread would have."""
     checked = finite_array(samples, "samples")
-    half, deviation = spread.half_width(level), float(checked.std())
+    deviation, tails = float(checked.std()), _tails(level)
     if deviation <= ROUNDING:
-        return around - half, around + half
-    shape = (np.quantile(checked, _tails(level)) - checked.mean()) / (deviation * float(ndtri(0.5 + level / 2)))
-    if not shape[0] <= 0 <= shape[1]:  # nearly all samples are one value, and the few others have no shape
-        return around - half, around + half
-    return around + half * float(shape[0]), around + half * float(shape[1])
+        return -1.0, 1.0
+    low, high = (np.quantile(checked, tails) - checked.mean()) / (deviation * float(ndtri(0.5 + level / 2)))
+    if not low <= 0 <= high:  # nearly all samples are one value, and the few others have no shape
+        return -1.0, 1.0
+    return float(low), float(high)
 
 
 def crossed_spread(differences: ArrayLike, *, clips: float = 0.0) -> Spread:
@@ -172,12 +208,12 @@ def spread_apart(arm: ArrayLike, reference: ArrayLike, *, clips: float = 0.0) ->
     return spread_of_parts(variance, parts)
 
 
-def _of_machines(gains: Floats) -> tuple[float, list[tuple[float, int]]]:
+def _of_machines(gains: Floats) -> tuple[float, list[tuple[float, float]]]:
     variance = float(gains.var(ddof=1)) / gains.size
     return variance, [(variance, gains.size - 1)]
 
 
-def spread_of_parts(variance: float, parts: Sequence[tuple[float, int]]) -> Spread:
+def spread_of_parts(variance: float, parts: Sequence[tuple[float, float]]) -> Spread:
     """Return the spread of a variance that is made of mean squares: Satterthwaite's degrees of freedom.
 
     Args:

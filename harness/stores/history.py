@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,8 +20,10 @@ from harness.errors import HarnessError
 from harness.files import read_bytes
 from harness.places import sqlite_path
 from harness.stores.database import creation_lock, look_at, tables_of
+from harness.stores.records import TRIAL_FILE, read_spec
 from harness.stores.run_names import EXPERIMENT
 from harness.stores.server import ask_server, mlflow_errors
+from harness.trials.contract import TrialSpec
 
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC).timestamp() * 1000  # ms; no run can be older than MLflow
 CLOCKS_MS = 60_000  # a run may end this much before it began, since its host's clock may have been set back
@@ -125,6 +128,22 @@ class History:
                 f"Artifacts must lie where they can be read, but {shown(place)[:200]} answered "
                 f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:300]}"
             ) from error
+
+
+def fetch_spec(uri: str, run_id: str, *, key: str) -> TrialSpec:
+    """Read from a run's artifacts what its trial was.
+
+    Args:
+        uri: database or tracking server that has the run.
+        run_id: of MLflow.
+        key: of the trial.
+
+    Raises:
+        HarnessError: the place cannot be read, or the run has no such record.
+    """
+    with tempfile.TemporaryDirectory(prefix="asdbench-") as folder:
+        History(uri).fetch(run_id, (TRIAL_FILE,), Path(folder))
+        return read_spec(Path(folder), key=key)
 
 
 def _demand_runs(path: Path, uri: str) -> None:

@@ -79,6 +79,34 @@ def read_record(folder: Path, *, key: str) -> Record:
     Raises:
         HarnessError: a file is missing or is not what it should be.
     """
+    read, spec = _read_trial(folder, key)
+    if read.reason is not None:
+        return Record(spec, None, Failure(read.reason), {})
+    result = _result(folder, spec, read)
+    _demand_numbers(result)
+    return Record(spec, result, None, _detail(read))
+
+
+def read_spec(folder: Path, *, key: str) -> TrialSpec:
+    """Read what a trial was from its artifacts, without what it found; see `read_record`."""
+    return _read_trial(folder, key)[1]
+
+
+def parse_spec(content: Mapping[str, Any]) -> TrialSpec:
+    """Return the spec that `spec_content` wrote.
+
+    Raises:
+        HarnessError: it is none, or one of another version.
+    """
+    try:
+        return _spec(_SpecForm.model_validate_json(json.dumps(content)))
+    except ValidationError as error:
+        raise HarnessError(f"A trial's spec must be whole, but {_first(error)}.") from error
+    except (TypeError, ValueError) as error:
+        raise HarnessError(f"A trial's spec must be one that this version knows, but: {error}.") from error
+
+
+def _read_trial(folder: Path, key: str) -> tuple[_TrialFile, TrialSpec]:
     try:
         read = _TrialFile.model_validate_json((folder / TRIAL_FILE).read_bytes())
         spec = _spec(read.spec)
@@ -90,11 +118,7 @@ def read_record(folder: Path, *, key: str) -> Record:
         raise HarnessError(f"{TRIAL_FILE} must hold a spec that this version knows, but: {error}.") from error
     if not spec.key() == read.key == key:
         raise HarnessError(f"{TRIAL_FILE} must be the trial {key}, but its content is another: {spec.key()}.")
-    if read.reason is not None:
-        return Record(spec, None, Failure(read.reason), {})
-    result = _result(folder, spec, read)
-    _demand_numbers(result)
-    return Record(spec, result, None, _detail(read))
+    return read, spec
 
 
 # The schema of trial.json: pydantic checks with the types below what is read.
@@ -133,6 +157,7 @@ class _SpecBase(_Form):
     train_data: Name
     test_data: Name
     truth_data: Name = ""
+    rounds: Annotated[int, Field(ge=1)] = 1
     scorers: tuple[Name, ...]
 
 
@@ -230,9 +255,13 @@ def _detail(read: _TrialFile) -> dict[str, Any]:
     return {name: value for name, value in read.model_dump(exclude_unset=True).items() if name not in columns}
 
 
+def spec_content(spec: TrialSpec) -> dict[str, Any]:
+    """Return a spec ready for JSON; `parse_spec` reads it back."""
+    return {**asdict(spec), "protocol": {"name": spec.protocol.name, **protocol_content(spec.protocol)}}
+
+
 def _spec_content(spec: TrialSpec) -> dict[str, Any]:
-    protocol = {"name": spec.protocol.name, **protocol_content(spec.protocol)}
-    return {"key": spec.key(), "spec": {**asdict(spec), "protocol": protocol}}
+    return {"key": spec.key(), "spec": spec_content(spec)}
 
 
 def _spec(read: _SpecForm) -> TrialSpec:
@@ -334,14 +363,14 @@ def _read_scores(path: Path, scorers: list[str]) -> pd.DataFrame:
     scores = {name: table.column(name).to_numpy() for name in columns}
     if not all(np.isfinite(values).all() for values in scores.values()):
         raise HarnessError(f"{SCORES_FILE} must hold finite scores, but does not.")
-    if len(set(clips["clip_id"])) < len(clips["clip_id"]) or not set(clips["condition"]) <= {"normal", "anomaly"}:
-        raise HarnessError(f"{SCORES_FILE} must hold each clip once, normal or anomaly, but does not.")
+    if len(set(clips["clip_id"])) < len(clips["clip_id"]) or not set(clips["condition"]) <= {"normal", "anomaly", None}:
+        raise HarnessError(f"{SCORES_FILE} must hold each clip once, normal, anomaly or not known, but does not.")
     return pd.DataFrame({**clips, **scores})
 
 
 def _texts(column: pa.ChunkedArray, name: str) -> list[str | None]:
     values = column.to_pylist()
-    allowed = (str, type(None)) if name in ("section", "domain") else (str,)
+    allowed = (str, type(None)) if name in ("section", "domain", "condition") else (str,)
     if not all(isinstance(value, allowed) for value in values):
         raise HarnessError(f"{SCORES_FILE} must hold texts as {name}, but does not.")
     return list(values)

@@ -205,6 +205,7 @@ def result_detail(result: TrialResult) -> dict[str, Any]:
         "labels": [dict(row) for row in result.labels],
         "epochs": [asdict(report) for report in result.epochs],
         "recipe": asdict(result.spec.recipe),
+        "labeling": {"min_confidence": result.spec.min_confidence, "below": result.spec.below},
         "reused": list(result.reused),
         "libraries": result.libraries,
         "intervals": {scorer: found.content() for scorer, found in result.intervals.items()},

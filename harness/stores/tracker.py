@@ -25,6 +25,7 @@ from harness.credentials import remember, scrubbed
 from harness.files import make_private_folder, making_private, private_umask
 from harness.places import sqlite_path
 from harness.stores.database import creation_lock
+from harness.stores.kept.models import KeptModels
 from harness.stores.records import write_failure, write_result
 from harness.stores.run_names import EXPERIMENT, result_metrics, spec_params
 from harness.stores.server import ask_server, mlflow_errors, watch
@@ -116,15 +117,30 @@ class Tracker:
         with mlflow_errors(self.uri):
             return {int(point.step) for point in self.client.get_metric_history(run_id, name)}
 
-    def log_result(self, run_id: str, result: TrialResult) -> None:
-        """Log a trial's metrics and artifacts; the run stays open."""
+    def log_result(self, run_id: str, result: TrialResult, *, model_id: str | None = None) -> None:
+        """Log a trial's metrics and artifacts; the run stays open.
+
+        Args:
+            run_id: of the trial's run.
+            result: what it found.
+            model_id: of the model that keeps its encoder, which then has the metrics too, on the test recordings.
+        """
         now = _milliseconds()
-        metrics = [Metric(name, value, now, 0) for name, value in result_metrics(result).items()]
+        tested = _inputs(result.spec)[-1].dataset if model_id else None
+        of_model = (
+            {"model_id": model_id, "dataset_name": tested.name, "dataset_digest": tested.digest} if tested else {}
+        )
+        metrics = [Metric(name, value, now, 0, **of_model) for name, value in result_metrics(result).items()]
         with mlflow_errors(self.uri):
             for start in range(0, len(metrics), BATCH):
                 self.client.log_batch(run_id, metrics=metrics[start : start + BATCH])
             with self._artifacts(run_id) as folder:
                 _write_artifacts(folder, result)
+
+    @property
+    def kept_models(self) -> KeptModels:
+        """Return the encoders that trials keep."""
+        return KeptModels(self.client, self.experiment, self.uri)
 
     def log_failure(self, run_id: str, spec: TrialSpec, failure: Failure) -> None:
         """Log what failed and its traceback; the run stays open."""

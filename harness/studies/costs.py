@@ -15,8 +15,10 @@ from backbones.training.recipe import PROJECTION
 from harness import plugins
 from harness.cache import Cache
 from harness.errors import HarnessError
+from harness.keys import digest
 from harness.plugins import unknown
 from harness.studies.plan import Plan, planned_trials
+from harness.studies.study_file import SEARCHES, SamplerTable
 from harness.trials.candidates import planned_ranking
 from harness.trials.contract import TrialSpec
 from harness.trials.labels import fuse_labels
@@ -32,6 +34,14 @@ SHARE = (
     0.2  # of a GPU's peak that encoders of this size reach; transformers of 90 M parameters some 0.3, small ones 0.1
 )
 BACKWARD = 2.0  # a pass back takes twice one forward
+SAMPLERS = {
+    "grid": "every cell in order, so that every M meets every other choice",
+    "random": "cells in random order, so that any number of them is a fair sample",
+    "tpe": "tree-structured Parzen estimators, which learn from a few dozen trials and take numbers and words alike; "
+    "Optuna's default for one goal and, from its version 5 on, for several",
+    "gp": "a Gaussian process, which makes most of few and costly trials",
+    "nsga2": "a genetic algorithm, for several goals and hundreds of trials",
+}
 TRIAL_SECONDS = 2.5  # of scoring, intervals, pictures and recording, a machine type or seven (tests/speed)
 TRIAL_MB = 0.3  # of pictures, tables and rows that a trial leaves in MLflow and the database
 KEPT_GB = 8.0  # of embeddings that the cache keeps
@@ -45,12 +55,14 @@ class _Cell:
     Attributes:
         spec: one of them.
         trials: with labels, of one seed.
-        trainings: of them, that learn other classes than those before.
+        trainings: of them, that learn other classes than those before, or by another recipe.
+        first_rounds: trainings of one seed that only make latents for labels of a second round.
     """
 
     spec: TrialSpec
     trials: int
     trainings: int
+    first_rounds: int = 0
 
 
 def counted(plan: Plan, specs: Sequence[TrialSpec], recordings: Recordings) -> dict[str, Any]:
@@ -58,7 +70,8 @@ def counted(plan: Plan, specs: Sequence[TrialSpec], recordings: Recordings) -> d
 
     Returns:
         `study`, `protocol`, `trials` and, of them, `level`, `frozen` and `learning`; `train_clips`, `test_clips`,
-        `labeled` (training clips with an attribute), `skipped` (bad files that are left out).
+        `labeled` (training clips with an attribute), `skipped` (bad files that are left out), `sampler` (which one
+        chooses the trials, and why one takes it).
     """
     planned = planned_trials(plan, {spec.key(): spec for spec in specs})
     kinds = {kind: sum(spec.kind == kind for spec in specs) for kind in ("level", "frozen")}
@@ -72,6 +85,7 @@ def counted(plan: Plan, specs: Sequence[TrialSpec], recordings: Recordings) -> d
         "test_clips": len(recordings.test),
         "labeled": int(recordings.train["attribute"].notna().sum()),
         "skipped": recordings.skipped,
+        "sampler": said_sampler(plan.file.sampler),
     }
 
 
@@ -100,7 +114,7 @@ def plan_costs(
         What `counted` says, and `workers`, `basis` (what the hours are from), `hours`, `memory_gb` (of all workers),
         `disk_gb`; `classes`, a row a choice of labels, M, K1 and K2 (`classes`, `singletons`, `left_out`, and `exact`:
         whether clips were clustered by the encoder's own latents); `backbones`, a row each of what learns with it
-        (`trials`, `trainings`, `embed_seconds` and `train_seconds` a clip, `hours`).
+        (`trials`, `trainings`, `first_rounds`, `embed_seconds` and `train_seconds` a clip, `hours`).
 
     Raises:
         HarnessError: there is no such GPU in the table.
@@ -128,10 +142,11 @@ def plan_costs(
             embed_one = cost.flops / exact
             train_one = train_one if train == PROJECTION else cost.flops * (1 + BACKWARD) / fast
         trainings = cell.trainings * seeds * part
+        first_rounds = cell.first_rounds * seeds * part
         latents = learn + (embedded if train == PROJECTION else 0)
         seconds = own_seeds * latents * embed_one if cell.trials else own_seeds * embedded * embed_one
-        seconds += trainings * cell.spec.recipe.epochs * learn * train_one
-        seconds += 0 if train == PROJECTION else trainings * embedded * embed_one
+        seconds += (trainings + first_rounds) * cell.spec.recipe.epochs * learn * train_one
+        seconds += 0 if train == PROJECTION else (trainings * embedded + first_rounds * learn) * embed_one
         seconds += (cell.trials * seeds * part or seeds) * TRIAL_SECONDS
         disk += 4 * cost.dim * (trainings or own_seeds) * embedded / GIB
         features = learn * cost.feature_bytes if cell.trials and train != PROJECTION else 0
@@ -139,7 +154,8 @@ def plan_costs(
         rows.append(
             {
                 "backbone": name, "train": train, "trials": round(cell.trials * seeds * part) or seeds,
-                "trainings": round(trainings), "embed_seconds": embed_one, "train_seconds": train_one,
+                "trainings": round(trainings), "first_rounds": round(first_rounds), "embed_seconds": embed_one,
+                "train_seconds": train_one,
                 "hours": seconds / 3600 / at_once,
             }
         )  # fmt: skip
@@ -163,8 +179,14 @@ def said_count(count: Mapping[str, Any]) -> str:
     return (
         f"{count['study']}: {count['trials']} trials ({count['learning']} that learn, {count['frozen']} frozen, "
         f"{count['level']} of the level) on {count['train_clips']:,} training clips, {count['labeled']:,} with an "
-        f"attribute, and {count['test_clips']:,} test clips{skipped}."
+        f"attribute, and {count['test_clips']:,} test clips{skipped}. {count['sampler']}"
     )
+
+
+def said_sampler(sampler: SamplerTable) -> str:
+    """Say which sampler chooses a study's trials, and why one takes it."""
+    goals = f" for {' and '.join(sampler.goals)}" if sampler.name in SEARCHES else ""
+    return f"Sampler {sampler.name}{goals}: {SAMPLERS[sampler.name]}."
 
 
 def _classes(
@@ -176,6 +198,7 @@ def _classes(
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}
     trials: dict[tuple[str, str], int] = {}
     learned: dict[tuple[str, str], set[str]] = {}
+    rounds: dict[tuple[str, str], set[str]] = {}
     some: dict[tuple[str, str], TrialSpec] = {}
     for spec in (spec for spec in learning if spec.seed == first and spec.backbone):
         assert spec.backbone is not None
@@ -184,7 +207,9 @@ def _classes(
         labels, statistics, _ = fuse_labels(spec, ranked)
         targets = hashlib.blake2b(labels.targets.tobytes() + repr(labels.ids.tolist()).encode()).hexdigest()
         trials[name] = trials.get(name, 0) + 1
-        learned.setdefault(name, set()).add(targets)
+        learned.setdefault(name, set()).add(digest({"targets": targets, "recipe": spec.recipe.content()}))
+        if spec.rounds > 1:
+            rounds.setdefault(name, set()).add(spec.ranking_key())
         some.setdefault(name, spec)
         cell = (spec.labels, spec.m, spec.k1, spec.k2, spec.fusion)
         if cell not in rows or exact:
@@ -193,7 +218,7 @@ def _classes(
                 **{what: sum(row[what] for row in statistics) for what in ("classes", "singletons", "left_out")},
                 "exact": exact,
             }  # fmt: skip
-    cells = {name: _Cell(some[name], trials[name], len(learned[name])) for name in some}
+    cells = {name: _Cell(some[name], trials[name], len(learned[name]), len(rounds.get(name, ()))) for name in some}
     for spec in specs:
         if spec.kind == "frozen" and spec.backbone is not None:
             cells.setdefault((spec.backbone.name, "frozen"), _Cell(spec, 0, 0))

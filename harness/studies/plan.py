@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from backbones import EMBEDDINGS
 from backbones.training.recipe import PROJECTION, FinetuneRecipe
 from benchmarks.contract import Protocol
 from benchmarks.protocols import find_protocol, parse_protocol
@@ -19,7 +20,16 @@ from harness.plugins import unknown
 from harness.scoring.contract import LEVEL_SCORER
 from harness.studies.study_file import SEARCHES, BackboneTable, SpaceTable, StudyFile
 from harness.trials.axes import AXES, Axis, nested_axes
-from harness.trials.choices import TRUTH_COMES_FROM, choose_backbone, frozen_spec, labeled_by, level_spec, read_by
+from harness.trials.choices import (
+    TRUTH_COMES_FROM,
+    check_rounds,
+    choose_backbone,
+    frozen_spec,
+    labeled_by,
+    level_spec,
+    read_by,
+    two_rounds,
+)
 from harness.trials.contract import BackboneChoice, TrialSpec, protocol_content
 from labeling.fusion import check_m
 
@@ -155,8 +165,16 @@ def make_plan(file: StudyFile, *, root: Path | None = None) -> Plan:
     for strategy in protocol.strategies.values():
         if strategy not in plugins.names("strategy"):
             raise HarnessError(unknown("strategy", strategy, plugins.names("strategy")))
+        if two_rounds(strategy):
+            raise HarnessError(
+                f"A protocol's strategies must label in one round, but {strategy} needs an encoder that a first round "
+                f"has trained; choose it for all machine types, with labels = {strategy}."
+            )
     if "truth" in file.space.values("labels") and not file.labeling.truth and not protocol.withhold:
         raise HarnessError(f"space.labels can hold truth only where the truth is known; {TRUTH_COMES_FROM}.")
+    trains = file.space.values("train") or [file.recipe.recipe().train]
+    for labels, train in itertools.product(file.space.values("labels"), trains):
+        check_rounds(labels, train=train)
     widest = max(*file.space.values("k1"), *file.space.values("k2"))
     for m in file.space.values("m"):
         check_m(m, widest)
@@ -165,7 +183,11 @@ def make_plan(file: StudyFile, *, root: Path | None = None) -> Plan:
         name: choose_backbone(name, table.encoder, weights=table.weights, options=table.options, root=root)
         for name, table in tables.items()
     }
-    trains = file.space.values("train") or [file.recipe.recipe().train]
+    if file.keep != "none" and (named := [name for name, choice in choices.items() if choice.encoder == EMBEDDINGS]):
+        raise HarnessError(
+            f"An encoder is kept to hear new clips, but the backbone {named[0]} is a file of embeddings, which hears "
+            "none; leave keep out."
+        )
     fixed = [name for name, choice in choices.items() if not any(_learns(choice, train) for train in trains)]
     if fixed and not file.frozen:
         raise HarnessError(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, is_dataclass, replace
 from typing import Any
 
@@ -11,21 +12,29 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from backbones.training.projection import learn_projection, project
+from backbones.training.recipe import PROJECTION
 from benchmarks.recordings.packed import SilentClips
 from harness import plugins
 from harness.cache import Cache
 from harness.errors import HarnessError
 from harness.keys import digest
-from harness.trials.choices import PAPER, TRUTH
+from harness.told import tell
+from harness.trials.checkpoints import forget_training, training_checkpoint
+from harness.trials.choices import PAPER, TRUTH, first_round
 from harness.trials.contract import METHOD, TrialSpec
+from harness.trials.limits import waiting
 from harness.trials.recordings import Recordings, objects
-from harness.trials.stages import clip_ids, clip_samples, embed_ids, pretrained_encoder
+from harness.trials.stages import clip_ids, clip_samples, embed_ids, finetune_encoder, pretrained_encoder, rows
 from labeling.clusters import cluster
-from labeling.contract import RankedCandidates, RankRequest, Strategy
+from labeling.contract import FINETUNED, RankedCandidates, RankRequest, Strategy
 from labeling.distances import standardise
+from labeling.fusion import fuse_top_m
 from labeling.mfcc import mfcc_statistics
 from labeling.routing import CASE_STRATEGY, Route, route
 from labeling.view import plane
+
+MOST_FINETUNED_BYTES = 2 * 2**30  # of all first rounds' latents together; the oldest make room
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,8 @@ class RankedMachine:
 def rank_machines(spec: TrialSpec, recordings: Recordings, cache: Cache) -> dict[str, RankedMachine]:
     """Rank candidate attributes of every training clip; made once for all M.
 
+    Labels of a second round train a first one here, unless another trial has done so.
+
     Returns:
         machine type -> its ranked candidates.
     """
@@ -54,13 +65,14 @@ def rank_machines(spec: TrialSpec, recordings: Recordings, cache: Cache) -> dict
     def fits(kept: dict[str, RankedMachine]) -> bool:
         return kept.keys() == ids.keys() and all(_is_ranked(kept[machine], ids[machine]) for machine in ids)
 
-    ranked: dict[str, RankedMachine] = cache.get(
-        "ranking",
-        spec.ranking_key(),
-        lambda: _rank_machines(spec, recordings, cache),
-        of=(RankedMachine, RankedCandidates),
-        fits=fits,
-    )
+    with _alone_in_first_round(spec, recordings, cache):
+        ranked: dict[str, RankedMachine] = cache.get(
+            "ranking",
+            spec.ranking_key(),
+            lambda: _rank_machines(spec, recordings, cache),
+            of=(RankedMachine, RankedCandidates),
+            fits=fits,
+        )
     return ranked
 
 
@@ -90,7 +102,9 @@ def _rank_machines(
     spec: TrialSpec, recordings: Recordings, cache: Cache, *, latents: bool = True
 ) -> dict[str, RankedMachine]:
     ranked = {}
-    for machine, clips in recordings.train.groupby("machine", sort=True):
+    machines = list(recordings.train.groupby("machine", sort=True))
+    for done, (machine, clips) in enumerate(machines):
+        tell("ranking candidates of machines", done, len(machines))
         attributes = _attributes(spec, recordings, clips)
         chosen = route_machine(spec, str(machine), recordings, cache)
         if spec.labels == TRUTH and all(attribute is None for attribute in attributes):
@@ -118,6 +132,7 @@ def _rank_machines(
             candidates = replace(candidates, labeled=candidates.labeled & clips["attribute"].notna().to_numpy(bool))
         drawn = plane(features) if features.shape[1] else np.zeros((0, 2), dtype=np.float32)
         ranked[str(machine)] = RankedMachine(candidates, chosen.why, drawn)
+    tell("ranking candidates of machines", len(machines), len(machines))
     return ranked
 
 
@@ -137,8 +152,11 @@ def check_candidates(specs: Iterable[TrialSpec], recordings: Recordings, cache: 
         HarnessError: K1 is above the labeled clips of a sample-wise machine type, or K2 above the clips of a
             cluster-wise one.
     """
-    different = {(spec.k1, spec.k2, spec.labels): spec for spec in specs if spec.kind == "trial"}
-    for (k1, k2, _), spec in different.items():
+    learning = [spec for spec in specs if spec.kind == "trial"]
+    learning += [first_round(spec) for spec in learning if spec.rounds > 1]
+    different = {(spec.k1, spec.k2, spec.labels): spec for spec in learning}
+    for done, ((k1, k2, _), spec) in enumerate(different.items()):
+        tell("reading sound statistics for labeling", done, len(different))
         for machine, clips in recordings.train.groupby("machine", sort=True):
             chosen = route_machine(spec, str(machine), recordings, cache, workers=workers)
             strategy: Strategy = plugins.load("strategy", chosen.strategy)
@@ -156,6 +174,7 @@ def check_candidates(specs: Iterable[TrialSpec], recordings: Recordings, cache: 
                         f"{name} must be between 1 and {there}, the {what} of {machine} ({chosen.case}), but got "
                         f"{value}; lower {name}, or let the protocol fix another case for {machine}."
                     )
+    tell("reading sound statistics for labeling", len(different), len(different))
 
 
 def route_machine(spec: TrialSpec, machine: str, recordings: Recordings, cache: Cache, *, workers: int = 1) -> Route:
@@ -254,8 +273,81 @@ def _features(
         return np.zeros((len(clips), 0), dtype=np.float32)
     if strategy.features == "mfcc":
         return _mfcc(recordings, clips, cache)
-    latents = pretrained_latents(spec, recordings, cache)
-    return np.stack([latents[clip_id] for clip_id in clip_ids(clips).tolist()])
+    make = finetuned_latents if strategy.features == FINETUNED else pretrained_latents
+    return rows(make(spec, recordings, cache), clip_ids(clips))
+
+
+def finetuned_latents(spec: TrialSpec, recordings: Recordings, cache: Cache) -> dict[str, NDArray[np.float32]]:
+    """Return the training clips' latents of the encoder that a first round fine-tunes: clip id -> (d,).
+
+    They are made once for all M. What learns in the first round is what learns in the second (`train` of the recipe):
+    the encoder, or a projection, whose output then is the latents. A process that is killed goes on from its checkpoint
+    when the trial is run again. Test clips are not heard.
+
+    Args:
+        spec: of a trial whose labels are made in two rounds.
+        recordings: the clips.
+        cache: keeps the latents, and the checkpoint while the first round lasts.
+    """
+    ids, key = np.sort(clip_ids(recordings.train)), _first_round_key(spec, recordings)
+
+    def fits(kept: NDArray[np.float32]) -> bool:
+        return kept.ndim == 2 and len(kept) == len(ids)
+
+    vectors = cache.find(FINETUNED, key, fits=fits)
+    if vectors is None:
+        vectors = _train_first_round(spec, recordings, cache, ids)
+        cache.put(FINETUNED, key, vectors, most_bytes=MOST_FINETUNED_BYTES)
+        forget_training(cache.folder, key)
+    return dict(zip(ids.tolist(), vectors, strict=True))
+
+
+def _train_first_round(
+    spec: TrialSpec, recordings: Recordings, cache: Cache, ids: NDArray[np.str_]
+) -> NDArray[np.float32]:
+    """Label, fine-tune and embed the training clips: (n,) ids -> (n, d)."""
+    first = first_round(spec)
+    if first.backbone is None:
+        raise HarnessError("A first round needs a backbone, but this trial has none; name one with --backbone.")
+    candidates = {machine: each.candidates for machine, each in rank_machines(first, recordings, cache).items()}
+    labels = fuse_top_m(
+        candidates, m=1, fusion=first.fusion, below=first.below, widest=max(first.k1 or 1, first.k2 or 1)
+    )
+    if first.recipe.train == PROJECTION:
+        latents = pretrained_latents(first, recordings, cache)
+        projection = learn_projection(
+            rows(latents, labels.ids), labels.targets, n_classes=len(labels.classes), recipe=first.recipe,
+            seed=first.seed,
+        )  # fmt: skip
+        return project(projection, rows(latents, ids))
+    encoder = pretrained_encoder(first.backbone, seed=first.seed)
+    cut = training_checkpoint(cache.folder, _first_round_key(spec, recordings))
+    return embed_ids(
+        first, finetune_encoder(first, encoder, recordings, labels, on_epoch=None, checkpoint=cut), recordings, ids
+    )
+
+
+def _first_round_key(spec: TrialSpec, recordings: Recordings) -> str:
+    """Return a digest of all that a first round's latents depend on."""
+    first = first_round(spec)
+    return digest(
+        {
+            "ranking": first.ranking_key(),
+            "recipe": first.recipe.content(),
+            "below": first.below,
+            "audio": recordings.packed.fingerprint(clip_ids(recordings.train)),
+        }
+    )
+
+
+@contextmanager
+def _alone_in_first_round(spec: TrialSpec, recordings: Recordings, cache: Cache) -> Iterator[None]:
+    """Let other trials with the same first round wait for it. Waiting does not count towards their limit of minutes."""
+    with ExitStack() as held:
+        if spec.rounds > 1:
+            with waiting():
+                held.enter_context(cache.alone(FINETUNED, _first_round_key(spec, recordings)))
+        yield
 
 
 def _mfcc(recordings: Recordings, clips: pd.DataFrame, cache: Cache, *, workers: int = 1) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from backbones import EMBEDDINGS, named_weights
 from backbones.contract import Backbone
 from backbones.released.hub import source_of
-from backbones.training.recipe import FinetuneRecipe
+from backbones.training.recipe import HEAD, PROJECTION, FinetuneRecipe
 from backbones.weights import find_checkpoint, sha256_of
 from harness import plugins
 from harness.bounds import checked
@@ -20,7 +20,7 @@ from harness.plugins import unknown
 from harness.scoring.contract import LEVEL_SCORER
 from harness.trials.axes import PAPER_K
 from harness.trials.contract import BackboneChoice, TrialSpec
-from labeling.contract import MIN_CONFIDENCE, Strategy
+from labeling.contract import FINETUNED, MIN_CONFIDENCE, Strategy
 from labeling.fusion import Fusion
 
 PAPER, TRUTH = "paper", "truth"  # the two labels that are no strategy's name
@@ -83,6 +83,7 @@ class TrialChoices:
         for name in ("k1", "k2", "seed", "min_confidence", *(("m",) if self.m is not None else ())):
             checked(name, getattr(self, name))
         check_labels(self.labels)
+        check_rounds(self.labels, train=str(self.recipe.get("train", FinetuneRecipe.train)))
 
 
 def check_labels(labels: str, *, what: str = "labels") -> None:
@@ -98,13 +99,43 @@ def check_labels(labels: str, *, what: str = "labels") -> None:
         raise HarnessError(unknown(what, labels, [PAPER, TRUTH, *baselines]))
 
 
+def two_rounds(labels: str) -> bool:
+    """Tell whether labels are made of an encoder that was fine-tuned in a first round, as "iterated" ones are."""
+    return labels not in (PAPER, TRUTH) and _strategy(labels).features == FINETUNED
+
+
+def check_rounds(labels: str, *, train: str) -> None:
+    """Refuse labels of a second round where the first would leave the encoder as it is.
+
+    Args:
+        labels: of the trial.
+        train: what its recipe lets learn.
+
+    Raises:
+        HarnessError: with the way out.
+    """
+    if train == HEAD and two_rounds(labels):
+        raise HarnessError(
+            f"labels = {labels} are clusters of latents that a first round of training has changed, but train = {HEAD} "
+            f"leaves the encoder as it is, so that both rounds would see the same; choose train = all or {PROJECTION}."
+        )
+
+
+def first_round(spec: TrialSpec) -> TrialSpec:
+    """Return the trial whose encoder makes the latents for labels of a second round: the paper's labels with M = 1.
+
+    Everything else is the same: clips, K1, K2, recipe, seed. So all M of a study share one first round.
+    """
+    return replace(spec, labels=PAPER, rounds=1, m=1, fusion="composite")
+
+
 def read_by(labels: str) -> frozenset[str]:
     """Return which of the axes M, K1, K2 and fusion make a difference to trials with these labels.
 
     The paper's method reads all of them, the truth none. A baseline says which numbers it reads; one that reads M has
-    several candidates a clip, and so reads the fusion too.
+    several candidates a clip, and so reads the fusion too. Labels of a second round read whatever the first does.
     """
-    if labels == PAPER:
+    if labels == PAPER or two_rounds(labels):
         return LABELING
     if labels == TRUTH:
         return frozenset()
@@ -134,6 +165,7 @@ def frozen_spec(spec: TrialSpec) -> TrialSpec:
         below="drop",
         labels="paper",
         truth_data="",
+        rounds=1,
     )
 
 
@@ -143,7 +175,9 @@ def labeled_by(spec: TrialSpec, labels: str, *, truth_data: str = "") -> TrialSp
     - "paper": each machine type by its case's strategy.
     - "truth": the attribute that was withheld, an upper bound.
     - A strategy that stands alone, for every machine type: "machine" is the machine type alone, a lower bound; "gmm" a
-      Gaussian mixture per domain, the other published pseudo-labeling for this task.
+      Gaussian mixture per domain, the other published pseudo-labeling for this task; "ward" Ward's clusters.
+    - "iterated": K-means of the latents of an encoder that a first round has fine-tuned (`first_round`). Such a trial
+      trains twice, and thresholds for the paper's labels stay, since the first round uses them.
 
     Axes that make no difference to a baseline are None in its spec. So a study that varies M and K1 has "machine",
     which reads neither, as one trial a seed and not as one for each M and K1.
@@ -154,13 +188,17 @@ def labeled_by(spec: TrialSpec, labels: str, *, truth_data: str = "") -> TrialSp
         truth_data: fingerprint of the withheld attributes; empty if none are known.
 
     Raises:
-        HarnessError: labels are "truth" and there is none, or there is no such strategy.
+        HarnessError: labels are "truth" and there is none, there is no such strategy, or a first round would change
+            nothing.
     """
     if labels == PAPER:
         return spec
     if labels == TRUTH and not truth_data:
         raise HarnessError(f"labels can be truth only where the truth is known, but it is not; {TRUTH_COMES_FROM}.")
     read = read_by(labels)
+    if two_rounds(labels):
+        check_rounds(labels, train=spec.recipe.train)
+        return replace(spec, labels=labels, rounds=2)
     return replace(
         spec,
         labels=labels,

@@ -76,6 +76,8 @@ class TrialSpec:
         labels: what labels the training clips: the paper's method, or a baseline (`harness.trials.choices.labeled_by`).
         truth_data: fingerprint of the released attributes that a trial with labels "truth" trains on, else empty;
             those that only judge are no part of a spec.
+        rounds: how often the encoder is fine-tuned: 2 if the labels are made of the latents of an encoder that a first
+            round has fine-tuned (`harness.trials.choices.first_round`).
     """
 
     kind: Kind
@@ -94,6 +96,7 @@ class TrialSpec:
     scorers: tuple[str, ...] = ("knn",)
     labels: str = "paper"
     truth_data: str = ""
+    rounds: int = 1
 
     def key(self) -> str:
         """Return the trial's identity, 16 hexadecimal digits: equal in every study that has the same trial."""
@@ -143,6 +146,7 @@ class TrialSpec:
         return f"{name}{labels}{chosen}{fusion} seed={self.seed}"
 
     def _ranking_content(self) -> dict[str, Any]:
+        first = {"first_round": [self.recipe.content(), self.below]} if self.rounds > 1 else {}
         return {
             "method": METHOD,
             "backbone": self.backbone.content() if self.backbone else None,
@@ -155,6 +159,7 @@ class TrialSpec:
             "seed": self.seed,
             "labels": self.labels,
             "truth_data": self.truth_data,
+            **first,
             **{name: getattr(self, name) for name, default in _LATER if getattr(self, name) != default},
         }
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from harness.trials.candidates import RankedMachine
@@ -52,7 +53,18 @@ def fuse_labels(
         }
         for machine, counted in label_statistics(candidates, labels).items()
     )
-    return labels, statistics, label_table(ranked, labels)
+    return one_class_a_clip(labels), statistics, label_table(ranked, labels)
+
+
+def one_class_a_clip(labels: PseudoLabels) -> PseudoLabels:
+    """Return labels whose every clip has all its weight on one class as whole classes; others as they are.
+
+    Soft fusion of M = 1 is such a case: it says the same as composite and set fusion of M = 1, and trains the same, so
+    that the three share one training (`harness.trials.embedded.embedded_key`).
+    """
+    if labels.targets.ndim == 1 or not (np.count_nonzero(labels.targets, axis=1) == 1).all():
+        return labels
+    return replace(labels, targets=labels.targets.argmax(axis=1).astype(np.int64))
 
 
 def label_table(ranked: Mapping[str, RankedMachine], labels: PseudoLabels) -> pd.DataFrame:

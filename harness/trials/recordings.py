@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from backbones.features.embedding_file import read_embeddings
 from benchmarks.clips import check_clips
 from benchmarks.contract import Dataset, Protocol
-from benchmarks.protocols import heard, split_clips
-from benchmarks.recordings.index import Scan, index_names, scan_root, usable_clips
+from benchmarks.protocols import heard, says_no_labels, split_clips
+from benchmarks.recordings.index import index_names, scan_root, usable_clips
 from benchmarks.recordings.packed import PackedAudio, SilentClips, open_pack, warn_of_copies
 from benchmarks.recordings.packing import pack
 from benchmarks.recordings.truth import add_ground_truth, read_truth
@@ -103,15 +103,12 @@ def index_datasets(
         skip_bad: leave out files that cannot be indexed, and count them.
     """
     datasets = load_datasets(names)
-    scan = _scan_embeddings(root, datasets) if root.is_file() else scan_root(root, datasets)
+    named = root.is_file()
+    scan = index_names(root, read_embeddings(root).places, datasets) if named else scan_root(root, datasets)
     clips = usable_clips(scan, root, datasets, skip_bad=skip_bad)
     if ground_truth is not None:
         clips = add_ground_truth(clips, ground_truth, datasets)
     return Indexed(clips, datasets, len(scan.bad))
-
-
-def _scan_embeddings(root: Path, datasets: tuple[Dataset, ...]) -> Scan:
-    return index_names(root, read_embeddings(root).places, datasets)
 
 
 def prepare_recordings(
@@ -140,6 +137,8 @@ def prepare_recordings(
     years = tuple(dict.fromkeys(part.dataset for part in (*protocol.train, *protocol.score)))
     indexed = index_datasets(root, years, ground_truth=ground_truth, skip_bad=skip_bad)
     train, test = _split(indexed.clips, protocol)
+    if unlabelled := says_no_labels(test):
+        logger.warning("%s", unlabelled)
     if root.is_file():
         train, truth = withhold_attributes(train, protocol)
         return replace(_prepare_embeddings(root, train, test, truth, cache=cache), skipped=indexed.skipped)

@@ -179,8 +179,8 @@ def report(
         protocol: only this protocol's.
         backbone: only this backbone's.
         scorer: only this scorer's, as in `knn:k=5`.
-        comparisons: number of families (settings that differ in M alone) to compare on each board; None compares one
-            for each backbone, and only the best one on a board of over 1,000 trials.
+        comparisons: number of families (settings that differ in M alone) to compare on each board; None compares the
+            best 20, and only the best one on a board of over 1,000 trials.
         resamples: of the comparisons' bootstrap.
         seed: of the bootstrap's draws.
         log: add the page to the study's MLflow run, where a study is named.

@@ -1,18 +1,25 @@
-"""The verbs that judge, as Python functions: select, regress, baseline export."""
+"""The verbs that judge, as Python functions: select with freeze and check, regress, baseline export."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from harness.errors import HarnessError
 from harness.places import Places, code_revision, find_places
+from harness.told import Told, silent
 
 if TYPE_CHECKING:
+    from benchmarks.contract import Protocol
     from harness.answers.selection import SelectedRow
     from harness.gate.baselines import RecordedArm
+    from harness.gate.checks import Checked
+    from harness.gate.frozen_choice import FrozenChoice
     from harness.gate.regression import Verdict
     from harness.stores.results import Results
+    from harness.trials.contract import TrialSpec
 
 
 class Exported(TypedDict):
@@ -26,6 +33,15 @@ class Exported(TypedDict):
     test_data: str
     clips: int
     rows: list[dict[str, Any]]
+
+
+class Frozen(TypedDict):
+    """What was frozen: the file, its checksum, what it says in words, and all that it holds."""
+
+    file: str
+    sha256: str
+    sentence: str
+    content: dict[str, Any]
 
 
 def select(
@@ -65,6 +81,168 @@ def select(
         return chosen_elsewhere(results, question)
 
 
+def select_freeze(
+    file: Path,
+    *,
+    study: str | None = None,
+    protocol: str | None = None,
+    backbone: str | None = None,
+    scorer: str | None = None,
+    resamples: int = 500,
+    seed: int = 0,
+    places: Places | None = None,
+) -> Frozen:
+    """Write what `select` chooses to a file with a checksum, before other recordings are scored: a pre-registration.
+
+    Of several backbones, labels, scorers or recipes the one with the best score on machines left out is frozen. The
+    file says what was chosen, by which rule, on which recordings, what it promises, and what will count as holding.
+
+    Args:
+        file: a new file, ending in .json.
+        study: as of `select`.
+        protocol: as of `select`.
+        backbone: as of `select`.
+        scorer: as of `select`.
+        resamples: as of `select`.
+        seed: as of `select`.
+        places: addresses of the stores; None takes them from the environment, else the current folder's files.
+
+    Returns:
+        The file, its checksum (publish that), a sentence, and the file's content.
+
+    Raises:
+        HarnessError: there is nothing to choose, the trials are of several sets of recordings, a trial's record is not
+            among its run's artifacts, or the file exists.
+    """
+    from harness.answers.question import Question
+    from harness.answers.selection import select as chosen_elsewhere
+    from harness.gate.frozen_choice import freeze, trials_of, winner, write_frozen
+    from harness.verbs.answers import canonical_scorer
+    from harness.verbs.stores import open_results
+
+    places = places or find_places()
+    question = Question(study, protocol, backbone, canonical_scorer(scorer), resamples=resamples, seed=seed)
+    with open_results(places) as results:
+        row, families = winner(chosen_elsewhere(results, question))
+        trials = results.trial_scores()
+    recorded = trials_of(trials, row)
+    spec = _recorded_spec(places, recorded[min(recorded)])
+    same = trials[trials["train_data"] == row["train_data"]]
+    frozen = freeze(
+        row, recorded, spec, families=families, question={**question.names(), "resamples": resamples, "seed": seed},
+        seen=[str(each) for each in same["test_data"].unique()], code=code_revision(),
+    )  # fmt: skip
+    write_frozen(frozen, file)
+    return {
+        "file": str(file), "sha256": frozen.sha256, "sentence": frozen.sentence(),
+        "content": frozen.content.model_dump(),
+    }  # fmt: skip
+
+
+def select_check(
+    file: Path,
+    *,
+    data: Path | None = None,
+    protocol: str | None = None,
+    ground_truth: Path | None = None,
+    skip_bad: bool = False,
+    threads: int = 1,
+    places: Places | None = None,
+    told: Told = silent,
+) -> Checked:
+    """Say whether a frozen choice holds on other test recordings.
+
+    Args:
+        file: what `select_freeze` wrote.
+        data: folder with the same training and other test recordings, on which the choice's trials are run as far as
+            they are not recorded; None looks for recorded ones alone.
+        protocol: with `data`, another protocol of the same rules that scores other parts; None is the frozen one.
+        ground_truth: with `data`, the user's copy of the official files about evaluation clips.
+        skip_bad: with `data`, go on without files that cannot be used.
+        threads: of torch.
+        places: addresses of the stores; None takes them from the environment, else the current folder's files.
+        told: called with (what, done, total) as work goes on.
+
+    Returns:
+        Whether it held, with a row for each set of test recordings and year; see `harness.gate.checks.check`.
+
+    Raises:
+        HarnessError: the file is not as it was frozen, the recordings are not those that could check it, or no trial
+            on others is recorded yet.
+    """
+    from harness.gate.checks import check
+    from harness.gate.frozen_choice import read_frozen
+    from harness.verbs.stores import open_results
+
+    places = places or find_places()
+    frozen, test_data = read_frozen(file), None
+    if data is not None:
+        from benchmarks.protocols import find_protocol
+
+        named = find_protocol(protocol) if protocol else frozen.spec.protocol
+        test_data = _run_frozen(
+            frozen, data, named, ground_truth=ground_truth, skip_bad=skip_bad, threads=threads, places=places, told=told
+        )
+    with open_results(places) as results:
+        return check(
+            frozen, results, file=str(file), spec_of=lambda row: _recorded_spec(places, row), test_data=test_data
+        )
+
+
+def _recorded_spec(places: Places, row: Mapping[Any, Any]) -> TrialSpec:
+    """Read from MLflow what a recorded trial was."""
+    from harness.stores.history import fetch_spec
+
+    return fetch_spec(str(row["origin"] or places.tracking), str(row["run_id"]), key=str(row["key"]))
+
+
+def _run_frozen(
+    frozen: FrozenChoice,
+    root: Path,
+    protocol: Protocol,
+    *,
+    ground_truth: Path | None,
+    skip_bad: bool,
+    threads: int,
+    places: Places,
+    told: Told,
+) -> str:
+    """Run a frozen choice's trials on other recordings, and return the fingerprint of these test recordings."""
+    from dataclasses import replace
+
+    from harness.gate.frozen_choice import demand_other_recordings
+    from harness.trials.candidates import check_candidates
+    from harness.trials.choices import choose_backbone
+    from harness.trials.recordings import prepare_recordings
+    from harness.trials.stages import check_layers
+    from harness.verbs.trials import run_spec
+
+    cache = places.open_cache()
+    recordings = prepare_recordings(
+        root, protocol, cache, ground_truth=ground_truth, skip_bad=skip_bad,
+        progress=lambda done, total: told("reading recordings", done, total),
+    )  # fmt: skip
+    demand_other_recordings(
+        frozen, protocol, train_data=recordings.train_data, test_data=recordings.test_data, named=str(root)
+    )
+    chosen = frozen.spec.backbone
+    if chosen is not None and chosen.weights:  # the file may have changed since, and may lie elsewhere
+        there = choose_backbone(chosen.name, chosen.encoder, weights=chosen.weights, options=dict(chosen.options))
+        if there.weights_sha256 != chosen.weights_sha256:
+            raise HarnessError(
+                f"A frozen choice is checked with the same weights, but {chosen.weights} has the sum "
+                f"{there.weights_sha256[:12]} instead of {chosen.weights_sha256[:12]}; put the file there that it was "
+                "chosen with."
+            )
+    specs = frozen.specs(protocol, recordings.test_data)
+    check_layers(list(specs.values()), recordings)
+    check_candidates(list(specs.values()), recordings, cache)
+    for done, spec in enumerate(specs.values()):
+        told("trials", done, len(specs))
+        run_spec(replace(spec, scorers=(frozen.scorer,)), recordings, cache, threads=threads, places=places, told=told)
+    return recordings.test_data
+
+
 def regress(
     baseline: str,
     candidate: str,
@@ -73,6 +251,7 @@ def regress(
     scorer: str | None = None,
     resamples: int = 1000,
     seed: int = 0,
+    allow: Collection[str] = (),
     junit: Path | None = None,
     places: Places | None = None,
 ) -> Verdict:
@@ -85,6 +264,7 @@ def regress(
         scorer: only this scorer's results.
         resamples: of the bootstrap.
         seed: of its draws.
+        allow: names of settings and of the recipe's fields that may differ between the two.
         junit: JUnit file to write the verdict to; if the comparison cannot be made, the error is written there.
         places: addresses of the stores; None takes them from the environment, else the current folder's files.
 
@@ -101,7 +281,7 @@ def regress(
 
     try:
         before, now = _arms(baseline, candidate, scorer=canonical_scorer(scorer), places=places or find_places())
-        document = judged(before, now, margin=margin, resamples=resamples, seed=seed)
+        document = judged(before, now, margin=margin, resamples=resamples, seed=seed, allow=allow)
     except ValueError as error:
         if junit is not None:
             write_junit(error_case(str(error)), junit)

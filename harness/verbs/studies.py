@@ -67,6 +67,7 @@ def study_run(
     )
     plan, recordings = prepared.plan, prepared.recordings
     say(said_count(counted(plan, prepared.specs, recordings)))
+    told("opening the databases", 0, 0)
     from harness.engine.tune import run_study  # Ray takes seconds to import; what is wrong with the data is said before
 
     with open_recorder(places) as recorder:
@@ -74,6 +75,7 @@ def study_run(
             plan, recordings, recorder, places, workers=workers, address=address, retry_failed=retry_failed,
             listen=listen,
         )  # fmt: skip
+        told("writing the report", 0, 0)
         log_study_pictures(recorder, outcome)
         return outcome
 
@@ -113,6 +115,7 @@ def _prepared(
         data, plan.protocol, cache, workers=cores, ground_truth=ground_truth, skip_bad=skip_bad,
         progress=lambda done, total: told("reading recordings", done, total),
     )  # fmt: skip
+    told("checking the study against the recordings", 0, 0)
     if plan.file.labeling.truth:
         recordings = with_released(recordings, Path(plan.file.labeling.truth).expanduser())
     specs = plan.specs(

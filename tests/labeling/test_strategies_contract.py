@@ -49,7 +49,7 @@ def test_the_file_name_is_the_plugin_name(name):
     assert isinstance(strategy, Strategy)
     assert strategy.name == name
     assert strategy.cases and set(strategy.cases) <= set(CASES)
-    assert strategy.features in ("mfcc", "latent", "none")
+    assert strategy.features in ("mfcc", "latent", "finetuned", "none")
     assert strategy.summary and "\n" not in strategy.summary
 
 

@@ -22,7 +22,7 @@ attributes = np.array([f"pat_{b}" for b in blob], dtype=object)
 attributes[rng.random(n) < 0.5] = None
 ids = np.array([f"{i:05d}" for i in range(n)])
 digest = hashlib.sha256()
-baselines = (("gmm", "unlabeled"), ("ward", "unlabeled"))
+baselines = (("gmm", "unlabeled"), ("ward", "unlabeled"), ("iterated", "unlabeled"))
 for name, case in (("sample_wise", "sample-wise"), ("cluster_wise", "partial"), *baselines):
     request = RankRequest(ids, features, attributes, case, k1=15, k2=15, seed=1)
     ranked = import_module(f"labeling.strategies.{name}").rank(request)

@@ -26,8 +26,20 @@ function sort(heading) {
   document.getElementById("said").textContent =
     `${table.caption.querySelector("strong").textContent} sorted by ${heading.textContent.trim()}, ${order}.`;
 }
-for (const heading of document.querySelectorAll("thead th")) {
-  heading.querySelector("button").addEventListener("click", () => sort(heading));
+for (const button of document.querySelectorAll("thead th button")) {
+  button.addEventListener("click", () => sort(button.closest("th")));
 }
+// a table that goes on beyond its box says so: a shade at the side, and a word above it
+function cue(box) {
+  const rest = box.scrollWidth - box.clientWidth, hint = box.parentNode.querySelector(".more");
+  box.parentNode.classList.toggle("before", rest > 1 && box.scrollLeft > 1);
+  box.parentNode.classList.toggle("after", rest > 1 && box.scrollLeft < rest - 1);
+  hint.textContent = rest > 1 ? "More columns: scroll sideways \u2194" : "";
+}
+const boxes = Array.from(document.querySelectorAll(".scroll"));
+for (const box of boxes) box.addEventListener("scroll", () => cue(box), { passive: true });
+addEventListener("resize", () => boxes.forEach(cue));
+boxes.forEach(cue);
 // paper cannot be unfolded
-addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((each) => { each.open = true; }));
+addEventListener("beforeprint", () =>
+  document.querySelectorAll("details:not(.screen)").forEach((each) => { each.open = true; }));

@@ -56,11 +56,11 @@ def stepped(weights, moments, step, *, rate, decay, betas, eps):
     """One step of AdamW (Loshchilov and Hutter, 2019, algorithm 2) on weights that have a gradient."""
     with torch.no_grad():
         for weight, moment in zip(weights, moments, strict=True):
-            weight -= rate * (decay if sum(side > 1 for side in weight.shape) > 1 else 0.0) * weight
+            weight.sub_(rate * (decay if sum(side > 1 for side in weight.shape) > 1 else 0.0) * weight)
             moment[0] = betas[0] * moment[0] + (1 - betas[0]) * weight.grad
             moment[1] = betas[1] * moment[1] + (1 - betas[1]) * weight.grad**2
             first, second = (moment[i] / (1 - betas[i] ** step) for i in (0, 1))
-            weight -= rate * first / (second.sqrt() + eps)
+            weight.sub_(rate * first / (second.sqrt() + eps))
 
 
 def clipped(weights, largest):

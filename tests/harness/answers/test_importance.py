@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from harness import verbs
-from harness.answers.importance import importance
+from harness.answers.importance import _scorers_and_layers, importance, interval_over
 from harness.answers.question import Question
 from harness.answers.standings import read_standings
 from harness.errors import HarnessError
 from harness.places import Places
 from harness.stores.recorder import Recorder
+from harness.studies.importance import ped_anova
 from tests.harness.made_up import record_study
 
 
@@ -45,6 +46,55 @@ def test_too_few_machines_have_no_interval(recorder: Recorder) -> None:
     """Of two machine types no interval can be drawn; the share is told without one."""
     record_study(recorder, machines=("fan", "valve"))
     assert {row["ci_low"] for row in importance(recorder.results)} == {None}
+
+
+def test_few_machines_and_many_trainings_have_an_interval_over_these(recorder: Recorder) -> None:
+    """Of two machine types the interval is over trainings, where there are twenty of them, and the table says so."""
+    record_study(recorder, machines=("fan", "valve"), m=(1, 3, 5, 7), seeds=(0, 1, 2))
+    rows = importance(recorder.results)
+    assert {(row["interval_over"], row["trainings"], row["trials"]) for row in rows} == {("trainings", 24, 24)}
+    assert all(0 <= row["ci_low"] <= row["ci_high"] <= 1 for row in rows)
+    assert interval_over(rows) == "intervals over trainings"
+
+
+def test_scorers_and_layers_are_choices_of_their_own() -> None:
+    """`knn:layer=6` is the scorer knn and the layer 6; what is not installed here keeps its name."""
+    found = _scorers_and_layers(["knn", "knn:k=5,layer=6", "mahalanobis:layer=4+6,merge=zmin", "gone:layer=2"])
+    assert found == {
+        "scorer": ["knn", "knn:k=5", "mahalanobis", "gone:layer=2"],
+        "layer": ["last", "6", "4+6,merge=zmin", "last"],
+    }
+
+
+def by_definition(values: list[str], scores: list[float]) -> float:
+    """PED-ANOVA of one choice: the Pearson divergence of the best tenth's smoothed histogram from that of all."""
+
+    def smoothed(chosen: list[str]) -> np.ndarray:
+        names = sorted(set(values))
+        counts = np.array([chosen.count(name) for name in names], dtype=float)
+        seen = (counts > 0).sum() + 1.0  # kernels: one for each value that occurs, and a flat one
+        kernel = np.eye(len(names)) + 1.0 / seen
+        kernel /= kernel.sum(axis=1, keepdims=True)
+        return (counts @ kernel + 1.0 / len(names)) / (counts.sum() + 1.0)
+
+    best = np.sort(scores)[::-1][int(np.ceil(0.1 * len(scores))) - 1]
+    top, everywhere = smoothed([v for v, s in zip(values, scores, strict=True) if s >= best]), smoothed(values)
+    return float(everywhere @ (top / everywhere - 1) ** 2)
+
+
+def test_ped_anova_is_its_definition() -> None:
+    """Importances are the divergences worked out by hand, as shares; what alone decides has almost all."""
+    rng = np.random.default_rng(0)
+    settings = [
+        {"m": int(rng.integers(1, 4)), "labels": str(rng.choice(["paper", "gmm"])), "seed": int(rng.integers(5))}
+        for _ in range(120)
+    ]
+    scores = [0.5 + 0.2 * (row["m"] == 3) + 0.02 * (row["labels"] == "gmm") + 0.001 * rng.normal() for row in settings]
+    found = ped_anova(settings, scores)
+    by_hand = {name: by_definition([str(row[name]) for row in settings], scores) for name in settings[0]}
+    assert found == pytest.approx({name: value / sum(by_hand.values()) for name, value in by_hand.items()}, rel=1e-6)
+    alone = ped_anova([{"m": at % 2, "seed": at // 2 % 10} for at in range(200)], [float(at % 2) for at in range(200)])
+    assert alone["m"] > 0.95
 
 
 def test_nothing_recorded_and_nothing_of_that_name(recorder: Recorder) -> None:

@@ -152,6 +152,7 @@ def test_leaderboard_and_compare(finished: Path) -> None:
 SCORERS = ("knn", "mahalanobis")
 
 
+@pytest.mark.slow
 def test_failed_trials_are_recorded_and_the_study_goes_on(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import html
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -15,15 +16,22 @@ from typing import Any
 import pytest
 
 from harness import verbs
-from harness.answers.question import Question
+from harness.answers.board import row_namer
+from harness.answers.leaderboard import board_notes
+from harness.answers.question import Question, called, differing
 from harness.errors import HarnessError
 from harness.places import Places
 from harness.report import drawings
 from harness.report.evidence import Evidence, curve_families, gather
-from harness.report.page import _headline, _with_code, render, report
+from harness.report.figures import SHORT
+from harness.report.forest import forest
+from harness.report.mattered import mattered
+from harness.report.page import _with_code, render, report
+from harness.report.sheets import ranking
+from harness.report.verdict import verdict
 from harness.stores.recorder import Recorder
-from harness.tables import CONTROLS, brief
-from tests.harness.made_up import KEY, make_result, make_spec, record_study
+from harness.tables import CONTROLS, printable
+from tests.harness.made_up import KEY, clips_of, make_result, make_spec, record, record_study
 
 VILLAIN = "<script>alert(1)</script>\"'&<svg onload=alert(2)>"
 WRITTEN = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
@@ -93,21 +101,87 @@ def test_page_answers_first(made: tuple[Evidence, str]) -> None:
 
 
 def test_the_question_is_answered_in_the_first_sentence(made: tuple[Evidence, str]) -> None:
-    """Before all else stands how many comparisons Top-M won and lost, and of which backbone, or that none shows."""
+    """Before all else stands the verdict with its number and colour: how many comparisons Top-M won and lost."""
     board = made[0].boards[0]
     outline = Outline(made[1])
     better = [row for row in board.compared if row["differs"] and row["delta"] > 0]
-    assert f"Top-M beats Top-1 in {len(better)} of 4 comparisons (M = 3 for beats-small on dcase2023" in outline.text
+    largest = max(better, key=lambda row: row["delta"])
+    points = f"by up to {100 * largest['delta']:.2f} points (beats-small, M = 3; 95 % CI +"
+    assert f"Top-M beats Top-1 in {len(better)} of 4 comparisons, {points}" in outline.text
+    assert ("div", {"class": "verdict better"}) in outline.seen
     open_ones = [row for row in board.compared if not row["differs"]]
-    assert _headline(open_ones[:2]) == (
-        "Not that these data can show: none of 2 comparisons of Top-M with Top-1 shows a difference."
+    none = verdict(open_ones[:2])
+    assert (none.cls, none.word) == ("open", "Not shown")
+    assert none.sentence.startswith(
+        "Not that these data can show: none of 2 comparisons of Top-M with Top-1 shows a difference; the largest is "
     )
-    assert _headline(open_ones[:1]).startswith("Not that these data can show: the one comparison")
+    assert "the one comparison of Top-M with Top-1 shows no difference; it is " in verdict(open_ones[:1]).sentence
     worse = [{**better[0], "delta": -0.1, "ci_low": -0.2, "ci_high": -0.05, "m": m} for m in (3, 5, 7, 9)]
-    assert _headline([*worse, open_ones[0]]) == (
-        "Top-M loses to Top-1 in 4 of 5 comparisons (M = 3 for beats-small on dcase2023, M = 5 for beats-small on "
-        "dcase2023, M = 7 for beats-small on dcase2023 and 1 more); the other shows no difference."
-    )
+    lost = verdict([*worse, open_ones[0]])
+    assert (lost.cls, lost.word) == ("worse", "No")
+    assert lost.sentence.startswith("Top-M loses to Top-1 in 4 of 5 comparisons, by up to 10.00 points (beats-small, M")
+    assert lost.sentence.endswith("; the other shows no difference.")
+    assert (verdict([*better, *worse]).cls, verdict([], why_not="because").sentence) == ("mixed", "because")
+
+
+def test_every_comparison_is_a_line_of_the_forest(made: tuple[Evidence, str]) -> None:
+    """The forest has a line a comparison: its name, estimate, interval and p, and a mark that is not colour alone."""
+    board = made[0].boards[0]
+    found = forest(board.compared)
+    assert found is not None
+    assert [(line.backbone, line.rest) for line in found.lines] == [
+        (row["backbone"], f"M = {row['m']}") for row in board.compared
+    ]
+    for line, row in zip(found.lines, board.compared, strict=True):
+        assert line.points == f"{100 * row['delta']:+.2f}"
+        assert ("full" in line.drawn, line.cls == "open") == (row["differs"], not row["differs"])
+    wide = [{**row, "ci_low": -9.0} for row in board.compared[:1]]
+    narrow = forest([*board.compared, *wide])
+    assert narrow is not None
+    assert narrow.lines[-1].drawn.count('class="span"') == 3  # its interval goes on beyond the axis: an arrow
+
+
+def rows_of_two_scorers() -> list[dict[str, Any]]:
+    """Rows that differ in fusion and scorer, and one without a backbone."""
+    same = {"kind": "trial", "backbone": "b", "m": 3, "k1": 15, "k2": 15, "labels": "paper", "train": "all",
+            "loss": "cross_entropy", "recipe": "r", "protocol": "p", "dataset": "d"}  # fmt: skip
+    level = {**dict.fromkeys(same), "kind": "level", "fusion": None, "scorer": "level"}
+    return [{**same, "fusion": fusion, "scorer": scorer} for fusion in ("composite", "soft")
+            for scorer in ("knn", "gmm")] + [level]  # fmt: skip
+
+
+def test_names_say_what_differs_and_no_more() -> None:
+    """A row is named by the axes, scorer and year in which rows differ; a recipe only where nothing else does."""
+    rows = rows_of_two_scorers()
+    assert differing(rows) == ["fusion", "scorer"]
+    assert [row_namer(rows)(row) for row in rows] == [
+        "b, M = 3, composite, knn", "b, M = 3, composite, gmm", "b, M = 3, soft, knn", "b, M = 3, soft, gmm", "level"
+    ]  # fmt: skip
+    assert called(rows[3], differing(rows)) == "b (soft, gmm)"
+    assert differing(rows[:1]) == []
+    twice = [rows[0], {**rows[0], "recipe": "other"}]
+    assert (differing(twice), called(twice[1], differing(twice))) == (["recipe"], "b (recipe other)")
+    axes = [{**rows[0], "loss": "arcface", "recipe": "other"}, rows[0]]  # a recipe's digest covers the loss
+    assert (differing(axes), called(axes[0], differing(axes))) == (["loss"], "b (loss arcface)")
+
+
+def test_what_mattered_has_a_section(made: tuple[Evidence, str]) -> None:
+    """Every choice has a row with a bar, the sentence names the largest, and PED-ANOVA stands beside the shares."""
+    evidence, page = made
+    (board,) = evidence.boards
+    found = mattered(evidence.mattered, board, place=1)
+    assert found is not None
+    assert {row["choice"] for row in evidence.mattered} == {"m", "backbone", "seed"}
+    assert len(found.sheet.rows) == 3
+    assert sum(row["importance"] or 0 for row in evidence.mattered) == pytest.approx(1.0)
+    assert re.match(r"Backbone explains \d+ % of the variance between scores; no more than chance: .*seed", found.lead)
+    assert found.lead in Outline(page).text
+    assert page.index("What mattered") < page.index("Leaderboard</h3>")
+    assert 'width="' in str(found.sheet.rows[0].cells) and "<circle" not in str(found.sheet.rows[0].cells)
+    assert mattered([], board, place=1) is None
+    assert mattered(evidence.mattered, replace(board, data="other"), place=1) is None
+    nothing = mattered([{**row, "p_value": 0.5, "ci_low": None} for row in evidence.mattered], board, place=1)
+    assert nothing is not None and nothing.lead.startswith("No choice explains more")
 
 
 def test_commands_in_sentences_are_code(made: tuple[Evidence, str]) -> None:
@@ -140,7 +214,7 @@ def test_page_is_well_formed_and_accessible(made: tuple[Evidence, str]) -> None:
     pointed |= {str(a["href"])[1:] for _, a in outline.all("a") if str(a.get("href")).startswith("#")}
     assert pointed <= set(ids)
     tables = len(outline.all("table"))
-    assert tables == len(outline.all("caption")) == 7
+    assert tables == len(outline.all("caption")) == 9
     assert all(attributes["scope"] in ("col", "row") for _, attributes in outline.all("th"))
     drawn = [attributes for _, attributes in outline.all("svg") if attributes.get("role") == "img"]
     assert len(drawn) == len(outline.all("figcaption")) == 4
@@ -271,7 +345,39 @@ def test_without_an_answer_the_page_says_why(recorder: Recorder) -> None:
     assert evidence.boards[0].compared == []
     assert "no backbone here has both M = 1 and another M" in text
     assert "Nobody judged these labels" in text
-    assert "in place of their quality" in text
+    assert "Label quality against score" not in text  # all have a confidence of 80 %: points above one another
+
+
+def test_what_all_rows_share_is_said_once(made: tuple[Evidence, str]) -> None:
+    """A table has no column that names every row alike: its caption says the value; a trial is counted once."""
+    (sheet,) = ranking(made[0].boards[0], place=1)
+    assert {"K1/K2", "scorer"}.isdisjoint(heading.text for heading in sheet.headings)
+    assert sheet.said.endswith("In every row that has one: K1/K2 15/15, scorer knn.")
+    rows = [{**row, "scorer": scorer} for row in made[0].boards[0].rows for scorer in ("knn", "gmm")]
+    (sheet,) = ranking(replace(made[0].boards[0], rows=rows), place=1)
+    assert "scorer" in [heading.text for heading in sheet.headings]
+    assert "Study made-up: 17 finished trials, 1 scorer, 2 seeds." in made[1]
+    again = replace(made[0], boards=[replace(made[0].boards[0], rows=rows)])
+    assert "Study made-up: 17 finished trials, 2 scorers, 2 seeds." in render(again)
+
+
+def test_zero_of_a_section_is_explained(recorder: Recorder) -> None:
+    """Where one section's AUC is 0 the harmonic mean is 0: the page names the section, with the arithmetic mean."""
+    clips = clips_of(("fan", "valve"))
+    for m in (1, 3):
+        record(recorder.results, m=m, seeds=(0,), clips=clips, apart={"fan": -50.0, "valve": 1.0})
+    board = gather(recorder.results, comparisons=0).boards[0]
+    assert [(zero.metric, zero.sections, zero.rows) for zero in board.zeros] == [
+        (metric, ["fan, section 00"], 2) for metric in ("auc", "s_auc", "t_auc")
+    ]
+    first = next(place for place, row in enumerate(board.rows) if row["kind"] == "trial")
+    assert 0.3 < board.zeros[0].means[first] < 0.5
+    (sheet,) = ranking(board, place=1)
+    assert "here fan, section 00." in sheet.note
+    at = [heading.text for heading in sheet.headings].index("AUC mean")
+    assert sheet.rows[first].cells[at].content == f"{100 * board.zeros[0].means[first]:.2f}"
+    assert "AUC, sAUC and tAUC" in " ".join(board_notes(board.rows))
+    assert "of fan." in " ".join(board_notes(board.rows))
 
 
 def test_single_level_trial(recorder: Recorder) -> None:
@@ -318,7 +424,7 @@ def test_figures_show_names_as_they_are(made: tuple[Evidence, str], hostile: str
     ]
     drawn = drawings.figures(renamed, place=1)
     assert len(drawn) == 4
-    shown = html.escape(brief(hostile), quote=False)
+    shown = html.escape(printable(hostile, longest=SHORT), quote=False)
     for figure in drawn:
         outline = Outline(str(figure.chart))
         assert outline.all("script") == []

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import logit, stdtrit
 from scipy.stats import ttest_1samp
 from sklearn.metrics import roc_auc_score
 
@@ -22,8 +23,8 @@ from harness.statistics.significance import (
     Spread,
     crossed_spread,
     holm,
-    interval,
     paired_test,
+    score_interval,
     stretched_interval,
 )
 
@@ -47,7 +48,7 @@ def resampled(table: pd.DataFrame, rule: RuleName = "dcase2022", *, resamples: i
     """Resample a table's clips."""
     sections = split_sections(table)
     draws = [draw_clips(one, resamples=resamples, seed=seed) for one in sections]
-    return bootstrap_sections(sections, draws, rule, seed=seed)[0]
+    return bootstrap_sections(sections, draws, rule)
 
 
 class TestBootstrap:
@@ -99,15 +100,6 @@ class TestBootstrap:
         np.testing.assert_array_equal(whole.h_means["dcase2023", "b"], alone.h_means["dcase2023", "b"])
         assert not np.array_equal(whole.official, resampled(table, resamples=9, seed=1).official)
 
-    def test_machines_can_be_drawn_too(self) -> None:
-        """Drawing machines widens the official score's spread where machines differ."""
-        table = pd.concat([scored(1, machines="ab", apart=0.0), scored(2, machines="cd", apart=3.0)])
-        sections = split_sections(table)
-        clips, both = bootstrap_sections(
-            sections, [draw_clips(o, resamples=200, seed=0) for o in sections], "dcase2022"
-        )
-        assert both.std() > 1.5 * clips.official.std()
-
     def test_many_resamples_are_worked_on_in_blocks(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Blocks of a few resamples give the same numbers as all at once."""
         table = scored(1)
@@ -145,22 +137,49 @@ class TestBootstrap:
 
 
 class TestIntervals:
-    def test_the_percentile_interval_cuts_both_tails(self) -> None:
-        """Of 0 to 100 the 90 % interval goes from 5 to 95."""
-        assert interval(np.arange(101.0), level=0.9) == pytest.approx((5.0, 95.0))
-
     @pytest.mark.parametrize("level", [0.0, 1.0, 95.0])
     def test_a_level_is_a_share(self, level: float) -> None:
         """A level outside 0 to 1 is refused, so 95 is not read as 95 %."""
         with pytest.raises(HarnessError, match="level must lie between 0 and 1"):
-            interval([1.0], level=level)
+            stretched_interval([0.0, 0.1], around=0.0, spread=Spread(0.1, 3), level=level)
 
-    def test_samples_must_be_there_and_finite(self) -> None:
-        """Nothing, or NaN among the samples, is refused."""
-        with pytest.raises(HarnessError, match="There must be samples"):
-            interval([])
+    def test_samples_must_be_finite(self) -> None:
+        """NaN among the samples is refused."""
         with pytest.raises(HarnessError, match="1 of 2 are not"):
-            interval([0.0, np.nan])
+            stretched_interval([0.0, np.nan], around=0.0, spread=Spread(0.1, 3))
+
+    @given(
+        st.floats(0, 1), st.floats(0, 100), st.floats(1, 1000), st.sampled_from([0.5, 0.9, 0.95, 0.999]),
+    )  # fmt: skip
+    def test_a_scores_interval_holds_it_and_stays_a_score(
+        self, score: float, error: float, freedom: float, level: float
+    ) -> None:
+        """Whatever the spread is, both ends lie between 0 and 1, the score between them."""
+        low, high = score_interval(score, Spread(error, freedom), level=level)
+        assert 0 <= low <= score + 1e-8
+        assert score - 1e-8 <= high <= 1
+
+    @given(st.floats(-1, 1), st.floats(0, 100), st.floats(1, 1000), st.lists(st.floats(-1, 1), max_size=9))
+    def test_a_differences_interval_holds_it_and_stays_a_difference(
+        self, difference: float, error: float, freedom: float, samples: list[float]
+    ) -> None:
+        """Whatever spread and samples are, both ends lie between -1 and 1, the difference between them."""
+        low, high = stretched_interval(samples, around=difference, spread=Spread(error, freedom))
+        assert -1 <= low <= difference + 1e-8
+        assert difference - 1e-8 <= high <= 1
+
+    def test_a_narrow_interval_is_the_plain_one(self) -> None:
+        """Two points about 60 %, and about no difference, are what Student's t says to a hundredth of a point."""
+        spread = Spread(0.01, 1e9)
+        assert score_interval(0.6, spread) == pytest.approx((0.6 - 0.0196, 0.6 + 0.0196), abs=2e-4)
+        assert stretched_interval((), around=0.0, spread=spread) == pytest.approx((-0.0196, 0.0196), abs=1e-5)
+        assert score_interval(0.99, spread)[1] < 0.999 < 0.99 + 0.0196
+
+    def test_equal_distances_on_the_logit(self) -> None:
+        """Both ends are as far from the score on the logit, by the interval's width there."""
+        low, high = score_interval(0.9, Spread(0.02, 4))
+        reach = stdtrit(4, 0.975) * 0.02 / (0.9 * 0.1)
+        assert (logit(0.9) - logit(low), logit(high) - logit(0.9)) == pytest.approx((reach, reach))
 
     def test_a_stretched_interval_holds_its_difference_whatever_the_samples(self) -> None:
         """Samples that are nearly all one value have no shape: the interval is symmetric about the difference."""
@@ -172,11 +191,11 @@ class TestIntervals:
     def test_a_stretched_interval_keeps_shape_and_takes_width(self) -> None:
         """Skewed samples give a skewed interval of the width that the spread says for normal ones."""
         skewed = np.random.default_rng(0).exponential(size=20_000)
-        low, high = stretched_interval(skewed, around=0.0, spread=Spread(1.0, 1e9))
+        low, high = stretched_interval(skewed, around=0.0, spread=Spread(0.01, 1e9))
         assert high > 1.5 * -low
         normal = np.random.default_rng(0).normal(size=200_000)
-        low, high = stretched_interval(normal, around=0.0, spread=Spread(2.0, 6))
-        assert (low, high) == pytest.approx((-2 * 2.447, 2 * 2.447), rel=0.02)
+        low, high = stretched_interval(normal, around=0.0, spread=Spread(0.02, 6))
+        assert (low, high) == pytest.approx((-0.02 * 2.447, 0.02 * 2.447), rel=0.02)
 
     def test_one_seed_leaves_students_t_over_machines(self) -> None:
         """With one seed the p-value is the one-sample t-test's over machines."""
@@ -295,7 +314,8 @@ class TestCompareArms:
         a, b = arm(0, apart=2.0, runs=1, machines="a"), arm(9, apart=1.0, runs=1, machines="a")
         result = compare_arms(a, b, "dcase2022", resamples=500)
         clips = resampled(a, resamples=500).official - resampled(b, resamples=500).official
-        assert result.ci_high - result.ci_low == pytest.approx(np.subtract(*interval(clips)[::-1]), rel=0.1)
+        low, high = np.quantile(clips, (0.025, 0.975))
+        assert result.ci_high - result.ci_low == pytest.approx(high - low, rel=0.1)
         assert (result.machines[0].ci_low, result.machines[0].ci_high) == pytest.approx((result.ci_low, result.ci_high))
 
     def test_a_machine_without_metrics_is_left_out(self) -> None:
@@ -304,6 +324,16 @@ class TestCompareArms:
         a, b = (t[(t["machine"] != "c") | (t["condition"] == "normal")] for t in (a, b))
         result = compare_arms(a, b, "dcase2022", resamples=20)
         assert (result.pairs, result.machines_won) == (6, 2)
+
+    def test_machines_without_metrics_are_never_drawn(self) -> None:
+        """Two machines with metrics beside six without: each resample has a score, the interval is theirs alone."""
+        names = "abcdefgh"
+        whole = [arm(of, apart=apart, runs=2, machines=names) for of, apart in ((0, 2.0), (100, 1.0))]
+        few = [t[t["machine"].isin(["a", "b"]) | (t["condition"] == "normal")] for t in whole]
+        alone = [t[t["machine"].isin(["a", "b"])] for t in whole]
+        found, expected = (compare_arms(*both, "dcase2022", resamples=60) for both in (few, alone))
+        assert (found.ci_low, found.ci_high) == pytest.approx((expected.ci_low, expected.ci_high), abs=1e-12)
+        assert np.isfinite([found.ci_low, found.ci_high]).all()
 
     @pytest.mark.parametrize(
         ("change", "sentence"),
@@ -356,7 +386,7 @@ class TestUnpairedArms:
 
 class TestCompareNumbers:
     def test_it_is_the_comparison_of_the_same_clips_without_their_bootstrap(self) -> None:
-        """Difference, p-values, machines and counts are those of the clips; the interval is symmetric."""
+        """Difference, p-values, machines and counts are those of the clips; the interval is symmetric in Fisher's z."""
         a, b = arm(0, apart=2.0), arm(100, apart=1.0)
         by_clips = compare_arms(a, b, "dcase2022", resamples=50)
         numbers = [
@@ -373,4 +403,5 @@ class TestCompareNumbers:
         assert result.delta == pytest.approx(by_clips.delta, abs=1e-12)
         assert result.p_value == pytest.approx(by_clips.p_value, abs=1e-9)
         assert (result.pairs, result.machines_won, result.clips_vary) == (9, by_clips.machines_won, False)
-        assert result.ci_high - result.delta == pytest.approx(result.delta - result.ci_low)
+        low, middle, high = np.arctanh([result.ci_low, result.delta, result.ci_high])
+        assert high - middle == pytest.approx(middle - low)

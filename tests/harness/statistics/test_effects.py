@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.statistics.effects import permutation_p, share_by_chance, variance_share
+from harness.statistics.effects import permutation_test, variance_share, weighted_share
 
 
 def test_shares_are_sums_of_squares() -> None:
@@ -37,7 +37,59 @@ def test_chance_is_what_shuffled_scores_have() -> None:
     rng = np.random.default_rng(1)
     codes = np.arange(30) % 5
     shares = variance_share(rng.normal(size=(4000, 30)), codes)
-    assert shares.mean() == pytest.approx(share_by_chance(5, 30), rel=0.03)
-    rejected = [permutation_p(rng.normal(size=30), codes, draws=99, seed=seed) <= 0.05 for seed in range(400)]
-    assert np.mean(rejected) == pytest.approx(0.05, abs=0.03)
-    assert permutation_p(codes + 0.01 * rng.normal(size=30), codes, draws=99, seed=0) == 0.01
+    assert shares.mean() == pytest.approx(4 / 29, rel=0.03)
+    tests = [permutation_test(rng.normal(size=30), codes, draws=99, seed=seed) for seed in range(400)]
+    assert np.mean([p <= 0.05 for p, _ in tests]) == pytest.approx(0.05, abs=0.03)
+    assert np.mean([by_chance for _, by_chance in tests]) == pytest.approx(4 / 29, rel=0.03)
+    assert permutation_test(codes + 0.01 * rng.normal(size=30), codes, draws=99, seed=0)[0] == 0.01
+
+
+def trainings(rng: np.random.Generator, *, count: int = 24, scorers: int = 4) -> dict[str, np.ndarray]:
+    """Scores that follow their training and their scorer, and nothing else."""
+    units, parts = np.repeat(np.arange(count), scorers), np.tile(np.arange(scorers), count)
+    scores = rng.normal(size=count)[units] + 0.5 * parts + 0.1 * rng.normal(size=count * scorers)
+    return {"scores": scores, "units": units, "parts": parts}
+
+
+def test_scores_of_one_training_are_no_evidence_of_their_own() -> None:
+    """A choice that means nothing is rejected one time in twenty, although each training has four scores."""
+    rng = np.random.default_rng(2)
+    alone, whole = [], []
+    for seed in range(300):
+        made = trainings(rng)
+        codes = rng.permutation(24)[made["units"]] % 3  # of the training, and of all of its scores
+        whole.append(permutation_test(codes=codes, draws=99, seed=seed, **made)[0] <= 0.05)
+        alone.append(permutation_test(made["scores"], codes, draws=99, seed=seed)[0] <= 0.05)
+    assert np.mean(whole) == pytest.approx(0.05, abs=0.035)
+    assert np.mean(alone) > 0.2  # as it was while scores were shuffled one by one
+
+
+def test_what_varies_within_trainings_is_tested_within_them() -> None:
+    """A scorer that moves every training's score a little is found, however much trainings differ."""
+    rng = np.random.default_rng(3)
+    made = trainings(rng)
+    made["scores"] = made["scores"] + 20.0 * rng.normal(size=24)[made["units"]]
+    p, by_chance = permutation_test(codes=made["parts"], draws=199, seed=0, **made)
+    assert (p, by_chance < 0.01) == (1 / 200, True)
+    assert permutation_test(made["scores"], made["parts"], draws=199, seed=0)[0] > 0.5
+
+
+def test_trainings_change_places_with_those_of_the_same_scorers() -> None:
+    """A training scored by one scorer alone keeps to those like it: every shuffled score is of its own scorer."""
+    units, parts = np.array([0, 0, 1, 1, 2, 3]), np.array([0, 1, 0, 1, 0, 0])
+    scores = np.array([1.0, 10.0, 1.0, 10.0, 5.0, 5.0])
+    codes = np.array([0, 0, 1, 1, 0, 1])
+    assert permutation_test(scores, codes, draws=50, seed=0, units=units, parts=parts) == pytest.approx((1.0, 0.0))
+
+
+def test_weights_are_repetitions() -> None:
+    """A score that counts twice is a score that stands there twice; a group without any is none."""
+    rng = np.random.default_rng(4)
+    scores, codes = rng.normal(size=9), np.arange(9) % 3
+    weights = np.array([[2, 0, 1, 1, 3, 0, 1, 1, 0], [1] * 9, [1, 0, 1, 1, 0, 1, 2, 0, 0]])
+    found = weighted_share(scores, codes, weights.astype(float))
+    for share, often in zip(found, weights, strict=True):
+        rows = np.repeat(np.arange(9), often)
+        _, there = np.unique(codes[rows], return_inverse=True)
+        assert share == pytest.approx(float(variance_share(scores[rows], there)), rel=1e-9)
+    assert weighted_share(np.full(9, 0.3), codes, weights.astype(float)).tolist() == [0.0, 0.0, 0.0]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import expit, logit, stdtrit
 
 from benchmarks.metrics.measures import measure, official_score
 from benchmarks.metrics.sections import split_sections
 from harness.statistics.bootstrap import bootstrap_sections, draw_clips
 from harness.statistics.intervals import ClipDraws, score_intervals
-from harness.statistics.significance import interval
 from harness.trials.measures import scorer_intervals
 from tests.harness.made_up import RULE, make_scored
 
@@ -23,16 +23,52 @@ def scored_table(**options: float) -> pd.DataFrame:
     return scored.assign(score=scored["score_knn"])
 
 
-def test_intervals_are_percentiles_of_the_bootstrap() -> None:
-    """Every interval over clips is the 95 % percentile interval of the paired bootstrap's own resamples."""
+def test_an_auc_has_the_bootstraps_error_on_the_logit() -> None:
+    """An AUC of 10 normal clips: Student's t with 9 degrees of freedom times the bootstrap's error, on the logit."""
     scored = scored_table()
-    found = score_intervals(scored, RULES)
     sections = split_sections(scored)
-    drawn = bootstrap_sections(sections, [draw_clips(one, resamples=1000, seed=0) for one in sections], RULE)[0]
-    assert found.official == interval(drawn.official)
-    for key, fields in drawn.numbers.items():
-        assert found.numbers[key] == {name: interval(values) for name, values in fields.items()}
-    assert found.h_means == {key: interval(values) for key, values in drawn.h_means.items()}
+    drawn = bootstrap_sections(sections, [draw_clips(one, resamples=1000, seed=0) for one in sections], RULE)
+    key = ("dcase2023", "fan", "00")
+    value = next(each for each in measure(scored, RULE) if each.machine == "fan").s_auc
+    assert value is not None
+    half = stdtrit(9, 0.975) * drawn.numbers[key]["s_auc"].std() / (value * (1 - value))
+    found = score_intervals(scored, RULES).numbers[key]["s_auc"]
+    assert found == pytest.approx((expit(logit(value) - half), expit(logit(value) + half)), abs=1e-12)
+
+
+def test_a_score_of_many_numbers_has_more_degrees_of_freedom_than_one() -> None:
+    """The interval of the official score is narrower than 9 degrees of freedom would make it, and wider than none."""
+    scored = scored_table()
+    sections = split_sections(scored)
+    drawn = bootstrap_sections(sections, [draw_clips(one, resamples=1000, seed=0) for one in sections], RULE)
+    found = score_intervals(scored, RULES).official
+    score = official_score(measure(scored, RULE), RULE)
+    assert found is not None and score is not None
+    half = (logit(found[1]) - logit(score)) * score * (1 - score) / drawn.official.std()
+    assert stdtrit(30, 0.975) < half < stdtrit(5, 0.975)
+
+
+@pytest.mark.parametrize("shift", [0.0, 2.0, 4.0, 30.0])
+def test_no_interval_leaves_what_a_score_can_be(shift: float) -> None:
+    """From chance to perfect: every end lies between 0 and 1, and a perfect score is not called certain."""
+    found = score_intervals(scored_table(shift=shift), RULES)
+    ends = [found.official, found.official_machines, *found.h_means.values()]
+    ends += [each for fields in found.numbers.values() for each in fields.values()]
+    for pair in ends:
+        assert pair is not None
+        assert 0 <= pair[0] <= pair[1] <= 1
+    if shift == 30:
+        low, high = found.numbers["dcase2023", "fan", "00"]["s_auc"] or (0, 0)
+        assert (low, high) == (pytest.approx(0.025**0.1), 1.0)
+
+
+def test_two_machines_that_differ_leave_nearly_everything_open() -> None:
+    """One degree of freedom: the interval over machines is wide, and stays between 0 and 1 where it was -106 to 250."""
+    scored = scored_table(per_cell=40)
+    scored["score"] += 3 * ((scored["machine"] == "fan") & (scored["condition"] == "anomaly"))
+    low, high = score_intervals(scored, RULES).official_machines or (0, 0)
+    assert 0 < low < 0.1
+    assert 0.99 < high < 1
 
 
 def test_machines_widen_the_interval() -> None:

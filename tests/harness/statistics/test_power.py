@@ -69,6 +69,20 @@ def test_what_takes_too_many_or_never_is_said() -> None:
     assert "one seed cannot say" in seeds_needed(1.0, single).sentence("it")
 
 
+def test_where_no_seeds_suffice_machines_are_counted() -> None:
+    """Machines that differ by 1 need ten of them for a mean of 1; a lone machine, or a lucky run, cannot say."""
+    types = Variation(machines=3, of_machines=1.0, of_seeds=0.0, of_rest=0.0, known=True)
+    needed = seeds_needed(1.0, types)
+    # R: power.t.test(delta = 1, sd = 1, type = "one.sample", power = 0.8) says 9.94
+    assert (needed.possible, needed.machines) in ((False, 10), (False, 11))
+    assert f"about {needed.machines} of them" in needed.sentence("it")
+    assert (seeds_needed(0.5, types).machines or 0) > 3 * (needed.machines or 0)
+    alone = Variation(machines=1, of_machines=100.0, of_seeds=0.0, of_rest=0.0, known=True)
+    assert seeds_needed(1.0, alone).machines is None
+    luck = Variation(machines=3, of_machines=9.0, of_seeds=100.0, of_rest=0.0, known=True)
+    assert seeds_needed(1.0, luck).machines is None
+
+
 @given(st.lists(st.lists(st.floats(-1, 1, **FINE), min_size=3, max_size=3), min_size=2, max_size=6))
 def test_no_component_is_below_nothing(rows: list[list[float]]) -> None:
     """Variances are 0 or more, whatever the numbers are."""

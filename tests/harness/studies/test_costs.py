@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -13,9 +13,9 @@ from benchmarks.synthetic.generator import generate
 from harness import verbs
 from harness.errors import HarnessError
 from harness.places import Places
-from harness.studies.costs import counted, said_count
+from harness.studies.costs import counted, said_count, said_sampler
 from harness.studies.plan import make_plan
-from harness.studies.study_file import StudyFile, checked_study
+from harness.studies.study_file import SamplerTable, StudyFile, checked_study
 from harness.trials import candidates
 from harness.trials.candidates import planned_ranking, rank_machines
 from harness.trials.labels import fuse_labels
@@ -124,5 +124,8 @@ def test_the_first_line_of_a_run_says_the_same(root: Path, tmp_path: Path) -> No
     specs = plan.specs(train_data=recordings.train_data, test_data=recordings.test_data)
     assert said_count(counted(plan, specs, recordings)) == (
         "small: 23 trials (18 that learn, 4 frozen, 1 of the level) on 24 training clips, 21 with an attribute, and "
-        "16 test clips."
+        "16 test clips. Sampler grid: every cell in order, so that every M meets every other choice."
     )
+    searched = study(sampler={"name": "tpe", "trials": 2, "goals": ["score", "seconds"]}).sampler
+    assert said_sampler(searched).startswith("Sampler tpe for score and seconds: tree-structured Parzen")
+    assert {said_sampler(SamplerTable(name=name)) for name in get_args(SamplerTable.model_fields["name"].annotation)}

@@ -64,7 +64,7 @@ def test_one_that_does_not_stand_alone_is_refused(folder: Path) -> None:
     (folder / "halfway.py").write_text(STRATEGY.format(name="halfway", alone=False, choices="()"))
     for name in ("halfway", "cluster_wise"):
         with pytest.raises(
-            HarnessError, match=rf"labels must be one of gmm, machine, paper, truth, ward, but got '{name}'"
+            HarnessError, match=rf"labels must be one of gmm, iterated, machine, paper, truth, ward, but got '{name}'"
         ):
             check_labels(name)
     with pytest.raises(ValueError, match=r"space\.labels must be one of .* Did you mean 'paper'\?"):

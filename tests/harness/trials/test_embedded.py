@@ -185,3 +185,21 @@ def test_a_trial_verb_adds_a_scorer(asdbench: Any, tmp_path: Path, monkeypatch: 
     assert {row["scorer"] for row in board} == {"knn", "knn:k=2,metric=euclidean"}
     chosen = json.loads(asdbench("leaderboard --json --no-references --scorer knn:metric=euclidean,k=2")[1])["rows"]
     assert [row["scorer"] for row in chosen] == ["knn:k=2,metric=euclidean"]
+
+
+def test_fusions_of_one_candidate_share_a_training(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With M = 1 soft and set fusion are composite: one training, equal scores to the last bit, keys of their own."""
+    spec, recordings, folder = made
+    one = replace(spec, m=1)
+    cache = Cache(folder / "fusions")
+    composite = run_trial(one, recordings, cache)
+    monkeypatch.setattr(trial, "finetune_encoder", refuse)
+    others = [replace(one, fusion="soft"), replace(one, fusion="set")]
+    for other in others:
+        found = run_trial(other, recordings, cache)
+        assert set(found.reused) == {"finetune", "embed"}
+        np.testing.assert_array_equal(found.scored["score_knn"], composite.scored["score_knn"])
+        assert found.labels == composite.labels
+    assert len({each.key() for each in (one, *others)}) == 3
+    with pytest.raises(AssertionError, match="trained again"):
+        run_trial(replace(spec, fusion="soft"), recordings, cache)  # M = 2 has weights on two classes

@@ -1,0 +1,118 @@
+"""`import asdbench`, and what in the working directory has the names of our packages and changes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import asdbench
+from harness import ROOMS, shadows, verbs
+
+STUDY = """
+name = "small"
+protocol = { name = "fans", train = ["dcase2025/dev"], score = ["dcase2025/dev"] }
+level = false
+space = { backbone = ["tiny"], m = [1], k1 = [3], k2 = [3] }
+recipe = { epochs = 1, clip_seconds = 1.0 }
+"""
+MAKE = (
+    "asdbench.data_generate(Path('made'), 'dcase2025', machines=['fan'], train_source=4, train_target=2, "
+    "test_per_cell=2, seconds=1.0)"
+)
+
+
+@pytest.fixture
+def crowded(tmp_path: Path) -> Path:
+    """A working directory with a package, a file and folders of our packages' names, all of which fail."""
+    for name in ("labeling", "harness", "tests"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('another package')\n")
+    (tmp_path / "backbones.py").write_text("raise SystemExit('another module')\n")
+    (tmp_path / "benchmarks" / "studies").mkdir(parents=True)
+    return tmp_path
+
+
+def run(folder: Path, *arguments: str) -> str:
+    """Start Python in a folder, which comes first on its path, and return what it printed."""
+    environment = {**os.environ, "ASDBENCH_CACHE": str(folder / "cache")}
+    environment.pop("PYTHONSAFEPATH", None)
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        check=False,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_verbs_are_functions_of_one_module() -> None:
+    """Every verb is there under its name, and so are the functions that make frames."""
+    assert {*verbs.__all__, "leaderboard_frame", "main"} <= {*dir(asdbench), "main"}
+    assert asdbench.leaderboard is verbs.leaderboard
+    assert list(asdbench.answer_frame([{"m": 3}]).m) == [3]
+    with pytest.raises(AttributeError, match=r"asdbench has answer_frame, .* but no 'leaderbord'"):
+        asdbench.leaderbord()
+
+
+def test_names_of_the_working_directory_change_nothing(crowded: Path) -> None:
+    """A notebook's Python and the processes that decode for it use our packages, whatever is beside it."""
+    said = run(
+        crowded,
+        "-c",
+        "import asdbench, json\n"
+        "from benchmarks.protocols import find_protocol\n"
+        "from benchmarks.recordings.processes import open_pool\n"
+        "with open_pool(1) as pool:\n"
+        "    other = pool.submit(find_protocol, 'dcase2025-paper').result().name\n"
+        "print(json.dumps([other, asdbench.ls()]))",
+    )
+    other, listed = json.loads(said)
+    assert other == "dcase2025-paper"
+    assert {"demo", "tiny", "knn", "own"} <= {row["name"] for row in listed}
+
+
+def test_a_package_that_is_imported_already_is_named(crowded: Path) -> None:
+    """Where another package has one of our names already, importing asdbench says which one and what to do."""
+    (crowded / "harness" / "__init__.py").write_text("")
+    (crowded / "benchmarks" / "__init__.py").touch()
+    for first, name in (("import harness", "harness"), ("import benchmarks", "benchmarks")):
+        said = run(
+            crowded,
+            "-c",
+            f"import sys; sys.path.insert(0, '')\n{first}\ntry: import asdbench\nexcept ImportError as e: print(e)",
+        )
+        assert f"a package named {name}, but {crowded}" in said
+        assert "import asdbench before it" in said
+
+
+def test_shadows_are_seen_wherever_a_name_would_be_found(
+    crowded: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A package, a module or a plain folder of one of our names counts; other files do not, nor do our own packages."""
+    other = tmp_path_factory.mktemp("other")
+    (other / "tests").mkdir()
+    (other / "harness.toml").touch()
+    assert shadows([crowded])
+    assert not shadows([other, Path(asdbench.__file__).parent])
+    for name in ROOMS:
+        (other / f"{name}.py").touch()
+        assert shadows([other])
+        (other / f"{name}.py").unlink()
+
+
+@pytest.mark.slow
+def test_a_study_runs_beside_packages_of_the_same_names(crowded: Path) -> None:
+    """Ray puts the working directory first on its workers' path; trials run all the same."""
+    (crowded / "small.toml").write_text(STUDY)
+    run(crowded, "-c", f"import asdbench\nfrom pathlib import Path\n{MAKE}")
+    said = run(crowded, "-m", "asdbench", "study", "run", "small.toml", "--data", "made", "--workers", "1")
+    assert "2 of 2 trials finished, 0 failed" in said
