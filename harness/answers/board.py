@@ -64,6 +64,7 @@ class BoardRow(TypedDict):
     dataset: str
     cells: int | None
     chosen_on_test: bool
+    searched: str
     # only if the leaderboard is ranked by one machine type
     machine: NotRequired[str]
     machine_score: NotRequired[float | None]
@@ -178,6 +179,7 @@ def fields() -> list[Field]:
         Field("machine", lambda ranked: [ranked.machine] * len(ranked.shown), by_machine=True),
         Field("cells", lambda ranked: ranked.rivals),
         Field("chosen_on_test", lambda ranked: ranked.best, reference=False),
+        Field("searched", lambda ranked: [""] * len(ranked.shown), ""),  # `leaderboard` says it of a search's cells
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, cast
@@ -20,6 +21,8 @@ from harness.stores.readings import find_study
 from harness.stores.results import Results
 
 ZERO = 5e-5  # a fraction below is printed as 0.00 percent
+SEARCHING = ("tpe", "gp", "nsga2")  # samplers that propose cells by the results of earlier ones
+TEST_GOALS = ("score", "source", "target")  # goals that are numbers of the test set; seconds and memory are not
 MUST_BEAT = ("frozen", "level")  # references that every fine-tuned row should beat
 
 
@@ -58,7 +61,23 @@ def leaderboard(
         standings = _chosen(standings, column, getattr(question, column))
     if machine is not None and machine not in standings.machines:
         raise HarnessError(unknown("machine", machine, standings.machines))
-    return [row for board in _boards(standings) for row in _ranked(standings.only(board), machine, top)]
+    rows = [row for board in _boards(standings) for row in _ranked(standings.only(board), machine, top)]
+    found = searches(results)
+    for row in rows if found else ():
+        if row["kind"] == "trial":
+            row["searched"] = next((goals for keys, goals in found if keys & set(row["keys"])), "")
+    return rows
+
+
+def searches(results: Results) -> list[tuple[set[str], str]]:
+    """Return, of every recorded search whose goal is read from the test set, its trials' keys and those goals."""
+    found = []
+    for study in results.studies().to_dict("records"):
+        sampler = json.loads(study["content"]).get("sampler") or {}
+        goals = [goal for goal in sampler.get("goals", ["score"]) if goal in TEST_GOALS]
+        if sampler.get("name", "grid") in SEARCHING and goals:
+            found.append((set(results.study_keys(study["key"])), " and ".join(goals)))
+    return found
 
 
 def study_trial_keys(results: Results, study: str) -> list[str]:
@@ -84,6 +103,11 @@ def board_notes(rows: Sequence[BoardRow]) -> list[str]:
         cells = f"{min(marked)}" if min(marked) == max(marked) else f"{min(marked)} to {max(marked)}"
         notes.append(f"* best of {cells} cells on its own test set: optimistic; see `asdbench select`.")
     ran = [text for row in rows if row["kind"] in ("trial", "frozen") for text in row["libraries"]]
+    if goals := sorted({row["searched"] for row in rows} - {""}):
+        notes.append(
+            f"A search chose which cells to try by the goal {', '.join(goals)} of this very test set, so its winner was "
+            "picked by the test set: do not report its score as that of a chosen system; see `asdbench select`."
+        )
     if differ := differing_libraries(ran):
         notes.append(f"Rows ran with different libraries, which may change digits: {differ}.")
     if zeros := _zeros(rows):
