@@ -73,11 +73,20 @@ def searches(results: Results) -> list[tuple[set[str], str]]:
     """Return, of every recorded search whose goal is read from the test set, its trials' keys and those goals."""
     found = []
     for study in results.studies().to_dict("records"):
-        sampler = json.loads(study["content"]).get("sampler") or {}
-        goals = [goal for goal in sampler.get("goals", ["score"]) if goal in TEST_GOALS]
-        if sampler.get("name", "grid") in SEARCHING and goals:
+        name, goals = _sampler(study["content"])
+        goals = [goal for goal in goals if goal in TEST_GOALS]
+        if name in SEARCHING and goals:
             found.append((set(results.study_keys(study["key"])), " and ".join(goals)))
     return found
+
+
+def _sampler(content: str) -> tuple[str, list[str]]:
+    """Return a recorded study's sampler and its goals; a record that is none of ours, as `sync` may bring, has none."""
+    try:
+        sampler = json.loads(content)["sampler"]
+        return str(sampler["name"]), [str(goal) for goal in sampler.get("goals", ["score"])]
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return "", []
 
 
 def study_trial_keys(results: Results, study: str) -> list[str]:
@@ -105,7 +114,7 @@ def board_notes(rows: Sequence[BoardRow]) -> list[str]:
     ran = [text for row in rows if row["kind"] in ("trial", "frozen") for text in row["libraries"]]
     if goals := sorted({row["searched"] for row in rows} - {""}):
         notes.append(
-            f"A search chose which cells to try by the goal {', '.join(goals)} of this very test set, so its winner was "
+            f"A search chose which cells to try by the goal {', '.join(goals)} of this test set, so its winner was "
             "picked by the test set: do not report its score as that of a chosen system; see `asdbench select`."
         )
     if differ := differing_libraries(ran):
