@@ -251,7 +251,7 @@ def _packed(detector: Detector, probe: NDArray[np.float32]) -> bytes:
     for each, name in zip(layers, layer_names(layers), strict=True):
         arrays[name] = rows(known.layers[each], ids)
     out = io.BytesIO()
-    np.savez(out, **arrays)  # texts and numbers alone, so that none is pickled
+    np.savez(out, allow_pickle=False, **arrays)
     return out.getvalue()
 
 

@@ -94,7 +94,7 @@ def find_key(results: Results, key: str) -> str:
         raise HarnessError(
             f"The key must say one trial, but {len(keys)} begin with {key}: {', '.join(keys[:5])}; give more digits."
         )
-    return keys[0]
+    return str(keys[0])
 
 
 def _canonical(scorer: str) -> str:

@@ -323,6 +323,7 @@ class Cells:
             values = self._values(key)
             if values is not None:
                 self.journal.add(spec, values)
+                self.recorder.adopt(end.run_id, self.parent)
 
     def _look_elsewhere(self) -> None:
         self._looked = time.monotonic()

@@ -116,7 +116,8 @@ def study_session(
         if keeper is not None:
             keeper.tidy()  # after a driver that was killed before it could
         listen(progress)  # whoever shows it learns what was taken over, and sees trials begin
-        yield Session(key, run_id, cells)
+        with recorder.tracker.system_metrics(run_id):
+            yield Session(key, run_id, cells)
         status = "FINISHED"
 
 

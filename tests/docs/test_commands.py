@@ -38,7 +38,7 @@ ELSEWHERE = re.compile(r"https?://|--address")
 PROGRAMS = {"make", "pip", "mlflow", "optuna-dashboard", "ray", "export", "pre-commit"}
 RESAMPLES = 100
 CONTENT = '{"space": {"m": [1, 3]}, "seeds": [0, 1], "scorers": ["knn"], "recipe": {}}'
-STUDIES = ("demo", "mine", "regression-tiny")  # that pages ask about, as made-up results
+STUDIES = ("demo", "mine", "regression-tiny", "real-layers")  # that pages ask about, as made-up results
 
 
 @cache

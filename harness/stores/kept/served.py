@@ -14,6 +14,7 @@ could not be scored.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def score_table(detector: Detector, table: pd.DataFrame, *, scorer: str | None =
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _unit(detector: Detector, row: dict[str, Any], name: str) -> Unit:
+def _unit(detector: Detector, row: Mapping[Any, Any], name: str) -> Unit:
     """Return the section that a row names; the trial's only one where it names none."""
     said = {each: row.get(each) for each in ("machine", "section")}
     given = {each: str(value) for each, value in said.items() if isinstance(value, str) and value}

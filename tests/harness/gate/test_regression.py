@@ -20,6 +20,8 @@ from harness.gate.baseline_file import checksum, read_baseline, write_baseline
 from harness.gate.baselines import RecordedArm, find_arm
 from harness.gate.junit import verdict_cases, write_junit
 from harness.gate.regression import regress
+from harness.statistics.comparison import compare_arms
+from harness.statistics.margin import margin_low
 from harness.stores.results import Results
 from tests.harness.made_up import MACHINES, clips_of, open_tables, record
 
@@ -382,3 +384,16 @@ class TestCommandLine:
         write_junit(verdict_cases(verdict(results, "x", "y")), tmp_path / "x.xml")
         names = [case.get("name") for case in Xml.parse(tmp_path / "x.xml").getroot()[0]]
         assert names == ["official score", 'fan "<&>�]]>', "valve"]
+
+
+def test_the_interval_is_at_90(results: Results) -> None:
+    """Its ends are two one-sided bounds of 95 %: those of a comparison at 90 %, or the calibrated lower one."""
+    record(results, backbone="later", m=1, seeds=range(5), apart=1.4, luck=500, study="later")
+    record(results, backbone="sooner", m=1, seeds=range(5), apart=1.5, luck=10, study="sooner")
+    arms = [find_arm(results, name) for name in ("sooner", "later")]
+    (row,) = (each for each in regress(*arms, resamples=100)["rows"] if each["machine"] is None)
+    tables = [arm.table(next(iter(arm.scores)), "dcase2023", tuple(range(5))) for arm in arms]
+    found = compare_arms(tables[1], tables[0], "dcase2022", resamples=100, level=0.90)
+    assert row["high"] == found.ci_high
+    calibrated = margin_low(found.tables, found.spread, delta=found.delta, margin=0.005, level=0.90, paired=True)
+    assert row["low"] == min(found.ci_low, calibrated)
