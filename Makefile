@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
-.PHONY: setup demo test test-slow check bench docs browser picture clean help
+.PHONY: mutants setup demo test test-slow check bench docs browser picture clean help
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -58,6 +58,9 @@ check: setup  ## lint, formatting, types, import rules
 
 bench: setup  ## the speed table: ratios against named references, measured in one run
 	$(PYTEST) -m speed tests/speed -s
+
+mutants: setup  ## changes of the code that makes numbers, one at a time: does a test notice? An hour; ROOMS=labeling, MUTANTS="--random 50 --seed 1"
+	$(BIN)/python -m tests.mutants $(ROOMS) $(MUTANTS)
 
 clean:  ## remove what runs left behind; recordings and weights stay
 	[ ! -d .asdbench ] || find .asdbench -mindepth 1 -maxdepth 1 ! -name weights -exec rm -rf {} +

@@ -289,7 +289,7 @@ def _train(
         for report in started.reports:
             on_epoch(report)
     steps = -(-n // recipe.batch_size)
-    schedule = Schedule(recipe.learning_rate, recipe.warmup_epochs * steps, recipe.epochs * steps)
+    schedule = Schedule(recipe.peak_rate, recipe.warmup_epochs * steps, recipe.epochs * steps)
     for epoch in range(len(started.reports) + 1, recipe.epochs + 1):
         began = time.perf_counter()
         draws = _draw(n, steps, shape, recipe=recipe, seed=seed, epoch=epoch)

@@ -23,11 +23,11 @@ from backbones.memory import MicroBatch, arithmetic, enough_memory, send
 from backbones.networks.noise import Noise, drawing_from
 from backbones.training.checkpoint import TrainingCheckpoint, digest_of
 from backbones.training.optimiser import Schedule, check_settings, make_pretraining_optimiser, set_learning_rate
+from backbones.training.recipe import BASE_BATCH
 
 logger = logging.getLogger(__name__)
 
 SEEDS = 2**62
-BASE_BATCH = 256  # clips for which a base learning rate holds (facebookresearch/AudioMAE:main_pretrain.py)
 WAY_OUT = "take a smaller backbone or decoder"
 
 

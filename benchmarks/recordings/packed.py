@@ -270,6 +270,31 @@ class SilentClips(PackedAudio):
         )
 
 
+def warn_of_copies(packed: PackedAudio, train: Sequence[str], test: Sequence[str]) -> list[tuple[str, str]]:
+    """Say in the log that test clips are copies of training clips: a scorer finds them at distance 0.
+
+    Samples are compared by the digests that fingerprints are made of, so that nothing is read again, and a copy in
+    another file format counts, too.
+
+    Args:
+        packed: audio of all these clips.
+        train: ids of the training clips.
+        test: ids of the test clips.
+
+    Returns:
+        Each such test clip with the first training clip that it is a copy of.
+    """
+    hashes = dict(zip(packed.ids.tolist(), packed.hashes.tolist(), strict=True))
+    trained = {hashes[clip]: clip for clip in reversed(train)}
+    copies = [(clip, trained[hashes[clip]]) for clip in test if hashes[clip] in trained]
+    if copies:
+        logger.warning(
+            "%d of %d test clips are copies of training clips, so their scores say nothing about new recordings. "
+            "First: %s is %s. See `asdbench data doctor`.", len(copies), len(test), *copies[0],
+        )  # fmt: skip
+    return copies
+
+
 def _vector_digest(vector: NDArray[np.float32]) -> str:
     return blake2b(np.ascontiguousarray(vector, dtype="<f4").view(np.uint8).data, digest_size=16).hexdigest()
 

@@ -78,6 +78,8 @@ def label(
         plain("case"),
         *(count(n) for n in ("clips", "labeled", "pseudo_labeled", "left_out", "classes", "singletons")),
         percent("mean_confidence", "confidence %"),
+        count("candidates"),
+        count("distinct_m", "M that differ"),
         *(quality_columns() if any("purity" in row for row in document["rows"]) else []),
     ]
     source = {"paper": f"M = {m}", "truth": "the truth: an upper bound", "machine": "the machine type alone"}

@@ -244,6 +244,7 @@ class _TrialFile(_Form):
     peak_mb: dict[Name, Finite] = {}
     recipe: dict[Name, Scalar] = {}
     reused: list[Name] = []
+    libraries: Text = ""
     intervals: dict[Name, _IntervalsForm] = {}
     thresholds: dict[Name, list[_ThresholdForm]] = {}
     undefined: list[str] = []
@@ -304,6 +305,7 @@ def _result(folder: Path, spec: TrialSpec, read: _TrialFile) -> TrialResult:
         peak_mb=read.peak_mb,
         scored=_read_scores(folder / SCORES_FILE, list(read.metrics)),
         pseudo_labels=pd.DataFrame(),
+        libraries=read.libraries,
     )
 
 

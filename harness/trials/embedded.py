@@ -41,11 +41,13 @@ class Training:
         epochs: what each epoch of fine-tuning did.
         seconds: by stage.
         peak_mb: resident memory by stage, MiB.
+        libraries: versions that it ran with; "" is not known.
     """
 
     epochs: tuple[EpochReport, ...]
     seconds: Mapping[str, float]
     peak_mb: Mapping[str, float]
+    libraries: str = ""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from harness.cache import Cache
 from harness.errors import HarnessError
 from harness.pictures.candidates import candidate_planes, confidence_by_rank, png
 from harness.pictures.scores import score_pictures
+from harness.places import installed_libraries
 from harness.scoring.choice import plain_name
 from harness.scoring.thresholds import SectionThresholds, Threshold
 from harness.statistics.intervals import ScoreIntervals
@@ -117,6 +118,7 @@ def run_trial(
         reused=reused,
         intervals=intervals,
         thresholds=thresholds.by_scorer,
+        libraries=embedded.training.libraries if embedded and reused else installed_libraries(),
     )
 
 
@@ -234,7 +236,8 @@ def _train_and_embed(
         if weights:
             learned = _weights_of("encoder", encoder)
     seconds = {stage: costs.seconds[stage] for stage in LEARNING if stage in costs.seconds}
-    training = Training(tuple(epochs), seconds, {stage: costs.peak_mb[stage] for stage in seconds})
+    peak_mb = {stage: costs.peak_mb[stage] for stage in seconds}
+    training = Training(tuple(epochs), seconds, peak_mb, installed_libraries())
     return Embedded(vectors, training, layers, learned or None)
 
 

@@ -342,6 +342,7 @@ def test_what_is_left_out_is_counted_among_the_judged():
     assert (quality.classes, quality.true_classes, quality.entropy, quality.purity) == (2, 2, 1.0, 1.0)
     counts = label_statistics({"fan": ranked}, fuse_top_m({"fan": ranked}, m=1))["fan"]
     assert (counts.clips, counts.labeled, counts.pseudo_labeled, counts.left_out) == (4, 1, 2, 1)
+    assert (counts.candidates, counts.distinct_m) == (2.5, 3)  # of rows abc and ba: M above 3 gives the same
     assert (counts.classes, counts.singletons, counts.mean_confidence) == (2, 1, pytest.approx(0.6))
     alone = label_statistics({"fan": ranked}, fuse_top_m({"fan": ranked}, m=1, below="machine"))["fan"]
     assert (alone.machine_alone, alone.left_out, alone.classes) == (1, 0, 3)

@@ -45,7 +45,7 @@ class Map:
     by_file: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
 
     def tests_for(self, mutant: Mutant) -> list[str]:
-        """Return the tests that reach a mutant, the quickest first: those that call its function, or any of its file."""
+        """Return the tests that call a mutant's function, or any of its file, the quickest first."""
         reached = self.by_function.get((mutant.file, mutant.function)) or self.by_file.get(mutant.file, set())
         return sorted(reached, key=lambda test: self.seconds[test])
 
@@ -109,9 +109,8 @@ def _try_room(name: str, mutants: list[Mutant], *, jobs: int) -> list[Result]:
     if left:
         reached = _reach(name, room, ledger)
         limit = max(LIMIT_S, FACTOR * sum(reached.seconds.values()))
-        began, done = time.monotonic(), 0
-        for mutant, killed, seconds in _forked(left, lambda mutant: _tries(mutant, room, reached), jobs, limit):
-            done += 1
+        began, tried = time.monotonic(), _forked(left, lambda mutant: _tries(mutant, room, reached), jobs, limit)
+        for done, (mutant, killed, seconds) in enumerate(tried, start=1):
             result = ledger.add(mutant.name, mutant.file, "killed" if killed else "surviving", seconds)
             results[mutant.name] = result
             if not killed:
@@ -125,8 +124,7 @@ def _tries(mutant: Mutant, room: Room, reached: Map) -> int:
     """Run the tests that may notice a mutant, in a forked process; return 0 where all pass."""
     likely = reached.tests_for(mutant)
     rest = [test for test in reached.seconds if test not in set(likely)]
-    code = run_tests(likely + rest, mutant=mutant)
-    return code
+    return run_tests(likely + rest, mutant=mutant)
 
 
 def _reach(name: str, room: Room, ledger: Ledger) -> Map:

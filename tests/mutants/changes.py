@@ -212,9 +212,8 @@ def _shown(module: ast.Module, path: Path_) -> tuple[Path_, str]:
     node = _at(module, path)
     if isinstance(node, ast.Constant):
         path = path[:-1]
-        while (
-            path
-            and not isinstance(_at(module, path), (ast.expr, ast.stmt))
+        while path and (
+            not isinstance(_at(module, path), (ast.expr, ast.stmt))
             or isinstance(_at(module, path), (ast.Tuple, ast.List, ast.Slice, ast.UnaryOp))
         ):
             path = path[:-1]

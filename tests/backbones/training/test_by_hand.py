@@ -34,6 +34,7 @@ def test_defaults_are_the_paper_s():
         "gradient_clip": 1.0, "precision": "auto", "layer_decay": 1.0, "gradient_decay": 1.0, "train": "all",
         "freeze_layers": 0, "lora_rank": 0, "lora_alpha": 16.0, "lora_targets": "attention", "loss": "cross_entropy",
         "mixup": 0.0, "embed": "crop", "projection_dim": 128, "projection_hidden": 0,
+        "scale_rate": False, "adam_eps": 1e-6, "decays": "matrices",
     }  # fmt: skip
     assert vars(PretrainRecipe()) == {
         "epochs": 40, "batch_size": 512, "micro_batch": None, "base_learning_rate": 2e-4, "weight_decay": 1e-2,
@@ -52,15 +53,15 @@ def rate_at(step: int, *, peak: float, warmup: float, total: int) -> float:
     return peak * (1 + math.cos(math.pi * (step - warmup) / (total - warmup))) / 2
 
 
-def stepped(weights, moments, step, *, rate, decay, betas, eps):
+def stepped(weights, moments, step, *, rate, decay, betas, eps, all_decay=False):
     """One step of AdamW (Loshchilov and Hutter, 2019, algorithm 2) on weights that have a gradient."""
     with torch.no_grad():
         for weight, moment in zip(weights, moments, strict=True):
-            weight -= rate * (decay if sum(side > 1 for side in weight.shape) > 1 else 0.0) * weight
+            weight.sub_(rate * (decay if all_decay or sum(side > 1 for side in weight.shape) > 1 else 0.0) * weight)
             moment[0] = betas[0] * moment[0] + (1 - betas[0]) * weight.grad
             moment[1] = betas[1] * moment[1] + (1 - betas[1]) * weight.grad**2
             first, second = (moment[i] / (1 - betas[i] ** step) for i in (0, 1))
-            weight -= rate * first / (second.sqrt() + eps)
+            weight.sub_(rate * first / (second.sqrt() + eps))
 
 
 def clipped(weights, largest):
@@ -128,10 +129,11 @@ def taught(recipe, waveforms, targets, *, seed):
             (loss / len(batch)).backward()
             clipped(weights, recipe.gradient_clip)
             rate = rate_at(
-                done, peak=recipe.learning_rate, warmup=recipe.warmup_epochs * steps, total=recipe.epochs * steps
+                done, peak=recipe.peak_rate, warmup=recipe.warmup_epochs * steps, total=recipe.epochs * steps
             )
             done += 1
-            stepped(weights, moments, done, rate=rate, decay=recipe.weight_decay, betas=(0.9, 0.999), eps=1e-6)
+            stepped(weights, moments, done, rate=rate, decay=recipe.weight_decay, betas=(0.9, 0.999),
+                    eps=recipe.adam_eps, all_decay=recipe.decays == "all")  # fmt: skip
             summed += float(loss.detach())
         losses.append(summed / n)
     return line, losses
@@ -146,6 +148,8 @@ VARIED = {
     "clipped": {"gradient_clip": 0.05},
     "masked": {"time_mask": 3, "mel_mask": 4, "masks": 2},
     "mixed": {"mixup": 0.6},
+    "scaled": {"scale_rate": True, "learning_rate": 3.2},
+    "other AdamW": {"adam_eps": 0.01, "decays": "all"},
     "all": {"gradient_clip": 0.2, "time_mask": 2, "mel_mask": 2, "masks": 1, "mixup": 1.5, "weight_decay": 0.0},
 }
 
