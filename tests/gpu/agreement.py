@@ -95,12 +95,17 @@ def relative(found: Tensor, expected: Tensor) -> float:
     return ((found - expected).norm() / expected.norm()).item()
 
 
+def whole_gradient(found: Computed) -> Tensor:
+    """Return all gradients in a row."""
+    return torch.cat([gradient.flatten() for _, gradient in sorted(found.gradients.items())])
+
+
 def farthest_gradient(found: Computed, expected: Computed) -> tuple[float, str]:
     """Return the largest relative error of a parameter's gradient, and whose it is."""
     assert found.gradients.keys() == expected.gradients.keys()
     if not expected.gradients:
         return 0.0, ""
-    whole = torch.cat([gradient.flatten() for gradient in expected.gradients.values()]).norm()
+    whole = whole_gradient(expected).norm()
     errors = {
         name: ((found.gradients[name] - gradient).norm() / gradient.norm().clamp(min=TINY_SHARE * whole)).item()
         for name, gradient in expected.gradients.items()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +19,7 @@ from tests.backbones.hugging_face_models import save_model
 from tests.gpu.agreement import (
     SECONDS,
     SIZES,
+    Computed,
     cell,
     computed,
     cut_and_resumed,
@@ -27,23 +27,27 @@ from tests.gpu.agreement import (
     farthest_gradient,
     relative,
     tuned,
+    whole_gradient,
 )
 
 pytestmark = pytest.mark.gpu
 
 CPU = torch.device("cpu")
 FBANK = 2e-3  # on log energies, absolute: sums in another order, near the smallest energies
-# relative errors, of embeddings and of gradients: GPU against the CPU's float32
-FLOAT32 = (1e-4, 1e-3)
-BFLOAT16 = (0.02, 0.1)
+# Relative errors against the CPU's float32: of embeddings, of the whole gradient, and of a single weight's. The last is
+# largest for biases, whose gradient is a sum over all tokens in which most cancels out.
+FLOAT32 = (1e-4, 1e-3, 5e-3)
+BFLOAT16 = (0.02, 0.1, 0.4)
 LEARNED = 1e-3  # on weights after fine-tuning at a rate of 1e-3, two epochs
 
 
-def check(found: Any, expected: Any, most: tuple[float, float]) -> None:
+def check(found: Computed, expected: Computed, most: tuple[float, float, float]) -> None:
     """Assert that embeddings and all gradients are near enough."""
     assert relative(found.vectors, expected.vectors) < most[0]
     error, whose = farthest_gradient(found, expected)
-    assert error < most[1], whose
+    assert error < most[2], whose
+    if expected.gradients:
+        assert relative(whole_gradient(found), whole_gradient(expected)) < most[1]
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -58,7 +62,7 @@ def test_front_end(gpu: torch.device, exact: None, name: str) -> None:
 
 @pytest.mark.parametrize("name", SIZES)
 def test_every_encoder_in_float32(gpu: torch.device, exact: None, name: str) -> None:
-    """Embeddings agree within 1e-4 and the gradient of every weight within 1e-3, as parts of their lengths."""
+    """Embeddings agree within 1e-4, the gradient within 1e-3 and that of every weight within 5e-3 of their lengths."""
     encoder = load_encoder(name, **SIZES[name])
     expected = computed(encoder, CPU)
     check(computed(encoder, gpu), expected, FLOAT32)
@@ -66,7 +70,7 @@ def test_every_encoder_in_float32(gpu: torch.device, exact: None, name: str) -> 
 
 @pytest.mark.parametrize("name", [name for name in SIZES if name != "logmel"])
 def test_every_encoder_in_bfloat16(gpu: torch.device, name: str) -> None:
-    """In bfloat16 embeddings are within 2 % of the CPU's float32, and the gradient of every weight within 10 %."""
+    """In bfloat16 embeddings are within 2 % of the CPU's float32, and the gradient within 10 %."""
     encoder = load_encoder(name, **SIZES[name])
     expected = computed(encoder, CPU)
     check(computed(encoder, gpu, precision="bfloat16"), expected, BFLOAT16)
