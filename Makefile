@@ -44,7 +44,7 @@ check: setup  ## lint, formatting, types, import rules
 	$(BIN)/lint-imports
 
 bench: setup  ## the speed table, row by row against named references; ROWS="knn labels" measures some
-	$(PYTEST) -m speed tests/speed -s $(if $(ROWS),--rows "$(ROWS)")
+	ROWS="$(ROWS)" $(PYTEST) -m speed tests/speed -s
 
 # without `setup`: it needs torch, torchaudio, numpy, pandas, scikit-learn, ray, transformers and pytest, and no network
 gpu:  ## on a machine with a GPU: is it right and how fast is it there; then `python docs/gpu_table.py` prints the table
