@@ -47,9 +47,15 @@ class OpenFolder:
         return sorted({*self._files(), *self._outside()})
 
     def summaries(self) -> dict[str, str]:
-        """Return name -> one line, read from the files' docstrings without importing them."""
+        """Return name -> one line, read from the files without importing them.
+
+        A plugin of another package says its `summary`, or else the first line of its file, and then its package.
+        """
         files, outside = self._files(), self._outside()
-        said = {name: f"from {point.value}" for name, point in outside.items()}
+        said = {
+            name: f"{_said_outside(point) or f'from {point.value}'} (of the package {_distribution(point)})"
+            for name, point in outside.items()
+        }
         for name, path in files.items():
             said[name] = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
         return {name: said[name] for name in sorted(said)}
@@ -165,6 +171,32 @@ def _installed(group: str, path: tuple[tuple[str, int], ...]) -> dict[str, Entry
     """Return a group's entry points by name; reading them opens a file for each installed package."""
     del path  # what the answer depends on: where packages are, and when one was last put there or taken away
     return {point.name: point for point in entry_points(group=group)}
+
+
+def _said_outside(point: EntryPoint) -> str:
+    """Return the `summary` that an entry point's file gives its plugin, else the file's first line; "" if unknown.
+
+    The file is parsed and never run: a listing imports nothing of anybody's.
+    """
+    try:
+        top, *rest = point.module.split(".")
+        spec = importlib.util.find_spec(top)  # of a module at the top, so that no parent is imported
+        place = Path(spec.origin) if spec is not None and spec.origin else None
+        if place is None:
+            return ""
+        if rest:
+            inner = place.parent.joinpath(*rest)
+            place = inner.with_suffix(".py") if inner.with_suffix(".py").exists() else inner / "__init__.py"
+        tree = ast.parse(place.read_text(encoding="utf-8"))
+    except (ImportError, AttributeError, OSError, SyntaxError, ValueError):
+        return ""
+    for node in tree.body:
+        names = [each.id for each in getattr(node, "targets", ()) if isinstance(each, ast.Name)]
+        if point.attr in names and isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
+            for keyword in node.value.keywords:
+                if keyword.arg == "summary" and isinstance(keyword.value, ast.Constant):
+                    return str(keyword.value.value)
+    return (ast.get_docstring(tree) or "").partition("\n")[0]
 
 
 def _changed(place: str) -> int:

@@ -74,6 +74,31 @@ def read_safe_tensors(data: bytes, path: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def written_safe_tensors(tensors: Mapping[str, Tensor]) -> bytes:
+    """Return a safetensors file of some tensors, in the order of their names.
+
+    Raises:
+        BackboneError: a tensor is of a type that the format does not have, or there is none.
+    """
+    names = {dtype: name for name, dtype in DTYPES.items()}
+    header: dict[str, Any] = {}
+    parts, place = [], 0
+    for name, tensor in sorted(tensors.items()):
+        if tensor.dtype not in names:
+            raise BackboneError(f"Tensors of {WHAT} must be of {', '.join(DTYPES)}, but {name} is {tensor.dtype}.")
+        part = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        header[name] = {
+            "dtype": names[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [place, place + len(part)],
+        }  # fmt: skip
+        parts.append(part)
+        place += len(part)
+    if not header:
+        raise BackboneError(f"{WHAT} must hold tensors, but there is none.")
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # as the format asks: numbers begin at a multiple of eight bytes
+    return b"".join([struct.pack("<Q", len(text)), text, *parts])
+
+
 def _entries(data: bytes, path: Path) -> tuple[dict[str, _Entry], int]:
     """Read and check the header: where each tensor lies, and where the header ends."""
     if len(data) < 8:

@@ -241,7 +241,8 @@ def split_clips(clips: pd.DataFrame, protocol: Protocol) -> tuple[pd.DataFrame, 
         protocol: the training parts, the scored parts, the machine types to keep.
 
     Returns:
-        (training clips of the training parts, test clips of the scored parts whose condition is known).
+        (training clips of the training parts, test clips of the scored parts whose condition is known). Where no test
+        clip's condition is known, all of them: they are scored, and what needs labels is undefined (`says_no_labels`).
 
     Raises:
         BenchmarkError: if a part has no clips here, a machine type does not exist, nothing is left to train on or to
@@ -261,9 +262,28 @@ def split_clips(clips: pd.DataFrame, protocol: Protocol) -> tuple[pd.DataFrame, 
         _check_machines(protocol, set(clips["machine"][trains | scored]))
         kept = clips["machine"].isin(protocol.machines)
         trains, scored = trains & kept, scored & kept
-    train, test = clips.loc[trains], clips.loc[scored & clips["condition"].notna()]
-    _check_split(protocol, train, test, unlabeled=int(scored.sum()) - len(test))
+    labeled = scored & clips["condition"].notna()
+    train, test = clips.loc[trains], clips.loc[labeled if labeled.any() else scored]
+    _check_split(protocol, train, test)
     return train, test
+
+
+def says_no_labels(test: pd.DataFrame) -> str:
+    """Return one sentence where no test clip says whether it is normal; "" where they do.
+
+    Args:
+        test: the test clips that `split_clips` returns.
+    """
+    if test.empty or test["condition"].notna().any():
+        return ""
+    own = set(test["dataset"]) == {"own"}
+    way = (
+        "fill the csv's column condition (normal or anomaly)" if own else "name the official files with --ground-truth"
+    )
+    return (
+        f"None of the {len(test)} test clips says whether it is normal: they are scored, but no AUC and no official "
+        f"score is defined; {way} to measure."
+    )
 
 
 def _check_machines(protocol: Protocol, known: set[str]) -> None:
@@ -275,12 +295,11 @@ def _check_machines(protocol: Protocol, known: set[str]) -> None:
             )
 
 
-def _check_split(protocol: Protocol, train: pd.DataFrame, test: pd.DataFrame, *, unlabeled: int) -> None:
+def _check_split(protocol: Protocol, train: pd.DataFrame, test: pd.DataFrame) -> None:
     if train.empty:
         raise BenchmarkError(f"protocol {protocol.name} must find training clips, but there is none.")
     if test.empty:
-        why = f" ({unlabeled} test clips do not say whether they are normal)" if unlabeled else ""
-        raise BenchmarkError(f"protocol {protocol.name} must find test clips to score, but there is none{why}.")
+        raise BenchmarkError(f"protocol {protocol.name} must find test clips to score, but there is none.")
     bare = sorted(set(test["machine"]) - set(train["machine"]))
     if bare:
         raise BenchmarkError(

@@ -63,6 +63,7 @@ BOUNDS = {
     "lora_rank": Bound(0, 10_000),
     "lora_alpha": _above_zero(1e12),
     "mixup": Bound(0, 1000, whole=False),
+    "adam_eps": Bound(0, 0.1, whole=False, above=True),
     "projection_dim": Bound(1, 100_000),
     "projection_hidden": Bound(0, 100_000),
     "min_confidence": Bound(0, 1, whole=False),

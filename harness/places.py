@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib.metadata import version
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote, unquote, urlencode
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 SQLITE = "sqlite:///"  # followed by a path as it is typed, not percent-encoded
 ENCODED = "sqlite+pysqlite:///"  # followed by a percent-encoded path, which has %25 for %
+LIBRARIES = ("librosa", "numpy", "scikit-learn", "torch")  # whose arithmetic is in a trial's numbers
 SPECIAL = re.compile(r"[^\w\s/.,:;@+~=()\[\]{}&$!^-]|[\n\r\t]")  # characters with a meaning in an address
 
 
@@ -123,3 +126,34 @@ def _beside(results: str) -> str:
     options = dict(parse_qsl(query, keep_blank_values=True))
     options["options"] = f"{options.get('options', '')} -csearch_path=optuna".strip()
     return f"{place}?{urlencode(options, quote_via=quote)}"
+
+
+@cache
+def installed_libraries() -> str:
+    """Return the versions that are installed here: "librosa 0.11.0, numpy 2.3.5, scikit-learn 1.7.2, torch 2.11.0"."""
+    return ", ".join(f"{name} {_version(name)}" for name in LIBRARIES)
+
+
+def differing_libraries(recorded: Iterable[str]) -> str:
+    """Say which libraries some trials ran with in different versions; "" if in none.
+
+    Args:
+        recorded: of each trial, what `installed_libraries` returned where it ran; "" is not known.
+    """
+    texts = set(recorded)
+    found: dict[str, set[str]] = {}
+    for text in texts - {""}:
+        for part in text.split(", "):
+            name, _, number = part.partition(" ")
+            found.setdefault(name, set()).add(number)
+    said = [f"{name} {' and '.join(sorted(numbers))}" for name, numbers in sorted(found.items()) if len(numbers) > 1]
+    if "" in texts and len(texts) > 1:
+        said.append("versions that were not recorded")
+    return ", ".join(said)
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name).partition("+")[0]  # "+cpu" and the like say how it was built
+    except PackageNotFoundError:
+        return "unknown"

@@ -114,6 +114,10 @@ class LabelStatistics:
         classes: number of classes of these clips.
         singletons: number of those classes that have a single clip.
         mean_confidence: mean confidence of the pseudo-labeled clips' best candidates, 0..1; None without such clips.
+        candidates: mean number of candidates of the pseudo-labeled clips; None without such clips. Sample-wise, the K1
+            neighbours of a clip share attributes, so that it is often far below K1.
+        distinct_m: largest number of candidates of a pseudo-labeled clip, 0 without such clips: larger M give the same
+            labels as this one.
     """
 
     clips: int
@@ -124,6 +128,8 @@ class LabelStatistics:
     classes: int
     singletons: int
     mean_confidence: float | None
+    candidates: float | None
+    distinct_m: int
 
 
 def label_statistics(candidates: Mapping[str, RankedCandidates], labels: PseudoLabels) -> dict[str, LabelStatistics]:
@@ -155,6 +161,7 @@ def _count(
         sizes = np.count_nonzero(targets, axis=0)
         alone[part] = targets[:, machine_class] > 0 if machine_class >= 0 else False
     guessed = part & ~ranked.labeled & ~alone
+    candidates = (ranked.names[guessed] != "").sum(axis=1)  # (g,)
     return LabelStatistics(
         clips=len(rows),
         labeled=int((part & ranked.labeled).sum()),
@@ -164,6 +171,8 @@ def _count(
         classes=int((sizes > 0).sum()),
         singletons=int((sizes == 1).sum()),
         mean_confidence=float(ranked.confidence[guessed, 0].mean()) if guessed.any() else None,
+        candidates=float(candidates.mean()) if guessed.any() else None,
+        distinct_m=int(candidates.max(initial=0)),
     )
 
 

@@ -15,9 +15,7 @@ from backbones.training.recipe import FinetuneRecipe
 if TYPE_CHECKING:
     from backbones.training.pretrain import PretrainRecipe  # which imports this file
 
-# Softmax does not feel a key's bias, so its gradient is rounding noise near 1e-9. With torch's 1e-8 Adam blows that up
-# to whole steps, and the cut into micro-batches moves weights by 1e-4; BERT's 1e-6 leaves less than 1e-6 of it.
-ADAM_EPS = 1e-6
+ADAM_EPS = FinetuneRecipe.adam_eps  # of pre-training, which has no choice of it
 
 
 def check_recipe(recipe: FinetuneRecipe, encoder: Encoder) -> None:
@@ -38,6 +36,8 @@ def check_recipe(recipe: FinetuneRecipe, encoder: Encoder) -> None:
         ("freeze_layers", 0 <= recipe.freeze_layers < max(1, layers), f"0 to {max(0, layers - 1)}, below all layers"),
         ("lora_rank", recipe.lora_rank >= 0, "0 or more"),
         ("lora_alpha", 0 < recipe.lora_alpha < math.inf, "above 0"),
+        ("adam_eps", 0 < recipe.adam_eps < 1, "above 0 and below 1"),
+        ("decays", recipe.decays in ("matrices", "all"), "matrices or all"),
         ("mixup", 0 <= recipe.mixup < math.inf, "0 or more"),
         ("lora_targets", recipe.lora_targets in ("attention", "all"), "attention or all"),
     )
@@ -110,20 +110,22 @@ def decays(parameter: nn.Parameter) -> bool:
 def make_optimiser(encoder: Encoder, head: nn.Module, recipe: FinetuneRecipe) -> torch.optim.AdamW:
     """Make AdamW over what learns; each group's "scale" is its factor on the learning rate.
 
-    Vectors do not decay: biases, norms, class tokens, gates, and whatever else has one side longer than 1.
+    Unless the recipe says that all decay, vectors do not: biases, norms, class tokens, gates, and whatever else has one
+    side longer than 1.
     """
+    every = recipe.decays == "all"
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in encoder.named_parameters():
         if parameter.requires_grad:
             scale = recipe.layer_decay ** (encoder.n_layers + 1 - encoder.layer_index(name))
-            groups.setdefault((scale, decays(parameter)), []).append(parameter)
+            groups.setdefault((scale, every or decays(parameter)), []).append(parameter)
     for parameter in head.parameters():
-        groups.setdefault((1.0, parameter.ndim > 1), []).append(parameter)
+        groups.setdefault((1.0, every or parameter.ndim > 1), []).append(parameter)
     settings: list[dict[str, Any]] = [
         {"params": parameters, "scale": scale, "weight_decay": recipe.weight_decay if decay else 0.0}
         for (scale, decay), parameters in groups.items()
     ]
-    return torch.optim.AdamW(settings, lr=recipe.learning_rate, eps=ADAM_EPS)
+    return torch.optim.AdamW(settings, lr=recipe.peak_rate, eps=recipe.adam_eps)
 
 
 def make_pretraining_optimiser(

@@ -42,6 +42,10 @@ class FinetuneRecipe:
             in windows of that length whose embeddings are averaged (measured: docs/scorers.md).
         projection_dim: size of the embeddings that a projection makes.
         projection_hidden: size of the layer between a projection's two linear maps; 0 has one map alone.
+        scale_rate: whether the peak of the learning rate is times batch_size / 256, as in pre-training; the paper names
+            one rate for both, and the official code of AudioMAE scales it (docs/paper.md).
+        adam_eps: what AdamW adds to the root of the squared gradients before it divides by it.
+        decays: "matrices" decay, and vectors (biases, norms, class tokens) do not; or "all" do.
     """
 
     epochs: int = 40
@@ -69,6 +73,16 @@ class FinetuneRecipe:
     embed: Literal["crop", "whole"] = "crop"
     projection_dim: int = 128
     projection_hidden: int = 0
+    scale_rate: bool = False
+    # Softmax does not feel a key's bias, so its gradient is rounding noise near 1e-9. With torch's 1e-8 Adam blows that
+    # up to whole steps, and the cut into micro-batches moves weights by 1e-4; BERT's 1e-6 leaves less than 1e-6 of it.
+    adam_eps: float = 1e-6
+    decays: Literal["matrices", "all"] = "matrices"
+
+    @property
+    def peak_rate(self) -> float:
+        """The peak of the learning rate."""
+        return self.learning_rate * (self.batch_size / BASE_BATCH if self.scale_rate else 1.0)
 
     def content(self) -> dict[str, Any]:
         """Return what decides about numbers; later choices are left out where they change nothing (`FIRST_RELEASE`)."""
@@ -82,6 +96,7 @@ class FinetuneRecipe:
 
 
 HEAD = "head"  # the value of `train` with which the loss's own weights learn alone
+BASE_BATCH = 256  # clips for which a scaled learning rate is said (facebookresearch/AudioMAE:main_pretrain.py)
 PROJECTION = "projection"  # the value of `train` with which the encoder stays as it is, and embeddings are made once
 # Fields that a projection reads and nobody else, and those that it does not read since no encoder learns: what a trial
 # does not read is no part of its key.

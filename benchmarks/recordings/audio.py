@@ -85,6 +85,21 @@ class Inspection:
 
 
 @dataclass(frozen=True, slots=True)
+class Sound:
+    """A recording as it is heard, and what its file was.
+
+    Attributes:
+        samples: at 16 kHz, as `decode` returns them.
+        rate: Hz of the file.
+        channels: of the file.
+    """
+
+    samples: Samples
+    rate: int
+    channels: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Content:
     samples: NDArray[Any]  # (frames, channels), int16 where the file is, else float32
     rate: int
@@ -106,9 +121,47 @@ def decode(path: str, mix: Mix = "first") -> Samples:
         RecordingError: if the file is missing, empty, cut short, no audio, or holds a sample that is not finite or, as
             a float, beyond -1..1; if its rate or length is out of bounds; if it has one channel and two are asked for.
     """
+    return listen(path, mix).samples
+
+
+def listen(path: str, mix: Mix = "first") -> Sound:
+    """Read a recording, as `decode`, and say at which rate and with how many channels it was written.
+
+    Raises:
+        RecordingError: as `decode`.
+    """
     content = _read(path)
     _demand_channels(path, content.samples.shape[1], mix)
-    return _convert(content, mix)
+    return Sound(_convert(content, mix), content.rate, content.samples.shape[1])
+
+
+def from_memory(samples: NDArray[Any], rate: int, mix: Mix = "first", *, name: str = "the waveform") -> Sound:
+    """Bring a waveform to what `decode` makes of a file that holds it.
+
+    Args:
+        samples: (frames,) or (frames, channels), floats within -1..1 or int16.
+        rate: Hz.
+        mix: which sound of several channels counts.
+        name: what sentences call it.
+
+    Raises:
+        RecordingError: it is no waveform, holds samples that are not finite or beyond full scale, or its rate is out of
+            bounds.
+    """
+    frames = samples[:, None] if samples.ndim == 1 else samples
+    if frames.ndim != 2 or frames.dtype.kind not in "fiu" or not frames.size:
+        raise RecordingError(
+            f"waveforms must be numbers, (samples,) or (samples, channels), but {name} has the shape {samples.shape}.",
+            "empty",
+        )
+    if not RATES[0] <= rate <= RATES[1]:
+        raise RecordingError(
+            f"sample rates must be between {RATES[0]} and {RATES[1]} Hz, but {name} says {rate}.", "rate"
+        )
+    if frames.dtype != np.int16:
+        frames = _check_floats(frames.astype(np.float64), "DOUBLE", name)
+    _demand_channels(name, frames.shape[1], mix)
+    return Sound(_convert(_Content(frames, rate, ""), mix), rate, frames.shape[1])
 
 
 def inspect(path: str, mix: Mix = "first") -> Inspection:

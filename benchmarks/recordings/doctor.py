@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.contract import PARTS, BenchmarkError, Dataset, Mix, Part, Problem, ProblemKind, Progress, Protocol
-from benchmarks.protocols import heard, split_clips
+from benchmarks.protocols import heard, says_no_labels, split_clips
 from benchmarks.recordings.attributes import name_traps
 from benchmarks.recordings.audio import SAMPLE_RATE, Inspection, RecordingError, look
 from benchmarks.recordings.index import Scan, scan_root
@@ -135,7 +135,7 @@ def judge(protocol: Protocol, scan: Scan) -> Verdict:
     for problem in scan.bad:
         if problem.path in used or (problem.path not in indexed and problem.dataset in years):
             return Verdict(protocol.name, False, f"{problem.sentence} Or go on without bad files: --skip-bad.")
-    return Verdict(protocol.name, True)
+    return Verdict(protocol.name, True, says_no_labels(test))
 
 
 def _report_parts(clips: pd.DataFrame, datasets: Sequence[Dataset]) -> Iterator[PartReport]:

@@ -6,6 +6,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
+from benchmarks.clips import ALLOWED
 from benchmarks.contract import BenchmarkError, Condition, Domain, Split
 from benchmarks.files import printable
 
@@ -22,6 +23,27 @@ SECTION = re.compile(r"[0-9]{2}")
 # official name holds a space or a bracket, so the rule is wider than the words that are known.
 COPY_WORDS = "copy|copia|copie|kopie|kopi|kopia|コピー|副本|복사본"
 COPY = re.compile(rf"[\s()\[\]~]|[_.-](?:{COPY_WORDS})[_.-]?[0-9]*$|\.(?:wav|flac)$", re.IGNORECASE)
+# words that people write and what they mean: the nearest in letters to "abnormal" would be its opposite
+MEANT = {
+    **dict.fromkeys(("abnormal", "anomalous", "defect", "defective", "faulty", "fault", "bad", "ng", "nok"), "anomaly"),
+    **dict.fromkeys(("ok", "good", "healthy", "fine"), "normal"),
+    **dict.fromkeys(("training", "learn"), "train"),
+    **dict.fromkeys(("testing", "eval", "evaluation"), "test"),
+}
+# word -> (column of an own csv, what the word says there)
+SAID = {
+    word: (column, meaning)
+    for column in ("split", "domain", "condition")
+    for word, meaning in {**{each: each for each in ALLOWED[column]}, **MEANT}.items()
+    if meaning in ALLOWED[column]
+}
+# words that begin names of recordings and are no machine's
+NO_MACHINE = {
+    "audio", "channel", "clip", "file", "id", "memo", "mic", "new", "rec", "record", "recording", "sample", "section",
+    "sound", "take", "track", "voice", "wav",
+}  # fmt: skip
+LETTERS = re.compile(r"[^\W\d_]+")
+WORD = re.compile(r"[^\W_]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,3 +116,27 @@ def format_name(name: ClipName, *, with_ids: bool = False) -> str:
     else:
         words = ("section", name.section, name.domain, name.split, name.condition, name.index, name.attribute)
     return "_".join(word for word in words if word is not None)
+
+
+def said_by(name: str) -> dict[str, str]:
+    """Return what the words of a folder's or file's name say, by column: `pump_abnormal 3` says condition anomaly."""
+    words = [word for word in map(str.casefold, WORD.findall(name)) if word in SAID]
+    return {SAID[word][0]: SAID[word][1] for word in reversed(words)}
+
+
+def machine_in(name: str) -> str:
+    """Return a folder's name without the words that say something else; "" where nothing is left.
+
+    `pump_normal` is the machine `pump`, and `source_test` none.
+    """
+    if all(word.casefold() not in SAID for word in WORD.findall(name)):
+        return name.strip()
+    kept = WORD.sub(lambda word: "" if word[0].casefold() in SAID else word[0], name)
+    return re.sub(r"[\s_.-]{2,}", "_", kept).strip(" _.-")
+
+
+def first_word(stem: str) -> str:
+    """Return the letters that a file's name begins with, as `pump` of `pump_03`; "" where they name no machine."""
+    found = LETTERS.match(stem)
+    word = found[0] if found else ""
+    return "" if word.casefold() in NO_MACHINE or word.casefold() in SAID else word

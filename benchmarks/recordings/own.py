@@ -18,28 +18,29 @@ either form of Unicode: file systems and spreadsheets differ in both.
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import unicodedata
-from collections.abc import Collection, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from benchmarks.clips import ALLOWED
 from benchmarks.contract import BenchmarkError, Dataset, Problem
 from benchmarks.files import Table, printable, read_table
 from benchmarks.recordings.layout import ENDINGS, is_hidden
+from benchmarks.recordings.names import MEANT, first_word, machine_in, said_by
 from benchmarks.suggestions import did_you_mean
 
-# words that people write and what they mean: the nearest in letters to "abnormal" would be its opposite
-MEANT = {
-    **dict.fromkeys(("abnormal", "anomalous", "defect", "defective", "faulty", "fault", "bad", "ng", "nok"), "anomaly"),
-    **dict.fromkeys(("ok", "good", "healthy", "fine"), "normal"),
-    **dict.fromkeys(("training", "learn"), "train"),
-    **dict.fromkeys(("testing", "eval", "evaluation"), "test"),
-}
 COLUMNS = ("file", "machine", "split", "domain", "condition", "attribute")
 NEEDED = ("file", "split")
 FREE = ("file", "machine", "attribute")  # whose cells are the user's own words
 SECTION = "00"
+FIRST_NAME = "recordings.csv"  # of a csv that was guessed
+EVERY = 4  # of clips that do not say their split, each fourth is a test clip
+OTHER_SOUND = (".mp3", ".m4a", ".aac", ".ogg", ".opus", ".wma", ".aif", ".aiff", ".caf", ".mp4", ".3gp", ".amr")
 MOST_LETTERS = 255  # of a machine type and an attribute, which become names of files and columns
 
 
@@ -238,3 +239,105 @@ def _names(folder: Path) -> list[str]:
 def _meant(word: str, allowed: Collection[str]) -> str:
     """Return " Did you mean X?" for what a word means, or for what it looks like."""
     return f" Did you mean {MEANT[word]}?" if MEANT.get(word) in allowed else did_you_mean(word, allowed)
+
+
+@dataclass(frozen=True)
+class FirstTable:
+    """A csv that was guessed from the names of a folder's recordings.
+
+    Attributes:
+        path: where it belongs.
+        rows: of its lines, cells by column.
+        left_out: a sentence for each file that is not listed.
+    """
+
+    path: Path
+    rows: tuple[Mapping[str, str], ...]
+    left_out: tuple[str, ...]
+
+    def text(self) -> str:
+        """Return the csv."""
+        out = io.StringIO(newline="")
+        writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        return out.getvalue()
+
+
+def guess_table(folder: Path, *, machine: str = "") -> FirstTable:
+    """Guess a first csv of a folder's recordings from the names of folders and files, for its owner to mend.
+
+    - `machine` is the first folder below this one that is not only words such as train or normal; of files that lie
+      in no such folder it is the letters that their names begin with, where several names share them, else this
+      folder's name.
+    - `split`, `domain` and `condition` come from the words train, test, source, target, normal, anomaly and what
+      people write for them (`benchmarks.recordings.names.MEANT`), in the file's name or the nearest folder's.
+    - Where no name says the split, an anomaly is a test clip, and so is every fourth of a machine's other clips in the
+      order of their names; the rest train. Where some names say it, the other clips are of the other split.
+
+    Args:
+        folder: an absolute folder.
+        machine: of all recordings, instead of what names say.
+
+    Raises:
+        BenchmarkError: there are no recordings.
+    """
+    found, left_out = _recordings_below(folder)
+    if not found:
+        raise BenchmarkError(
+            f"{printable(folder)} must hold WAV or FLAC recordings, but holds none.{' ' if left_out else ''}"
+            f"{' '.join(left_out[:1])}"
+        )
+    loose = Counter(first_word(name.stem) for name in found if not any(map(machine_in, name.parts[:-1])))
+    shared = bool(loose) and min(loose.values()) > 1  # a word of one file alone names that file, and no machine
+    rows = []
+    for name in found:
+        said: dict[str, str] = {}
+        for part in name.parts[:-1]:
+            said |= said_by(part)
+        said |= said_by(name.stem)
+        inside = next(filter(None, map(machine_in, name.parts[:-1])), "") or (shared and first_word(name.stem))
+        rows.append(
+            dict.fromkeys(COLUMNS, "") | said | {"file": str(name), "machine": machine or inside or folder.name}
+        )
+    for one in dict.fromkeys(row["machine"] for row in rows):
+        _deal([row for row in rows if row["machine"] == one])
+    return FirstTable(folder / FIRST_NAME, tuple(rows), tuple(left_out))
+
+
+def _deal(rows: Sequence[dict[str, str]]) -> None:
+    """Say of each of a machine's clips in which split it is, where its name does not."""
+    told = {row["split"] for row in rows} - {""}
+    untold = []
+    for row in rows:
+        if row["condition"] == "anomaly":
+            row["split"] = "test"
+        elif not row["split"]:
+            untold.append(row)
+    for place, row in enumerate(untold):
+        if told:
+            row["split"] = "test" if told == {"train"} else "train"
+        else:
+            last = len(untold) < EVERY and place == len(untold) - 1 > 0
+            row["split"] = "test" if place % EVERY == EVERY - 1 or last else "train"
+
+
+def _recordings_below(folder: Path) -> tuple[list[PurePosixPath], list[str]]:
+    """Return the recordings below a folder by their names, sorted, and a sentence for each file that is left out."""
+    found: dict[PurePosixPath, PurePosixPath] = {}
+    left_out = []
+    others: Counter[str] = Counter()
+    for path in sorted(folder.rglob("*")):
+        name = PurePosixPath(path.relative_to(folder).as_posix())
+        if any(map(is_hidden, name.parts)) or not path.is_file():
+            continue
+        if path.suffix.lower() not in ENDINGS:
+            if path.suffix.lower() in OTHER_SOUND:
+                others[path.suffix.lower()] += 1
+        elif not str(name).isprintable():
+            left_out.append(f"{printable(str(name))} must have a name that can be printed; rename it.")
+        elif (same := found.setdefault(name.with_suffix(""), name)) != name:
+            left_out.append(f"{name} has the name of {same}, which is listed; rename one of them.")
+    for ending, count in sorted(others.items()):
+        left_out.append(f"Files that end in {ending} are not read ({count} of them); write them as WAV or FLAC.")
+    return list(found.values()), left_out

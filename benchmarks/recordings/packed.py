@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -206,6 +206,30 @@ def _channels(entry: Entry) -> int:
     return 2 if entry.mix == "both" else 1
 
 
+class HeldClips(PackedAudio):
+    """Clips whose sound is held in memory, and stands nowhere in a pack.
+
+    Args:
+        samples: clip id -> (samples,) int16 at 16 kHz; of both channels, one behind the other.
+        channels: of each clip.
+    """
+
+    def __init__(self, samples: Mapping[str, NDArray[np.int16]], *, channels: int = 1) -> None:
+        super().__init__(Path(), [], [])
+        self._held, self._channels_each = dict(samples), channels
+        self.ids = np.array(list(samples), dtype=np.str_)
+        self.lengths = np.array([len(each) // channels for each in samples.values()], dtype=np.int64)
+        self.hashes = np.array([samples_digest(each) for each in samples.values()], dtype=np.str_)
+
+    def _entry(self, clip_id: str) -> Entry:
+        held, place = self._held[clip_id], self.ids.tolist().index(clip_id)
+        mix: Mix = "both" if self._channels_each == 2 else "first"
+        return Entry(clip_id, "", FileState(0, 0), "", len(held), str(self.hashes[place]), "", 0, mix)
+
+    def _samples(self, clip_id: str) -> NDArray[np.int16]:
+        return self._held[clip_id]
+
+
 class SilentClips(PackedAudio):
     """Clips that are known by embeddings alone: what stands where packed audio does, with vectors and without sound.
 
@@ -244,6 +268,31 @@ class SilentClips(PackedAudio):
             f"recordings must be there for what is heard (another backbone, a clip's level), but {self.source} holds "
             f"embeddings alone, also of {clip_id}; take the backbone emb, or name the folder of the recordings as root."
         )
+
+
+def warn_of_copies(packed: PackedAudio, train: Sequence[str], test: Sequence[str]) -> list[tuple[str, str]]:
+    """Say in the log that test clips are copies of training clips: a scorer finds them at distance 0.
+
+    Samples are compared by the digests that fingerprints are made of, so that nothing is read again, and a copy in
+    another file format counts, too.
+
+    Args:
+        packed: audio of all these clips.
+        train: ids of the training clips.
+        test: ids of the test clips.
+
+    Returns:
+        Each such test clip with the first training clip that it is a copy of.
+    """
+    hashes = dict(zip(packed.ids.tolist(), packed.hashes.tolist(), strict=True))
+    trained = {hashes[clip]: clip for clip in reversed(train)}
+    copies = [(clip, trained[hashes[clip]]) for clip in test if hashes[clip] in trained]
+    if copies:
+        logger.warning(
+            "%d of %d test clips are copies of training clips, so their scores say nothing about new recordings. "
+            "First: %s is %s. See `asdbench data doctor`.", len(copies), len(test), *copies[0],
+        )  # fmt: skip
+    return copies
 
 
 def _vector_digest(vector: NDArray[np.float32]) -> str:

@@ -59,10 +59,12 @@ class BoardRow(TypedDict):
     peak_mb: float | None
     seeds: list[int]
     keys: list[str]
+    libraries: list[str]
     source: str
     dataset: str
     cells: int | None
     chosen_on_test: bool
+    searched: str
     # only if the leaderboard is ranked by one machine type
     machine: NotRequired[str]
     machine_score: NotRequired[float | None]
@@ -171,11 +173,13 @@ def fields() -> list[Field]:
         Field("peak_mb", _mean("peak_mb"), columns=_always(count("peak_mb", "MiB"))),
         Field("seeds", lambda ranked: ranked.all("seed"), []),
         Field("keys", lambda ranked: ranked.all("key"), []),
+        Field("libraries", lambda ranked: [sorted(set(each)) for each in ranked.all("libraries")], []),
         Field("source", lambda ranked: [""] * len(ranked.shown), "", _source_columns),
         Field("dataset", lambda ranked: ["+".join(ranked.board.datasets)] * len(ranked.shown)),
         Field("machine", lambda ranked: [ranked.machine] * len(ranked.shown), by_machine=True),
         Field("cells", lambda ranked: ranked.rivals),
         Field("chosen_on_test", lambda ranked: ranked.best, reference=False),
+        Field("searched", lambda ranked: [""] * len(ranked.shown), ""),  # `leaderboard` says it of a search's cells
     ]
 
 

@@ -13,6 +13,7 @@ from harness.answers.grids import recorded_numbers
 from harness.answers.leaderboard import study_trial_keys
 from harness.answers.question import BOARD, EVERYTHING, Question, called, curve_columns, differing
 from harness.errors import HarnessError
+from harness.places import differing_libraries
 from harness.plugins import unknown
 from harness.rules import rule_of
 from harness.statistics.comparison import Comparison, compare_arms, compare_numbers
@@ -122,11 +123,20 @@ def comparisons(results: Results, question: Question = EVERYTHING) -> tuple[list
     for done, family in enumerate(families):
         tell("comparing", done, len(families))
         try:
-            rows += _family(results, family, trials, refused, question, named=named)
+            found = _family(results, family, trials, refused, question, named=named)
+            rows += [_with_libraries(row, family) for row in found]
         except HarnessError as error:
             refused.append(str(error))
     tell("comparing", len(families), len(families))
     return rows, refused
+
+
+def _with_libraries(row: ComparedRow, family: pd.DataFrame) -> ComparedRow:
+    """Add to a row's sentence that the trials compared ran with different versions of libraries, if they did."""
+    compared = family[family["m"].isin([REFERENCE_M, row["m"]]) & family["seed"].isin(row["seeds"])]
+    differ = differing_libraries(compared["libraries"])
+    more = f" The two ran with different libraries, which may change digits: {differ}." if differ else ""
+    return {**row, "sentence": row["sentence"] + more}
 
 
 def trials_with_m(results: Results, question: Question, *, asked: str) -> pd.DataFrame:

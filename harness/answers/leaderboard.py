@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, cast
@@ -13,12 +14,15 @@ from harness.answers.board import BoardRow, Ranked, computed_rows
 from harness.answers.question import BOARD, EVERYTHING, Question, row_columns
 from harness.answers.standings import Cells, Floats, Places, Standings, read_standings
 from harness.errors import HarnessError
+from harness.places import differing_libraries
 from harness.plugins import unknown
 from harness.statistics.tiers import Arm, find_tiers, parts_of_score
 from harness.stores.readings import find_study
 from harness.stores.results import Results
 
 ZERO = 5e-5  # a fraction below is printed as 0.00 percent
+SEARCHING = ("tpe", "gp", "nsga2")  # samplers that propose cells by the results of earlier ones
+TEST_GOALS = ("score", "source", "target")  # goals that are numbers of the test set; seconds and memory are not
 MUST_BEAT = ("frozen", "level")  # references that every fine-tuned row should beat
 
 
@@ -57,7 +61,32 @@ def leaderboard(
         standings = _chosen(standings, column, getattr(question, column))
     if machine is not None and machine not in standings.machines:
         raise HarnessError(unknown("machine", machine, standings.machines))
-    return [row for board in _boards(standings) for row in _ranked(standings.only(board), machine, top)]
+    rows = [row for board in _boards(standings) for row in _ranked(standings.only(board), machine, top)]
+    found = searches(results)
+    for row in rows if found else ():
+        if row["kind"] == "trial":
+            row["searched"] = next((goals for keys, goals in found if keys & set(row["keys"])), "")
+    return rows
+
+
+def searches(results: Results) -> list[tuple[set[str], str]]:
+    """Return, of every recorded search whose goal is read from the test set, its trials' keys and those goals."""
+    found = []
+    for study in results.studies().to_dict("records"):
+        name, goals = _sampler(study["content"])
+        goals = [goal for goal in goals if goal in TEST_GOALS]
+        if name in SEARCHING and goals:
+            found.append((set(results.study_keys(study["key"])), " and ".join(goals)))
+    return found
+
+
+def _sampler(content: str) -> tuple[str, list[str]]:
+    """Return a recorded study's sampler and its goals; a record that is none of ours, as `sync` may bring, has none."""
+    try:
+        sampler = json.loads(content)["sampler"]
+        return str(sampler["name"]), [str(goal) for goal in sampler.get("goals", ["score"])]
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return "", []
 
 
 def study_trial_keys(results: Results, study: str) -> list[str]:
@@ -82,6 +111,14 @@ def board_notes(rows: Sequence[BoardRow]) -> list[str]:
     if marked := [row["cells"] or 0 for row in rows if row["chosen_on_test"]]:
         cells = f"{min(marked)}" if min(marked) == max(marked) else f"{min(marked)} to {max(marked)}"
         notes.append(f"* best of {cells} cells on its own test set: optimistic; see `asdbench select`.")
+    ran = [text for row in rows if row["kind"] in ("trial", "frozen") for text in row["libraries"]]
+    if goals := sorted({row["searched"] for row in rows} - {""}):
+        notes.append(
+            f"A search chose which cells to try by the goal {', '.join(goals)} of this test set, so its winner was "
+            "picked by the test set: do not report its score as that of a chosen system; see `asdbench select`."
+        )
+    if differ := differing_libraries(ran):
+        notes.append(f"Rows ran with different libraries, which may change digits: {differ}.")
     if zeros := _zeros(rows):
         notes.append(zeros)
     if "published" in kinds:

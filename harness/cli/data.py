@@ -188,6 +188,38 @@ def data_generate(
     say(f"{dataset} stands in {root}. Count it: asdbench data index {root} --dataset {dataset}")
 
 
+@data_app.command("own", cls=Verb)
+@tabular
+def data_own(
+    root: Annotated[Path, typer.Argument(metavar="ROOT", help="Folder with your recordings, WAV or FLAC.")],
+    machine: Annotated[
+        str, typer.Option("--machine", show_default="guessed from names", help="Machine type of all recordings.")
+    ] = "",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace ROOT/recordings.csv.")] = False,
+    form: Form = "text",
+) -> None:
+    """Write a first csv of your own recordings, guessed from the names of folders and files, for you to mend.
+
+    Example: asdbench data own ~/press
+    """
+    from harness import verbs
+    from harness.cli.console import note, say, show
+    from harness.tables import count, plain
+
+    document = verbs.data_own(root, machine=machine, overwrite=overwrite)
+    columns = [*(plain(name) for name in ("machine", "split", "domain", "condition")), count("clips")]
+    show(form, columns, document["rows"], title=f"Guessed from names: {document['csv']}", document=document)
+    for sentence in document["left_out"]:
+        note(sentence)
+    if form == "text":
+        say(
+            "The machine is a folder's name or what files' names begin with; train, test, normal, anomaly, source and "
+            "target are taken from names; of clips that do not say it every fourth is a test clip, and what trains is "
+            "taken to be normal. Mend the csv where that is wrong: an empty condition of a test clip means not known."
+        )
+        say(f"Next: {document['next']}")
+
+
 @tabular
 def sync(
     source: Annotated[

@@ -167,7 +167,9 @@ def baseline_export(
 
 
 def bench_backbone(
-    backbone: Annotated[str, typer.Argument(metavar="BACKBONE", help="By name; see `asdbench ls backbones`.")],
+    backbone: Annotated[
+        str, typer.Argument(metavar="BACKBONE", help="By name (see `asdbench ls backbones`), or hf:FOLDER.")
+    ],
     weights: Weights = "",
     option: Options = None,
     name: Annotated[
@@ -195,14 +197,14 @@ def bench_backbone(
     Example: asdbench bench-backbone tiny --baseline tiny.json.gz --margin 0.5
     """
     from harness import verbs
-    from harness.cli.console import say, telling, watching
+    from harness.cli.console import note, say, telling, watching
     from harness.cli.show import show_leaderboard, show_regress
 
     with telling() as told, watching() as listen:
         benched = verbs.bench_backbone(
             backbone, weights=weights, options=options_of(option), called=name, data=data, protocol=protocol,
             seeds=seeds, baseline=baseline, margin=margin, allow=allow or (), junit=junit, workers=workers,
-            places=places_of(db, optuna), told=told, listen=listen,
+            places=places_of(db, optuna), told=told, listen=listen, say=note,
         )  # fmt: skip
     show_leaderboard(benched.rows, "text")
     for label, reason in benched.outcome.failures.items():

@@ -23,7 +23,7 @@ from harness.cli.options import (
     Verb,
     tabular,
 )
-from harness.cli.scores import score, submit
+from harness.cli.scores import detect, score, submit
 from harness.cli.studies import demo, study_app
 from harness.cli.trials import label, trial
 from harness.cli.weights import weights_app
@@ -69,7 +69,7 @@ def ls(
 VERBS: dict[str, dict[str, Any]] = {
     "First": {"demo": demo, "ls": ls},
     "Recordings": {"data": data_app, "label": label},
-    "Trials and studies": {"trial": trial, "study": study_app},
+    "Trials and studies": {"trial": trial, "study": study_app, "detect": detect},
     "Answers": {
         "leaderboard": leaderboard,
         "compare": compare,

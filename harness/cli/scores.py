@@ -1,4 +1,4 @@
-"""The verbs about score files: `score` and `submit`."""
+"""The verbs about scores: `detect`, `score` and `submit`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,88 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from harness.cli.options import Db, Form, GroundTruth, Seed, places_of, tabular
+from harness.cli.options import Db, Form, GroundTruth, Seed, Threads, places_of, tabular
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from harness.tables import Column
+
+
+@tabular
+def detect(
+    trial: Annotated[
+        str,
+        typer.Argument(metavar="TRIAL", help="A trial's key, its first digits or its MLflow run; a study with --best."),
+    ],
+    root: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder with new clips, WAV or FLAC; or one clip.")],
+    best: Annotated[bool, typer.Option("--best", help="TRIAL is a study: take its best trial.")] = False,
+    machine: Annotated[
+        str,
+        typer.Option("--machine", show_default="by csv, folders, names", help="Machine type of all clips."),
+    ] = "",
+    section: Annotated[
+        str, typer.Option("--section", show_default="by names, or the only one", help="Section of all clips.")
+    ] = "",
+    scorer: Annotated[
+        str | None, typer.Option("--scorer", show_default="the trial's first", help="By which, as recorded.")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", show_default="the cache", help="Recordings that a frozen trial was recorded with."),
+    ] = None,
+    threads: Threads = 1,
+    db: Db = None,
+    form: Form = "text",
+) -> None:
+    """Score new clips, labelled or not, as a finished trial scored its own: the most anomalous first.
+
+    A clip is called anomalous above the official threshold, which comes from training clips alone.
+
+    Example: asdbench detect 3f9c ~/new_clips --machine press
+    """
+    from harness import verbs
+    from harness.cli.console import note, say, show, telling
+    from harness.tables import answering, count, naming, plain
+
+    with telling() as told:
+        document = verbs.detect(
+            trial, root, best=best, machine=machine, section=section, scorer=scorer, data=data, threads=threads,
+            places=places_of(db, None), told=told,
+        )  # fmt: skip
+    rows = document["rows"]
+    columns = [
+        *naming(count("rank", "#"), plain("file")),
+        *answering(_significant("score"), plain("decision")),
+        _significant("threshold"),
+        plain("machine"),
+        *([plain("section")] if len({row["section"] for row in rows}) > 1 else []),
+        plain("nearest", "nearest normal clip"),
+        *([_marked("in_training", "in training")] if any(row["in_training"] for row in rows) else []),
+    ]
+    show(form, columns, rows, title=f"New clips by {document['label']}, {document['scorer']}", document=document)
+    for each in document["unheard"]:
+        note(f"Not scored: {each['file']}: {each['why']}")
+    for sentence in document["notes"]:
+        note(sentence)
+    for why in sorted({f"{row['machine']}: no decision, since {row['why']}" for row in rows if row["why"]}):
+        note(why)
+    if form == "text":
+        anomalous = sum(row["decision"] == "anomalous" for row in rows)
+        say(f"{anomalous} of {len(rows)} clips are above their threshold, {len(document['unheard'])} were not scored.")
+
+
+def _significant(name: str) -> Column:
+    """Return a column of numbers of any scale, to five digits."""
+    from harness.tables import NOTHING, Column
+
+    return Column(name, lambda row: NOTHING if row[name] is None else f"{row[name]:.5g}", right=True)
+
+
+def _marked(name: str, heading: str) -> Column:
+    from harness.tables import Column
+
+    return Column(heading, lambda row: "yes" if row[name] else "")
 
 
 @tabular

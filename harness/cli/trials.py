@@ -32,6 +32,8 @@ from harness.cli.options import (
     tabular,
 )
 
+NOT_KNOWN = "have no known condition."  # how `benchmarks.metrics` ends the sentence of a number that lacks labels
+
 
 @tabular
 def label(
@@ -76,6 +78,8 @@ def label(
         plain("case"),
         *(count(n) for n in ("clips", "labeled", "pseudo_labeled", "left_out", "classes", "singletons")),
         percent("mean_confidence", "confidence %"),
+        count("candidates"),
+        count("distinct_m", "M that differ"),
         *(quality_columns() if any("purity" in row for row in document["rows"]) else []),
     ]
     source = {"paper": f"M = {m}", "truth": "the truth: an upper bound", "machine": "the machine type alone"}
@@ -121,6 +125,7 @@ def trial(
     truth: Truth = None,
     ground_truth: GroundTruth = None,
     skip_bad: SkipBad = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the encoder as an MLflow model, for new clips.")] = False,
     threads: Threads = 1,
     db: Db = None,
     form: Form = "text",
@@ -145,7 +150,7 @@ def trial(
             min_confidence=min_confidence, below=below, labels=labels, truth=truth, ground_truth=ground_truth,
             skip_bad=skip_bad,
         )  # fmt: skip
-        document = run_chosen(root, choices, threads=threads, places=places_of(db, None), told=told)
+        document = run_chosen(root, choices, keep=keep, threads=threads, places=places_of(db, None), told=told)
     columns = [
         *(plain(name) for name in ("dataset", "machine", "section")),
         *(percent(name, f"{name} %") for name in ("auc", "s_auc", "t_auc", "p_auc", "h_mean")),
@@ -155,5 +160,12 @@ def trial(
         ends = (document["intervals"] or {}).get("official")
         between = f", 95 % interval over clips {in_percent(ends[0])} to {in_percent(ends[1])}" if ends else ""
         say(f"Official score {in_percent(document['official_score'])}{between}. MLflow run {document['run_id']}.")
+        unlabelled = [why for why in document["undefined"] if why.endswith(NOT_KNOWN)]
         for why in document["undefined"]:
-            say(f"Undefined: {why}")
+            if why not in unlabelled:
+                say(f"Undefined: {why}")
+        if unlabelled:
+            say(
+                f"Undefined: {len(unlabelled)} numbers need labels that the test clips do not have (--json says which)."
+            )
+            say(f"What sounds unlike training: asdbench detect {document['key']} {root}")

@@ -225,6 +225,7 @@ def _run(
         desk = Desk(
             cells.specs, recordings.place, places.cache, signs, threads=max(1, int(asked.cpus)),
             pruning=plan.file.pruning, minutes=asked.minutes, memory_gb=asked.memory_gb,
+            keep=plan.file.keep != "none",
         )  # fmt: skip
         scheduler = make_scheduler(
             plan.file.pruning,

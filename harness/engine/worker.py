@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 from backbones.contract import EpochReport
 from backbones.memory import ran_out_of_memory
 from harness.cache import Cache
+from harness.detection.bundle import keep_detector, kept_folder
 from harness.engine.messages import ANSWER, LEAVING, Report, epoch_result
 from harness.errors import HarnessError
 from harness.trials.checkpoints import forget_training
 from harness.trials.contract import Failure, TrialResult, TrialSpec
 from harness.trials.limits import hold_threads, limited
 from harness.trials.recordings import open_recordings
-from harness.trials.trial import run_trial
+from harness.trials.trial import Learned, run_trial
 
 if TYPE_CHECKING:
     from harness.studies.study_file import PruningTable
@@ -43,6 +44,7 @@ class Desk:
         pruning: the study's `[pruning]` table.
         minutes: limit of a trial's time.
         memory_gb: limit of its worker's resident memory, GiB.
+        keep: whether trials with pseudo-labels leave their encoder for the driver (`harness.stores.kept.keeper`).
     """
 
     specs: Mapping[str, TrialSpec]
@@ -53,6 +55,7 @@ class Desk:
     pruning: PruningTable | None = None
     minutes: float | None = None
     memory_gb: float | None = None
+    keep: bool = False
 
 
 def work(key: str, desk: Desk, report: Report) -> None:
@@ -76,9 +79,15 @@ def answer_trial(spec: TrialSpec, desk: Desk, report: Report) -> TrialResult | F
     def on_epoch(epoch: EpochReport) -> None:
         report(epoch_result(epoch, pruning=desk.pruning, last=spec.recipe.epochs))
 
+    def keep(learned: Learned) -> None:
+        keep_detector(learned, kept_folder(desk.cache, spec.key()))
+
     try:
         check_place(desk.place)
-        return run_trial(spec, open_recordings(desk.place), Cache(desk.cache), on_epoch=on_epoch)
+        return run_trial(
+            spec, open_recordings(desk.place), Cache(desk.cache), on_epoch=on_epoch,
+            keep=keep if desk.keep and spec.kind == "trial" else None,
+        )  # fmt: skip
     except Exception as error:  # noqa: BLE001 - one trial's failure is recorded and never ends the study
         return Failure(reason=reason_of(error), trace=traceback.format_exc(), again=may_go_away(error))
 

@@ -122,7 +122,6 @@ def find_arm(results: Results, reference: str, *, scorer: str | None = None) -> 
 
 def _of_study(results: Results, trials: pd.DataFrame, reference: str) -> pd.DataFrame:
     study, _, rest = reference.partition(":")
-    backbone, _, m = rest.partition(":")
     recorded = results.studies()
     found = recorded[(recorded["name"] == study) | (recorded["key"] == study) | (recorded["run_id"] == study)]
     if found.empty:
@@ -134,6 +133,8 @@ def _of_study(results: Results, trials: pd.DataFrame, reference: str) -> pd.Data
     if chosen.empty:
         raise HarnessError(f"{study} must have finished trials to be judged by, but has none; run it to its end.")
     backbones = sorted(set(chosen["backbone"]))
+    # names of backbones may have a colon in them, as hf:FOLDER
+    backbone, _, m = (rest, "", "") if rest in backbones or ":" not in rest else rest.rpartition(":")
     if not backbone and len(backbones) > 1:
         raise HarnessError(
             f"{reference} must name one backbone, but holds {', '.join(backbones)}; write {study}:{backbones[0]}."

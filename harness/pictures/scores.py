@@ -19,17 +19,22 @@ PARTIAL = "#F0E442"  # of the palette's colours the one that lines stand out fro
 CELL = 0.82  # of a machine type's square, the rest is margin
 BINS = 20
 CONDITIONS = (("normal", NORMAL), ("anomaly", ANOMALY))
+UNKNOWN = "not known"  # stands for the condition of clips that do not say whether they are normal
 DOMAINS = (("source", "-"), ("target", "--"))
 
 
 def score_pictures(scored: pd.DataFrame, metrics: Sequence[MachineMetrics], scorer: str) -> dict[str, Figure]:
     """Draw everything about one scorer's scores, by the name that a file of it begins with.
 
+    Where no clip says whether it is normal, there are the histograms alone.
+
     Args:
         scored: test clips with the column `score_<scorer>`.
         metrics: of that scorer.
         scorer: its name.
     """
+    if scored["condition"].isna().all():
+        return {"scores": score_histograms(scored, scorer)}
     return {
         "scores": score_histograms(scored, scorer),
         "roc": roc_curves(scored, scorer),
@@ -38,24 +43,26 @@ def score_pictures(scored: pd.DataFrame, metrics: Sequence[MachineMetrics], scor
 
 
 def score_histograms(scored: pd.DataFrame, scorer: str) -> Figure:
-    """Draw a histogram a machine type: normal against anomalous clips, source ones filled, target ones as lines.
+    """Draw a histogram a machine type, a colour a condition: source clips are filled, target ones lines.
 
     Args:
         scored: test clips with the column `score_<scorer>`; clips without a domain are drawn as source ones.
         scorer: its name.
     """
     machines = list(scored.groupby(["dataset", "machine"], sort=True))
+    conditions = (*CONDITIONS, (UNKNOWN, CHANCE)) if scored["condition"].isna().any() else CONDITIONS
     axes, figure = _squares(len(machines), f"Anomaly scores of {scorer}, higher = more anomalous")
     for place, ((dataset, machine), clips) in enumerate(machines):
         left, bottom = _square(axes, place, f"{machine} ({dataset})")
         values, domains = clips[f"score_{scorer}"].to_numpy(dtype=float), _domains(clips)
+        said = clips["condition"].astype(object).where(clips["condition"].notna(), UNKNOWN).to_numpy(object)
         edges = np.histogram_bin_edges(values, bins=BINS)
         kinds = [
             (
-                np.histogram(values[(clips["condition"] == condition).to_numpy(bool) & (domains == domain)], edges)[0],
+                np.histogram(values[(said == condition) & (domains == domain)], edges)[0],
                 *look,
             )
-            for condition, colour in CONDITIONS
+            for condition, colour in conditions
             for domain, look in (("source", (colour, True)), ("target", (colour, False)))
         ]
         highest = max(1, *(int(heights.max()) for heights, _, _ in kinds))
@@ -65,7 +72,7 @@ def score_histograms(scored: pd.DataFrame, scorer: str) -> Figure:
             axes.stairs(level, along, baseline=bottom, fill=filled, color=colour, alpha=0.5 if filled else 1.0, lw=1.0)
         for at, edge, side in ((left, edges[0], "left"), (left + CELL, edges[-1], "right")):
             axes.text(at, bottom - 0.01, f"{edge:.3g}", ha=side, va="top", fontsize=5)
-    for condition, colour in CONDITIONS:
+    for condition, colour in conditions:
         axes.plot([], [], color=colour, linewidth=6, alpha=0.5, label=f"{condition}, source")
         axes.plot([], [], color=colour, label=f"{condition}, target")
     _legend(axes)

@@ -63,6 +63,25 @@ def find_trial(results: Results, key: str, *, scorer: str | None = None) -> dict
     Raises:
         HarnessError: there is no such trial or several, or the scorer is unknown or not said where there are several.
     """
+    found = results.trial_scores([find_key(results, key)])
+    scorers = sorted(found["scorer"])
+    if scorer is None and len(scorers) > 1:
+        raise HarnessError(
+            f"Trial {found['key'].iloc[0]} has the scorers {', '.join(scorers)}, but a submission is of one; choose "
+            "with --scorer."
+        )
+    chosen = scorers[0] if scorer is None else scorer if scorer in scorers else _canonical(scorer)
+    if chosen not in scorers:
+        raise HarnessError(plugins.unknown(f"scorer of trial {found['key'].iloc[0]}", chosen, scorers))
+    return {str(name): value for name, value in found[found["scorer"] == chosen].iloc[0].to_dict().items()}
+
+
+def find_key(results: Results, key: str) -> str:
+    """Return a finished trial's key by the key, its first digits or the trial's MLflow run.
+
+    Raises:
+        HarnessError: there is no such trial, or several.
+    """
     trials = results.trial_scores()
     found = trials[trials["key"].str.startswith(key) | (trials["run_id"] == key)] if key else trials[:0]
     keys = sorted(set(found["key"]))
@@ -75,15 +94,7 @@ def find_trial(results: Results, key: str, *, scorer: str | None = None) -> dict
         raise HarnessError(
             f"The key must say one trial, but {len(keys)} begin with {key}: {', '.join(keys[:5])}; give more digits."
         )
-    scorers = sorted(found["scorer"])
-    if scorer is None and len(scorers) > 1:
-        raise HarnessError(
-            f"Trial {keys[0]} has the scorers {', '.join(scorers)}, but a submission is of one; choose with --scorer."
-        )
-    chosen = scorers[0] if scorer is None else scorer if scorer in scorers else _canonical(scorer)
-    if chosen not in scorers:
-        raise HarnessError(plugins.unknown(f"scorer of trial {keys[0]}", chosen, scorers))
-    return {str(name): value for name, value in found[found["scorer"] == chosen].iloc[0].to_dict().items()}
+    return str(keys[0])
 
 
 def _canonical(scorer: str) -> str:

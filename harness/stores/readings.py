@@ -38,7 +38,7 @@ TEST_COLUMNS = ["clip_id", "dataset", "machine", "section", "domain", "condition
 # is a hundred times as long as all the rest
 LISTED = (
     "id", "key", "kind", *(axis.name for axis in AXES), "seed", "protocol", "train_data", "test_data", "recipe",
-    "classes", "singletons", "left_out", "seconds", "peak_mb",
+    "classes", "singletons", "left_out", "seconds", "peak_mb", "libraries",
 )  # fmt: skip
 MACHINE_NUMBERS = ("h_mean", "auc", "s_auc", "t_auc", "p_auc")
 BETWEEN = "\x1f"  # ASCII's unit separator, which no name has

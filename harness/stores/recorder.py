@@ -12,6 +12,7 @@ from harness.credentials import scrubbed
 from harness.errors import HarnessError
 from harness.interrupts import opened, whole
 from harness.scoring.choice import is_computed
+from harness.stores.kept.keeper import Keeper
 from harness.stores.records import CELLS_FILE, STUDY_FILE
 from harness.stores.results import Results
 from harness.stores.tracker import Tracker
@@ -79,16 +80,25 @@ class Recorder:
         """Record epochs, live."""
         self.tracker.log_epochs(run_id, reports)
 
-    def finish(self, run_id: str, result: TrialResult) -> None:
-        """Record a finished trial; Ctrl-C waits until that is done."""
+    def finish(self, run_id: str, result: TrialResult, *, keeper: Keeper | None = None) -> None:
+        """Record a finished trial; Ctrl-C waits until that is done.
+
+        Args:
+            run_id: of its run.
+            result: what it found.
+            keeper: keeps its encoder, if it is to be kept: before the trial counts as finished, so that none is lost.
+        """
         with whole():
-            self.tracker.log_result(run_id, result)
+            model_id = keeper.keep(run_id, result) if keeper else None
+            self.tracker.log_result(run_id, result, model_id=model_id)
             key = result.spec.key()
             before = self.results.run_of(key)
             self.results.put_result(result, run_id=run_id, code=self.tracker.code)
             self.tracker.finish(run_id)
             if before is not None and before != run_id:
                 self.tracker.retire(before, run_id)
+            if keeper:
+                keeper.tidy()
 
     def fail(self, run_id: str, spec: TrialSpec, failure: Failure) -> None:
         """Record a trial that failed, with its reason and traceback; Ctrl-C waits until that is done."""
@@ -107,7 +117,11 @@ class Recorder:
 
     def drop(self, run_id: str, reason: str) -> None:
         """Close the run of a try that was lost and that will be repeated."""
-        self.tracker.finish(run_id, "KILLED", reason=reason)
+        self.tracker.interrupt(run_id, reason)
+
+    def adopt(self, run_id: str, parent: str) -> None:
+        """Let a trial that a study takes over stand under the study's run, unless another study's has it."""
+        self.tracker.adopt(run_id, parent)
 
     def settle(self, parent: str, live: Container[str]) -> None:
         """Close runs that a killed driver left open: as FINISHED if the tables hold the trial, else as KILLED.

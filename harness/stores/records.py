@@ -244,6 +244,7 @@ class _TrialFile(_Form):
     peak_mb: dict[Name, Finite] = {}
     recipe: dict[Name, Scalar] = {}
     reused: list[Name] = []
+    libraries: Text = ""
     intervals: dict[Name, _IntervalsForm] = {}
     thresholds: dict[Name, list[_ThresholdForm]] = {}
     undefined: list[str] = []
@@ -304,6 +305,7 @@ def _result(folder: Path, spec: TrialSpec, read: _TrialFile) -> TrialResult:
         peak_mb=read.peak_mb,
         scored=_read_scores(folder / SCORES_FILE, list(read.metrics)),
         pseudo_labels=pd.DataFrame(),
+        libraries=read.libraries,
     )
 
 
@@ -361,14 +363,14 @@ def _read_scores(path: Path, scorers: list[str]) -> pd.DataFrame:
     scores = {name: table.column(name).to_numpy() for name in columns}
     if not all(np.isfinite(values).all() for values in scores.values()):
         raise HarnessError(f"{SCORES_FILE} must hold finite scores, but does not.")
-    if len(set(clips["clip_id"])) < len(clips["clip_id"]) or not set(clips["condition"]) <= {"normal", "anomaly"}:
-        raise HarnessError(f"{SCORES_FILE} must hold each clip once, normal or anomaly, but does not.")
+    if len(set(clips["clip_id"])) < len(clips["clip_id"]) or not set(clips["condition"]) <= {"normal", "anomaly", None}:
+        raise HarnessError(f"{SCORES_FILE} must hold each clip once, normal, anomaly or not known, but does not.")
     return pd.DataFrame({**clips, **scores})
 
 
 def _texts(column: pa.ChunkedArray, name: str) -> list[str | None]:
     values = column.to_pylist()
-    allowed = (str, type(None)) if name in ("section", "domain") else (str,)
+    allowed = (str, type(None)) if name in ("section", "domain", "condition") else (str,)
     if not all(isinstance(value, allowed) for value in values):
         raise HarnessError(f"{SCORES_FILE} must hold texts as {name}, but does not.")
     return list(values)

@@ -52,6 +52,8 @@ trials = sa.Table(
     sa.Column("code", sa.String(64), nullable=False, default=""),
     # address of the store that the run came from by `asdbench sync`; empty for runs of this database's own MLflow
     sa.Column("origin", sa.String(500), nullable=False, default="", server_default=""),
+    # versions of the libraries that it ran with; empty for trials that were recorded before these were
+    sa.Column("libraries", sa.String(200), nullable=False, default="", server_default=""),
     sa.Column("classes", sa.Integer),
     sa.Column("singletons", sa.Integer),
     sa.Column("left_out", sa.Integer),

@@ -9,41 +9,22 @@ import random
 import time
 from collections import deque
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from backbones.contract import EpochReport
 from harness.scoring.contract import LEVEL_SCORER
 from harness.stores.claims import Claims, Living, Lost
+from harness.stores.kept.keeper import Keeper
 from harness.stores.readings import End
 from harness.stores.recorder import Recorder
 from harness.studies.goals import goal_values, measured
 from harness.studies.journal import Journal, is_left_behind
 from harness.studies.plan import Plan, planned_keys
-from harness.studies.progress import Event, Progress, Running, group_of
+from harness.studies.progress import Event, Live, Progress, Running, group_of
 from harness.trials.contract import Failure, TrialResult, TrialSpec
 
 DUPLICATES_IN_A_ROW = 20  # after so many proposals that were begun before, a new cell is drawn at random instead
 DRIVER_DEATHS = 10  # a cell whose driver died so often is recorded as failed: it may be what kills the driver
 POLL_SECONDS = 1.0  # between two looks at the cells that other drivers are running
-
-
-@dataclass(frozen=True)
-class Live:
-    """A cell that this driver is running.
-
-    Attributes:
-        spec: the cell.
-        number: Optuna's trial number; None for a reference of a search, which Optuna does not see.
-        run_id: MLflow's run id.
-        tries: how often it was begun before and lost with its worker.
-        began: seconds of `time.monotonic` at its start.
-    """
-
-    spec: TrialSpec
-    number: int | None
-    run_id: str
-    tries: int
-    began: float
 
 
 class Cells:
@@ -64,6 +45,7 @@ class Cells:
         progress: kept up to date.
         listen: told after each trial.
         retry_failed: take up again what is recorded as failed.
+        keeper: keeps encoders, if the study asks for it.
     """
 
     def __init__(
@@ -79,6 +61,7 @@ class Cells:
         progress: Progress,
         listen: Event = lambda _progress: None,
         retry_failed: bool = False,
+        keeper: Keeper | None = None,
     ) -> None:
         self.journal, self.claims, self.recorder, self.plan = journal, claims, recorder, plan
         self.results, self.specs, self.study_key, self.parent = recorder.results, specs, study_key, parent
@@ -92,19 +75,19 @@ class Cells:
         self.spent = False  # whether the budget of hours is used up
         self._proposals: dict[str, int] = {}
         self._again: set[str] = set()
+        self.keeper, self._unkept = keeper, set[str]()  # finished trials that run again for their encoder
         self._looked = 0.0
         planned = planned_keys(plan, specs)
         with claims.alone(f"settle {study_key}"):
             self._settle(planned, retry_failed=retry_failed)
         progress.taken_over = progress.done
         progress.waiting.update(group_of(specs[key]) for key in self.todo)
+        self._take_up_unkept()
 
     @property
     def over(self) -> bool:
         """Tell whether this driver is done: it runs nothing and will begin nothing."""
-        if self.live:
-            return False
-        return self.spent or not (self.todo or self.elsewhere or not self.exhausted)
+        return not self.live and (self.spent or not (self.todo or self.elsewhere or not self.exhausted))
 
     @property
     def unfinished(self) -> str:
@@ -123,7 +106,21 @@ class Cells:
         if spec is None and self.elsewhere and time.monotonic() - self._looked >= POLL_SECONDS:
             self._look_elsewhere()
             spec = self._from_todo()
+        if spec is None and self._take_up_unkept():
+            spec = self._from_todo()
         return spec
+
+    def _take_up_unkept(self) -> bool:
+        """Once nothing else is to do, run trials again that should have kept their encoder; tell whether there are."""
+        if self.keeper is None or self.live or self.todo or self.elsewhere or not self.exhausted:
+            return False
+        done = self.results.finished([key for key in self.ended if self.specs[key].kind == "trial"])
+        lacking = [key for key in self.keeper.lacking(done) if key not in self._unkept]
+        self._unkept.update(lacking)
+        self.todo.extend(lacking)
+        self.progress.finished -= len(lacking)
+        self.progress.waiting.update(group_of(self.specs[key]) for key in lacking)
+        return bool(lacking)
 
     def _from_todo(self) -> TrialSpec | None:
         while self.todo:
@@ -178,7 +175,7 @@ class Cells:
 
     def _begin(self, key: str, lost: Lost, number: int | None) -> bool:
         spec = self.specs[key]
-        if number is None:
+        if number is None and key not in self._unkept:  # Optuna has those already
             number = self.journal.begin(spec, owner=self.claims.owner)
         if self.journal.asks:
             self.results.link(self.study_key, [key])
@@ -196,10 +193,8 @@ class Cells:
 
     def _hours_are_spent(self) -> bool:
         hours = self.plan.file.sampler.hours
-        if hours is None:
-            return False
         elapsed = time.monotonic() - self.progress.began
-        return elapsed + self.journal.spent(self.claims.owner) >= 3600 * hours
+        return hours is not None and elapsed + self.journal.spent(self.claims.owner) >= 3600 * hours
 
     def epochs(self, key: str, reports: Sequence[EpochReport]) -> None:
         """Record epochs as they end."""
@@ -248,14 +243,13 @@ class Cells:
 
     def _finish(self, live: Live, result: TrialResult) -> None:
         spec, key = live.spec, live.spec.key()
-        self.recorder.finish(live.run_id, result)
+        self.recorder.finish(live.run_id, result, keeper=self.keeper)
         self.journal.tell(live.number, goal_values(measured(result, self._scorer(spec)), self.plan.file.sampler.goals))
         self.claims.release(key)
         self.ended.add(key)
         self.progress.finished += 1
         self.progress.ends(key)
-        score = result.official[self._scorer(spec)]
-        self._note(score, spec)
+        self._note(score := result.official[self._scorer(spec)], spec)
         shown = "undefined" if score is None else f"{100 * score:.2f}"
         self._say(f"{spec.label()}: {shown} ({time.monotonic() - live.began:.1f} s)")
 
@@ -329,6 +323,7 @@ class Cells:
             values = self._values(key)
             if values is not None:
                 self.journal.add(spec, values)
+                self.recorder.adopt(end.run_id, self.parent)
 
     def _look_elsewhere(self) -> None:
         self._looked = time.monotonic()
@@ -363,7 +358,8 @@ class Cells:
 
     def _stands(self, key: str, end: End) -> bool:
         if end.status == "finished":
-            return set(self.specs[key].scorers) <= end.official.keys()
+            unkept = self.keeper and key in self._unkept and self.keeper.lacking([key])
+            return set(self.specs[key].scorers) <= end.official.keys() and not unkept
         if end.status == "pruned":
             return self.plan.file.pruning is not None
         return key not in self._again

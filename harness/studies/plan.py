@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from backbones import EMBEDDINGS
 from backbones.training.recipe import PROJECTION, FinetuneRecipe
 from benchmarks.contract import Protocol
 from benchmarks.protocols import find_protocol, parse_protocol
@@ -182,6 +183,11 @@ def make_plan(file: StudyFile, *, root: Path | None = None) -> Plan:
         name: choose_backbone(name, table.encoder, weights=table.weights, options=table.options, root=root)
         for name, table in tables.items()
     }
+    if file.keep != "none" and (named := [name for name, choice in choices.items() if choice.encoder == EMBEDDINGS]):
+        raise HarnessError(
+            f"An encoder is kept to hear new clips, but the backbone {named[0]} is a file of embeddings, which hears "
+            "none; leave keep out."
+        )
     fixed = [name for name, choice in choices.items() if not any(_learns(choice, train) for train in trains)]
     if fixed and not file.frozen:
         raise HarnessError(

@@ -21,6 +21,25 @@ def group_of(spec: TrialSpec) -> Group:
     return spec.kind, spec.backbone.name if spec.backbone else ""
 
 
+@dataclass(frozen=True)
+class Live:
+    """A cell that this driver is running.
+
+    Attributes:
+        spec: the cell.
+        number: Optuna's trial number; None for a reference of a search, which Optuna does not see.
+        run_id: MLflow's run id.
+        tries: how often it was begun before and lost with its worker.
+        began: seconds of `time.monotonic` at its start.
+    """
+
+    spec: TrialSpec
+    number: int | None
+    run_id: str
+    tries: int
+    began: float
+
+
 @dataclass
 class Running:
     """A trial that this driver is running.

@@ -13,6 +13,7 @@ from harness.errors import HarnessError
 from harness.interrupts import opened
 from harness.places import Places
 from harness.stores.claims import Claims
+from harness.stores.kept.keeper import ALL, Keeper
 from harness.stores.recorder import Recorder
 from harness.studies.cells import Cells
 from harness.studies.journal import Journal
@@ -102,12 +103,21 @@ def study_session(
             run_id = open_study.enter_context(opened(begin, end))
             put_study(run_id=run_id, trials=planned_keys(plan, specs))
             journal = Journal(places.optuna, f"{name}-{key}", plan=plan, specs=specs)
+        keeper = None if plan.file.keep == "none" else Keeper(
+            recorder.tracker.kept_models, recorder.results, places.cache,
+            owner=key if plan.file.keep == "best" else ALL, scorer=plan.file.scorers[0],
+            keys=lambda: recorder.results.study_keys(key),
+            running=lambda keys: [each for each, claim in claims.living(keys).items() if claim.owner != claims.owner],
+        )  # fmt: skip
         cells = Cells(
             journal, claims, recorder, plan=plan, specs=specs, study_key=key, parent=run_id, progress=progress,
-            listen=listen, retry_failed=retry_failed,
+            listen=listen, retry_failed=retry_failed, keeper=keeper,
         )  # fmt: skip
+        if keeper is not None:
+            keeper.tidy()  # after a driver that was killed before it could
         listen(progress)  # whoever shows it learns what was taken over, and sees trials begin
-        yield Session(key, run_id, cells)
+        with recorder.tracker.system_metrics(run_id):
+            yield Session(key, run_id, cells)
         status = "FINISHED"
 
 

@@ -239,7 +239,7 @@ class StudyFile(_Table):
 
     FIRST_RELEASE = ("name", "seeds", "frozen", "level", "space", "recipe", "labeling", "sampler")
     # `Plan.key` adds the protocol and backbones after looking them up; the other fields change no trial's numbers
-    NEVER = ("resources", "pruning", "summary", "protocol", "backbones", "scorers", "layers")
+    NEVER = ("resources", "pruning", "summary", "protocol", "backbones", "scorers", "layers", "keep")
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
     summary: str = ""
@@ -249,6 +249,7 @@ class StudyFile(_Table):
     layers: list[int | str] = []  # each scorer that names no layer itself hears each of these
     frozen: bool = True
     level: bool = True
+    keep: Literal["none", "best", "all"] = "none"  # which fine-tuned encoders are kept, for `asdbench detect`
     space: SpaceTable
     backbones: dict[str, BackboneTable] = {}
     recipe: RecipeTable = RecipeTable()

@@ -193,6 +193,7 @@ class TrialResult:
         reused: stages that were taken from the cache; `seconds` says what they cost when they ran.
         intervals: by scorer, of every number and of the official score.
         thresholds: by scorer, above which score a section's clip is called anomalous.
+        libraries: versions where the trial ran (`harness.places.installed_libraries`); "" is not known.
     """
 
     spec: TrialSpec
@@ -209,6 +210,7 @@ class TrialResult:
     reused: tuple[str, ...] = ()
     intervals: Mapping[str, ScoreIntervals] = field(default_factory=dict, repr=False)
     thresholds: Mapping[str, tuple[Threshold, ...]] = field(default_factory=dict, repr=False)
+    libraries: str = ""
 
 
 @dataclass(frozen=True)

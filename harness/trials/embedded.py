@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,10 @@ logger = logging.getLogger(__name__)
 # A year's development and evaluation sets, 17,000 clips of 768 numbers, take 52 MB.
 MOST_BYTES = 256 * 2**20  # of one trial's embeddings; larger ones are made again for another scorer
 MOST_KEPT_BYTES = 8 * 2**30  # of all trials' together; the oldest make room
-VECTORS, TRAINING, LAYER = "embedding", "training", "layer"
+VECTORS, TRAINING, LAYER, ENCODER = "embedding", "training", "layer", "encoder"
+
+Weights: TypeAlias = Mapping[str, NDArray[Any]]
+"""Parameters and buffers by name: those of an encoder behind "encoder.", of a projection behind "projection."."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,13 @@ class Training:
         epochs: what each epoch of fine-tuning did.
         seconds: by stage.
         peak_mb: resident memory by stage, MiB.
+        libraries: versions that it ran with; "" is not known.
     """
 
     epochs: tuple[EpochReport, ...]
     seconds: Mapping[str, float]
     peak_mb: Mapping[str, float]
+    libraries: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,11 +58,13 @@ class Embedded:
         vectors: clip id -> (d,) of every reference and test clip.
         training: what made them.
         layers: outputs of the encoder's layers that scorers ask for, as `knn:layer=6` does.
+        weights: of the encoder, where somebody asked for them.
     """
 
     vectors: Vectors
     training: Training
     layers: Layers = field(default_factory=dict)
+    weights: Weights | None = field(default=None, repr=False)
 
 
 def embedded_key(spec: TrialSpec, recordings: Recordings, labels: PseudoLabels | None) -> str:
@@ -108,6 +115,8 @@ def keep_embedded(key: str, cache: Cache, embedded: Embedded) -> None:
             cache.put(LAYER, _layer_key(key, heard), rows, most_bytes=MOST_KEPT_BYTES)
         else:
             logger.info("layer %s takes %d MiB and is not kept", heard.layer, rows[1].nbytes // 2**20)
+    if embedded.weights is not None:
+        cache.put(ENCODER, key, dict(embedded.weights), most_bytes=MOST_KEPT_BYTES)
     ids, vectors = _rows(embedded.vectors)
     if vectors.nbytes > MOST_BYTES:
         logger.info("embeddings take %d MiB and are not kept", vectors.nbytes // 2**20)
@@ -126,14 +135,17 @@ def _layer_key(key: str, heard: Heard) -> str:
     return digest({"embedding": key, **asdict(heard)})
 
 
-def find_embedded(key: str, cache: Cache, ids: NDArray[np.str_], heard: Sequence[Heard] = ()) -> Embedded | None:
-    """Return the embeddings kept under a key; None if there are none, or if one of the layers is missing.
+def find_embedded(
+    key: str, cache: Cache, ids: NDArray[np.str_], heard: Sequence[Heard] = (), *, weights: bool = False
+) -> Embedded | None:
+    """Return the embeddings kept under a key; None if there are none, or if a layer or the weights are missing.
 
     Args:
         key: of the embeddings.
         cache: where they may be.
         ids: the clips that must have an embedding.
         heard: the layers that must be there.
+        weights: whether the encoder's weights must be there.
     """
 
     def find(kind: str, key: str, sides: int) -> dict[str, NDArray[np.float32]] | None:
@@ -149,11 +161,18 @@ def find_embedded(key: str, cache: Cache, ids: NDArray[np.str_], heard: Sequence
     layers = {each: found for each in heard if (found := find(LAYER, _layer_key(key, each), 3)) is not None}
     if vectors is None or training is None or len(layers) < len(heard):
         return None
-    return Embedded(vectors, training, layers)
+    encoder = cache.find(ENCODER, key, fits=lambda kept: isinstance(kept, dict)) if weights else None
+    return None if weights and encoder is None else Embedded(vectors, training, layers, encoder)
 
 
 def embedded_once(
-    key: str, cache: Cache, ids: NDArray[np.str_], make: Callable[[], Embedded], heard: Sequence[Heard] = ()
+    key: str,
+    cache: Cache,
+    ids: NDArray[np.str_],
+    make: Callable[[], Embedded],
+    heard: Sequence[Heard] = (),
+    *,
+    weights: bool = False,
 ) -> tuple[Embedded, bool]:
     """Return the embeddings of a key, and whether an earlier trial had made them.
 
@@ -167,11 +186,12 @@ def embedded_once(
         make: trains and embeds, where nothing was kept, or a layer was not: one pass over the clips gives all layers,
             so a frozen encoder makes that pass again, and one that learns is trained again.
         heard: the layers that must be there.
+        weights: whether the encoder's weights must be there; where they are not, it is trained again, too.
     """
     with ExitStack() as held:
         with waiting():
             held.enter_context(cache.alone(VECTORS, key))
-        kept = find_embedded(key, cache, ids, heard)
+        kept = find_embedded(key, cache, ids, heard, weights=weights)
         if kept is not None:
             return kept, True
         made = make()

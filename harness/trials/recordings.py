@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from backbones.features.embedding_file import read_embeddings
 from benchmarks.clips import check_clips
 from benchmarks.contract import Dataset, Protocol
-from benchmarks.protocols import heard, split_clips
-from benchmarks.recordings.index import Scan, index_names, scan_root, usable_clips
-from benchmarks.recordings.packed import PackedAudio, SilentClips, open_pack
+from benchmarks.protocols import heard, says_no_labels, split_clips
+from benchmarks.recordings.index import index_names, scan_root, usable_clips
+from benchmarks.recordings.packed import PackedAudio, SilentClips, open_pack, warn_of_copies
 from benchmarks.recordings.packing import pack
 from benchmarks.recordings.truth import add_ground_truth, read_truth
 from harness import plugins
@@ -103,15 +103,12 @@ def index_datasets(
         skip_bad: leave out files that cannot be indexed, and count them.
     """
     datasets = load_datasets(names)
-    scan = _scan_embeddings(root, datasets) if root.is_file() else scan_root(root, datasets)
+    named = root.is_file()
+    scan = index_names(root, read_embeddings(root).places, datasets) if named else scan_root(root, datasets)
     clips = usable_clips(scan, root, datasets, skip_bad=skip_bad)
     if ground_truth is not None:
         clips = add_ground_truth(clips, ground_truth, datasets)
     return Indexed(clips, datasets, len(scan.bad))
-
-
-def _scan_embeddings(root: Path, datasets: tuple[Dataset, ...]) -> Scan:
-    return index_names(root, read_embeddings(root).places, datasets)
 
 
 def prepare_recordings(
@@ -140,6 +137,8 @@ def prepare_recordings(
     years = tuple(dict.fromkeys(part.dataset for part in (*protocol.train, *protocol.score)))
     indexed = index_datasets(root, years, ground_truth=ground_truth, skip_bad=skip_bad)
     train, test = _split(indexed.clips, protocol)
+    if unlabelled := says_no_labels(test):
+        logger.warning("%s", unlabelled)
     if root.is_file():
         train, truth = withhold_attributes(train, protocol)
         return replace(_prepare_embeddings(root, train, test, truth, cache=cache), skipped=indexed.skipped)
@@ -151,10 +150,10 @@ def prepare_recordings(
         bad = [problem.path for problem in packed.skipped]
         train, test = _split(indexed.clips[~indexed.clips["path"].isin(bad)], protocol)
     train, truth = withhold_attributes(train, protocol)
-    train_data, test_data = _fingerprint(train, packed), _fingerprint(test, packed)
+    warn_of_copies(packed, train["clip_id"].tolist(), test["clip_id"].tolist())
     recordings = Recordings(
-        train, test, packed, train_data, test_data, cache.folder / "recordings" / "new",
-        skipped=indexed.skipped + len(packed.skipped), truth=truth,
+        train, test, packed, _fingerprint(train, packed), _fingerprint(test, packed),
+        cache.folder / "recordings" / "new", skipped=indexed.skipped + len(packed.skipped), truth=truth,
     )  # fmt: skip
     return place_recordings(recordings, _audio_folder(root, cache, protocol))
 
@@ -195,6 +194,7 @@ def _prepare_embeddings(
         "%s holds embeddings and no sound: there is no row of the level, and where labeling reads MFCC it reads the "
         "embeddings.", root,
     )  # fmt: skip
+    warn_of_copies(silent, train["clip_id"].tolist(), test["clip_id"].tolist())
     recordings = Recordings(
         train, test, silent, _fingerprint(train, silent), _fingerprint(test, silent),
         cache.folder / "recordings" / "new", truth=truth,
@@ -276,8 +276,8 @@ def objects(column: pd.Series[Any]) -> NDArray[np.object_]:
 def open_recordings(place: Path) -> Recordings:
     """Open prepared recordings in a worker. The result is cached for the worker's next trials.
 
-    The folder's name consists of the fingerprints that are part of the trials' keys, and they are checked here. Had
-    somebody edited the tables, or packed other audio since, numbers would be recorded under a wrong key.
+    The folder's name consists of the fingerprints that are part of the trials' keys. They are checked here, since
+    somebody may have edited the tables or packed other audio since.
 
     Raises:
         HarnessError: the folder does not hold what its name says.
@@ -376,8 +376,7 @@ def _fingerprint(clips: pd.DataFrame, packed: PackedAudio) -> str:
 def with_released(recordings: Recordings, folder: Path) -> Recordings:
     """Add the attributes that the organisers released later, to compare pseudo-labels with.
 
-    Only `truth` changes: clips, fingerprints and audio stay the same, and so do all keys and labels. Attributes that
-    the protocol itself withholds remain part of `truth`.
+    Only `truth` changes, and keeps what the protocol itself withholds: clips, fingerprints, keys and labels stay.
 
     Args:
         recordings: prepared without it.

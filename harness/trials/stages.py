@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -137,17 +137,46 @@ def embed_clips(spec: TrialSpec, encoder: Encoder, recordings: Recordings) -> tu
         Clip id -> (d,) embedding, and the same for each layer.
     """
     ids, heard = embedded_ids(recordings), heard_layers(spec.scorers)
-    if spec.recipe.embed == "whole" and encoder.read_named(ids) is None:  # a file of embeddings has no more of a clip
-        windows = cut_windows(_lengths(recordings, ids), clip_samples(spec, recordings))
-        made, layers = embed_layers(encoder, _window_reader(spec, recordings, ids, windows), len(windows.clips), heard)
-        vectors, layers = windows.mean(made), [windows.mean(layer) for layer in layers]
-    else:
-        vectors, layers = embed_layers(encoder, reader(spec, encoder, recordings, ids), len(ids), heard)
+    vectors, layers = embed_packed(
+        encoder, recordings.packed, ids, samples=clip_samples(spec, recordings), fit=spec.recipe.fit,
+        whole=spec.recipe.embed == "whole", heard=heard,
+    )  # fmt: skip
     names = ids.tolist()
     by_layer = zip(heard, layers, strict=True)
     return dict(zip(names, vectors, strict=True)), {
         each: dict(zip(names, values, strict=True)) for each, values in by_layer
     }
+
+
+def embed_packed(
+    encoder: Encoder,
+    packed: PackedAudio,
+    ids: NDArray[np.str_],
+    *,
+    samples: int,
+    fit: Fit,
+    whole: bool,
+    heard: Sequence[Heard],
+) -> tuple[NDArray[np.float32], list[NDArray[np.float32]]]:
+    """Embed clips, and collect layers, in one pass; see `embed_clips`.
+
+    Args:
+        encoder: that hears them.
+        packed: their sound.
+        ids: (n,) of the clips.
+        samples: length of an input.
+        fit: what becomes of a shorter clip.
+        whole: whether a longer clip is heard window by window.
+        heard: the layers.
+
+    Returns:
+        (n, d) embeddings, and (n, bands, width) of each layer.
+    """
+    if not whole or encoder.read_named(ids) is not None:  # a file of embeddings has no more of a clip
+        return embed_layers(encoder, clip_reader(encoder, packed, ids, samples, fit=fit), len(ids), heard)
+    windows = cut_windows(_lengths(packed, ids), samples)
+    made, layers = embed_layers(encoder, _window_reader(packed, ids, windows, samples, fit), len(windows.clips), heard)
+    return windows.mean(made), [windows.mean(layer) for layer in layers]
 
 
 def heard_layers(scorers: Iterable[str]) -> tuple[Heard, ...]:
@@ -227,9 +256,8 @@ def cut_windows(lengths: NDArray[np.int64], samples: int) -> Windows:
     return Windows(clips, np.concatenate(starts) if starts else np.zeros(0, dtype=np.int64))
 
 
-def _window_reader(spec: TrialSpec, recordings: Recordings, ids: NDArray[np.str_], windows: Windows) -> ReadClips:
+def _window_reader(packed: PackedAudio, ids: NDArray[np.str_], windows: Windows, samples: int, fit: Fit) -> ReadClips:
     """Return what gives windows by position."""
-    packed, fit, samples = recordings.packed, spec.recipe.fit, clip_samples(spec, recordings)
 
     def one(window: int) -> NDArray[np.float32]:
         clip = ids[[windows.clips[window]]]
@@ -242,9 +270,9 @@ def _window_reader(spec: TrialSpec, recordings: Recordings, ids: NDArray[np.str_
     return read
 
 
-def _lengths(recordings: Recordings, ids: NDArray[np.str_]) -> NDArray[np.int64]:
+def _lengths(packed: PackedAudio, ids: NDArray[np.str_]) -> NDArray[np.int64]:
     """Return clips' lengths in samples: (n,)."""
-    by_id = dict(zip(recordings.packed.ids.tolist(), recordings.packed.lengths.tolist(), strict=True))
+    by_id = dict(zip(packed.ids.tolist(), packed.lengths.tolist(), strict=True))
     return np.array([by_id[clip_id] for clip_id in ids.tolist()], dtype=np.int64)
 
 
@@ -255,7 +283,7 @@ def embed_ids(spec: TrialSpec, encoder: Encoder, recordings: Recordings, ids: ND
 
 def embedded_ids(recordings: Recordings) -> NDArray[np.str_]:
     """Return the clips that scoring needs, references first: (n,)."""
-    return np.concatenate([clip_ids(_references(recordings)), clip_ids(recordings.test)])
+    return np.concatenate([clip_ids(reference_clips(recordings)), clip_ids(recordings.test)])
 
 
 def score_machines(
@@ -290,11 +318,11 @@ def score_machines(
                     f"section {section} has none; let the protocol train on {dataset}."
                 )
             references = groups.get_group((dataset, machine, section))
-            compared, parts = _matrix(choice, references, vectors, layers or {}, recordings)
+            compared, parts = read_by_scorer(choice, clip_ids(references), vectors, layers or {}, recordings.packed)
             request = ScoreRequest(
                 references=compared,
                 reference_domains=objects(references["domain"]),
-                queries=_matrix(choice, queries, vectors, layers or {}, recordings)[0],
+                queries=read_by_scorer(choice, clip_ids(queries), vectors, layers or {}, recordings.packed)[0],
                 seed=spec.seed,
                 parts=parts,
             )
@@ -308,13 +336,20 @@ def score_machines(
     return scored
 
 
-def _matrix(
-    choice: ScorerChoice, clips: pd.DataFrame, vectors: Vectors | None, layers: Layers, recordings: Recordings
+class Loud(Protocol):
+    """What tells the level of clips, as packed audio does."""
+
+    def levels_db(self, ids: NDArray[np.str_]) -> NDArray[np.float64]:
+        """Return the RMS level of clips: (n,) dB re full scale."""
+        ...
+
+
+def read_by_scorer(
+    choice: ScorerChoice, ids: NDArray[np.str_], vectors: Vectors | None, layers: Layers, levels: Loud
 ) -> tuple[NDArray[np.float32], tuple[Part, ...]]:
-    """Return the vectors that a scorer reads, (n, d), and the layers they consist of; () for the embedding alone."""
-    ids = clip_ids(clips)
+    """Return the vectors that a scorer reads of clips, (n, d), and the layers they consist of; () for the embedding."""
     if choice.scorer.reads == "level":
-        return recordings.packed.levels_db(ids)[:, None].astype(np.float32), ()
+        return levels.levels_db(ids)[:, None].astype(np.float32), ()
     if vectors is None:
         raise HarnessError(f"The scorer {choice.name!r} needs embeddings, but a level-only trial makes none.")
     heard = _heard_by(choice)
@@ -331,7 +366,8 @@ def rows(vectors: Mapping[str, NDArray[np.float32]], ids: NDArray[np.str_]) -> N
     return np.stack([vectors[clip_id] for clip_id in ids.tolist()])
 
 
-def _references(recordings: Recordings) -> pd.DataFrame:
+def reference_clips(recordings: Recordings) -> pd.DataFrame:
+    """Return the training clips that test clips are compared with: those of their years, machine types and sections."""
     units = ["dataset", "machine", "section"]
     wanted = set(recordings.test[units].itertuples(index=False, name=None))
     chosen = [unit in wanted for unit in recordings.train[units].itertuples(index=False, name=None)]

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
-from backbones.contract import EpochReport, OnEpoch
-from backbones.training.projection import learn_projection, project
+from backbones.contract import Encoder, EpochReport, OnEpoch
+from backbones.training.projection import Projection, learn_projection, project
 from backbones.training.recipe import PROJECTION
 from harness.cache import Cache
 from harness.errors import HarnessError
 from harness.pictures.candidates import candidate_planes, confidence_by_rank, png
 from harness.pictures.scores import score_pictures
+from harness.places import installed_libraries
 from harness.scoring.choice import plain_name
-from harness.scoring.thresholds import SectionThresholds
+from harness.scoring.thresholds import SectionThresholds, Threshold
 from harness.statistics.intervals import ScoreIntervals
 from harness.trials.candidates import RankedMachine, pretrained_latents, rank_machines
 from harness.trials.checkpoints import training_checkpoint
@@ -48,7 +51,34 @@ MOST_DRAWN = (
 LEARNING = ("finetune", "embed")  # stages whose result is kept
 
 
-def run_trial(spec: TrialSpec, recordings: Recordings, cache: Cache, *, on_epoch: OnEpoch | None = None) -> TrialResult:
+@dataclass(frozen=True)
+class Learned:
+    """What a trial found, beside its numbers: enough to score new clips as it scored its own.
+
+    Attributes:
+        spec: of the trial.
+        recordings: that it trained on.
+        embedded: the embeddings of its clips and the encoder's weights; None for a level trial.
+        thresholds: by scorer, above which score a section's clip is called anomalous.
+    """
+
+    spec: TrialSpec
+    recordings: Recordings
+    embedded: Embedded | None
+    thresholds: Mapping[str, tuple[Threshold, ...]]
+
+
+Keep: TypeAlias = Callable[[Learned], None]
+
+
+def run_trial(
+    spec: TrialSpec,
+    recordings: Recordings,
+    cache: Cache,
+    *,
+    on_epoch: OnEpoch | None = None,
+    keep: Keep | None = None,
+) -> TrialResult:
     """Pseudo-label the training clips, fine-tune the backbone, score the test clips, measure.
 
     Args:
@@ -57,6 +87,8 @@ def run_trial(spec: TrialSpec, recordings: Recordings, cache: Cache, *, on_epoch
         cache: keeps latents, MFCC statistics and ranked candidates for other trials; checkpoints, to continue an
             interrupted fine-tuning; and embeddings, so that adding a scorer does not train the trial again.
         on_epoch: called with a report at the end of each epoch.
+        keep: called with what the trial learned, weights and all. If an equal training is in the cache without its
+            weights, it is done again.
 
     Raises:
         ValueError: the trial cannot be carried out: a LabelingError, BackboneError, BenchmarkError or HarnessError.
@@ -64,8 +96,12 @@ def run_trial(spec: TrialSpec, recordings: Recordings, cache: Cache, *, on_epoch
     costs = Costs()
     ranked = _rank(spec, recordings, cache, costs)  # does not depend on M
     labels, statistics, pseudo_labels = _fuse(spec, ranked, recordings, costs)
-    embedded, reused = _finetune(spec, recordings, labels, cache, costs=costs, on_epoch=on_epoch)
+    embedded, reused = _finetune(
+        spec, recordings, labels, cache, costs=costs, on_epoch=on_epoch, weights=keep is not None
+    )
     scored, thresholds = _score(spec, embedded, recordings, costs)
+    if keep is not None:
+        keep(Learned(spec, recordings, embedded, thresholds.by_scorer))
     numbers, intervals = _measure(spec, scored, costs)
     return TrialResult(
         spec=spec,
@@ -82,7 +118,28 @@ def run_trial(spec: TrialSpec, recordings: Recordings, cache: Cache, *, on_epoch
         reused=reused,
         intervals=intervals,
         thresholds=thresholds.by_scorer,
+        libraries=embedded.training.libraries if embedded and reused else installed_libraries(),
     )
+
+
+def frozen_again(
+    spec: TrialSpec, recordings: Recordings, cache: Cache, thresholds: Mapping[str, tuple[Threshold, ...]]
+) -> Learned:
+    """Return what a recorded frozen or level trial found: embeddings from the cache, or made again.
+
+    Args:
+        spec: of the trial.
+        recordings: that it was recorded with.
+        cache: may hold its embeddings.
+        thresholds: as recorded.
+
+    Raises:
+        HarnessError: the trial learns, so that its encoder cannot be made without training it.
+    """
+    if spec.kind not in ("frozen", "level"):
+        raise HarnessError(f"Trial {spec.key()} learns, so its encoder must have been kept.")
+    embedded, _ = _finetune(spec, recordings, None, cache, costs=Costs(), on_epoch=None)
+    return Learned(spec, recordings, embedded, thresholds)
 
 
 # The steps of `run_trial`, one function each. They measure their cost, and read and fill the cache; "frozen" and
@@ -115,6 +172,7 @@ def _finetune(
     *,
     costs: Costs,
     on_epoch: OnEpoch | None,
+    weights: bool = False,
 ) -> tuple[Embedded | None, tuple[str, ...]]:
     """Fine-tune the encoder and embed the clips, unless an earlier trial's training was the very same.
 
@@ -126,10 +184,10 @@ def _finetune(
         return None, ()
 
     def make() -> Embedded:
-        return _train_and_embed(spec, recordings, labels, cache, costs=costs, on_epoch=on_epoch)
+        return _train_and_embed(spec, recordings, labels, cache, costs=costs, on_epoch=on_epoch, weights=weights)
 
     key, ids = embedded_key(spec, recordings, labels), embedded_ids(recordings)
-    embedded, kept = embedded_once(key, cache, ids, make, heard_layers(spec.scorers))
+    embedded, kept = embedded_once(key, cache, ids, make, heard_layers(spec.scorers), weights=weights)
     if not kept:
         return embedded, ()
     for report in embedded.training.epochs:
@@ -148,6 +206,7 @@ def _train_and_embed(
     *,
     costs: Costs,
     on_epoch: OnEpoch | None,
+    weights: bool,
 ) -> Embedded:
     if spec.backbone is None:
         raise HarnessError("A trial without a backbone makes no embeddings; name one with --backbone.")
@@ -160,8 +219,12 @@ def _train_and_embed(
 
     vectors: Vectors
     layers: Layers = {}
+    learned: dict[str, NDArray[Any]] = {}
     if labels is not None and spec.recipe.train == PROJECTION:
-        vectors = _project(spec, recordings, labels, cache, costs=costs, on_epoch=listen)
+        projection, vectors = _project(spec, recordings, labels, cache, costs=costs, on_epoch=listen)
+        if weights:
+            learned = _weights_of("projection", projection)
+            learned |= _weights_of("encoder", pretrained_encoder(spec.backbone, seed=spec.seed))
     else:
         encoder = pretrained_encoder(spec.backbone, seed=spec.seed)
         if labels is not None:
@@ -170,9 +233,21 @@ def _train_and_embed(
                 encoder = finetune_encoder(spec, encoder, recordings, labels, on_epoch=listen, checkpoint=cut)
         with costs.stage("embed"):
             vectors, layers = embed_clips(spec, encoder, recordings)
+        if weights:
+            learned = _weights_of("encoder", encoder)
     seconds = {stage: costs.seconds[stage] for stage in LEARNING if stage in costs.seconds}
-    training = Training(tuple(epochs), seconds, {stage: costs.peak_mb[stage] for stage in seconds})
-    return Embedded(vectors, training, layers)
+    peak_mb = {stage: costs.peak_mb[stage] for stage in seconds}
+    training = Training(tuple(epochs), seconds, peak_mb, installed_libraries())
+    return Embedded(vectors, training, layers, learned or None)
+
+
+def _weights_of(front: str, network: Encoder) -> dict[str, NDArray[Any]]:
+    """Return a network's parameters and buffers by name, behind a front; bfloat16, which NumPy has not, as float32."""
+    state = network.state_dict()
+    return {
+        f"{front}.{name}": (value.float() if value.dtype == torch.bfloat16 else value).detach().cpu().numpy()
+        for name, value in state.items()
+    }
 
 
 def _project(
@@ -183,7 +258,7 @@ def _project(
     *,
     costs: Costs,
     on_epoch: OnEpoch,
-) -> dict[str, NDArray[np.float32]]:
+) -> tuple[Projection, dict[str, NDArray[np.float32]]]:
     """Embed the clips by the encoder as it is, once for all trials, and let a small network on that learn."""
     with costs.stage("latents"):  # as ranking: whoever comes first makes them for the others
         latents = pretrained_latents(spec, recordings, cache)
@@ -195,7 +270,7 @@ def _project(
         )  # fmt: skip
     with costs.stage("embed"):
         ids = embedded_ids(recordings)
-        return dict(zip(ids.tolist(), project(projection, rows(latents, ids)), strict=True))
+        return projection, dict(zip(ids.tolist(), project(projection, rows(latents, ids)), strict=True))
 
 
 def _score(

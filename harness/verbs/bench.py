@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,14 +55,15 @@ def bench_backbone(
     places: Places | None = None,
     told: Told | None = None,
     listen: Event = lambda _progress: None,
+    say: Callable[[str], None] = lambda _sentence: None,
 ) -> Benched:
     """Run the regression study on a backbone, from wherever it stopped; judge it against a baseline if one is named.
 
     Args:
-        backbone: an encoder by name.
+        backbone: an encoder by name, or hf:FOLDER.
         weights: a checkpoint; empty is random weights from each seed.
         options: of the encoder.
-        called: name on leaderboards; None is the encoder's name.
+        called: name on leaderboards; None is the encoder's name, of hf:FOLDER the folder's behind "hf-".
         data: folder with recordings; None uses those of `asdbench demo`, and generates them if they are missing.
         protocol: which recordings train and which are scored; None is the study's, made for the generated recordings.
         seeds: number of seeds, counted from 0; None is the study's three.
@@ -73,6 +75,7 @@ def bench_backbone(
         places: addresses of the stores; None takes them from the environment, else the current folder's files.
         told: called with (what, done, total) while recordings are prepared.
         listen: called with the study's `Progress` after each trial.
+        say: called with what is planned and about how long it takes, before the first trial.
 
     Raises:
         HarnessError: the baseline cannot be read, before anything is run; or the study cannot be carried out.
@@ -87,11 +90,18 @@ def bench_backbone(
     places, told = places or find_places(), told or silent
     if baseline is not None and is_file_name(baseline):
         read_baseline(Path(baseline))  # now, not after the study, so that a wrong name is reported at once
-    name = called or backbone
+    name = called or name_of(backbone)
     file = study_of(backbone, called=name, weights=weights, options=options, protocol=protocol, seeds=seeds)
     if data is None:
         generate_recordings(RECORDINGS, told=told)
-    outcome = verbs.study_run(file, data=data or RECORDINGS, workers=workers, places=places, told=told, listen=listen)
+    costs = verbs.study_plan(file, data=data or RECORDINGS, workers=workers, places=places, told=told)
+    say(
+        f"About {said_minutes(60 * costs['hours'])} with {costs['workers']} trials at a time ({costs['basis']}), less "
+        "where trials are recorded already. Stop it whenever you like: the same command goes on."
+    )
+    outcome = verbs.study_run(
+        file, data=data or RECORDINGS, workers=workers, places=places, told=told, listen=listen, say=say
+    )
     if not outcome.progress.finished:
         reasons = " ".join(dict.fromkeys(outcome.failures.values()))
         raise HarnessError(f"Backbone {name} must finish a trial to be benched, but all failed: {reasons}")
@@ -103,6 +113,22 @@ def bench_backbone(
             baseline, f"{outcome.key}:{name}", margin=margin, allow=allow, junit=junit, places=places
         )
     return Benched(file.name, outcome, [row for row in board if row["data"] == own["data"]], verdict)
+
+
+def name_of(backbone: str) -> str:
+    """Return how a study calls a backbone: `hf-wavlm` for `hf:models/wavlm`, since studies' names have no colon."""
+    from backbones import named_weights
+
+    front, place = named_weights(backbone)
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(place.partition("@")[0]).name).strip("-")
+    return f"{front}-{plain}" if plain else front
+
+
+def said_minutes(minutes: float) -> str:
+    """Say a duration: "4 minutes", "1.5 hours"."""
+    if minutes < 1:
+        return "a minute"
+    return f"{minutes:.0f} minutes" if minutes < 90 else f"{minutes / 60:.1f} hours"
 
 
 def study_of(
@@ -119,11 +145,12 @@ def study_of(
     Raises:
         HarnessError: there is no such encoder, or the name cannot be part of a study's name.
     """
+    from backbones import named_weights
     from harness import plugins
     from harness.errors import HarnessError
     from harness.studies.study_file import checked_study, read_study
 
-    if backbone not in plugins.names("backbone"):
+    if named_weights(backbone)[0] not in plugins.names("backbone"):
         raise HarnessError(plugins.unknown("backbone", backbone, plugins.names("backbone")))
     shipped = read_study(STUDY).model_dump()
     table = {

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from harness import plugins
+from harness.errors import HarnessError
 from harness.told import Told, silent
 
 if TYPE_CHECKING:
@@ -93,6 +94,45 @@ def data_doctor(
         "problems": [asdict(problem) | {"effect": problem.effect} for problem in found.problems],
         "counts": dict(sorted(Counter(problem.kind for problem in found.problems).items())),
         "protocol": None if verdict is None else {"name": verdict.protocol, "runs": verdict.runs, "why": verdict.why},
+    }
+
+
+def data_own(root: Path, *, machine: str = "", overwrite: bool = False) -> dict[str, Any]:
+    """Write a first csv of a folder of your own recordings, guessed from the names of its folders and files.
+
+    Args:
+        root: folder with recordings, which gets the csv.
+        machine: of all recordings; "" guesses it from their names.
+        overwrite: replace a csv of that name.
+
+    Returns:
+        `csv`, its path; `rows`, how many clips there are of each machine, split, domain and condition; `left_out`, a
+        sentence for each file that it does not list; and `next`, the command that trains on it.
+
+    Raises:
+        BenchmarkError: there are no recordings, or a csv lists them already.
+    """
+    import shlex
+
+    from benchmarks.folders import folder_of, whole_file, writing
+    from benchmarks.recordings.own import COLUMNS, find_own, guess_table
+
+    folder = folder_of(root)
+    table = guess_table(folder, machine=machine)
+    before = find_own(folder, plugins.load("dataset", "own")) or (table.path if table.path.exists() else None)
+    if before is not None and not (overwrite and before == table.path):
+        way = "remove it" if before != table.path else "say --overwrite to replace it"
+        raise HarnessError(f"Recordings must be listed by one csv, but there is {before} already; edit that, or {way}.")
+    with writing(folder), whole_file(table.path) as file:
+        file.write(table.text().encode())
+    counts = Counter(tuple(row[name] for name in COLUMNS[1:5]) for row in table.rows)
+    return {
+        "csv": str(table.path),
+        "rows": [
+            {**dict(zip(COLUMNS[1:5], cells, strict=True)), "clips": count} for cells, count in sorted(counts.items())
+        ],
+        "left_out": list(table.left_out),
+        "next": f"asdbench trial {shlex.quote(str(root))} --protocol own --backbone logmel --frozen",
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from harness.studies.study_file import StudyFile
     from harness.trials.contract import TrialSpec
     from harness.trials.recordings import Recordings
+
+MOST_SAID = 20  # sentences in the description of a study's run
 
 
 def study_run(
@@ -194,7 +196,19 @@ def log_study_pictures(recorder: Recorder, outcome: Outcome) -> None:
         curve = {"m_curve.png": png(m_curve_figure(board))} if curve_families(board) else {}
         recorder.tracker.log_text(outcome.run_id, {**curve, "leaderboard.csv": csv_table(rows)})
         tracker = recorder.tracker
-        report(recorder.results, question=question, tracking=tracker.uri, tracker=tracker)
+        written = report(recorder.results, question=question, tracking=tracker.uri, tracker=tracker)
+        tracker.set_tags(outcome.run_id, {"mlflow.note.content": study_note(written["verdicts"], written["sentences"])})
+
+
+def study_note(verdicts: Sequence[str], sentences: Sequence[str]) -> str:
+    """Return the description of a study's run in MLflow: the answer, every comparison, and how to read it."""
+    said = "".join(f"- {sentence}\n" for sentence in sentences[:MOST_SAID])
+    more = f"- and {len(sentences) - MOST_SAID} more\n" if len(sentences) > MOST_SAID else ""
+    answer = "\n\n".join(f"**{each}**" for each in verdicts)
+    return (
+        f"{answer}\n\n{said}{more}\nThe artifact `report.html` shows it, `leaderboard.csv` has every row. "
+        "Scores are fractions, differences points of percent."
+    )
 
 
 def study_status(study: str, *, trials: bool = False, places: Places | None = None) -> dict[str, Any]:

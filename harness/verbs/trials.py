@@ -16,6 +16,8 @@ from harness.verbs.stores import open_recorder
 if TYPE_CHECKING:
     from backbones.contract import EpochReport
     from harness.cache import Cache
+    from harness.stores.kept.keeper import Keeper
+    from harness.stores.recorder import Recorder
     from harness.stores.results import Results
     from harness.trials.choices import TrialChoices
     from harness.trials.contract import TrialSpec
@@ -131,6 +133,7 @@ def trial(
     truth: Path | None = None,
     ground_truth: Path | None = None,
     skip_bad: bool = False,
+    keep: bool = False,
     threads: int = 1,
     places: Places | None = None,
     told: Told = silent,
@@ -158,6 +161,8 @@ def trial(
             from them unless `labels` is "truth". A trial that is recorded already is read back as it was judged then.
         ground_truth: the user's copy of the official files about evaluation clips.
         skip_bad: go on without files that cannot be used.
+        keep: keep the encoder as an MLflow model, by which `detect` and MLflow score new clips. A recorded trial that
+            kept none runs again, with the same numbers.
         threads: of torch; another number may change the last digits.
         places: addresses of the stores; None takes them from the environment, else the current folder's files.
         told: called with (what, done, total) as work goes on.
@@ -175,22 +180,36 @@ def trial(
         options=options or {}, scorers=scorers, recipe=recipe or {}, min_confidence=min_confidence, below=below,
         labels=labels, truth=truth, ground_truth=ground_truth, skip_bad=skip_bad,
     )  # fmt: skip
-    return run_chosen(root, choices, threads=threads, places=places, told=told)
+    return run_chosen(root, choices, keep=keep, threads=threads, places=places, told=told)
 
 
 def run_chosen(
-    root: Path, choices: TrialChoices, *, threads: int = 1, places: Places | None = None, told: Told = silent
+    root: Path,
+    choices: TrialChoices,
+    *,
+    keep: bool = False,
+    threads: int = 1,
+    places: Places | None = None,
+    told: Told = silent,
 ) -> dict[str, Any]:
     """Do the work of `trial`, for choices that are already collected in a `TrialChoices`."""
     places = places or find_places()
     spec, recordings, cache = _prepared(root, choices, places=places, told=told)
-    return run_spec(spec, recordings, cache, threads=threads, places=places, told=told)
+    return run_spec(spec, recordings, cache, keep=keep, threads=threads, places=places, told=told)
 
 
 def run_spec(
-    spec: TrialSpec, recordings: Recordings, cache: Cache, *, threads: int, places: Places, told: Told
+    spec: TrialSpec,
+    recordings: Recordings,
+    cache: Cache,
+    *,
+    keep: bool = False,
+    threads: int,
+    places: Places,
+    told: Told,
 ) -> dict[str, Any]:
     """Run one trial in this process and record it, or return what is recorded of it; see `trial`."""
+    from harness.detection.bundle import keep_detector, kept_folder
     from harness.stores.claims import Claims
     from harness.trials.checkpoints import forget_training
     from harness.trials.contract import Failure
@@ -203,7 +222,8 @@ def run_spec(
     # if another process runs the same trial, wait for its result
     with open_recorder(places) as recorder, Claims(recorder.results) as claims, claims.alone(key):
         done = recorder.results.finished([key], scorers=spec.scorers)
-        if key not in done:
+        keeper = keeper_of(recorder, spec, places) if keep else None
+        if key not in done or (keeper is not None and keeper.lacking([key])):
             spec = recorder.with_recorded_scorers([spec])[0]
             with recorder.open_trial(spec) as run_id:
 
@@ -212,13 +232,32 @@ def run_spec(
                     told("epochs", report.epoch, spec.recipe.epochs)
 
                 try:
-                    result = run_trial(spec, recordings, cache, on_epoch=on_epoch)
+                    result = run_trial(
+                        spec, recordings, cache, on_epoch=on_epoch,
+                        keep=(lambda learned: keep_detector(learned, kept_folder(places.cache, key))) if keep else None,
+                    )  # fmt: skip
                 except ValueError as error:
                     recorder.fail(run_id, spec, Failure(str(error), traceback.format_exc()))
                     raise
-                recorder.finish(run_id, result)
+                recorder.finish(run_id, result, keeper=keeper)
             forget_training(places.cache, key)
         return recorded_trial(recorder.results, key, scorer=spec.scorers[0])
+
+
+def keeper_of(recorder: Recorder, spec: TrialSpec, places: Places) -> Keeper:
+    """Return what keeps the encoder of one trial; nobody removes it.
+
+    Raises:
+        HarnessError: the trial's backbone hears no new clips.
+    """
+    from backbones import EMBEDDINGS
+    from harness.stores.kept.keeper import TRIAL, Keeper
+
+    if spec.backbone is not None and spec.backbone.encoder == EMBEDDINGS:
+        raise HarnessError(
+            "An encoder is kept to hear new clips, but a file of embeddings hears none; leave --keep out."
+        )
+    return Keeper(recorder.tracker.kept_models, recorder.results, places.cache, owner=TRIAL, keys=lambda: [spec.key()])
 
 
 def recorded_trial(results: Results, key: str, *, scorer: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import shutil
 import tomllib
 from collections.abc import Callable, Iterator
 from functools import cache
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ ELSEWHERE = re.compile(r"https?://|--address")
 PROGRAMS = {"make", "pip", "mlflow", "optuna-dashboard", "ray", "export", "pre-commit"}
 RESAMPLES = 100
 CONTENT = '{"space": {"m": [1, 3]}, "seeds": [0, 1], "scorers": ["knn"], "recipe": {}}'
-STUDIES = ("demo", "mine", "regression-tiny")  # that pages ask about, as made-up results
+STUDIES = ("demo", "mine", "regression-tiny", "real-layers")  # that pages ask about, as made-up results
 
 
 @cache
@@ -59,7 +60,8 @@ def verb_of(words: list[str]) -> tuple[str, Any, list[str]]:
 
 
 def check_command(words: list[str]) -> None:
-    """Check a command without running it."""
+    """Check a command without running it; settings such as NAME=value may stand before it."""
+    words = list(dropwhile(re.compile(r"[A-Z_]+=").match, words))
     program = Path(words[0]).name
     if program == "asdbench":
         if words[1:] not in (["--help"], ["--version"]):

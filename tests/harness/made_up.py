@@ -155,6 +155,7 @@ def record(
     clips: pd.DataFrame | None = None,
     study: str | None = None,
     with_clip_scores: bool = True,
+    libraries: str = "",
     **changes: object,
 ) -> list[str]:
     """Record a backbone's trials of one M, and return their keys.
@@ -169,6 +170,7 @@ def record(
         clips: the test clips.
         study: links the trials to this study, which is recorded if it is not there.
         with_clip_scores: whether they are kept; without them a trial is known by its metrics alone.
+        libraries: versions that the trials ran with.
         changes: of the spec.
     """
     clips = clips_of() if clips is None else clips
@@ -177,7 +179,7 @@ def record(
         spec = make_spec(backbone=BackboneChoice(backbone, backbone), m=m, seed=seed, **changes)
         if m is None:
             spec = replace(spec, kind="frozen", k1=None, k2=None)
-        made = result_of(spec, scored(clips, apart=apart, seed=seed + luck))
+        made = result_of(spec, scored(clips, apart=apart, seed=seed + luck), libraries=libraries)
         if not with_clip_scores:
             made = replace(made, scored=made.scored.iloc[:0])
         results.put_result(made, run_id=f"run-{spec.key()}", code="test")

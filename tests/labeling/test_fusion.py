@@ -157,6 +157,8 @@ def test_statistics_count_every_clip_once(fusion):
         "classes": 3,
         "singletons": 2,
         "mean_confidence": pytest.approx(0.6),
+        "candidates": 1.5,
+        "distinct_m": 2,
     }
 
 

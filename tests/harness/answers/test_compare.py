@@ -202,3 +202,13 @@ def test_names_are_shown_as_they_are(results: Results) -> None:
     assert name in console.file.getvalue()
     assert "[/title]" in console.file.getvalue()
     assert "| [/red]&lt;b>x\\|y |" in written("markdown", compare_columns(rows), rows, {})
+
+
+def test_arms_of_other_libraries_are_said(results: Results) -> None:
+    """A pair that ran with other versions is compared and says so; equal or both unknown versions are not mentioned."""
+    record(results, m=1, libraries="numpy 2.1, torch 2.9")
+    record(results, m=3, apart=1.5, libraries="numpy 2.3, torch 2.9")
+    record(results, m=7, apart=1.5, libraries="numpy 2.1, torch 2.9")
+    three, seven = compare(results, Question(resamples=100))
+    assert three["sentence"].endswith("ran with different libraries, which may change digits: numpy 2.1 and 2.3.")
+    assert "libraries" not in seven["sentence"]

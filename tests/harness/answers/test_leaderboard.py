@@ -319,3 +319,37 @@ def test_commands(asdbench: Any, tmp_path: Path) -> None:
     assert "59.29 (+0.00)" in asdbench("reference paper --markdown")[1]
     status, _, err = asdbench("reference papre")
     assert (status, "Did you mean 'paper'?" in err) == (1, True)
+
+
+def test_rows_of_other_libraries_are_said(results: Results) -> None:
+    """A board whose rows ran with other versions says which; a board of one version, or of none known, says nothing."""
+    results.put_result(replace(make_result(make_spec()), libraries="numpy 2.1"), run_id="a", code="test")
+    assert not any("libraries" in note for note in board_notes(leaderboard(results)))
+    results.put_result(replace(make_result(make_spec(m=2)), libraries="numpy 2.3"), run_id="b", code="test")
+    rows = leaderboard(results)
+    assert sorted(row["libraries"][0] for row in rows) == ["numpy 2.1", "numpy 2.3"]
+    assert "Rows ran with different libraries, which may change digits: numpy 2.1 and 2.3." in board_notes(rows)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "said"),
+    [
+        ({"name": "tpe"}, "by the goal score of"),  # of which the content leaves the default goal out
+        ({"name": "nsga2", "goals": ["target", "seconds"]}, "by the goal target of"),
+        ({"name": "nsga2", "goals": ["seconds", "memory"]}, ""),
+        ({"name": "random"}, ""),
+        ({}, ""),
+    ],
+)
+def test_a_search_by_the_test_score_says_so(results: Results, sampler: dict[str, Any], said: str) -> None:
+    """A board with cells that a search chose by its test set says that the winner was picked by it; others do not."""
+    spec = make_spec()
+    results.put_result(make_result(spec), run_id="a", code="test")
+    content = json.dumps({"sampler": sampler} if sampler else {})
+    results.put_study("k", name="s", protocol="toy", run_id="r", planned=1, content=content)
+    results.link("k", [spec.key()])
+    for question in (Question(), Question(study="s")):
+        rows = leaderboard(results, question)
+        notes = [note for note in board_notes(rows) if "picked by the test set" in note]
+        assert [said in note for note in notes] == ([True] if said else [])
+        assert bool(rows[0]["searched"]) is bool(said)

@@ -250,7 +250,7 @@ def test_same_records_same_page(made: tuple[Evidence, str]) -> None:
 
 def test_names_are_escaped(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Names of studies, backbones and machines are text wherever they stand: tables, charts, configuration."""
-    monkeypatch.setattr(recorder.tracker, "log_result", lambda *_: None)  # MLflow takes no such name of a metric
+    monkeypatch.setattr(recorder.tracker, "log_result", lambda *_, **__: None)  # MLflow takes no such name of a metric
     record_study(recorder, name=VILLAIN, backbones=(VILLAIN,), m=(1, 3), machines=("fan", VILLAIN[:60]))
     page = render(gather(recorder.results, Question(study=VILLAIN, resamples=100)), tracking="sqlite:///mlflow.db")
     outline = Outline(page)

@@ -25,17 +25,16 @@ SEEDS = (0, 1, 2)
 PARTS = ["dcase2023/dev"]
 PROTOCOL = parse_protocol({"name": "toy", "train": PARTS, "score": PARTS})
 RECIPE = FinetuneRecipe(
-    epochs=25, batch_size=16, clip_seconds=2.0, learning_rate=3e-3, warmup_epochs=2, time_mask=10, mel_mask=4
+    epochs=12, batch_size=16, clip_seconds=1.0, learning_rate=3e-3, warmup_epochs=2, time_mask=10, mel_mask=4
 )
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrialSpec, Recordings, Cache]:
-    """Generated recordings of two machine types, all with their attributes, and a trial on them."""
+    """Generated recordings of the seven machine types, all with their attributes, and a trial on them."""
     folder = tmp_path_factory.mktemp("losses")
     generate(
-        folder / "rec", DATASET, machines=("fan", "ToyCar"), train_source=48, train_target=8, test_per_cell=12,
-        seconds=2.0,
+        folder / "rec", DATASET, train_source=20, train_target=4, test_per_cell=8, seconds=1.0,
     )  # fmt: skip
     cache = Cache(folder / "cache")
     recordings = prepare_recordings(folder / "rec", PROTOCOL, cache)
@@ -46,7 +45,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrialSpec, Recording
 def frozen(made: Any) -> list[float]:
     """The official score of the encoder as it is, by seed."""
     spec, recordings, cache = made
-    return [run_trial(replace(frozen_spec(spec), seed=seed), recordings, cache).official["knn"] for seed in SEEDS]
+    found = [run_trial(replace(frozen_spec(spec), seed=seed), recordings, cache).official["knn"] for seed in SEEDS]
+    _write("frozen", 0, [0.0], found)
+    return found
 
 
 @pytest.mark.slow
@@ -60,9 +61,14 @@ def test_a_loss_learns(loss: str, made: Any, frozen: list[float]) -> None:
         accuracy.append(result.epochs[-1].accuracy)
         official.append(result.official["knn"])
     classes = result.epochs[-1].classes
-    scores = ", ".join(f"{100 * value:.2f}" for value in official)
-    sys.stdout.write(
-        f"| `{loss}` | {classes} | {100 * np.mean(accuracy):.1f} | {scores} | {100 * np.mean(official):.2f} |\n"
-    )
-    assert min(accuracy) > 3 / classes
+    _write(loss, classes, accuracy, official)
+    assert min(accuracy) > 0.5 > 10 / classes  # guessing: one in 54
     assert np.mean(official) > np.mean(frozen)
+
+
+def _write(name: str, classes: int, accuracy: list[float], official: list[float]) -> None:
+    """Write a row of the table in docs/what_matters.md; `-s` shows it."""
+    scores = ", ".join(f"{100 * value:.2f}" for value in official)
+    means = f"{100 * np.mean(accuracy):.1f} | {scores} | {100 * np.mean(official):.2f}"
+    sys.stdout.write(f"| `{name}` | {classes} | {means} |\n")
+    sys.stdout.flush()

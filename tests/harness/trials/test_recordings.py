@@ -25,6 +25,19 @@ def recordings(tmp_path: Path) -> Recordings:
     return prepare_recordings(tmp_path / "d", find_protocol("dcase2023"), Cache(tmp_path / "cache"))
 
 
+def test_test_clips_that_are_copies_of_training_clips_are_said(
+    tmp_path: Path, recordings: Recordings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Preparing recordings warns once of test clips with a training clip's samples, and names a pair of them."""
+    assert "copies" not in caplog.text
+    source, copy = recordings.train["path"].iloc[1], recordings.test["path"].iloc[2]
+    Path(copy).write_bytes(Path(source).read_bytes())
+    again = prepare_recordings(tmp_path / "d", find_protocol("dcase2023"), Cache(tmp_path / "cache"))
+    said = [record.getMessage() for record in caplog.records if "copies" in record.getMessage()]
+    assert len(said) == 1 and said[0].startswith("1 of 8 test clips are copies of training clips")
+    assert f"{again.test['clip_id'].iloc[2]} is {again.train['clip_id'].iloc[1]}" in said[0]
+
+
 def edit(name: str, change: Callable[[pd.DataFrame], pd.DataFrame]) -> Callable[[Path], None]:
     """A change of one of the two tables."""
 

@@ -25,8 +25,8 @@ from harness.trials.choices import frozen_spec
 from harness.trials.contract import BackboneChoice, TrialSpec
 from harness.trials.recordings import Recordings, prepare_recordings
 from harness.trials.trial import run_trial
-from harness.verbs.bench import study_of
-from tests.harness.made_up import open_tables
+from harness.verbs.bench import name_of, study_of
+from tests.harness.made_up import open_tables, record
 
 MACHINES = ("fan", "ToyCar", "valve")
 PROTOCOL = parse_protocol({"name": "toy", "train": ["dcase2023/dev"], "score": ["dcase2023/dev"]})
@@ -144,3 +144,26 @@ def test_a_worse_backbone_is_refused_and_the_same_again_accepted(
     assert found["rows"][0]["delta"] < -0.02
     assert len(baseline.trials) == len(worse.trials) == 1
     assert {len(of_setting) for of_setting in (*baseline.trials.values(), *worse.trials.values())} == {10}
+
+
+def test_a_folder_of_transformers_is_benched_under_its_own_name() -> None:
+    """`hf:FOLDER` is a backbone here as everywhere; its study is called after the folder."""
+    assert name_of("hf:models/My wavlm") == "hf-My-wavlm"
+    assert name_of("hf:facebook/wav2vec2-base@abc") == "hf-wav2vec2-base"
+    assert name_of("tiny") == "tiny"
+    file = study_of("hf:models/my-wavlm", called=name_of("hf:models/my-wavlm"))
+    assert (file.name, file.backbones["hf-my-wavlm"].encoder) == ("regression-hf-my-wavlm", "hf:models/my-wavlm")
+
+
+def test_a_reference_names_a_backbone_with_a_colon(tmp_path: Path) -> None:
+    """STUDY:hf:NAME and STUDY:hf:NAME:M name the backbone hf:NAME."""
+    results = open_tables(tmp_path)
+    for name in ("hf:wavlm", "tiny"):
+        for m in (1, 3):
+            record(results, backbone=name, m=m, seeds=[0], study="both")
+    assert len(find_arm(results, "both:hf:wavlm").trials) == 2
+    assert find_arm(results, "both:hf:wavlm:3").backbone == "hf:wavlm"
+    assert len(find_arm(results, "both:tiny:3").trials) == 1
+    with pytest.raises(HarnessError, match="Did you mean 'hf:wavlm'"):
+        find_arm(results, "both:hf:wavl:3")
+    results.close()

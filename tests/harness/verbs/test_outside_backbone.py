@@ -51,7 +51,8 @@ def asdbench(arguments, environment, folder, *, status=0) -> str:
 def test_it_is_listed_and_meets_the_contract(installed, tmp_path):
     """`ls` names it without importing it, and `check-backbone` passes it line by line."""
     rows = json.loads(asdbench(["ls", "backbones", "--json"], installed, tmp_path))["rows"]
-    assert "depthwise" in [row["name"] for row in rows]
+    (summary,) = (row["summary"] for row in rows if row["name"] == "depthwise")
+    assert summary == "depthwise-separable convolutions, random weights (of the package asdbench-depthwise)"
     report = json.loads(asdbench(["check-backbone", "depthwise", "--json", "--seconds", "2"], installed, tmp_path))
     assert report["passed"]
     assert {row["status"] for row in report["rows"]} <= {"pass", "measured", "skip"}

@@ -18,7 +18,9 @@ from benchmarks.contract import PARTS
 from benchmarks.datasets.dcase2023 import DATASET
 from benchmarks.protocols import find_protocol
 from benchmarks.synthetic.generator import generate
+from harness import verbs
 from harness.cache import Cache
+from harness.errors import HarnessError
 from harness.trials.contract import BackboneChoice, TrialResult, TrialSpec
 from harness.trials.recordings import prepare_recordings
 from harness.trials.trial import run_trial
@@ -175,3 +177,17 @@ def test_real_clips_in_one_folder_score_the_same(shared: Path, tmp_path: Path) -
         assert values[0] == values[1]
     assert one.labels == two.labels
     assert one.official == two.official
+
+
+def test_a_first_csv_is_never_replaced_unasked(tmp_path: Path) -> None:
+    """`data own` writes a csv where there is none, replaces its own where that is asked for, and no other's."""
+    (tmp_path / "a b.wav").touch()
+    document = verbs.data_own(tmp_path, machine="press")
+    assert document["rows"] == [{"machine": "press", "split": "train", "domain": "", "condition": "", "clips": 1}]
+    with pytest.raises(HarnessError, match="say --overwrite"):
+        verbs.data_own(tmp_path)
+    verbs.data_own(tmp_path, machine="fan", overwrite=True)
+    assert "a b.wav,fan,train" in (tmp_path / "recordings.csv").read_text()
+    (tmp_path / "recordings.csv").rename(tmp_path / "mine.csv")
+    with pytest.raises(HarnessError, match="remove it"):
+        verbs.data_own(tmp_path, overwrite=True)

@@ -1,0 +1,1 @@
+"""New clips, scored as a finished trial scored its own."""

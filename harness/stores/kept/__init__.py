@@ -1,0 +1,1 @@
+"""Encoders that trials keep, as MLflow models."""
