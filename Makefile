@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
-.PHONY: setup demo test test-slow check bench browser picture clean help
+.PHONY: setup demo test test-slow check bench docs browser picture clean help
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -36,10 +36,18 @@ test: setup  ## the default tests
 test-slow: setup  ## the slow tests alone: real studies, twenty kills, eight drivers, full disks, two hosts
 	$(PYTEST) -n $(WORKERS) -m slow
 
+docs: .venv/.docs  ## the site of docs/ into site/; a link that leads nowhere stops it
+	$(BIN)/python docs/reference_pages.py
+	$(BIN)/zensical build --clean --strict
+
+.venv/.docs: .venv/.installed
+	$(PIP) --editable '.[docs]'
+	@touch $@
+
 browser:  ## Chromium for the tests of pages, on Debian or Ubuntu as root; without it they are skipped
 	@command -v chromedriver >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver; }
 
-picture: setup  ## the README's picture of the report, from the database of the demonstration
+picture: setup  ## the picture of the report, from the database of the demonstration
 	$(BIN)/python docs/report_picture.py --study demo
 
 check: setup  ## lint, formatting, types, import rules

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 from backbones.contract import BackboneError
 
@@ -50,6 +51,17 @@ def free_cached_memory(device: torch.device) -> None:
     """Give what torch keeps for later back to the GPU, so that a smaller batch finds it in one piece."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
+
+
+def send(values: Tensor, device: torch.device) -> Tensor:
+    """Return the values on the device, without waiting for the work that a GPU still has to do.
+
+    A plain copy to a GPU waits until all that it was told before is done, so that it idles while the next micro-batch
+    is prepared; one from page-locked memory is queued like any other work.
+    """
+    if device.type == "cuda" and values.device.type == "cpu":
+        return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device)
 
 
 class MicroBatch:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 
 import pandas as pd
 
@@ -92,10 +91,3 @@ def count_clips(clips: pd.DataFrame) -> pd.DataFrame:
     counted = clips.assign(labeled=clips["attribute"].notna().astype("int64"), clips=1)
     groups = counted.groupby(list(COUNTED), dropna=False, sort=True)[["clips", "labeled"]].sum()
     return groups.reset_index()
-
-
-def did_you_mean(name: str, known: Collection[str]) -> str:
-    """Return " Did you mean X?" for the known name nearest to a wrong one, or "" where none is near."""
-    folded = {candidate.casefold(): candidate for candidate in sorted(known)}
-    near = difflib.get_close_matches(name.casefold(), list(folded), n=1)
-    return f" Did you mean {folded[near[0]]}?" if near else ""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
-from benchmarks.clips import did_you_mean
 from benchmarks.contract import MIXES, PARTS, BenchmarkError, Channels, Dataset, DatasetPart, Mix, Protocol, Withheld
 from benchmarks.files import printable
+from benchmarks.suggestions import did_you_mean
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # paper, section 4.1: the years whose recordings train. A year that comes later is none of them.
 PAPER_YEARS = ("dcase2020", "dcase2021", "dcase2022", "dcase2023", "dcase2024", "dcase2025")

@@ -1,4 +1,4 @@
-"""Make the README's picture of the report: build the page from a recorded database and photograph it in Chromium.
+"""Make the picture of the report: build the page from a recorded database and photograph it in Chromium.
 
 Example: python docs/report_picture.py --db sqlite:///mlflow.db --study demo
 """

@@ -6,6 +6,7 @@ import torch
 from torch import Generator, Tensor
 
 from backbones.contract import BackboneError
+from backbones.memory import send
 
 
 def draw_masks(
@@ -56,7 +57,7 @@ def apply_masks(fbank: Tensor, masks: Tensor) -> Tensor:
     Returns:
         (b, frames, 128) masked features.
     """
-    masks = masks.to(fbank.device)
+    masks = send(masks, fbank.device)
     hidden = torch.zeros(fbank.shape, dtype=torch.bool, device=fbank.device)
     for axis, view in ((0, (1, 1, -1, 1)), (1, (1, 1, 1, -1))):
         places = torch.arange(fbank.shape[axis + 1], device=fbank.device).view(view)

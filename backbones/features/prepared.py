@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from backbones.contract import BackboneError, Encoder, ReadClips
+from backbones.memory import send
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ def prepare_features(
                 f"but gave {tuple(waveforms.shape)}."
             )
         with torch.no_grad():
-            return encoder.fbank(waveforms.to(device))
+            return encoder.fbank(send(waveforms, device))
 
     first = make(np.zeros(1, dtype=np.int64))
     frames, bins = first.shape[1:]
@@ -66,7 +67,7 @@ def prepare_features(
                 f"{made.shape[1]}."
             )
         kept[start : start + len(made)] = made
-    return (lambda positions: kept[torch.from_numpy(positions).to(kept.device)].to(device)), (frames, bins)
+    return (lambda positions: send(kept[send(torch.from_numpy(positions), kept.device)], device)), (frames, bins)
 
 
 def _place(size: int, device: torch.device) -> torch.device:

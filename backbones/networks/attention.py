@@ -1,10 +1,18 @@
-"""Attention with a gated position bias, a few heads at a time, in both directions."""
+"""Attention with a gated position bias, in two ways that never hold the biases of all clips at once.
+
+On a CPU it is written out for a few heads at a time, in both directions. On a GPU torch's FlexAttention makes one
+kernel of it, in which the bias of a pair of tokens is looked up where its score is.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import os
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -12,6 +20,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 PIECE_BYTES = 2**20  # of scores, for each thread: what stays in a core's cache while several passes go over it
+FLEX_TOKENS = 128  # below it torch takes another kernel, and the biases of all pairs are few
+FLEX_HEAD = 16  # numbers of a head, the fewest that FlexAttention's kernels take
 
 
 @dataclass(frozen=True)
@@ -179,3 +189,66 @@ def _scores(
     if gate is None:
         return torch.baddbmm(pairs[heads], query, key.transpose(1, 2))
     return (pairs[heads] * gate[rows]).baddbmm_(query, key.transpose(1, 2))
+
+
+def flex_attention(
+    query: Tensor, key: Tensor, value: Tensor, *, bias: PositionBias, gate: Tensor | None, hidden: Tensor | None
+) -> Tensor:
+    """Attend by FlexAttention; arguments and result are those of `transformer.attend`.
+
+    On a GPU it is compiled at its first use, which takes some seconds, and anew for other types and for a batch of one;
+    batch and length are free. There the gradients of bias and gate are added up by many threads in an order that
+    differs from run to run, so their last digits do. On a CPU torch computes it uncompiled and without gradients of
+    query, key and value: that is for tests.
+    """
+    run = _compiled() if query.device.type == "cuda" else _flex
+    key, value = key.to(query.dtype), value.to(query.dtype)
+    gates = None if gate is None else gate.squeeze(3).contiguous()
+    with torch.autocast(query.device.type, enabled=False):
+        return run(query, key, value, offsets=bias.offsets.contiguous(), gate=gates, hidden=hidden)
+
+
+def can_flex(query: Tensor, bias: PositionBias | None, gate: Tensor | None) -> bool:
+    """Tell whether FlexAttention has a kernel for these: on a GPU, with a bias, and a compiler to make it with.
+
+    Where torch is told to be deterministic, it does not serve biases that learn.
+    """
+    if bias is None or query.device.type != "cuda" or query.shape[2] < FLEX_TOKENS or query.shape[3] < FLEX_HEAD:
+        return False
+    learns = bias.offsets.requires_grad or (gate is not None and gate.requires_grad)
+    if learns and torch.is_grad_enabled() and torch.are_deterministic_algorithms_enabled():
+        return False
+    return can_compile()
+
+
+@lru_cache(maxsize=1)
+def can_compile() -> bool:
+    """Tell whether kernels can be made here: with Triton, which builds their launchers with a C compiler."""
+    compilers = [os.environ.get("CC", ""), "cc", "gcc", "clang"]
+    return find_spec("triton") is not None and any(name and shutil.which(name) for name in compilers)
+
+
+@lru_cache(maxsize=1)
+def _compiled() -> Callable[..., Tensor]:
+    compiled: Callable[..., Tensor] = torch.compile(_flex, dynamic=True, fullgraph=True)
+    return compiled
+
+
+def _flex(
+    query: Tensor, key: Tensor, value: Tensor, *, offsets: Tensor, gate: Tensor | None, hidden: Tensor | None
+) -> Tensor:
+    """Attend: (b, h, n, e) three times, biases (h, 2 n - 1), gate (b, h, n), hidden (b, n) -> (b, h, n, e)."""
+    from torch.nn.attention.flex_attention import flex_attention as torch_flex  # noqa: PLC0415  # heavy, GPUs alone
+
+    last = query.shape[2] - 1
+
+    def biased(score: Tensor, clip: Tensor, head: Tensor, at: Tensor, other: Tensor) -> Tensor:
+        added = offsets[head, other - at + last]
+        if gate is not None:
+            added = gate[clip, head, at] * added
+        score = score + added
+        return score if hidden is None else torch.where(hidden[clip, other], -math.inf, score)
+
+    attended = torch_flex(query, key, value, score_mod=biased)
+    assert isinstance(attended, Tensor)
+    return attended

@@ -79,8 +79,8 @@ class AdaptiveScale(nn.Module):
         self._others, self._angles = [], []
         log_mean = torch.logsumexp(others, dim=0) - math.log(len(others))
         scale = log_mean / torch.cos(angles.median().clamp(max=WIDEST))
-        if torch.isfinite(scale):  # of a single class there are no others
-            self.value.copy_(scale.clamp(min=1.0))
+        # of a single class there are no others; decided on the device, which nobody waits for
+        self.value.copy_(torch.where(torch.isfinite(scale), scale.clamp(min=1.0), self.value))
 
     def forget(self) -> None:
         """Forget what was seen of a step that is begun again."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from torch import Generator, Tensor, nn
 from backbones.contract import BackboneError, Encoder, EpochReport, LossHead, OnEpoch, ReadClips, pick_device
 from backbones.features.masks import apply_masks, draw_masks
 from backbones.features.prepared import Features, prepare_features
-from backbones.memory import MicroBatch, arithmetic, enough_memory
+from backbones.memory import MicroBatch, arithmetic, enough_memory, send
 from backbones.networks.directions import weights_of
 from backbones.networks.noise import Noise, drawing_from
 from backbones.training.adapters import choose_what_learns, merge_adapters
@@ -62,20 +63,21 @@ class _Trainer:
         self.micro_batch = MicroBatch(recipe.micro_batch, recipe.batch_size, self.device, way_out=WAY_OUT)
         self.dtype = arithmetic(recipe.precision, self.device)
 
-    def step(self, positions: NDArray[np.int64], draws: _Draws, *, step_seed: int) -> tuple[float, int]:
-        """Learn from one batch; return its summed loss and how many clips were right."""
+    def step(self, positions: NDArray[np.int64], draws: _Draws, *, step_seed: int) -> Tensor:
+        """Learn from one batch.
+
+        Returns:
+            (3,) float64 on the device: its summed loss, how many clips were right, and the gradient's norm. A GPU is
+            still at work on them; whoever reads them waits.
+        """
         loss, right = self.micro_batch.fitting(lambda: self._gradients(positions, draws, step_seed))
         parameters = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
         norm = nn.utils.clip_grad_norm_(parameters, self.recipe.gradient_clip)
-        if not np.isfinite(loss):
-            raise _NotFiniteError("Loss", loss)
-        if not torch.isfinite(norm):
-            raise _NotFiniteError("The gradient's norm", norm.item())
         self.optimiser.step()
         self.head.end_step()
-        return loss, right
+        return torch.stack((loss, right.double(), norm.double()))
 
-    def _gradients(self, positions: NDArray[np.int64], draws: _Draws, step_seed: int) -> tuple[float, int]:
+    def _gradients(self, positions: NDArray[np.int64], draws: _Draws, step_seed: int) -> tuple[Tensor, Tensor]:
         self.optimiser.zero_grad(set_to_none=True)
         self.head.begin_step()
         loss = torch.zeros((), device=self.device, dtype=torch.float64)
@@ -88,21 +90,21 @@ class _Trainer:
             loss += summed.detach()
             classes = targets if targets.ndim == 1 else targets.argmax(dim=1)
             right += (scores.detach().argmax(dim=1) == classes).sum()
-        return loss.item(), int(right.item())
+        return loss, right
 
     def _targets(self, part: NDArray[np.int64], draws: _Draws) -> Tensor:
-        targets = self.targets[torch.from_numpy(part).to(self.device)]
+        targets = self.targets[send(torch.from_numpy(part), self.device)]
         if not self.recipe.mixup:
             return targets
-        others = self.targets[torch.from_numpy(draws.partners[part]).to(self.device)]
-        shares = draws.shares[torch.from_numpy(part)].to(self.device)[:, None]  # (b, 1)
+        others = self.targets[send(torch.from_numpy(draws.partners[part]), self.device)]
+        shares = send(draws.shares[torch.from_numpy(part)], self.device)[:, None]  # (b, 1)
         classes = self.head.n_classes
         return shares * weights_of(targets, classes) + (1.0 - shares) * weights_of(others, classes)
 
     def _features(self, part: NDArray[np.int64], draws: _Draws) -> Tensor:
         fbank = self.features(part)  # (b, frames, bins)
         if self.recipe.mixup:
-            shares = draws.shares[torch.from_numpy(part)].to(fbank.device)[:, None, None]
+            shares = send(draws.shares[torch.from_numpy(part)], fbank.device)[:, None, None]
             fbank = shares * fbank + (1.0 - shares) * self.features(draws.partners[part])
         return apply_masks(fbank, draws.masks[torch.from_numpy(part)])
 
@@ -138,11 +140,42 @@ class _Trainer:
         return [EpochReport(**report) for report in state["reports"]]
 
 
-class _NotFiniteError(ArithmeticError):
-    """A loss or gradient that is NaN or infinite, before it is known in which epoch."""
+class _Epoch:
+    """What the steps of an epoch told, each read when the next one is queued, so that a GPU never waits for a reader.
 
-    def __init__(self, what: str, value: float) -> None:
-        super().__init__(f"{what} became {value}")
+    Attributes:
+        loss: summed over the clips so far.
+        right: clips that were right so far.
+    """
+
+    def __init__(self, number: int, recipe: FinetuneRecipe) -> None:
+        self.loss, self.right = 0.0, 0
+        self._number, self._recipe = number, recipe
+        self._unread: tuple[Tensor, float] | None = None
+
+    def add(self, told: Tensor, rate: float) -> None:
+        """Keep what a step told, at a learning rate, and read what the one before it did."""
+        self.read()
+        self._unread = told, rate
+
+    def read(self) -> None:
+        """Read what the last step told.
+
+        Raises:
+            BackboneError: loss or gradient are not finite.
+        """
+        if self._unread is None:
+            return
+        told, rate = self._unread
+        self._unread = None
+        loss, right, norm = told.tolist()
+        for what, value in (("Loss", loss), ("The gradient's norm", norm)):
+            if not math.isfinite(value):
+                raise BackboneError(
+                    f"{what} became {value} in epoch {self._number} of {self._recipe.epochs}, at a learning rate of "
+                    f"{rate:.2g}; lower learning_rate ({self._recipe.learning_rate:.2g}), or check the recordings."
+                )
+        self.loss, self.right = self.loss + loss, self.right + int(right)
 
 
 @enough_memory("to fine-tune", way_out=WAY_OUT)
@@ -260,23 +293,17 @@ def _train(
     for epoch in range(len(started.reports) + 1, recipe.epochs + 1):
         began = time.perf_counter()
         draws = _draw(n, steps, shape, recipe=recipe, seed=seed, epoch=epoch)
-        loss, right, rate = 0.0, 0, 0.0
+        told, rate = _Epoch(epoch, recipe), 0.0
         for step in range(steps):
             rate = schedule.rate((epoch - 1) * steps + step)
             set_learning_rate(trainer.optimiser, rate)
             batch = draws.order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
-            try:
-                batch_loss, batch_right = trainer.step(batch, draws, step_seed=int(draws.step_seeds[step]))
-            except _NotFiniteError as error:
-                raise BackboneError(
-                    f"{error} in epoch {epoch} of {recipe.epochs}, at a learning rate of {rate:.2g}; "
-                    f"lower learning_rate ({recipe.learning_rate:.2g}), or check the recordings."
-                ) from error
-            loss, right = loss + batch_loss, right + batch_right
+            told.add(trainer.step(batch, draws, step_seed=int(draws.step_seeds[step])), rate)
+        told.read()
         report = EpochReport(
             epoch=epoch,
-            loss=loss / n,
-            accuracy=right / n,
+            loss=told.loss / n,
+            accuracy=told.right / n,
             learning_rate=rate,
             seconds=time.perf_counter() - began,
             classes=trainer.head.n_classes,

@@ -19,7 +19,7 @@ from backbones import backbone_names, find_backbone
 from backbones.contract import BackboneError, MaskedEncoder, MaskedPass, ReadClips, pick_device
 from backbones.features.log_mel import FRAME, frame_count
 from backbones.features.prepared import Features, prepare_features
-from backbones.memory import MicroBatch, arithmetic, enough_memory
+from backbones.memory import MicroBatch, arithmetic, enough_memory, send
 from backbones.networks.noise import Noise, drawing_from
 from backbones.training.checkpoint import TrainingCheckpoint, digest_of
 from backbones.training.optimiser import Schedule, check_settings, make_pretraining_optimiser, set_learning_rate
@@ -251,10 +251,11 @@ class _Pretraining:
         chance = np.random.default_rng([self.seed, self.epoch, self.step + 1])  # 0 would repeat the order's numbers
         noise = torch.from_numpy(chance.random((len(batch), self.model.n_patches), dtype=np.float32))
         clip_seeds = chance.integers(SEEDS, size=len(batch))
-        loss = self.micro_batch.fitting(lambda: self._gradients(batch, noise, clip_seeds))
+        total = self.micro_batch.fitting(lambda: self._gradients(batch, noise, clip_seeds))
         learning = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
         norm = nn.utils.clip_grad_norm_(learning, self.recipe.gradient_clip or math.inf)
-        for what, value in (("Loss", loss), ("The gradient's norm", norm.item())):
+        loss, length = torch.stack((total, norm.double())).tolist()  # the step's one wait for the device
+        for what, value in (("Loss", loss), ("The gradient's norm", length)):
             if not math.isfinite(value):
                 raise BackboneError(
                     f"{what} became {value} in epoch {self.epoch} of {self.recipe.epochs}, at a learning rate of "
@@ -262,9 +263,9 @@ class _Pretraining:
                     "recordings."
                 )
         self.optimiser.step()
-        return loss
+        return float(loss)
 
-    def _gradients(self, batch: NDArray[np.int64], noise: Tensor, clip_seeds: NDArray[np.int64]) -> float:
+    def _gradients(self, batch: NDArray[np.int64], noise: Tensor, clip_seeds: NDArray[np.int64]) -> Tensor:
         self.optimiser.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device, dtype=torch.float64)
         for start in range(0, len(batch), self.micro_batch.size):
@@ -275,12 +276,12 @@ class _Pretraining:
                 torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32),
             ):
                 masked = self.model.forward_masked(
-                    self.features(batch[rows]), noise[rows].to(self.device), mask_ratio=self.recipe.mask_ratio
+                    self.features(batch[rows]), send(noise[rows], self.device), mask_ratio=self.recipe.mask_ratio
                 )
             share = masked.loss.float() * (len(batch[rows]) / len(batch))
             share.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             total += share.detach()
-        return float(total.item())
+        return total
 
     def state(self) -> dict[str, Any]:
         """Return all that the next step depends on: chance is a function of epoch and step."""

@@ -15,10 +15,10 @@ from filelock import FileLock
 from benchmarks.archives.connection import MOST_BYTES, Connection, Told
 from benchmarks.archives.record import Entry, Record, read_record, write_record
 from benchmarks.archives.unpack import BrokenArchiveError, RefusedArchiveError, clear_leftovers, unpack
-from benchmarks.clips import did_you_mean
 from benchmarks.contract import PARTS, Archive, BenchmarkError, Dataset, Part
 from benchmarks.files import open_regular, printable
 from benchmarks.folders import FolderError, folder_of, writing
+from benchmarks.suggestions import did_you_mean
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.clips import COLUMNS, did_you_mean, make_clips
+from benchmarks.clips import COLUMNS, make_clips
 from benchmarks.contract import BenchmarkError, Dataset, Domain, Part
 from benchmarks.files import printable
 from benchmarks.folders import folder_of
@@ -19,6 +19,7 @@ from benchmarks.metrics.official_counts import other_counts, other_years_attribu
 from benchmarks.metrics.score_rows import SCORED_PARTS, ScoreFile, clip_name_of, file_rows, some
 from benchmarks.recordings.names import DOMAINS, ClipName
 from benchmarks.recordings.truth import add_ground_truth, delivered_names, listed_clips
+from benchmarks.suggestions import did_you_mean
 
 # The challenge's names, and the baseline's long ones: anomaly_score_DCASE2023T2fan_section_00_test_seed13711_id(0_).csv
 FILE_NAME = re.compile(

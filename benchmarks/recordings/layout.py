@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.clips import did_you_mean
 from benchmarks.contract import PARTS, BenchmarkError, Dataset, Domain, Part, Problem, Split
 from benchmarks.files import printable
+from benchmarks.suggestions import did_you_mean
 
 ENDINGS = (".wav", ".flac")
 DEV: Mapping[Split, Part] = {"train": "dev", "test": "dev"}

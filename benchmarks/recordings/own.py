@@ -27,11 +27,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from benchmarks.clips import ALLOWED, did_you_mean
+from benchmarks.clips import ALLOWED
 from benchmarks.contract import BenchmarkError, Dataset, Problem
 from benchmarks.files import Table, printable, read_table
 from benchmarks.recordings.layout import ENDINGS, is_hidden
 from benchmarks.recordings.names import MEANT, first_word, machine_in, said_by
+from benchmarks.suggestions import did_you_mean
 
 COLUMNS = ("file", "machine", "split", "domain", "condition", "attribute")
 NEEDED = ("file", "split")

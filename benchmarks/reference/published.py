@@ -10,8 +10,8 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 
-from benchmarks.clips import did_you_mean
 from benchmarks.contract import BenchmarkError
+from benchmarks.suggestions import did_you_mean
 
 FOLDER = Path(__file__).parent
 COLUMNS = ("system", "backbone", "m", "dataset", "part", "machine", "metric", "value", "note")

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.clips import did_you_mean
 from benchmarks.contract import PARTS, USUAL_SECONDS, BenchmarkError, Dataset, Part, Progress
 from benchmarks.files import printable
 from benchmarks.folders import folder_of, whole_file, writing
 from benchmarks.manifests import read_manifest, write_manifest
 from benchmarks.recordings.index import format_name
+from benchmarks.suggestions import did_you_mean
 from benchmarks.synthetic.plan import PART_FOLDERS, PlannedClip, plan_clips
 from benchmarks.synthetic.rooms import record, rms
 from benchmarks.synthetic.sounds import SAMPLE_RATE, damage, make_voice, render, seed_of, vary

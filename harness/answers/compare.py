@@ -20,6 +20,7 @@ from harness.statistics.power import seeds_needed, seeds_to_reject
 from harness.statistics.significance import holm
 from harness.stores.results import Results
 from harness.tables import in_percent
+from harness.told import tell
 from harness.trials.axes import choices, shown_cell, study_axes
 
 logger = logging.getLogger(__name__)
@@ -118,11 +119,13 @@ def comparisons(results: Results, question: Question = EVERYTHING) -> tuple[list
     refused: list[str] = []
     families = [family for _, family in trials.groupby(_arms(), dropna=False, sort=False)]
     named = differing(_first(family) for family in families if _is_paired(family))
-    for family in families:
+    for done, family in enumerate(families):
+        tell("comparing", done, len(families))
         try:
             rows += _family(results, family, trials, refused, question, named=named)
         except HarnessError as error:
             refused.append(str(error))
+    tell("comparing", len(families), len(families))
     return rows, refused
 
 

@@ -7,8 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from harness.trials.axes import axis_names
+
 WHOLE = ("rank", "tier", "m", "k1", "k2", "trials", "cells", "seeds_needed")  # nullable whole numbers
-NAMED = ("setting", "backbone", "labels", "scorer", "fusion", "k1", "k2", "m", "chosen_on", "dataset")
+NAMED = ("rank", "kind", "setting", "backbone", "labels", "scorer", "fusion", "k1", "k2", "m", "chosen_on", "dataset")
 
 
 def leaderboard_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -48,18 +50,28 @@ def answer_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def machines_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Return what comparisons or selections say of each machine type as a frame, a row a machine type.
+    """Return what an answer says of each machine type as a frame, a row a machine type.
 
     Args:
-        rows: of `harness.verbs.answers.compare` or `select`.
+        rows: of `harness.verbs.answers.leaderboard`, `compare` or `select`.
+
+    Returns:
+        What names the row, and the machine type's numbers: of a leaderboard its `h_mean`, of the others all they have.
     """
     return _frame(
         [
-            {name: row[name] for name in NAMED if name in row and name not in each} | dict(each)
+            {name: row[name] for name in (*NAMED, *axis_names()) if name in row and name not in each} | dict(each)
             for row in rows
-            for each in row["machines"]
+            for each in _of_machines(row["machines"])
         ]
     )
+
+
+def _of_machines(machines: Mapping[str, float] | Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Return a row's machine types, a mapping each; a leaderboard's row has one number of each."""
+    if isinstance(machines, Mapping):
+        return [{"machine": name, "h_mean": value} for name, value in machines.items()]
+    return machines
 
 
 def _frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

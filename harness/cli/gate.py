@@ -31,6 +31,10 @@ baseline_app = typer.Typer(no_args_is_help=True, help="Baselines: what later can
 
 REFERENCE = "a run id, a trial key, STUDY, STUDY:BACKBONE, STUDY:BACKBONE:M or an exported file"
 Margin = Annotated[float, typer.Option("--margin", help="Points of the official score that do not matter.")]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option("--allow", metavar="NAME", help="A setting or recipe's field that may differ; may be repeated."),
+]
 Junit = Annotated[Path | None, typer.Option("--junit", help="Write the verdict to this JUnit file, too.")]
 Resamples = Annotated[int, typer.Option(min=100, help="Of the bootstrap.")]
 
@@ -116,6 +120,7 @@ def regress(
     candidate: Annotated[str, typer.Option("--candidate", help="What is judged, named likewise.")],
     margin: Margin = 0.5,
     scorer: ScorerName = None,
+    allow: Allow = None,
     junit: Junit = None,
     resamples: Resamples = 1000,
     seed: Seed = 0,
@@ -131,7 +136,7 @@ def regress(
 
     document = verbs.regress(
         baseline, candidate, margin=margin, scorer=scorer, junit=junit, resamples=resamples, seed=seed,
-        places=places_of(db, None),
+        allow=allow or (), places=places_of(db, None),
     )  # fmt: skip
     show_regress(document, form)
     if not document["accepted"]:
@@ -179,6 +184,7 @@ def bench_backbone(
     seeds: Annotated[int | None, typer.Option("--seeds", min=1, show_default="3", help="How many.")] = None,
     baseline: Annotated[str | None, typer.Option("--baseline", help=f"Judge it against this: {REFERENCE}.")] = None,
     margin: Margin = 0.5,
+    allow: Allow = None,
     junit: Junit = None,
     workers: Annotated[int | None, typer.Option(min=1, show_default="one a core", help="Trials at once.")] = None,
     db: Db = None,
@@ -197,7 +203,7 @@ def bench_backbone(
     with telling() as told, watching() as listen:
         benched = verbs.bench_backbone(
             backbone, weights=weights, options=options_of(option), called=name, data=data, protocol=protocol,
-            seeds=seeds, baseline=baseline, margin=margin, junit=junit, workers=workers,
+            seeds=seeds, baseline=baseline, margin=margin, allow=allow or (), junit=junit, workers=workers,
             places=places_of(db, optuna), told=told, listen=listen, say=note,
         )  # fmt: skip
     show_leaderboard(benched.rows, "text")

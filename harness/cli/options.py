@@ -89,11 +89,18 @@ def places_of(db: str | None, optuna: str | None) -> Places:
 
 
 class Verb(TyperCommand):
-    """A Typer command whose usage line shows a required argument as `STUDY`, not as `{STUDY}`."""
+    """A Typer command that is never silent for long, and whose usage shows an argument as `STUDY`, not `{STUDY}`."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return the parts of the usage line after the verb's name."""
         return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb, and show what it does where that takes more than a moment."""
+        from harness.cli.console import displaying
+
+        with displaying(str(ctx.info_name)):
+            return super().invoke(ctx)
 
 
 def tabular(verb: Callable[..., None]) -> Callable[..., None]:

@@ -43,6 +43,7 @@ from harness.studies.cells import Cells
 from harness.studies.plan import Plan
 from harness.studies.progress import Event, Outcome
 from harness.studies.session import study_session
+from harness.told import tell
 from harness.trials.contract import Failure
 from harness.trials.recordings import Recordings
 
@@ -212,6 +213,7 @@ def _run(
     trial: Work | None,
 ) -> None:
     asked = plan.file.resources
+    tell("starting Ray")
     with ray_cluster(address) as nodes, _folder_of_tune(places.cache) as folder:
         gpus = gpu_share(asked.gpus, nodes)
         room = find_room(nodes, cpus=asked.cpus, gpus=gpus)
@@ -250,6 +252,7 @@ def _run(
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )
+        tell("")
         try:
             tuner.fit()
         except (tune.TuneError, ray.exceptions.RayError) as error:

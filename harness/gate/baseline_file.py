@@ -58,6 +58,7 @@ class _Cell(_Document):
     kind: Literal["trial", "frozen", "level", "external"]
     scorer: Name
     trials: Annotated[list[_Trial], Field(min_length=1)]
+    recipe: dict[Name, bool | int | float | Name | None] | None = None  # absent in files of the first version
 
 
 class _Content(_Document):
@@ -187,6 +188,7 @@ def _content(arm: RecordedArm, code: str) -> dict[str, Any]:
         "cells": [
             {
                 **setting.as_json(),
+                **({"recipe": dict(recipe)} if (recipe := arm.recipes.get(setting)) else {}),
                 "trials": [
                     {"seed": seed, "key": arm.trials[setting][seed], "scores": scores.tolist()}
                     for seed, scores in sorted(of_setting.items())
@@ -205,12 +207,14 @@ def _arm(name: str, content: _Content) -> RecordedArm:
         raise HarnessError(f"{name} must hold each clip once, but has {brief(twice.iloc[0])} twice.")
     scores: dict[Setting, dict[int, Any]] = {}
     keys: dict[Setting, dict[int, str]] = {}
+    recipes: dict[Setting, Mapping[str, Any]] = {}
     met: dict[tuple[str, str], str] = {}  # trial and scorer -> where it stands
     for cell in content.cells:
         setting = Setting(cell.kind, _cell(name, cell), cell.scorer)
         if setting in scores:
             raise HarnessError(f"{name} must hold each setting once, but has {brief(setting.shown())} twice.")
         scores[setting], keys[setting] = {}, {}
+        recipes[setting] = cell.recipe or {}
         for trial in cell.trials:
             place = f"{brief(setting.shown())}, seed {trial.seed}"
             if trial.seed in scores[setting]:
@@ -227,7 +231,7 @@ def _arm(name: str, content: _Content) -> RecordedArm:
             scores[setting][trial.seed] = np.array(trial.scores, dtype=np.float64)
             keys[setting][trial.seed] = trial.key
     return RecordedArm(
-        name, content.backbone, content.protocol, content.train_data, content.test_data, clips, scores, keys
+        name, content.backbone, content.protocol, content.train_data, content.test_data, clips, scores, keys, recipes
     )
 
 

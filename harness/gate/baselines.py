@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,8 @@ class RecordedArm:
         clips: the test clips, with TEST_COLUMNS.
         scores: setting -> seed -> (n,) scores of the clips, in their order.
         trials: setting -> seed -> trial key.
+        recipes: setting -> the recipe's fields by name, as far as they are recorded; files that were exported before
+            recipes were written have none.
     """
 
     name: str
@@ -72,6 +75,7 @@ class RecordedArm:
     clips: pd.DataFrame
     scores: Mapping[Setting, Mapping[int, NDArray[np.float64]]]
     trials: Mapping[Setting, Mapping[int, str]]
+    recipes: Mapping[Setting, Mapping[str, Any]] = field(default_factory=dict)
 
     def years(self) -> list[str]:
         """Return the years that were scored."""
@@ -154,6 +158,7 @@ def _arm(results: Results, reference: str, chosen: pd.DataFrame) -> RecordedArm:
     first = chosen.iloc[0]
     scores: dict[Setting, dict[int, NDArray[np.float64]]] = {}
     keys: dict[Setting, dict[int, str]] = {}
+    recipes: dict[Setting, dict[str, Any]] = {}
     clips = pd.DataFrame()
     for scorer, rows in chosen.groupby("scorer", sort=True):
         found = results.clip_scores(rows["key"], str(scorer))
@@ -166,18 +171,31 @@ def _arm(results: Results, reference: str, chosen: pd.DataFrame) -> RecordedArm:
             table = found[str(row["key"])]
             clips = table[TEST_COLUMNS] if clips.empty else clips
             setting = _setting(row)
+            recipe = _recipe(row)
+            if int(row["seed"]) in scores.get(setting, {}) or recipes.setdefault(setting, recipe) != recipe:
+                raise HarnessError(
+                    f"{reference} must hold one recipe of a setting and one trial a seed, but has more of "
+                    f"{setting.shown()}, seed {row['seed']}; name a study that holds one."
+                )
             scores.setdefault(setting, {})[int(row["seed"])] = table["score"].to_numpy(dtype=np.float64)
             keys.setdefault(setting, {})[int(row["seed"])] = str(row["key"])
     backbone = "level" if pd.isna(first["backbone"]) else str(first["backbone"])
     return RecordedArm(
         reference, backbone, str(first["protocol"]), str(first["train_data"]), str(first["test_data"]), clips,
-        scores, keys,
+        scores, keys, recipes,
     )  # fmt: skip
 
 
 def _setting(row: Mapping[Any, Any]) -> Setting:
     cell = tuple(choices(row, study_axes(but=["backbone"])).values())
     return Setting(str(row["kind"]), cell, str(row["scorer"]))
+
+
+def _recipe(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return the fields of a trial's recipe that are no axes of a study, with its rules of labeling."""
+    detail = json.loads(row["detail"])
+    said = {**(detail.get("recipe") or {}), **(detail.get("labeling") or {})}
+    return {name: value for name, value in said.items() if name not in _axis_names()}
 
 
 def of_scorer(arm: RecordedArm, scorer: str | None) -> RecordedArm:
@@ -193,4 +211,5 @@ def of_scorer(arm: RecordedArm, scorer: str | None) -> RecordedArm:
         raise HarnessError(unknown(f"scorer of {arm.name}", scorer, there))
     scores = {setting: values for setting, values in arm.scores.items() if setting.scorer == scorer}
     trials = {setting: keys for setting, keys in arm.trials.items() if setting.scorer == scorer}
-    return replace(arm, scores=scores, trials=trials)
+    recipes = {setting: recipe for setting, recipe in arm.recipes.items() if setting.scorer == scorer}
+    return replace(arm, scores=scores, trials=trials, recipes=recipes)

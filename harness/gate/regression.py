@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, TypedDict, cast
 
+import numpy as np
+
 from harness.errors import HarnessError
 from harness.gate.baselines import RecordedArm, Setting
+from harness.gate.unlike import alike
 from harness.rules import rule_of
 from harness.statistics.comparison import Comparison, compare_arms
+from harness.statistics.margin import margin_low
 from harness.statistics.power import seeds_needed
 from harness.statistics.significance import ROUNDING
 from harness.tables import in_percent
@@ -60,6 +65,7 @@ class Verdict(TypedDict):
     rows: list[VerdictRow]
     sentences: list[str]
     notes: list[str]
+    allowed: list[str]
 
 
 @dataclass(frozen=True)
@@ -78,13 +84,16 @@ def regress(
     margin: float = MARGIN_POINTS,
     resamples: int = 1000,
     seed: int = 0,
+    allow: Collection[str] = (),
 ) -> Verdict:
     """Judge a candidate against a baseline, setting by setting and year by year.
 
     A setting is a scorer with either frozen, or values of M, K1, K2, fusion and labels. It is accepted if the lower end
     of the one-sided 95 % interval of candidate - baseline is at least -margin: a test of non-inferiority (Wellek 2010,
     Testing Statistical Hypotheses of Equivalence and Noninferiority, chapter 2). The interval over clips, machines and
-    seeds is that of `compare_arms`. The candidate is accepted if every setting is: an intersection-union test, which
+    seeds is that of `compare_arms`, and its lower end is that of `harness.statistics.margin.margin_low` where that is
+    lower. One seed says nothing of how seeds differ, so a setting with one seed is "unclear", unless both sides have
+    the very same scores. The candidate is accepted if every setting is: an intersection-union test, which
     needs no correction for multiple testing (Berger 1982, Technometrics 24:295). A setting for which the data do not
     suffice to tell ("unclear") is not accepted.
 
@@ -97,20 +106,21 @@ def regress(
         margin: largest loss of the official score that does not matter, in percentage points.
         resamples: of the bootstrap.
         seed: of its draws.
+        allow: names of settings and of the recipe's fields that may differ, or be absent from one side.
 
     Returns:
-        "accepted", "verdict", "sentences", "notes", and "rows": for each setting and year one for the official score
-        and one for each machine type, in fractions. The verdict on a machine type is only informative: acceptance
-        depends on the official score alone.
+        "accepted", "verdict", "sentences", "notes", "allowed" (what differs and was allowed to), and "rows": for each
+        setting and year one for the official score and one for each machine type, in fractions. The verdict on a
+        machine type is only informative: acceptance depends on the official score alone.
 
     Raises:
-        HarnessError: the margin is no number of points, the two are of different protocols or recordings, or they
-            share no setting.
+        HarnessError: the margin is no number of points; the two are of different protocols or recordings, differ in a
+            setting or recipe that is not allowed to, or share no setting.
     """
     if not (math.isfinite(margin) and 0 <= margin <= 100):
         raise HarnessError(f"margin must be between 0 and 100 points of the official score, but got {margin:g}.")
     _check_comparable(baseline, candidate)
-    pairs, notes = _settings(baseline, candidate)
+    pairs, notes, allowed = alike(baseline, candidate, allow=allow)
     rows: list[VerdictRow] = []
     sentences: list[str] = []
     for of_baseline, of_candidate in pairs:
@@ -123,7 +133,7 @@ def regress(
                 baseline.table(of_baseline, dataset, pairing.baseline),
                 rule_of(dataset), resamples=resamples, seed=seed, level=LEVEL, paired=pairing.paired,
             )  # fmt: skip
-            official = _official_row(of_candidate, dataset, pairing, found, margin / 100)
+            official = _official_row(of_candidate, dataset, pairing, found, margin / 100, seed=seed)
             rows += [official, *_machine_rows(official, found, margin / 100)]
             sentences.append(_sentence(baseline, candidate, official, found, margin))
     verdicts = {row["verdict"] for row in rows if row["machine"] is None}
@@ -138,6 +148,7 @@ def regress(
         "rows": rows,
         "sentences": sentences,
         "notes": notes,
+        "allowed": allowed,
     }
 
 
@@ -155,23 +166,6 @@ def _check_comparable(baseline: RecordedArm, candidate: RecordedArm) -> None:
             )
 
 
-def _settings(baseline: RecordedArm, candidate: RecordedArm) -> tuple[list[tuple[Setting, Setting]], list[str]]:
-    """Return the pairs of settings to compare, and notes on those left out; one setting a side is a pair."""
-    shared = [setting for setting in baseline.scores if setting in candidate.scores]
-    if shared:
-        alone = sorted({each.shown() for each in set(baseline.scores) ^ set(candidate.scores)})
-        notes = [f"Not compared, as one side alone has it: {each}." for each in alone]
-        return [(setting, setting) for setting in shared], notes
-    if len(baseline.scores) == len(candidate.scores) == 1:
-        pair = (next(iter(baseline.scores)), next(iter(candidate.scores)))
-        return [pair], [f"Settings differ: {pair[0].shown()} before, {pair[1].shown()} now."]
-    lists = ["; ".join(sorted(each.shown() for each in arm.scores)) for arm in (baseline, candidate)]
-    raise HarnessError(
-        f"Baseline and candidate must share a setting, but {baseline.name} has {lists[0]} and {candidate.name} has "
-        f"{lists[1]}; name one of each, as in STUDY:BACKBONE:M, or run the same."
-    )
-
-
 def _pair_seeds(baseline: tuple[int, ...], candidate: tuple[int, ...]) -> _Pairing:
     shared = tuple(sorted(set(baseline) & set(candidate)))
     if len(shared) == min(len(baseline), len(candidate)):
@@ -179,9 +173,14 @@ def _pair_seeds(baseline: tuple[int, ...], candidate: tuple[int, ...]) -> _Pairi
     return _Pairing(baseline, candidate, paired=False)
 
 
-def _official_row(setting: Setting, dataset: str, pairing: _Pairing, found: Comparison, margin: float) -> VerdictRow:
+def _official_row(
+    setting: Setting, dataset: str, pairing: _Pairing, found: Comparison, margin: float, *, seed: int
+) -> VerdictRow:
     needed = seeds_needed(found.delta + margin, found.vary, level=LEVEL)
-    verdict = _verdict(found.ci_low, found.ci_high, margin)
+    low = min(found.ci_low, _calibrated_low(found, margin, paired=pairing.paired, seed=seed))
+    verdict = _verdict(low, found.ci_high, margin)
+    if verdict == "accepted" and not found.seeds_vary and not _very_same(found):
+        verdict = "unclear"
     row = {
         "setting": setting.shown(),
         **setting.as_json(),
@@ -192,13 +191,27 @@ def _official_row(setting: Setting, dataset: str, pairing: _Pairing, found: Comp
         "baseline_score": found.reference,
         "candidate_score": found.arm,
         "delta": found.delta,
-        "low": found.ci_low,
+        "low": low,
         "high": found.ci_high,
         "verdict": verdict,
         "seeds_needed": needed.count if verdict == "unclear" else None,
         "machine": None,
     }
     return cast("VerdictRow", row)
+
+
+def _calibrated_low(found: Comparison, margin: float, *, paired: bool, seed: int) -> float:
+    """Return the lower end that is calibrated at the margin, over the machines that have every metric."""
+    whole = np.isfinite(found.tables[0]).all(axis=1) & np.isfinite(found.tables[1]).all(axis=1)
+    if not whole.any():
+        return found.ci_low
+    tables = (found.tables[0][whole], found.tables[1][whole])
+    return margin_low(tables, found.spread, delta=found.delta, margin=margin, level=LEVEL, paired=paired, seed=seed)
+
+
+def _very_same(found: Comparison) -> bool:
+    """Tell whether a difference is 0 on every machine, clip by clip: then it is 0 whatever the seed is."""
+    return abs(found.delta) <= ROUNDING and found.spread.error <= ROUNDING
 
 
 def _machine_rows(official: VerdictRow, found: Comparison, margin: float) -> list[VerdictRow]:
@@ -234,6 +247,11 @@ def _sentence(baseline: RecordedArm, candidate: RecordedArm, row: VerdictRow, fo
         said = f"{who}: accepted, {delta} points ({span}), not worse by more than {points}"
     elif row["verdict"] == "worse":
         said = f"{who}: refused, {delta} points ({span}), worse by more than {points}"
+    elif not found.seeds_vary and row["low"] >= -margin / 100 - ROUNDING:
+        said = (
+            f"{who}: refused, as one seed cannot tell how seeds differ ({delta} points, {span} over machines and clips "
+            "alone); run at least three seeds of each"
+        )
     else:
         said = (
             f"{who}: refused, as these data cannot show that it is not worse by more than {points} "
@@ -242,7 +260,7 @@ def _sentence(baseline: RecordedArm, candidate: RecordedArm, row: VerdictRow, fo
     caveats = []
     if not row["paired"]:
         caveats.append("seeds do not pair, so each side's are taken as draws of their own")
-    if not found.seeds_vary:
+    if not found.seeds_vary and "one seed" not in said:
         caveats.append("one seed, so the interval knows nothing of how seeds differ")
     return "; ".join([said, *caveats]) + "."
 

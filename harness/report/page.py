@@ -50,6 +50,7 @@ class Written(TypedDict):
     boards: int
     rows: int
     run_id: str | None
+    verdicts: list[str]
     sentences: list[str]
 
 
@@ -93,6 +94,7 @@ def report(
         "boards": len(evidence.boards),
         "rows": sum(len(board.rows) for board in evidence.boards),
         "run_id": run_id,
+        "verdicts": [verdict(board.compared, why_not=board.not_compared).sentence for board in evidence.boards],
         "sentences": [row["sentence"] for board in evidence.boards for row in board.compared],
     }
 

@@ -27,6 +27,11 @@ from harness.statistics.significance import (
     stretched_interval,
 )
 
+# Degrees of freedom that an interval over several machines counts at most for each seed beyond the first. Two seeds
+# that happen to agree tell little of how seeds differ: without it, intervals of 15 machines and two seeds hold the
+# truth in 89 % of cases, with it in 93 to 97 %.
+FREEDOM_PER_SEED = 3
+
 Both: TypeAlias = tuple[Floats, ...]  # of the arm and of the reference
 
 
@@ -72,6 +77,8 @@ class Comparison:
         reference_seeds: of the reference.
         seeds_vary: whether the interval covers seeds too; False where an arm has one seed.
         clips_vary: whether the interval's shape comes from resampled clips; False where no clip's score is recorded.
+        spread: of the difference over machines and seeds, from which its interval is made.
+        tables: of the arm and of the reference, harmonic means by machine and seed: (machines, seeds) each.
         vary: variance components of the difference, from which the power analysis computes how many seeds are needed.
         machines_won: machine types whose harmonic mean rose.
         machines_lost: machine types whose harmonic mean fell.
@@ -92,6 +99,8 @@ class Comparison:
     reference_seeds: tuple[int, ...]
     seeds_vary: bool
     clips_vary: bool
+    spread: Spread
+    tables: tuple[Floats, Floats]
     vary: Variation
     machines_won: int
     machines_lost: int
@@ -189,7 +198,7 @@ def _compared(arms: Arms, rule: RuleName, *, seed: int, level: float, paired: bo
     pseudo = tuple(pseudo_values(values[..., 0], places, rule) for values in arms.values)
     spread, vary = _spread(pseudo, clips=_variance(plain), paired=paired)
     delta = float(samples[0])
-    low, high = _interval(samples, spread=spread, level=level)
+    low, high = _interval(samples, spread=_of_few_seeds(spread, arms, len(places)), level=level)
     means = [tuple(_machine(values[:, at], rule) for values in arms.values) for at in places.values()]
     gains = [_gains(of_machine, paired=paired) for of_machine in means]  # each (seeds,), or (1,) where unpaired
     p_pairs, p_spread = paired_test(np.stack(gains), seed=seed), spread.p_value(delta)
@@ -208,6 +217,11 @@ def _compared(arms: Arms, rule: RuleName, *, seed: int, level: float, paired: bo
         reference_seeds=arms.seeds[1],
         seeds_vary=min(map(len, arms.seeds)) > 1,
         clips_vary=arms.resamples > 0,
+        spread=spread,
+        tables=(
+            np.stack([of_machine[0][:, 0] for of_machine in means]),
+            np.stack([of_machine[1][:, 0] for of_machine in means]),
+        ),
         vary=vary,
         machines_won=int((won > ROUNDING).sum()),
         machines_lost=int((won < -ROUNDING).sum()),
@@ -267,6 +281,14 @@ def _spread(values: Both, *, clips: float, paired: bool) -> tuple[Spread, Variat
         gains = arm - reference
         return crossed_spread(gains, clips=clips), variation(gains, clips=clips)
     return spread_apart(arm, reference, clips=clips), variation_apart(arm, reference, clips=clips)
+
+
+def _of_few_seeds(spread: Spread, arms: Arms, machines: int) -> Spread:
+    """Return the spread with as many degrees of freedom as several machines and these few seeds allow."""
+    spare = min(map(len, arms.seeds)) - 1
+    if machines < 2 or spare < 1:
+        return spread
+    return Spread(spread.error, min(spread.freedom, float(FREEDOM_PER_SEED * spare)))
 
 
 def _interval(samples: Floats, *, spread: Spread, level: float) -> tuple[float, float]:

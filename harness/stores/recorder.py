@@ -117,7 +117,11 @@ class Recorder:
 
     def drop(self, run_id: str, reason: str) -> None:
         """Close the run of a try that was lost and that will be repeated."""
-        self.tracker.finish(run_id, "KILLED", reason=reason)
+        self.tracker.interrupt(run_id, reason)
+
+    def adopt(self, run_id: str, parent: str) -> None:
+        """Let a trial that a study takes over stand under the study's run, unless another study's has it."""
+        self.tracker.adopt(run_id, parent)
 
     def settle(self, parent: str, live: Container[str]) -> None:
         """Close runs that a killed driver left open: as FINISHED if the tables hold the trial, else as KILLED.

@@ -204,6 +204,7 @@ def result_detail(result: TrialResult) -> dict[str, Any]:
         "labels": [dict(row) for row in result.labels],
         "epochs": [asdict(report) for report in result.epochs],
         "recipe": asdict(result.spec.recipe),
+        "labeling": {"min_confidence": result.spec.min_confidence, "below": result.spec.below},
         "reused": list(result.reused),
         "intervals": {scorer: found.content() for scorer, found in result.intervals.items()},
         "thresholds": {scorer: [asdict(each) for each in found] for scorer, found in result.thresholds.items()},

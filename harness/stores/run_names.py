@@ -1,18 +1,57 @@
-"""The names of a trial's parameters and metrics in MLflow."""
+"""What MLflow shows: the names of a trial's parameters and metrics, and how its pages present the experiment."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from dataclasses import asdict
 from typing import Any
 
+from benchmarks.metrics.rules import EPSILON
 from harness.scoring.choice import plain_name
 from harness.statistics.intervals import ScoreIntervals
 from harness.trials.axes import AXES
 from harness.trials.contract import TrialResult, TrialSpec
 
 EXPERIMENT = "asdbench"
+OFFICIAL = "official_score"
+OVERALL = ("auc", "s_auc", "t_auc", "p_auc")  # also without a machine's name: harmonic means over all sections
+VIEW = "asdbench"  # of MLflow's pages: the columns that matter, at .../runs?viewStateShareKey=asdbench
+COLUMNS = (
+    *(f"metrics.`{name}`" for name in (OFFICIAL, "s_auc", "t_auc", "p_auc")),
+    *(f"params.`{name}`" for name in ("backbone", "m", "k1", "k2", "fusion", "labels", "seed")),
+)
+NOTE = """\
+Each study is a run; its trials stand below it, and their number that counts is **official_score**, a fraction.
+`s_auc` and `t_auc` are the AUC in the source and target domain, `p_auc` the partial AUC: harmonic means over machine
+types and sections; names such as `s_auc/fan` are of one machine type. Runs called *interrupted* were given up and run
+again; they do not count.
+
+The columns that matter, best score first: [open this view](#/experiments/{experiment}/runs?viewStateShareKey={view}).
+A study's description has its answer, `report.html` among its artifacts shows it.
+"""
+
+
+def experiment_tags(experiment: str) -> dict[str, str]:
+    """Return the tags by which MLflow's pages show the experiment as one of trained models, the official score first.
+
+    Args:
+        experiment: its id.
+    """
+    view = {
+        "orderByKey": f"metrics.`{OFFICIAL}`", "orderByAsc": False, "searchFilter": "attributes.status != 'KILLED'",
+        "selectedColumns": list(COLUMNS),
+    }  # fmt: skip
+    return {
+        "mlflow.experimentKind": "custom_model_development",  # else it opens in the view of language models
+        "mlflow.experiment.primaryMetric.name": OFFICIAL,
+        "mlflow.experiment.primaryMetric.greaterIsBetter": "True",
+        f"mlflow.sharedViewState.{VIEW}": json.dumps(view),
+        "mlflow.note.content": NOTE.format(experiment=experiment, view=VIEW),
+    }
+
+
 # metrics of pseudo-labels against the withheld attributes, per machine type, if these are known
 QUALITY = ("purity", "nmi", "ari", "recall_at_m", "recall_at_m_retained", "entropy", "judged_left_out")
 PLAIN = re.compile(r"[\w -]{1,64}")  # MLflow's names may also have . and /, which join ours, and : except on Windows
@@ -48,7 +87,10 @@ def result_metrics(result: TrialResult) -> dict[str, float]:
     years = len({part.dataset for part in result.spec.protocol.score})  # several stand before a machine type's name
     for place, (scorer, metrics) in enumerate(result.metrics.items()):
         front = "" if place == 0 else f"{plain_name(scorer)}/"
-        values[f"{front}official_score"] = result.official[scorer]
+        values[f"{front}{OFFICIAL}"] = result.official[scorer]
+        for metric in OVERALL:
+            known = [value for each in metrics if (value := getattr(each, metric)) is not None]
+            values[f"{front}{metric}"] = len(known) / sum(1 / max(one, EPSILON) for one in known) if known else None
         values |= _interval_metrics(front, result.intervals.get(scorer))
         for found in result.thresholds.get(scorer, ()):
             values[f"{front}threshold/{joined_name(found.dataset, found.machine, found.section)}"] = found.value

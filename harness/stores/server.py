@@ -58,6 +58,7 @@ def _health(uri: str) -> urllib.request.Request:
     return request
 
 
+OUTDATED = "out-of-date database schema"  # in the message by which MLflow refuses a database
 _opened = dict[str, Identity | None]()  # uri -> file; MLflow keeps a database open as long as the process lives
 
 
@@ -82,6 +83,11 @@ def mlflow_errors(uri: str) -> Iterator[None]:
         if uri in _opened:
             watch(uri)
     except (MlflowException, OSError, ImportError, *DATABASE_ERRORS) as error:  # a driver that is not installed
+        if OUTDATED in str(error):
+            raise HarnessError(
+                f"MLflow's tables must be those of the installed MLflow, but {shown(uri)} has an earlier version's; "
+                f"keep a copy of it, run `mlflow db upgrade {shown(uri)}`, then the same command again."
+            ) from error
         raise HarnessError(
             f"MLflow must be able to read and write {shown(uri)}, but it answered: {_first_line(error)}; "
             "check that place, or name another one with MLFLOW_TRACKING_URI."

@@ -18,7 +18,9 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, ViewType
+from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
 from mlflow.exceptions import MlflowException
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from backbones.contract import EpochReport
 from harness.credentials import remember, scrubbed
@@ -27,10 +29,12 @@ from harness.places import sqlite_path
 from harness.stores.database import creation_lock
 from harness.stores.kept.models import KeptModels
 from harness.stores.records import write_failure, write_result
-from harness.stores.run_names import EXPERIMENT, result_metrics, spec_params
+from harness.stores.run_names import EXPERIMENT, experiment_tags, result_metrics, spec_params
 from harness.stores.server import ask_server, mlflow_errors, watch
 from harness.trials.contract import Failure, TrialResult, TrialSpec
 
+INTERRUPTED = "interrupted: "  # before the name of a run that was given up
+PREVIEWED = 2000  # rows of a table that MLflow's pages can show
 BATCH = 1000  # metrics that MLflow takes in one log_batch
 
 
@@ -50,6 +54,7 @@ class Tracker:
         with creation_lock(uri), mlflow_errors(uri):
             self.client = MlflowClient(tracking_uri=uri)
             self.experiment = self._experiment()
+            self._present()
         watch(uri)
 
     def start_study(self, key: str, name: str, *, tags: Mapping[str, str], params: Mapping[str, Any]) -> str:
@@ -183,6 +188,34 @@ class Tracker:
                 self.client.set_tag(run_id, name, value)
             self.client.set_terminated(run_id, status)
 
+    def interrupt(self, run_id: str, reason: str) -> None:
+        """Close the run of a try that was given up, under a name that tells it from the runs that count."""
+        with mlflow_errors(self.uri):
+            name = str(self.client.get_run(run_id).info.run_name)
+            if not name.startswith(INTERRUPTED):
+                self.client.update_run(run_id, name=f"{INTERRUPTED}{name}")
+        self.finish(run_id, "KILLED", reason=reason, tags={"asd.status": "interrupted"})
+
+    def adopt(self, run_id: str, parent: str) -> None:
+        """Let a trial that was run outside of any study stand under the study that takes it over."""
+        with suppress(MlflowException):  # a trial that was synchronised from elsewhere has no run here
+            run = self.client.get_run(run_id)
+            if "mlflow.parentRunId" not in run.data.tags:
+                self.client.set_tag(run_id, "mlflow.parentRunId", parent)
+
+    @contextmanager
+    def system_metrics(self, run_id: str) -> Iterator[None]:
+        """Log processor, memory, disk and GPU of this machine to a run, where MLflow's own setting asks for it."""
+        if not MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get():
+            yield
+            return
+        monitor = SystemMetricsMonitor(run_id, resume_logging=True, tracking_uri=self.uri)
+        monitor.start()
+        try:
+            yield
+        finally:
+            monitor.finish()
+
     def retire(self, run_id: str, successor: str) -> None:
         """Move a run to MLflow's bin, from which it can be restored, since a new run of its trial replaces it."""
         with mlflow_errors(self.uri):
@@ -247,6 +280,13 @@ class Tracker:
                 raise
             return str(self.client.get_experiment_by_name(EXPERIMENT).experiment_id)
 
+    def _present(self) -> None:
+        """Tell MLflow's pages how to show the experiment; a description that somebody wrote stays."""
+        there = self.client.get_experiment(self.experiment).tags
+        for name, value in experiment_tags(self.experiment).items():
+            if name not in there or (name.startswith("mlflow.sharedViewState") and there[name] != value):
+                self.client.set_experiment_tag(self.experiment, name, value)
+
     def _create(self, name: str, tags: Mapping[str, str]) -> str:
         base = {
             "mlflow.user": _user(),
@@ -263,6 +303,9 @@ def _write_artifacts(folder: Path, result: TrialResult) -> None:
     write_result(folder, result)
     if len(result.pseudo_labels):
         result.pseudo_labels.to_parquet(folder / "pseudo_labels.parquet", index=False)
+    for name, table in (("clip_scores", result.scored), ("pseudo_labels", result.pseudo_labels)):
+        if len(table):  # MLflow's pages show CSV and not parquet
+            table.head(PREVIEWED).to_csv(folder / f"{name}_preview.csv", index=False)
     for name, content in result.pictures.items():
         (folder / name).write_bytes(content)
 

@@ -9,7 +9,6 @@ import random
 import time
 from collections import deque
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from backbones.contract import EpochReport
 from harness.scoring.contract import LEVEL_SCORER
@@ -20,31 +19,12 @@ from harness.stores.recorder import Recorder
 from harness.studies.goals import goal_values, measured
 from harness.studies.journal import Journal, is_left_behind
 from harness.studies.plan import Plan, planned_keys
-from harness.studies.progress import Event, Progress
+from harness.studies.progress import Event, Live, Progress, Running, group_of
 from harness.trials.contract import Failure, TrialResult, TrialSpec
 
 DUPLICATES_IN_A_ROW = 20  # after so many proposals that were begun before, a new cell is drawn at random instead
 DRIVER_DEATHS = 10  # a cell whose driver died so often is recorded as failed: it may be what kills the driver
 POLL_SECONDS = 1.0  # between two looks at the cells that other drivers are running
-
-
-@dataclass(frozen=True)
-class Live:
-    """A cell that this driver is running.
-
-    Attributes:
-        spec: the cell.
-        number: Optuna's trial number; None for a reference of a search, which Optuna does not see.
-        run_id: MLflow's run id.
-        tries: how often it was begun before and lost with its worker.
-        began: seconds of `time.monotonic` at its start.
-    """
-
-    spec: TrialSpec
-    number: int | None
-    run_id: str
-    tries: int
-    began: float
 
 
 class Cells:
@@ -100,6 +80,8 @@ class Cells:
         planned = planned_keys(plan, specs)
         with claims.alone(f"settle {study_key}"):
             self._settle(planned, retry_failed=retry_failed)
+        progress.taken_over = progress.done
+        progress.waiting.update(group_of(specs[key]) for key in self.todo)
         self._take_up_unkept()
 
     @property
@@ -137,6 +119,7 @@ class Cells:
         self._unkept.update(lacking)
         self.todo.extend(lacking)
         self.progress.finished -= len(lacking)
+        self.progress.waiting.update(group_of(self.specs[key]) for key in lacking)
         return bool(lacking)
 
     def _from_todo(self) -> TrialSpec | None:
@@ -199,6 +182,9 @@ class Cells:
         run_id = self.recorder.begin(spec, parent=self.parent, study=self.plan.file.name)
         self.live[key] = Live(spec, number, run_id, lost.tries, time.monotonic())
         self.progress.started += 1
+        self.progress.waiting[group_of(spec)] -= 1
+        epochs = spec.recipe.epochs if spec.kind == "trial" else 0
+        self.progress.trials[key] = Running(spec.label(), group_of(spec), epochs)
         self._count()
         if lost.deaths < DRIVER_DEATHS:
             return True
@@ -215,6 +201,7 @@ class Cells:
         live = self.live.get(key)
         if live is not None:
             self.recorder.epochs(live.run_id, reports)
+            self.progress.trials[key].learned(reports[-1].epoch)
 
     def end(self, key: str, answer: TrialResult | Failure) -> None:
         """Record a result or a failure, in every store."""
@@ -223,6 +210,7 @@ class Cells:
             self.recorder.drop(live.run_id, "this driver stood still for so long that another one took the trial")
             self.journal.tell(live.number, None, back=True)
             self.elsewhere.add(key)
+            self.progress.trials.pop(key, None)
         elif isinstance(answer, TrialResult):
             self._finish(live, answer)
         elif answer.again and live.tries < self.plan.file.resources.retries:
@@ -240,7 +228,7 @@ class Cells:
         self.claims.release(key)
         self.ended.add(key)
         self.progress.pruned += 1
-        self.progress.ended += 1
+        self.progress.ends(key)
         self._say(f"{live.spec.label()}: pruned: {reason}")
 
     def abandon(self, reason: str) -> None:
@@ -260,7 +248,7 @@ class Cells:
         self.claims.release(key)
         self.ended.add(key)
         self.progress.finished += 1
-        self.progress.ended += 1
+        self.progress.ends(key)
         self._note(score := result.official[self._scorer(spec)], spec)
         shown = "undefined" if score is None else f"{100 * score:.2f}"
         self._say(f"{spec.label()}: {shown} ({time.monotonic() - live.began:.1f} s)")
@@ -272,7 +260,7 @@ class Cells:
         self.ended.add(live.spec.key())
         self.failures[live.spec.label()] = failure.reason
         self.progress.failed += 1
-        self.progress.ended += 1
+        self.progress.ends(live.spec.key())
         self._say(f"{live.spec.label()}: failed: {failure.reason}")
 
     def _give_back(self, live: Live, reason: str, *, tries: int) -> None:
@@ -280,6 +268,7 @@ class Cells:
         self.journal.tell(live.number, None, back=True)
         self.claims.release(live.spec.key(), tries=tries)
         self.todo.append(live.spec.key())
+        self.progress.ends(live.spec.key(), counted=False)
 
     def _settle(self, planned: list[str], *, retry_failed: bool) -> None:
         """Bring Optuna, MLflow and the results tables into agreement, since an earlier run may have been killed."""
@@ -334,6 +323,7 @@ class Cells:
             values = self._values(key)
             if values is not None:
                 self.journal.add(spec, values)
+                self.recorder.adopt(end.run_id, self.parent)
 
     def _look_elsewhere(self) -> None:
         self._looked = time.monotonic()
@@ -380,7 +370,7 @@ class Cells:
 
     def _note(self, score: float | None, spec: TrialSpec) -> None:
         best = self.progress.best
-        if score is not None and (best is None or score > best[0]):
+        if spec.kind == "trial" and score is not None and (best is None or score > best[0]):
             self.progress.best = (score, spec.label())
 
     def _count(self) -> None:

@@ -59,9 +59,10 @@ class Running:
 class Journal:
     """One study in Optuna's database.
 
-    A grid's cells are added as they begin. In a search (tpe, gp, nsga2) the sampler proposes them. The references of a
-    search (frozen, level) are not added: they have no values of the searched axes, and some samplers model only the
-    parameters that all trials of a study have in common.
+    A grid's cells are added as they begin. In a search (tpe, gp, nsga2) the sampler proposes them. References (frozen,
+    level) are not added: they have no values of the searched axes, some samplers model only the parameters that all
+    trials of a study have in common, and loudness alone must not be the best trial of a study. Studies of earlier
+    versions have those of a grid.
 
     Args:
         uri: Optuna's database.
@@ -91,8 +92,8 @@ class Journal:
                 self._by_choice.setdefault(tuple(axis_values(spec).values()), {})[spec.seed] = spec
 
     def begin(self, spec: TrialSpec, *, owner: str) -> int | None:
-        """Add a planned cell as running and return Optuna's trial number; None for a reference of a search."""
-        if self.asks and spec.kind != "trial":
+        """Add a planned cell as running and return Optuna's trial number; None for a reference."""
+        if spec.kind != "trial":
             return None
         with _errors(self.uri):
             trial = self._template(spec, state=TrialState.RUNNING, attributes={"owner": owner})
@@ -136,8 +137,8 @@ class Journal:
         self._end(number, None, TrialState.FAIL)
 
     def add(self, spec: TrialSpec, values: Sequence[float]) -> None:
-        """Add a trial that another study recorded."""
-        if self.asks and spec.kind != "trial":
+        """Add a trial that another study recorded, unless it is a reference."""
+        if spec.kind != "trial":
             return
         with _errors(self.uri):
             self.study.add_trial(self._template(spec, state=TrialState.COMPLETE, values=values))

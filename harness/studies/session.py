@@ -60,7 +60,7 @@ def study_session(
         recordings: prepared for the plan's protocol.
         recorder: where results go.
         places: of Optuna's study.
-        listen: told after each trial.
+        listen: told when the study begins and after each trial.
         retry_failed: take up again what is recorded as failed.
 
     Raises:
@@ -115,7 +115,9 @@ def study_session(
         )  # fmt: skip
         if keeper is not None:
             keeper.tidy()  # after a driver that was killed before it could
-        yield Session(key, run_id, cells)
+        listen(progress)  # whoever shows it learns what was taken over, and sees trials begin
+        with recorder.tracker.system_metrics(run_id):
+            yield Session(key, run_id, cells)
         status = "FINISHED"
 
 

@@ -19,6 +19,7 @@ from harness import plugins
 from harness.cache import Cache
 from harness.errors import HarnessError
 from harness.keys import digest
+from harness.told import tell
 from harness.trials.checkpoints import forget_training, training_checkpoint
 from harness.trials.choices import PAPER, TRUTH, first_round
 from harness.trials.contract import METHOD, TrialSpec
@@ -101,7 +102,9 @@ def _rank_machines(
     spec: TrialSpec, recordings: Recordings, cache: Cache, *, latents: bool = True
 ) -> dict[str, RankedMachine]:
     ranked = {}
-    for machine, clips in recordings.train.groupby("machine", sort=True):
+    machines = list(recordings.train.groupby("machine", sort=True))
+    for done, (machine, clips) in enumerate(machines):
+        tell("ranking candidates of machines", done, len(machines))
         attributes = _attributes(spec, recordings, clips)
         chosen = route_machine(spec, str(machine), recordings, cache)
         if spec.labels == TRUTH and all(attribute is None for attribute in attributes):
@@ -129,6 +132,7 @@ def _rank_machines(
             candidates = replace(candidates, labeled=candidates.labeled & clips["attribute"].notna().to_numpy(bool))
         drawn = plane(features) if features.shape[1] else np.zeros((0, 2), dtype=np.float32)
         ranked[str(machine)] = RankedMachine(candidates, chosen.why, drawn)
+    tell("ranking candidates of machines", len(machines), len(machines))
     return ranked
 
 
@@ -151,7 +155,8 @@ def check_candidates(specs: Iterable[TrialSpec], recordings: Recordings, cache: 
     learning = [spec for spec in specs if spec.kind == "trial"]
     learning += [first_round(spec) for spec in learning if spec.rounds > 1]
     different = {(spec.k1, spec.k2, spec.labels): spec for spec in learning}
-    for (k1, k2, _), spec in different.items():
+    for done, ((k1, k2, _), spec) in enumerate(different.items()):
+        tell("reading sound statistics for labeling", done, len(different))
         for machine, clips in recordings.train.groupby("machine", sort=True):
             chosen = route_machine(spec, str(machine), recordings, cache, workers=workers)
             strategy: Strategy = plugins.load("strategy", chosen.strategy)
@@ -169,6 +174,7 @@ def check_candidates(specs: Iterable[TrialSpec], recordings: Recordings, cache: 
                         f"{name} must be between 1 and {there}, the {what} of {machine} ({chosen.case}), but got "
                         f"{value}; lower {name}, or let the protocol fix another case for {machine}."
                     )
+    tell("reading sound statistics for labeling", len(different), len(different))
 
 
 def route_machine(spec: TrialSpec, machine: str, recordings: Recordings, cache: Cache, *, workers: int = 1) -> Route:

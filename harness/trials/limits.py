@@ -10,6 +10,8 @@ from contextlib import contextmanager
 
 import psutil
 
+from harness.told import tell
+
 LOOK_SECONDS = 0.25
 TELL_SECONDS = 10.0  # the worker waits at most this long for the driver to receive the reason, then exits
 GIB = 2**30
@@ -123,6 +125,13 @@ def hold_threads(threads: int) -> None:
 SAMPLE_SECONDS = 0.05
 MIB = 2**20
 
+# what a trial's stages are called where its progress is shown
+STAGES = {
+    "rank": "ranking candidates", "fuse": "fusing labels", "latents": "embedding clips for labeling",
+    "finetune": "fine-tuning", "embed": "embedding clips", "score": "scoring", "measure": "measuring",
+    "intervals": "resampling for intervals", "draw": "drawing pictures",
+}  # fmt: skip
+
 
 class Costs:
     """Seconds and peak memory by stage, in the order in which the stages ran."""
@@ -133,7 +142,8 @@ class Costs:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Measure what happens inside under a name."""
+        """Measure what happens inside under a name, and tell whoever follows the trial."""
+        tell(STAGES.get(name, name))
         process, done = psutil.Process(), threading.Event()
         highest = [process.memory_info().rss]
 

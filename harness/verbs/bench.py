@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,6 +49,7 @@ def bench_backbone(
     seeds: int | None = None,
     baseline: str | None = None,
     margin: float = 0.5,
+    allow: Collection[str] = (),
     junit: Path | None = None,
     workers: int | None = None,
     places: Places | None = None,
@@ -68,6 +69,7 @@ def bench_backbone(
         seeds: number of seeds, counted from 0; None is the study's three.
         baseline: a file from `asdbench baseline export`, or another reference to recorded results, as in `regress`.
         margin: largest loss of the official score that does not matter, in percentage points.
+        allow: names of settings and of the recipe's fields that may differ from the baseline.
         junit: JUnit file to write the verdict to.
         workers: number of trials that run at the same time.
         places: addresses of the stores; None takes them from the environment, else the current folder's files.
@@ -107,7 +109,9 @@ def bench_backbone(
     board = verbs.leaderboard(places=places, protocol=own["protocol"])
     verdict = None
     if baseline is not None:
-        verdict = verbs.regress(baseline, f"{outcome.key}:{name}", margin=margin, junit=junit, places=places)
+        verdict = verbs.regress(
+            baseline, f"{outcome.key}:{name}", margin=margin, allow=allow, junit=junit, places=places
+        )
     return Benched(file.name, outcome, [row for row in board if row["data"] == own["data"]], verdict)
 
 

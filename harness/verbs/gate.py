@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -251,6 +251,7 @@ def regress(
     scorer: str | None = None,
     resamples: int = 1000,
     seed: int = 0,
+    allow: Collection[str] = (),
     junit: Path | None = None,
     places: Places | None = None,
 ) -> Verdict:
@@ -263,6 +264,7 @@ def regress(
         scorer: only this scorer's results.
         resamples: of the bootstrap.
         seed: of its draws.
+        allow: names of settings and of the recipe's fields that may differ between the two.
         junit: JUnit file to write the verdict to; if the comparison cannot be made, the error is written there.
         places: addresses of the stores; None takes them from the environment, else the current folder's files.
 
@@ -279,7 +281,7 @@ def regress(
 
     try:
         before, now = _arms(baseline, candidate, scorer=canonical_scorer(scorer), places=places or find_places())
-        document = judged(before, now, margin=margin, resamples=resamples, seed=seed)
+        document = judged(before, now, margin=margin, resamples=resamples, seed=seed, allow=allow)
     except ValueError as error:
         if junit is not None:
             write_junit(error_case(str(error)), junit)

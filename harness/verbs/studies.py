@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from harness.studies.study_file import StudyFile
     from harness.trials.contract import TrialSpec
     from harness.trials.recordings import Recordings
+
+MOST_SAID = 20  # sentences in the description of a study's run
 
 
 def study_run(
@@ -67,6 +69,7 @@ def study_run(
     )
     plan, recordings = prepared.plan, prepared.recordings
     say(said_count(counted(plan, prepared.specs, recordings)))
+    told("opening the databases", 0, 0)
     from harness.engine.tune import run_study  # Ray takes seconds to import; what is wrong with the data is said before
 
     with open_recorder(places) as recorder:
@@ -74,6 +77,7 @@ def study_run(
             plan, recordings, recorder, places, workers=workers, address=address, retry_failed=retry_failed,
             listen=listen,
         )  # fmt: skip
+        told("writing the report", 0, 0)
         log_study_pictures(recorder, outcome)
         return outcome
 
@@ -113,6 +117,7 @@ def _prepared(
         data, plan.protocol, cache, workers=cores, ground_truth=ground_truth, skip_bad=skip_bad,
         progress=lambda done, total: told("reading recordings", done, total),
     )  # fmt: skip
+    told("checking the study against the recordings", 0, 0)
     if plan.file.labeling.truth:
         recordings = with_released(recordings, Path(plan.file.labeling.truth).expanduser())
     specs = plan.specs(
@@ -191,7 +196,19 @@ def log_study_pictures(recorder: Recorder, outcome: Outcome) -> None:
         curve = {"m_curve.png": png(m_curve_figure(board))} if curve_families(board) else {}
         recorder.tracker.log_text(outcome.run_id, {**curve, "leaderboard.csv": csv_table(rows)})
         tracker = recorder.tracker
-        report(recorder.results, question=question, tracking=tracker.uri, tracker=tracker)
+        written = report(recorder.results, question=question, tracking=tracker.uri, tracker=tracker)
+        tracker.set_tags(outcome.run_id, {"mlflow.note.content": study_note(written["verdicts"], written["sentences"])})
+
+
+def study_note(verdicts: Sequence[str], sentences: Sequence[str]) -> str:
+    """Return the description of a study's run in MLflow: the answer, every comparison, and how to read it."""
+    said = "".join(f"- {sentence}\n" for sentence in sentences[:MOST_SAID])
+    more = f"- and {len(sentences) - MOST_SAID} more\n" if len(sentences) > MOST_SAID else ""
+    answer = "\n\n".join(f"**{each}**" for each in verdicts)
+    return (
+        f"{answer}\n\n{said}{more}\nThe artifact `report.html` shows it, `leaderboard.csv` has every row. "
+        "Scores are fractions, differences points of percent."
+    )
 
 
 def study_status(study: str, *, trials: bool = False, places: Places | None = None) -> dict[str, Any]:

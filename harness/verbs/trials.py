@@ -218,6 +218,7 @@ def run_spec(
 
     hold_threads(threads)
     key = spec.key()
+    told("opening the databases", 0, 0)
     # if another process runs the same trial, wait for its result
     with open_recorder(places) as recorder, Claims(recorder.results) as claims, claims.alone(key):
         done = recorder.results.finished([key], scorers=spec.scorers)
@@ -319,6 +320,7 @@ def _prepared(root: Path, choices: TrialChoices, *, places: Places, told: Told) 
         root, protocol, cache, ground_truth=choices.ground_truth, skip_bad=choices.skip_bad,
         progress=lambda done, total: told("reading recordings", done, total),
     )  # fmt: skip
+    told("checking what was chosen", 0, 0)
     if choices.truth is not None:
         recordings = with_released(recordings, choices.truth)
     spec = TrialSpec(

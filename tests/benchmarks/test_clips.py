@@ -3,8 +3,9 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from benchmarks.clips import COLUMNS, check_clips, count_clips, did_you_mean, make_clips
+from benchmarks.clips import COLUMNS, check_clips, count_clips, make_clips
 from benchmarks.contract import BenchmarkError
+from benchmarks.suggestions import did_you_mean
 
 ROW = ("a", "/a.wav", "dcase2023", "dev", "fan", "00", "train", "source", "normal", "m-n_W")
 

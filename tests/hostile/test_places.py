@@ -151,7 +151,7 @@ def test_database_that_is_taken_away_is_told(recorder: Recorder, how: Any, write
             asked[write]()
 
 
-@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+@pytest.mark.parametrize("umask", [0o000, *(pytest.param(each, marks=pytest.mark.slow) for each in (0o022, 0o077))])
 def test_stores_are_private(tmp_path: Path, umask: int) -> None:
     """Databases, what SQLite writes beside them, and artifacts are their owner's alone, whatever the umask."""
     program = (
@@ -210,6 +210,7 @@ def verbs_failure() -> Any:
     return Failure("loss became nan.")
 
 
+@pytest.mark.slow
 def test_the_same_trial_twice_at_once(tmp_path: Path) -> None:
     """Two processes that are asked for the same trial in a fresh folder both print it, and it is recorded once."""
     from benchmarks.datasets.dcase2023 import DATASET

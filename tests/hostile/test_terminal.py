@@ -103,7 +103,9 @@ def run(*line: str, encoding: str = "utf-8", stdout: int = subprocess.PIPE, fold
     return done.returncode, done.stdout or b"", done.stderr
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp932", "euc_jp"])
+@pytest.mark.parametrize(
+    "encoding", ["ascii", "cp932", *(pytest.param(each, marks=pytest.mark.slow) for each in ("latin-1", "euc_jp"))]
+)
 def test_signs_that_an_encoding_lacks_are_replaced(encoding: str, tmp_path: Path) -> None:
     """Tables and errors are printed in an encoding without their signs."""
     status, out, err = run("reference", "rmis", "--markdown", encoding=encoding, folder=tmp_path)

@@ -78,7 +78,7 @@ def numbers(cells: list[str]) -> list[float]:
 def test_no_complaint_and_no_request(browser: Browser, address: str, dark: bool) -> None:
     """The page opens without a word in the console and asks for nothing but itself."""
     browser.open(address, dark=dark)
-    assert browser.ask("return document.querySelectorAll('table').length") == 7
+    assert browser.ask("return document.querySelectorAll('table').length") == 9
     assert browser.complaints() == []
     assert {each for each in browser.requests() if not each.startswith("data:")} == {address}
     assert browser.ask("return performance.getEntriesByType('resource').length") == 0
@@ -164,20 +164,26 @@ def test_nothing_stands_out_of_the_page(browser: Browser, address: str, width: i
     )
     assert min(sizes) >= SMALLEST
     captions = browser.ask(
-        "return [...document.querySelectorAll('caption span')].map((e) => e.getBoundingClientRect().right - "
+        "return [...document.querySelectorAll('.scroll caption span')].map((e) => e.getBoundingClientRect().right - "
         "e.closest('.scroll').getBoundingClientRect().right)"
     )
     assert max(captions) <= 0
+    clipped = browser.ask(
+        "return [...document.querySelectorAll('.scroll')].filter((e) => (e.scrollWidth > e.clientWidth + 1) !== "
+        "(e.parentNode.querySelector('.more').textContent !== '')).length"
+    )
+    assert clipped == 0  # a table says so where it goes on beyond its box, and nowhere else
 
 
 def test_print(browser: Browser, address: str) -> None:
-    """On paper the page is light, tables are whole, the configuration is unfolded and what only clicks do is gone."""
+    """On paper the page is light, tables are whole, and details are unfolded; configuration and buttons are gone."""
     browser.open(address, dark=True, media="print", width=794)  # A4 at 96 dots an inch
     assert browser.ask("return getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert browser.ask("return getComputedStyle(document.querySelector('nav')).display") == "none"
     assert browser.ask("return getComputedStyle(document.querySelector('.scroll')).overflowX") == "visible"
     browser.ask("dispatchEvent(new Event('beforeprint'))")
-    assert browser.ask("return [...document.querySelectorAll('details')].every((each) => each.open)")
+    assert browser.ask("return [...document.querySelectorAll('details:not(.screen)')].every((each) => each.open)")
+    assert browser.ask("return getComputedStyle(document.querySelector('details.screen')).display") == "none"
     printed = base64.b64decode(browser.told("Page.printToPDF", printBackground=True)["data"])
     assert printed.startswith(b"%PDF")
     assert printed.count(b"/Type /Page\n") + printed.count(b"/Type /Page ") >= 2

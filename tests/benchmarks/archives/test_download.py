@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import multiprocessing
@@ -19,6 +20,7 @@ import pytest
 from benchmarks.archives import download as room
 from benchmarks.archives.download import STORE, download
 from benchmarks.contract import Archive, BenchmarkError, Dataset
+from benchmarks.recordings.index import index_root
 
 Load = Callable[[str], Dataset]
 RECORD = 42
@@ -34,6 +36,7 @@ class Server:
     files: dict[str, bytes] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)  # of the next GETs: drop, wrong, 503, whole, 404, range
     asked: list[tuple[str, str | None]] = field(default_factory=list)  # GETs: name, range
+    paths: list[str] = field(default_factory=list)  # GETs: the whole path
     block_seconds: float = 0.0
 
 
@@ -49,6 +52,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         name, asked = self.path.rsplit("/", 1)[1], self.headers.get("Range")
         self.state.asked.append((name, asked))
+        self.state.paths.append(self.path)
         fault = self.state.faults.pop(0) if self.state.faults else ""
         if fault in ("503", "404"):
             self.send_response(int(fault))
@@ -150,6 +154,36 @@ def test_archives_are_fetched_verified_and_unpacked(server: Server, dataset: Dat
         assert not (tmp_path / "dcase2022t2" / STORE / archive.name).exists()
     server.asked.clear()
     assert [archive.fetched for archive in download(dataset, tmp_path, base_url=server.url)] == [False] * 3
+    assert not server.asked
+
+
+def test_every_archive_of_2026_is_fetched_and_indexed(server: Server, load_dataset: Load, tmp_path: Path) -> None:
+    """Each comes from its own record, the revised ToyCar too, and what is unpacked is indexed by machine type."""
+    year = load_dataset("dcase2026")
+    served = []
+    for archive in year.archives:
+        made, name = io.BytesIO(), "section_00_source_train_normal_0000_noAttribute.wav"
+        split = "test" if archive.part == "eval" else "train"
+        with zipfile.ZipFile(made, "w") as file:
+            file.writestr(
+                f"{archive.machine}/{split}/{'section_00_0000.wav' if split == 'test' else name}", archive.name
+            )
+        server.files[archive.name] = made.getvalue()
+        served.append(replace(archive, md5=hashlib.md5(made.getvalue()).hexdigest() if archive.md5 else None))
+    done = download(replace(year, archives=tuple(served)), tmp_path, base_url=server.url)
+    assert sorted(each.name for each in done) == sorted(server.files)
+    assert len(done) == 7 + 5 + 5  # one a machine type; those of evaluation types apart for training and test
+    records = {"dev": "19336329", "additional": "20151556", "eval": "20437238"}
+    paths = {path.rsplit("/", 1)[1]: path for path in server.paths}
+    assert all(records[archive.part] in paths[archive.name] for archive in year.archives)
+    assert "dev_ToyCar_r2.zip" in paths and "dev_ToyCar.zip" not in paths
+    found = index_root(tmp_path, [year])
+    assert len(found) == 17
+    assert dict(found.groupby("part")["machine"].nunique()) == {"additional": 5, "dev": 7, "eval": 5}
+    server.asked.clear()
+    assert not any(
+        each.fetched for each in download(replace(year, archives=tuple(served)), tmp_path, base_url=server.url)
+    )
     assert not server.asked
 
 

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import re
 import shutil
 import struct
 import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
+from rich.console import Console
 
+from harness.cli import console
 from harness.cli.main import app
 from harness.places import find_places
 from harness.stores.recorder import Recorder
 from harness.stores.results import Results
 from harness.stores.tracker import Tracker
+from harness.studies.progress import Progress, Running
+from harness.told import tell
 from tests.harness.made_up import record_study
 
 termios = pytest.importorskip("termios", reason="Windows has no pseudo-terminals")
@@ -76,7 +85,10 @@ def test_tables_keep_names(folder: Path, width: int) -> None:
     """At every width rows of every table have their names whole, and what there is no room for is said."""
     printed = in_terminal(folder, width, *VERBS)
     for verb in ("leaderboard", "compare", "select"):
-        for row in (line for line in printed[verb].splitlines() if "+" in line or "±" in line or " knn " in line):
+        cells = [line for line in printed[verb].splitlines() if "  " in line.strip()]  # sentences have single spaces
+        rows = [line for line in cells if "+" in line or "±" in line or " knn " in line]
+        assert rows, printed[verb]
+        for row in rows:
             assert "audiomae-small" in row or "beats-small" in row, (verb, row)
         assert "audiomae-small" in printed[verb]
     for verb in VERBS:
@@ -106,3 +118,103 @@ def test_help_swallows_no_word() -> None:
             assert "[" not in (text or ""), (command.name, text)
             seen += 1
     assert seen > 100
+
+
+def watched(**changes: Any) -> Progress:
+    """A study of nine trials of which two were recorded before and one runs."""
+    running = Running("beats-small M=3 K1=15 K2=15 seed=0", ("trial", "beats-small"), epochs=10)
+    progress = Progress(
+        planned=9, finished=3, started=2, ended=1, taken_over=2, best=(0.7423, "beats-small M=1 seed=0")
+    )
+    progress.trials["a"], progress.took = running, {("trial", "beats-small"): [60.0]}
+    progress.waiting.update({("trial", "beats-small"): 5})
+    return replace(progress, **changes)
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], io.StringIO]:
+    """Give standard error a terminal of 80 columns, or a file."""
+
+    def give(terminal: bool) -> io.StringIO:
+        held = io.StringIO()
+        width = 80 if terminal else console.WIDE
+        monkeypatch.setattr(console, "err", Console(file=held, force_terminal=terminal, width=width))
+        return held
+
+    return give
+
+
+def test_a_study_is_shown_while_it_runs(shown: Callable[[bool], io.StringIO]) -> None:
+    """A terminal shows a bar for the study and for each running trial, the best learned row, what was taken over."""
+    held, progress = shown(True), watched()
+    trial = progress.trials["a"]
+    trial.learned(1)
+    trial.first = (trial.last - 4.0, 0)  # the epoch took four seconds
+    with console.watching() as listen:
+        listen(progress)
+        drawn = Console(file=io.StringIO(), width=80, force_terminal=False)
+        drawn.print(console._display.get()._drawn())
+    lines = drawn.file.getvalue().splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    study, trial_line, best = lines
+    assert study.startswith("trials (2 from before)") and "3/9" in study and "left" in study
+    assert (
+        trial_line.startswith("beats-small M=3") and "epoch 1/10 4.0 s each" in trial_line and "0:36 left" in trial_line
+    )
+    assert best.strip() == "best 74.23: beats-small M=1 seed=0"
+    assert "2 of 9 trials were recorded before and are taken over." in STYLES.sub("", held.getvalue())
+
+
+def test_without_a_terminal_there_are_lines(shown: Callable[[bool], io.StringIO]) -> None:
+    """Elsewhere a study is a line a trial, whole, with what a terminal's display would show."""
+    held = shown(False)
+    with console.watching() as listen:
+        listen(watched())
+        listen(watched(last="beats-small M=1 seed=0: 74.23 (60.0 s)", running=1))
+    first, second = held.getvalue().splitlines()
+    assert first == "2 of 9 trials were recorded before and are taken over."
+    assert second.startswith(
+        "[3/9] beats-small M=1 seed=0: 74.23 (60.0 s) | best 74.23 beats-small M=1 seed=0 | 1 running | "
+    )
+    assert second.endswith(" left")
+
+
+def test_sentences_break_between_words(shown: Callable[[bool], io.StringIO]) -> None:
+    """In a terminal a long sentence is wrapped at blanks, never within a word."""
+    held = shown(True)
+    said = "the regularisation of pseudo-labels " * 8
+    console.note(said)
+    lines = STYLES.sub("", held.getvalue()).splitlines()
+    assert len(lines) > 2
+    assert all(len(line) <= 80 for line in lines)
+    assert " ".join(line.strip() for line in lines) == said.strip()
+
+
+def test_silence_is_broken(shown: Callable[[bool], io.StringIO], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A verb that tells nothing is shown with its name once it takes long, and what is told deep below reaches it."""
+    monkeypatch.setattr(console, "PATIENCE", 0.01)
+    held = shown(True)
+    with console.displaying("label") as display:
+        while display.live is None or not display.live.is_started:  # nothing else than the timer ends this loop
+            time.sleep(0.005)
+        display.live.refresh()
+        tell("starting Ray")
+        assert display.step == "starting Ray"
+        tell("comparing", 1, 4)
+        display.live.refresh()
+    assert display.live is None
+    text = STYLES.sub("", held.getvalue())
+    assert "label" in text and "comparing" in text and "1/4" in text
+
+
+def test_time_left_knows_trials_of_other_length() -> None:
+    """Quick references say nothing of how long fine-tuning takes; two trials at once halve the time left."""
+    progress = watched(took={("level", ""): [1.0], ("trial", "beats-small"): [60.0, 80.0]})
+    progress.trials["b"] = Running("beats-small M=5", ("trial", "beats-small"), epochs=10)
+    left = progress.seconds_left
+    assert left is not None
+    assert 240 < left <= (5 * 70 + 2 * 70) / 2
+    assert watched(took={}).seconds_left is None
+    trial = progress.trials["b"]
+    progress.ends("b", counted=False)
+    assert progress.waiting[trial.group] == 6

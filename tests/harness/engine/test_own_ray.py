@@ -47,6 +47,7 @@ def listening() -> dict[int, set[str]]:
     return found
 
 
+@pytest.mark.slow
 def test_a_study_on_one_machine_is_reached_from_it_alone_and_leaves_nothing(
     places: Places, recorder: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

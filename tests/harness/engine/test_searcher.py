@@ -95,7 +95,8 @@ def failed_runs(recorder: Recorder) -> list[Any]:
     return list(tracker.client.search_runs([tracker.experiment], "attributes.status = 'FAILED'"))
 
 
-@pytest.mark.parametrize("name", ["asha", pytest.param("median", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["asha", "median"])
 def test_the_test_set_prunes_nothing(
     ray_here: None, places: Places, recorder: Recorder, tmp_path: Path, name: str
 ) -> None:
@@ -140,6 +141,7 @@ def share(key: str, desk: Desk, report: Report, *, folder: Path) -> None:
     report({ANSWER: make_result(spec)})
 
 
+@pytest.mark.slow
 def test_a_pruned_trial_lets_go_of_what_others_wait_for(
     ray_here: None, places: Places, recorder: Recorder, tmp_path: Path
 ) -> None:

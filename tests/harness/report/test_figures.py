@@ -71,6 +71,12 @@ def test_comparisons_are_drawn_and_framed(recorder: Recorder) -> None:
     assert {"backbone", "m", "machine", "delta", "ci_low"} <= set(by_machine.columns)
     assert answer_frame(selected)["best.m"].tolist() == [row["best"]["m"] for row in selected]
     assert machines_frame(selected)["m"].dtype == pd.Int64Dtype()
+    board = leaderboard(recorder.results)
+    of_board = machines_frame(board)
+    assert len(of_board) == sum(len(row["machines"]) for row in board)
+    first = of_board.iloc[0]
+    assert first["h_mean"] == board[0]["machines"][first["machine"]]
+    assert {"rank", "kind", "backbone", "m", "fusion", "loss", "scorer", "machine"} <= set(of_board.columns)
     axes = compare_figure(compared).axes[0]
     assert list(axes.containers[0][0].get_xdata()) == [100 * row["delta"] for row in compared]
     assert axes.get_yticklabels()[0].get_text() == "beats-small, M = 3"

@@ -214,7 +214,7 @@ def test_page_is_well_formed_and_accessible(made: tuple[Evidence, str]) -> None:
     pointed |= {str(a["href"])[1:] for _, a in outline.all("a") if str(a.get("href")).startswith("#")}
     assert pointed <= set(ids)
     tables = len(outline.all("table"))
-    assert tables == len(outline.all("caption")) == 8
+    assert tables == len(outline.all("caption")) == 9
     assert all(attributes["scope"] in ("col", "row") for _, attributes in outline.all("th"))
     drawn = [attributes for _, attributes in outline.all("svg") if attributes.get("role") == "img"]
     assert len(drawn) == len(outline.all("figcaption")) == 4
@@ -250,7 +250,7 @@ def test_same_records_same_page(made: tuple[Evidence, str]) -> None:
 
 def test_names_are_escaped(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Names of studies, backbones and machines are text wherever they stand: tables, charts, configuration."""
-    monkeypatch.setattr(recorder.tracker, "log_result", lambda *_: None)  # MLflow takes no such name of a metric
+    monkeypatch.setattr(recorder.tracker, "log_result", lambda *_, **__: None)  # MLflow takes no such name of a metric
     record_study(recorder, name=VILLAIN, backbones=(VILLAIN,), m=(1, 3), machines=("fan", VILLAIN[:60]))
     page = render(gather(recorder.results, Question(study=VILLAIN, resamples=100)), tracking="sqlite:///mlflow.db")
     outline = Outline(page)

@@ -11,7 +11,7 @@ from benchmarks.metrics.measures import measure, official_score
 from benchmarks.metrics.sections import split_sections
 from harness.statistics.bootstrap import bootstrap_sections, draw_clips
 from harness.statistics.intervals import ClipDraws, score_intervals
-from harness.trials.measures import scorer_intervals
+from harness.trials.measures import joined_official_score, scorer_intervals
 from tests.harness.made_up import RULE, make_scored
 
 RULES = {"dcase2023": RULE}
@@ -108,6 +108,21 @@ def test_several_years_are_joined() -> None:
     assert one.official is not None and both.official is not None
     assert np.diff(both.official) < np.diff(one.official)
     assert len(both.numbers) == 2 * len(one.numbers)
+
+
+def test_years_are_joined_harmonically() -> None:
+    """The interval of a good and a bad year lies about the harmonic mean of both, not about the arithmetic one."""
+    good, bad = scored_table(shift=3.0, per_cell=30), scored_table(shift=0.0, per_cell=30)
+    bad = bad.assign(dataset="dcase2024", clip_id=bad["clip_id"].str.replace("2023", "2024"))
+    found = score_intervals(pd.concat([good, bad], ignore_index=True), {**RULES, "dcase2024": RULE})
+    scores = [official_score(measure(table, RULE), RULE) or 0.0 for table in (good, bad)]
+    joined = 2 / sum(1 / score for score in scores)
+    assert joined < np.mean(scores) - 0.02
+    for ends in (found.official, found.official_machines):
+        assert ends is not None
+        assert expit(logit(np.array(ends)).mean()) == pytest.approx(joined, abs=1e-9)
+    rows = [each for table in (good, bad) for each in measure(table, RULE)]
+    assert joined_official_score(tuple(rows)) == pytest.approx(joined, abs=1e-12)
 
 
 def test_scorers_share_the_draws_of_clips() -> None:

@@ -75,6 +75,13 @@ def test_rows_whose_seeds_do_not_pair_are_compared_by_their_means() -> None:
     assert find_tiers([arm(high), arm(high, first_seed=7)]) == [1, 1]
 
 
+def test_one_shared_seed_is_no_pairing() -> None:
+    """Rows that share one seed of three are compared by their means: what that one seed says does not decide."""
+    high, low = table(0, (3, 7), around=0.9, noise=0.01), table(1, (3, 7), around=0.6, noise=0.01)
+    low[0] = high[2]  # seed 2 of both: no difference at all
+    assert find_tiers([arm(high), arm(low, first_seed=2)]) == [1, 2]
+
+
 def test_a_row_without_a_score_has_no_tier() -> None:
     """What has no official score is in no tier, and the others are as without it."""
     high, low = arm(table(0, (3, 7), around=0.9, noise=0.01)), arm(table(1, (3, 7), around=0.6, noise=0.01))

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import statistics
+
 import pytest
 from mlflow.entities import ViewType
+from mlflow.exceptions import MlflowException
 
+from harness.errors import HarnessError
 from harness.stores.recorder import Recorder
+from harness.stores.run_names import VIEW
+from harness.stores.server import mlflow_errors
+from harness.stores.tracker import Tracker
 from harness.trials.contract import Failure
 from tests.harness.made_up import make_result, make_spec
 
@@ -34,13 +42,62 @@ def test_finished_trial_stands_in_both_stores(recorder: Recorder) -> None:
     assert [m.value for m in recorder.tracker.client.get_metric_history(run_id, "train/loss")] == [2.0, 1.0]
     assert {each.path for each in recorder.tracker.client.list_artifacts(run_id)} == {
         "clip_scores.parquet",
+        "clip_scores_preview.csv",
         "pseudo_labels.parquet",
+        "pseudo_labels_preview.csv",
         "scores_knn.png",
         "trial.json",
     }
     assert [each.dataset.digest for each in run.inputs.dataset_inputs] == ["aaaa", "bbbb"]
     assert len(recorder.results.metrics()) == 2
     assert recorder.results.ends([spec.key()])[spec.key()].official["knn"] == pytest.approx(result.official["knn"])
+
+
+def test_mlflow_shows_what_matters(recorder: Recorder) -> None:
+    """The experiment opens as one of trained models, with the official score first and the columns that matter."""
+    client, experiment = recorder.tracker.client, recorder.tracker.experiment
+    tags = client.get_experiment(experiment).tags
+    assert tags["mlflow.experimentKind"] == "custom_model_development"
+    assert tags["mlflow.experiment.primaryMetric.name"] == "official_score"
+    view = json.loads(tags[f"mlflow.sharedViewState.{VIEW}"])
+    spec = make_spec()
+    run_id = recorder.begin(spec)
+    recorder.finish(run_id, make_result(spec))
+    run = client.get_run(run_id)
+    shown = {"metrics": run.data.metrics, "params": run.data.params}
+    assert {
+        column for column in view["selectedColumns"] if column.split("`")[1] not in shown[column.split(".")[0]]
+    } <= {"params.`labels`"}
+    sections = [value for name, value in run.data.metrics.items() if name.startswith("s_auc/")]
+    assert run.data.metrics["s_auc"] == pytest.approx(statistics.harmonic_mean(sections))
+    assert f"viewStateShareKey={VIEW}" in tags["mlflow.note.content"]
+    client.set_experiment_tag(experiment, "mlflow.note.content", "ours")
+    again = Tracker(recorder.tracker.uri, code="test")
+    assert client.get_experiment(again.experiment).tags["mlflow.note.content"] == "ours"
+
+
+def test_interrupted_runs_do_not_look_like_results(recorder: Recorder) -> None:
+    """A try that was given up is called so; a lone trial that a study takes over moves below it, another's stays."""
+    spec = make_spec()
+    lost = recorder.begin(spec)
+    recorder.drop(lost, "the study was stopped")
+    recorder.drop(lost, "the study was stopped")
+    run = recorder.tracker.client.get_run(lost)
+    assert (run.info.run_name, run.data.tags["asd.status"]) == (f"interrupted: {spec.label()}", "interrupted")
+    alone, owned = recorder.begin(spec), recorder.begin(spec, parent="a" * 32)
+    for run_id in (alone, owned):
+        recorder.adopt(run_id, "b" * 32)
+    recorder.adopt("c" * 32, "b" * 32)  # a run that is in another MLflow
+    parents = [recorder.tracker.client.get_run(each).data.tags["mlflow.parentRunId"] for each in (alone, owned)]
+    assert parents == ["b" * 32, "a" * 32]
+
+
+def test_an_older_schema_is_one_sentence() -> None:
+    """MLflow's refusal of an older database names the command that brings it up to date."""
+    refused = MlflowException("Detected out-of-date database schema (found version a, but expected b). Take a backup")
+    said = r"run `mlflow db upgrade sqlite:////x/mlflow.db`, then"
+    with pytest.raises(HarnessError, match=said), mlflow_errors("sqlite:////x/mlflow.db"):
+        raise refused
 
 
 def test_clip_scores_come_back_as_they_were(recorder: Recorder) -> None:

@@ -143,7 +143,7 @@ def test_several_drivers_share_one_study(places: Places) -> None:
     every = [key for keys in begun for key in keys]
     assert len(every) == len(set(every)) == 7
     assert finished == [7, 7, 7]
-    assert states(places) == {"toy": Counter(COMPLETE=7)}
+    assert states(places) == {"toy": Counter(COMPLETE=6)}  # Optuna does not see the reference
     assert runs(places) == Counter(FINISHED=7)
 
 
@@ -160,7 +160,7 @@ def test_studies_that_share_cells_compute_them_once(places: Places) -> None:
     together(2, work)
     every = [*begun[0], *begun[1]]
     assert len(every) == len(set(every)) == 10
-    assert states(places) == {"toy": Counter(COMPLETE=7), "wider": Counter(COMPLETE=10)}
+    assert states(places) == {"toy": Counter(COMPLETE=6), "wider": Counter(COMPLETE=9)}
     assert runs(places) == Counter(FINISHED=10)
 
 
@@ -174,27 +174,52 @@ def test_proposals_of_a_stopped_search_are_given_back(places: Places) -> None:
             assert search.elsewhere
             assert states(places)["search"]["RUNNING"] > 0
         assert states(places)["search"]["RUNNING"] == 0
-        assert states(places)["toy"]["RUNNING"] == 7
+        assert states(places)["toy"]["RUNNING"] == 6
+
+
+def test_a_reference_is_never_optunas_best(places: Places) -> None:
+    """Optuna's best trial is a fine-tuned one, and so is the best that progress names, however loud the level is."""
+    best: list[tuple[float, str] | None] = []
+
+    def loud(spec: TrialSpec) -> TrialResult:
+        found = answer(spec)
+        return replace(found, official=dict.fromkeys(found.official, 1.0)) if spec.kind == "level" else found
+
+    with driver(places, study(), listen=lambda progress: best.append(progress.best)) as cells:
+        drive(cells, loud)
+        assert cells.progress.trials == {}
+        assert sum(cells.progress.waiting.values()) == 0
+        assert cells.progress.seconds_left == 0.0
+    assert "M=3" in optuna.load_study(study_name=_full(places), storage=places.optuna).best_trial.user_attrs["label"]
+    assert best[0] is None
+    assert best[-1] is not None
+    assert "M=3" in best[-1][1]
+
+
+def _full(places: Places) -> str:
+    """The one study's name in Optuna."""
+    (name,) = optuna.get_all_study_names(places.optuna)
+    return str(name)
 
 
 def test_cells_of_a_dead_driver_are_taken_up(places: Places) -> None:
     """A driver that vanishes in the middle loses its cell to another, which closes its run and its Optuna trial."""
-    with driver(places, study()) as first:
+    with driver(places, study(level=False)) as first:
         lost = first.next()
         assert lost is not None
-        with driver(places, study()) as second:
-            drive(second, most=6)
+        with driver(places, study(level=False)) as second:
+            drive(second, most=5)
             assert second.next() is None, "the first driver's cell was begun a second time"
             assert (second.over, second.progress.elsewhere) == (False, 1)
             with first.claims.engine.begin() as connection:  # what a killed process leaves: no lease
                 connection.execute(drivers.delete().where(drivers.c.owner == first.claims.owner))
             assert drive(second) == [lost.key()]
-            assert second.progress.finished == 7
-        assert states(places) == {"toy": Counter(COMPLETE=7, FAIL=1)}
-        assert runs(places) == Counter(FINISHED=7, KILLED=1)
+            assert second.progress.finished == 6
+        assert states(places) == {"toy": Counter(COMPLETE=6, FAIL=1)}
+        assert runs(places) == Counter(FINISHED=6, KILLED=1)
         first.end(lost.key(), answer(lost))  # it was not dead after all: what it brings is too late
         assert first.progress.finished == 0
-    assert states(places) == {"toy": Counter(COMPLETE=7, FAIL=1)}
+    assert states(places) == {"toy": Counter(COMPLETE=6, FAIL=1)}
 
 
 def test_a_cell_that_kills_its_driver_ends(places: Places) -> None:

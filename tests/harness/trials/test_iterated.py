@@ -23,7 +23,7 @@ from harness.trials import candidates, stages
 from harness.trials.candidates import finetuned_latents, pretrained_latents, rank_machines
 from harness.trials.checkpoints import FOLDER
 from harness.trials.choices import TrialChoices, frozen_spec, labeled_by
-from harness.trials.contract import TrialSpec
+from harness.trials.contract import BackboneChoice, TrialSpec
 from harness.trials.labels import fuse_labels
 from harness.trials.recordings import Recordings, prepare_recordings
 from harness.trials.stages import clip_ids, embed_ids, finetune_encoder, pretrained_encoder, rows
@@ -164,6 +164,15 @@ def test_keys() -> None:
     assert len(keys) == 1
     assert labeled_by(make_spec(k1=3), "iterated").ranking_key() not in keys  # the first round reads it
     assert frozen_spec(labeled_by(spec, "iterated")).key() == frozen_spec(spec).key()
+
+
+def test_an_encoder_without_weights_needs_a_projection(recordings: Recordings, tmp_path: Path) -> None:
+    """Nothing of it can be fine-tuned in a first round, which is said; a projection of it has one."""
+    still = {"backbone": BackboneChoice("logmel", "logmel")}
+    with pytest.raises(ValueError, match=r"has no weights to learn.*let a projection learn"):
+        rank_machines(iterated(recordings, **still), recordings, Cache(tmp_path))
+    recipe = FinetuneRecipe(epochs=1, batch_size=8, clip_seconds=1.0, train="projection", projection_dim=4)
+    assert rank_machines(iterated(recordings, recipe=recipe, **still), recordings, Cache(tmp_path))
 
 
 def test_what_cannot_be_done_is_refused(root: Path) -> None:

@@ -153,6 +153,7 @@ def test_bad_recordings_are_left_out_of_a_trial(tmp_path: Path) -> None:
 
 
 @pytest.mark.real
+@pytest.mark.slow
 def test_real_clips_in_one_folder_score_the_same(shared: Path, tmp_path: Path) -> None:
     """The real valve clips, flat with a csv, have the features and scores that they have in the official layout."""
     raw = tmp_path / "official" / "dcase2023t2" / "dev_data" / "raw"
