@@ -43,6 +43,7 @@ class Desk:
         pruning: the study's `[pruning]` table.
         minutes: limit of a trial's time.
         memory_gb: limit of its worker's resident memory, GiB.
+        gpus: of a trial; with 0 it sees none.
     """
 
     specs: Mapping[str, TrialSpec]
@@ -53,6 +54,7 @@ class Desk:
     pruning: PruningTable | None = None
     minutes: float | None = None
     memory_gb: float | None = None
+    gpus: float = 1.0
 
 
 def work(key: str, desk: Desk, report: Report) -> None:
