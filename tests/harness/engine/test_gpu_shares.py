@@ -63,7 +63,7 @@ def run(
     places.cache.mkdir(parents=True, exist_ok=True)
     (places.cache / "workers").write_text(str(workers))
     plan = make_plan(study(level=False, seeds=[0, 1, 2, 3], resources=resources))
-    outcome = run_study(plan, RECORDINGS, recorder, places, address=cluster, trial=answer_and_tell)
+    outcome = run_study(plan, RECORDINGS, recorder, places, address=cluster, workers=workers, trial=answer_and_tell)
     assert (outcome.progress.finished, outcome.progress.failed) == (12, 0)
     told = [path.read_text().split() for path in sorted(places.cache.glob("*.seen"))]
     assert len(told) == 12
