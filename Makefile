@@ -7,7 +7,9 @@ PYTEST := $(BIN)/python -m pytest
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
-.PHONY: mutants setup demo test test-slow check bench docs browser picture clean help
+GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
+
+.PHONY: setup demo test test-slow check bench gpu mutants docs browser picture clean help
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -56,8 +58,12 @@ check: setup  ## lint, formatting, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: setup  ## the speed table: ratios against named references, measured in one run
-	$(PYTEST) -m speed tests/speed -s
+bench: setup  ## the speed table, row by row against named references; ROWS="knn labels" measures some
+	ROWS="$(ROWS)" $(PYTEST) -m speed tests/speed -s
+
+# without `setup`: it needs torch, torchaudio, numpy, pandas, scikit-learn, ray, transformers and pytest, and no network
+gpu:  ## on a machine with a GPU: is it right and how fast is it there; then `python docs/gpu_table.py` prints the table
+	$(GPU_PYTHON) -m pytest -o addopts="-q --strict-markers --import-mode=importlib" -m gpu tests/gpu -s -rs
 
 mutants: setup  ## changes of the code that makes numbers, one at a time: does a test notice? An hour; ROOMS=labeling, MUTANTS="--random 50 --seed 1"
 	$(BIN)/python -m tests.mutants $(ROOMS) $(MUTANTS)

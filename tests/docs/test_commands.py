@@ -114,7 +114,7 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root of three years, a few short generated clips of one machine type each."""
     root = tmp_path_factory.mktemp("dcase")
     for year in (dcase2023, dcase2024, dcase2025):
-        generate(root, year.DATASET, machines=("fan",), train_source=12, train_target=4, test_per_cell=3, seconds=1.0)
+        generate(root, year.DATASET, machines=("fan",), train_source=14, train_target=6, test_per_cell=3, seconds=1.0)
     return root
 
 

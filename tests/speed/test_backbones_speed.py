@@ -20,10 +20,12 @@ SAMPLES = 160_000  # 10 s
 # They are most of a pass in either implementation and equally fast in both, so what differs cannot halve a step.
 HAS_AMX = torch.cpu._is_amx_tile_supported()
 HAS_BFLOAT16 = HAS_AMX or torch.cpu._is_avx512_bf16_supported()
-UNITS = "AMX" if HAS_AMX else "AVX-512 BF16" if HAS_BFLOAT16 else "emulated, so shown only"
-REQUIRED = {"forward float32": 1.0, "forward bfloat16": 2.0 if HAS_BFLOAT16 else 0.0}
-REQUIRED |= {"step float32": 0.9, "step bfloat16": 2.0 if HAS_AMX else 0.9 if HAS_BFLOAT16 else 0.0}
-BESIDE_FLOAT32 = 3.5 if HAS_AMX else 2.0 if HAS_BFLOAT16 else 0.0
+UNITS = "AMX" if HAS_AMX else "AVX-512 BF16"
+REQUIRED = {"forward float32": 1.0, "forward bfloat16": 2.0}
+# Of a step two thirds are the same products in both; what is left moves with the machine's memory.
+REQUIRED |= {"step float32": 0.9, "step bfloat16": 1.0 if HAS_AMX else 0.9}
+BESIDE_FLOAT32 = 3.5 if HAS_AMX else 2.0
+EMULATED = "this processor only emulates bfloat16, so the row would say nothing"
 MOST_RELATIVE = 0.02  # error of bfloat16 outputs beside float32
 
 
@@ -83,6 +85,8 @@ def test_front_end(bench, threads):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_beats_forward(bench, threads, precision):
     """Full-size BEATs encodes features of 10 s clips faster than openbeats with the same weights."""
+    if precision == "bfloat16" and not HAS_BFLOAT16:
+        bench.skip("BEATs forward of a 10 s clip, bfloat16", EMULATED)
     threads(2)
     encoder = load_encoder("beats")
     reference = reference_beats(encoder)
@@ -103,7 +107,6 @@ def test_bfloat16_beside_float32(bench, threads):
     """Forward in bfloat16 is within 2 % of float32's outputs, and with AMX 3.5 times as fast as openbeats' float32."""
     threads(2)
     encoder = load_encoder("beats")
-    reference = reference_beats(encoder)
     fbank = encoder.fbank(noise(2))
 
     def ours() -> torch.Tensor:
@@ -113,10 +116,13 @@ def test_bfloat16_beside_float32(bench, threads):
     with torch.inference_mode():
         exact = encoder.tokens(fbank)
         error = ((ours().float() - exact).norm() / exact.norm()).item()
+        bench.limit("BEATs in bfloat16 beside float32, relative error", error, MOST_RELATIVE, "")
+        if not HAS_BFLOAT16:
+            bench.skip("BEATs forward of a 10 s clip, bfloat16 beside float32", EMULATED)
+        reference = reference_beats(encoder)
         seconds, theirs = side_by_side(
             ours, lambda: reference.extract_features(fbank, skip_fbank_extraction=True), repeats=3
         )
-    bench.limit("BEATs in bfloat16 beside float32, relative error", error, MOST_RELATIVE, "")
     what = f"BEATs forward of a 10 s clip, {units('bfloat16')}, 2 threads"
     bench.row(what, seconds / 2, "openbeats in float32", theirs / 2, BESIDE_FLOAT32)
 
@@ -125,6 +131,8 @@ def test_bfloat16_beside_float32(bench, threads):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_beats_training_step(bench, threads, precision):
     """Forward and backward of full-size BEATs on 10 s clips is faster than openbeats' with the same weights."""
+    if precision == "bfloat16" and not HAS_BFLOAT16:
+        bench.skip("BEATs training step of a 10 s clip, bfloat16", EMULATED)
     threads(2)
     encoder = load_encoder("beats", encoder_layerdrop=0.0)
     reference = reference_beats(encoder).train()

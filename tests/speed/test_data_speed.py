@@ -93,7 +93,7 @@ def test_packing(bench, rate: int, tmp_path: Path) -> None:
             list(pool.map(read_and_resample, clips["path"], chunksize=8))
 
     ours, reference = [], []
-    for _ in range(3):  # in turn, so that other work disturbs both alike
+    for _ in range(2):  # in turn, so that other work disturbs both alike
         shutil.rmtree(tmp_path / "pack", ignore_errors=True)
         ours.append(bench.best_of(1, lambda: pack(clips, tmp_path / "pack", workers=workers)))
         reference.append(bench.best_of(1, bare))

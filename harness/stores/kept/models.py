@@ -156,8 +156,7 @@ def save_model(folder: Path, to: Path, *, mlflow_model: Model | None = None) -> 
         to: folder of the model, which must not exist.
         mlflow_model: says of which run the model is.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that there is no example: a waveform would be as long as all the rest
+    with warnings.catch_warnings(record=True):  # that there is no example: a waveform would be as long as all the rest
         mlflow.pyfunc.save_model(
             path=str(to), python_model=str(SERVED), artifacts={"detector": str(folder)}, mlflow_model=mlflow_model,
             signature=ModelSignature(INPUT, OUTPUT, PARAMETERS), pip_requirements=[f"asdbench=={version('asdbench')}"],

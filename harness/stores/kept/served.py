@@ -14,6 +14,7 @@ could not be scored.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,22 +34,26 @@ from harness.errors import HarnessError
 COLUMNS = ("score", "threshold", "decision", "machine", "section", "nearest", "error")
 
 
-class KeptTrial(PythonModel):  # type: ignore[misc]  # mlflow ships no types
-    """A trial that scores waveforms."""
+# MLflow warns that `predict` has no types, which it would take for the input's schema; it sets filters of its own
+with warnings.catch_warnings(record=True):
 
-    detector: Detector
+    class KeptTrial(PythonModel):  # type: ignore[misc]  # mlflow ships no types
+        """A trial that scores waveforms."""
 
-    def load_context(self, context: Any) -> None:
-        """Read the trial from the model's artifacts."""
-        self.detector = read_detector(Path(context.artifacts["detector"]))
+        detector: Detector
 
-    # without types: MLflow would take them for the schema of the input, which the model's signature says
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
-        """Score waveforms; see this file's docstring."""
-        table = model_input if isinstance(model_input, pd.DataFrame) else pd.DataFrame(model_input)
-        if missing := {"waveform", "sampling_rate"} - set(table.columns):
-            raise HarnessError(f"The table must have the columns waveform and sampling_rate, but lacks {min(missing)}.")
-        return score_table(self.detector, table, scorer=(params or {}).get("scorer") or None)
+        def load_context(self, context: Any) -> None:
+            """Read the trial from the model's artifacts."""
+            self.detector = read_detector(Path(context.artifacts["detector"]))
+
+        def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+            """Score waveforms; see this file's docstring."""
+            table = model_input if isinstance(model_input, pd.DataFrame) else pd.DataFrame(model_input)
+            if missing := {"waveform", "sampling_rate"} - set(table.columns):
+                raise HarnessError(
+                    f"The table must have the columns waveform and sampling_rate, but lacks {min(missing)}."
+                )
+            return score_table(self.detector, table, scorer=(params or {}).get("scorer") or None)
 
 
 def score_table(detector: Detector, table: pd.DataFrame, *, scorer: str | None = None) -> pd.DataFrame:

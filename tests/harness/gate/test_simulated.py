@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from scipy.special import expit, logit
+from scipy.stats import t as student
 
 from harness.statistics.bootstrap import Floats
 from harness.statistics.margin import apart_errors, crossed_errors, margin_low
@@ -108,7 +109,7 @@ def test_errors_of_many_tables_are_those_of_each(shape: tuple[int, int]) -> None
 
 
 def test_near_one_the_lower_end_reaches_further_down() -> None:
-    """At 65 % the calibrated end is Student's; at 98.5 %, where losses are skewed, it lies far lower."""
+    """At 65 % the calibrated end is Student's of 96.5 %; at 98.5 %, where losses are skewed, it lies far lower."""
     random = np.random.default_rng(0)
     reach = {}
     for score in (0.65, 0.985):
@@ -117,15 +118,15 @@ def test_near_one_the_lower_end_reaches_further_down() -> None:
         spread = Spread(0.001, 6)
         low = margin_low(tables, spread, delta=0.0, margin=0.005, level=LEVEL, paired=True)
         reach[score] = -low / spread.half_width(LEVEL)
-    assert 0.999 < reach[0.65] < 1.15
-    assert reach[0.985] > 1.3
+    assert 1.1 < reach[0.65] < 1.3
+    assert reach[0.985] > 1.5
 
 
 def test_two_seeds_have_two_degrees_of_freedom_at_most() -> None:
-    """Two seeds that agree leave the machines' six degrees of freedom, of which a gate counts two: 2.92 errors."""
+    """Two seeds that agree leave the machines' six degrees of freedom, of which a gate counts two: 3.61 errors."""
     tables = (np.full((7, 2), 0.6), np.full((7, 2), 0.6))
     low = margin_low(tables, Spread(1e-4, 6), delta=0.0, margin=0.001, level=LEVEL, paired=True)
-    assert low == pytest.approx(-2.92e-4, rel=1e-3)
+    assert low == pytest.approx(-1e-4 * student.ppf(0.965, 2), rel=1e-3)
 
 
 @pytest.mark.slow
