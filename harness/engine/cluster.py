@@ -54,13 +54,17 @@ def gpu_share(asked: float | str, nodes: Sequence[Node]) -> float:
 
 
 def find_room(nodes: Sequence[Node], *, cpus: float, gpus: float) -> int:
-    """Return how many trials the nodes hold at once; a trial runs on one node.
+    """Return how many trials the nodes hold at once; a trial runs on one node, and a share of a GPU is of one GPU.
 
     Raises:
-        HarnessError: none of them can hold a single one.
+        HarnessError: none of them can hold a single one, or Ray cannot give so many GPUs.
     """
+    if gpus > 1 and gpus != int(gpus):
+        raise HarnessError(
+            f"resources.gpus of a study must be a share of one GPU or a whole number of them, but got {gpus:g}."
+        )
     wanted = {name: amount for name, amount in (("CPU", cpus), ("GPU", gpus)) if amount > 0}
-    room = sum(min(int(node.get(name, 0.0) / amount + 1e-9) for name, amount in wanted.items()) for node in nodes)
+    room = sum(min(_fit(name, node.get(name, 0.0), amount) for name, amount in wanted.items()) for node in nodes)
     if room:
         return room
     asks = " and ".join(f"{amount:g} {name}" for name, amount in wanted.items())
@@ -69,6 +73,13 @@ def find_room(nodes: Sequence[Node], *, cpus: float, gpus: float) -> int:
         f"A trial asks for {asks}, but no node of the cluster has that (nodes: {there}); "
         "lower resources.cpus or resources.gpus in the study."
     )
+
+
+def _fit(name: str, there: float, amount: float) -> int:
+    """Count how often an amount of a resource fits into what a node has."""
+    if name == "GPU" and amount < 1:
+        return int(there) * int(1 / amount + 1e-9)  # two GPUs hold two shares of 0.6, not three
+    return int(there / amount + 1e-9)
 
 
 def trials_at_once(asked: ResourcesTable, workers: int | None, *, room: int) -> int:

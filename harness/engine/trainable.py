@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import traceback
@@ -86,6 +87,8 @@ def run_in_tune(config: dict[str, Any], desk: Desk, run: Work) -> None:
         desk: the study's trials, folders and limits.
         run: runs one trial, as `harness.engine.worker.work` does.
     """
+    if not desk.gpus:  # Ray hides GPUs from those that share one, and leaves all to those that asked for none
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     telling = Telling(config["key"], desk.signs)
     try:
         run(config["key"], desk, telling)

@@ -224,7 +224,7 @@ def _run(
         signs.mkdir()
         desk = Desk(
             cells.specs, recordings.place, places.cache, signs, threads=max(1, int(asked.cpus)),
-            pruning=plan.file.pruning, minutes=asked.minutes, memory_gb=asked.memory_gb,
+            pruning=plan.file.pruning, minutes=asked.minutes, memory_gb=asked.memory_gb, gpus=gpus,
             keep=plan.file.keep != "none",
         )  # fmt: skip
         scheduler = make_scheduler(

@@ -45,6 +45,7 @@ class Desk:
         minutes: limit of a trial's time.
         memory_gb: limit of its worker's resident memory, GiB.
         keep: whether trials with pseudo-labels leave their encoder for the driver (`harness.stores.kept.keeper`).
+        gpus: of a trial; with 0 it sees none.
     """
 
     specs: Mapping[str, TrialSpec]
@@ -56,6 +57,7 @@ class Desk:
     minutes: float | None = None
     memory_gb: float | None = None
     keep: bool = False
+    gpus: float = 1.0
 
 
 def work(key: str, desk: Desk, report: Report) -> None:

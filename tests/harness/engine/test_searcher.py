@@ -242,6 +242,11 @@ def test_memory_that_does_not_suffice_names_the_remedy() -> None:
         ([{"CPU": 8, "GPU": 1}], 1, 0.25, 4),
         ([{"CPU": 8, "GPU": 1}, {"CPU": 64}], 1, 0.5, 2),
         ([{"CPU": 1}], 0.1, 0, 10),
+        ([{"CPU": 8, "GPU": 2}], 1, 0.6, 2),  # a share is of one GPU
+        ([{"CPU": 8, "GPU": 2}], 1, 0.3, 6),
+        ([{"CPU": 3, "GPU": 2}], 1, 0.25, 3),  # cores run out first
+        ([{"CPU": 8, "GPU": 4}, {"CPU": 8, "GPU": 1}, {"CPU": 8}], 1, 2, 2),
+        ([{"CPU": 8, "GPU": 1}], 1, 0.1, 8),
     ],
 )
 def test_room_is_counted_node_by_node(nodes: list[dict[str, float]], cpus: float, gpus: float, room: int) -> None:
@@ -255,6 +260,8 @@ def test_what_no_node_has_fails_in_words() -> None:
         find_room([{"CPU": 2}, {"CPU": 2}], cpus=4, gpus=0)
     with pytest.raises(ValueError, match=r"asks for 1 CPU and 1 GPU, but no node"):
         find_room([{"CPU": 2}], cpus=1, gpus=1)
+    with pytest.raises(ValueError, match=r"a share of one GPU or a whole number of them, but got 1\.5"):
+        find_room([{"CPU": 8, "GPU": 4}], cpus=1, gpus=1.5)
     assert (gpu_share("auto", [{"CPU": 2}]), gpu_share("auto", [{"GPU": 2}]), gpu_share(0.5, [])) == (0, 1, 0.5)
 
 

@@ -20,7 +20,7 @@ def told_by(run: Work, monkeypatch: pytest.MonkeyPatch, *, signs: Path = Path("n
     """What a trial tells Tune, without Ray."""
     told: list[dict[str, Any]] = []
     monkeypatch.setattr(trainable, "Telling", lambda key, folder: Telling(key, folder, send=told.append))
-    desk: Any = SimpleNamespace(signs=signs)
+    desk: Any = SimpleNamespace(signs=signs, gpus=1)
     run_in_tune({"key": "a"}, desk=desk, run=run)
     return told
 
@@ -78,7 +78,7 @@ def test_a_trial_that_is_to_stop_lets_go_first(tmp_path: Path, monkeypatch: pyte
                 told.append(report[ANSWER])
 
     monkeypatch.setattr(trainable, "Telling", lambda key, folder: Telling(key, folder, send=hear))
-    desk: Any = SimpleNamespace(signs=tmp_path)
+    desk: Any = SimpleNamespace(signs=tmp_path, gpus=1)
     run_in_tune({"key": "a"}, desk=desk, run=run)
     assert told == [Pruned("after epoch 2 at 0.500 of guessing's loss")]
     assert trained == [1]
@@ -131,7 +131,7 @@ def test_a_trial_that_tune_ends_tells_nothing_more(monkeypatch: pytest.MonkeyPat
         raise SystemExit(0)
 
     monkeypatch.setattr(trainable, "Telling", lambda key, folder: Telling(key, folder, send=end))
-    desk: Any = SimpleNamespace(signs=Path("nowhere"))
+    desk: Any = SimpleNamespace(signs=Path("nowhere"), gpus=1)
     with pytest.raises(SystemExit):
         run_in_tune({"key": "a"}, desk=desk, run=lambda _key, _desk, report: report({EPOCHS: [1]}))
     assert len(told) == 1
