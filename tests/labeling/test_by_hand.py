@@ -106,9 +106,10 @@ def test_confidence_at_the_border():
 
 @pytest.mark.parametrize(("rank", "case"), [(sample_wise.rank, "sample-wise"), (cluster_wise.rank, "unlabeled")])
 def test_a_shared_memo_knows_seeds_apart(rank, case, memo):
-    """With one memo for both, two seeds answer as they do without any: forests and clusters are kept by seed."""
-    for seed in (0, 1, 2):
-        same(rows_of(rank(random_request(case, seed=seed, memo=memo))), rows_of(rank(random_request(case, seed=seed))))
+    """With one memo for all, each seed and K2 answers as without any: forests and clusters are kept by both."""
+    for seed, k2 in ((0, 6), (1, 6), (2, 6), (0, 4)):
+        wanted = rows_of(rank(random_request(case, seed=seed, k2=k2)))
+        same(rows_of(rank(random_request(case, seed=seed, k2=k2, memo=memo))), wanted)
     confidences = [rank(random_request(case, seed=seed, memo=memo)).confidence for seed in (0, 1)]
     assert not np.array_equal(*confidences)
 
@@ -137,6 +138,15 @@ def test_clusters_are_those_of_k_means(sampled, monkeypatch):
     once = KMeans(9, n_init=1, max_iter=300, random_state=3).fit(centred).inertia_
     short = KMeans(9, n_init=10, max_iter=1, random_state=3).fit(centred).inertia_
     assert min(once, short) > wanted.inertia_ * 1.0001  # so that fewer starts or steps would be seen
+
+
+def test_as_many_clusters_as_clips_and_no_more():
+    """K2 lies between 1 and the number of clips, both included."""
+    points = np.arange(5.0)[:, None]
+    assert [cluster(points, k2=k2, seed=0).members.max() + 1 for k2 in (1, 5)] == [1, 5]
+    for k2 in (0, 6):
+        with pytest.raises(LabelingError, match=f"k2 must be between 1 and 5, .* but got {k2}"):
+            cluster(points, k2=k2, seed=0)
 
 
 def test_the_search_for_clusters_stays_as_large():
