@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.errors import HarnessError
 from harness.files import write_whole
-from harness.gate.baselines import FILES, RecordedArm, Setting
+from harness.gate.baselines import FILES, RecordedArm, Setting, whole_recipe
 from harness.stores.readings import TEST_COLUMNS
 from harness.tables import brief
 from harness.trials.axes import Choice, study_axes
@@ -214,7 +214,7 @@ def _arm(name: str, content: _Content) -> RecordedArm:
         if setting in scores:
             raise HarnessError(f"{name} must hold each setting once, but has {brief(setting.shown())} twice.")
         scores[setting], keys[setting] = {}, {}
-        recipes[setting] = cell.recipe or {}
+        recipes[setting] = whole_recipe(cell.recipe or {})
         for trial in cell.trials:
             place = f"{brief(setting.shown())}, seed {trial.seed}"
             if trial.seed in scores[setting]:

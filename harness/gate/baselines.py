@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from backbones.training.recipe import FinetuneRecipe
 from harness.errors import HarnessError
 from harness.plugins import unknown
 from harness.stores.readings import TEST_COLUMNS
@@ -20,6 +21,7 @@ from harness.trials.axes import Choice, axis_names, choices, shown_cell, study_a
 
 FROZEN = "frozen"  # instead of M in a reference, as in STUDY:BACKBONE:frozen
 FILES = (".json", ".json.gz")
+RULES = {"min_confidence", "below"}  # of labeling; early trials did not record them beside their recipe
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,8 @@ class RecordedArm:
         clips: the test clips, with TEST_COLUMNS.
         scores: setting -> seed -> (n,) scores of the clips, in their order.
         trials: setting -> seed -> trial key.
-        recipes: setting -> the recipe's fields by name, as far as they are recorded; files that were exported before
-            recipes were written have none.
+        recipes: setting -> the recipe's fields by name, whole (`whole_recipe`), and the rules of labeling as far as they
+            are recorded; files that were exported before recipes were written have none.
     """
 
     name: str
@@ -159,6 +161,7 @@ def _arm(results: Results, reference: str, chosen: pd.DataFrame) -> RecordedArm:
     scores: dict[Setting, dict[int, NDArray[np.float64]]] = {}
     keys: dict[Setting, dict[int, str]] = {}
     recipes: dict[Setting, dict[str, Any]] = {}
+    digests: dict[Setting, str] = {}
     clips = pd.DataFrame()
     for scorer, rows in chosen.groupby("scorer", sort=True):
         found = results.clip_scores(rows["key"], str(scorer))
@@ -171,12 +174,15 @@ def _arm(results: Results, reference: str, chosen: pd.DataFrame) -> RecordedArm:
             table = found[str(row["key"])]
             clips = table[TEST_COLUMNS] if clips.empty else clips
             setting = _setting(row)
-            recipe = _recipe(row)
-            if int(row["seed"]) in scores.get(setting, {}) or recipes.setdefault(setting, recipe) != recipe:
+            recipe, before = _recipe(row), recipes.get(setting)
+            same_digest = digests.setdefault(setting, str(row["recipe"])) == str(row["recipe"])
+            alike = before is None or _agree(before, recipe, same_digest=same_digest)
+            if int(row["seed"]) in scores.get(setting, {}) or not alike:
                 raise HarnessError(
                     f"{reference} must hold one recipe of a setting and one trial a seed, but has more of "
                     f"{setting.shown()}, seed {row['seed']}; name a study that holds one."
                 )
+            recipes[setting] = {**(before or {}), **recipe}
             scores.setdefault(setting, {})[int(row["seed"])] = table["score"].to_numpy(dtype=np.float64)
             keys.setdefault(setting, {})[int(row["seed"])] = str(row["key"])
     backbone = "level" if pd.isna(first["backbone"]) else str(first["backbone"])
@@ -194,8 +200,28 @@ def _setting(row: Mapping[Any, Any]) -> Setting:
 def _recipe(row: Mapping[Any, Any]) -> dict[str, Any]:
     """Return the fields of a trial's recipe that are no axes of a study, with its rules of labeling."""
     detail = json.loads(row["detail"])
-    said = {**(detail.get("recipe") or {}), **(detail.get("labeling") or {})}
+    said = {**whole_recipe(detail.get("recipe") or {}), **(detail.get("labeling") or {})}
     return {name: value for name, value in said.items() if name not in _axis_names()}
+
+
+def whole_recipe(said: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recorded recipe with the fields that came later, at their defaults, which change nothing of before.
+
+    Keys leave such fields out for the same reason (`backbones.training.recipe.FIRST_RELEASE`). A recipe of which
+    nothing is recorded stays empty.
+    """
+    if not said:
+        return {}
+    later = {each.name: each.default for each in fields(FinetuneRecipe) if each.name not in _axis_names()}
+    return {**later, **said}
+
+
+def _agree(one: Mapping[str, Any], other: Mapping[str, Any], *, same_digest: bool) -> bool:
+    """Tell whether two trials of a setting have one recipe; what one of them did not record, their digests hold."""
+    if any(one[name] != other[name] for name in one.keys() & other.keys()):
+        return False
+    told = one.keys() == other.keys() and (not one or RULES <= one.keys())
+    return told or same_digest
 
 
 def of_scorer(arm: RecordedArm, scorer: str | None) -> RecordedArm:

@@ -8,12 +8,12 @@ from typing import Any
 
 from backbones.training.recipe import FinetuneRecipe
 from harness.errors import HarnessError
-from harness.gate.baselines import RecordedArm, Setting
+from harness.gate.baselines import RULES, RecordedArm, Setting
 from harness.plugins import unknown
 from harness.trials.axes import axis_names
 
 RECIPE = "recipe"  # names all of a recipe, where one side's is not recorded
-LABELING = ("min_confidence", "below")
+TRIAL = "trial"  # the kind that is fine-tuned, with labels
 ABSENT = "none"
 
 
@@ -33,8 +33,8 @@ def alike(
     """
     known = {"kind", "scorer", RECIPE, *axis_names(but=["backbone"]), *(each.name for each in fields(FinetuneRecipe))}
     for name in allow:
-        if name not in known | set(LABELING):
-            raise HarnessError(unknown("--allow", name, known | set(LABELING)))
+        if name not in known | RULES:
+            raise HarnessError(unknown("--allow", name, known | RULES))
     pairs, differing = _pairs(baseline, candidate)
     for before, now in pairs:
         for name, how in _recipes(baseline.recipes.get(before, {}), candidate.recipes.get(now, {})).items():
@@ -47,7 +47,19 @@ def alike(
             f"Baseline and candidate must differ in their backbone alone, but {baseline.name} and {candidate.name} "
             f"differ in {', '.join(refused)}: {listed}; run the same of both, or let it pass with {ways}."
         )
-    return pairs, [f"Allowed to differ: {how}." for how in differing.values()], sorted(differing)
+    allowed = [f"Allowed to differ: {how}." for how in differing.values()]
+    return pairs, allowed + _taken_as_equal(baseline, candidate, pairs), sorted(differing)
+
+
+def _taken_as_equal(
+    baseline: RecordedArm, candidate: RecordedArm, pairs: Collection[tuple[Setting, Setting]]
+) -> list[str]:
+    """Return a note on rules of labeling that one side's trials did not record yet, so that nobody can compare them."""
+    recipes = [
+        (baseline.recipes.get(before, {}), candidate.recipes.get(now, {})) for before, now in pairs if now.kind == TRIAL
+    ]
+    lacking = [name for name in sorted(RULES) if any(a and b and (name in a) != (name in b) for a, b in recipes)]
+    return [f"Not recorded on one side, so taken as equal: {', '.join(lacking)}."] if lacking else []
 
 
 def _pairs(baseline: RecordedArm, candidate: RecordedArm) -> tuple[list[tuple[Setting, Setting]], dict[str, str]]:
@@ -83,11 +95,15 @@ def _names(one: Setting, other: Setting) -> list[str]:
 
 
 def _recipes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
-    """Return the fields in which two recipes differ or that one lacks, with both values."""
+    """Return the fields in which two recipes differ or that one lacks, with both values.
+
+    Rules of labeling that one lacks are not known there, since early trials did not record them, and are left out.
+    """
     if bool(before) != bool(now):
         return {RECIPE: "not recorded before" if now else "not recorded now"}
     return {
         name: f"{before.get(name, ABSENT)} before, {now.get(name, ABSENT)} now"
         for name in dict.fromkeys([*before, *now])
-        if (name in before) != (name in now) or before[name] != now[name]
+        if ((name in before) != (name in now) and name not in RULES)
+        or (name in before and name in now and before[name] != now[name])
     }

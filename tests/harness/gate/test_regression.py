@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -131,6 +133,16 @@ def test_one_seed_cannot_tell_unless_the_scores_are_the_very_same(results: Resul
     assert verdict(results, "good-1", "single")["verdict"] == "worse"
 
 
+def forget(folder: Path, keys: list[str], *names: str) -> None:
+    """Take parts and fields of the recipe out of recorded details, as trials of before they came have none."""
+    with closing(sqlite3.connect(folder / "mlflow.db")) as tables, tables:
+        for key in keys:
+            (text,) = tables.execute("select detail from asd_trials where key = ?", (key,)).fetchone()
+            detail = {name: value for name, value in json.loads(text).items() if name not in names}
+            detail["recipe"] = {name: value for name, value in detail["recipe"].items() if name not in names}
+            tables.execute("update asd_trials set detail = ? where key = ?", (json.dumps(detail), key))
+
+
 class TestWhatDiffers:
     @pytest.mark.parametrize(
         ("change", "name", "how"),
@@ -168,6 +180,45 @@ class TestWhatDiffers:
             regress(older, again, resamples=100)
         assert regress(older, again, resamples=100, allow=["recipe"])["accepted"]
         assert regress(older, replace(again, recipes={}), resamples=100)["accepted"]
+
+    def test_trials_of_before_a_field_came_are_the_same_method(self, results: Results, tmp_path: Path) -> None:
+        """Details without later fields and rules of labeling: one arm with newer seeds, and comparable with new ones."""
+        keys = results.study_keys("key-good-1")
+        forget(tmp_path, keys[:2], "scale_rate", "adam_eps", "decays", "labeling")
+        mixed, again = find_arm(results, "good-1"), find_arm(results, "again-1")
+        assert mixed.recipes == again.recipes
+        forget(tmp_path, keys, "scale_rate", "adam_eps", "decays", "labeling")
+        early = find_arm(results, "good-1")
+        found = regress(early, again, margin=0, resamples=100)
+        assert (found["accepted"], found["allowed"]) == (True, [])
+        assert found["notes"] == ["Not recorded on one side, so taken as equal: below, min_confidence."]
+        other = replace(again, recipes={setting: {**each, "decays": "all"} for setting, each in again.recipes.items()})
+        with pytest.raises(HarnessError, match="differ in decays: .* is matrices before, all now"):
+            regress(early, other, resamples=100)
+
+    def test_a_file_of_before_a_field_came_is_read_with_its_default(self, results: Results, tmp_path: Path) -> None:
+        """An exported recipe without later fields is the recipe that leaves them as they were."""
+        arm = find_arm(results, "good-1")
+        later = ("scale_rate", "adam_eps", "decays")
+        kept = {
+            setting: {name: value for name, value in recipe.items() if name not in later}
+            for setting, recipe in arm.recipes.items()
+        }
+        write_baseline(replace(arm, recipes=kept), tmp_path / "early.json", code="test")
+        assert read_baseline(tmp_path / "early.json").recipes == arm.recipes
+
+    def test_other_rules_of_labeling_are_refused_though_one_side_did_not_record_them(
+        self, results: Results, tmp_path: Path
+    ) -> None:
+        """Two seeds of one setting, of which the early one had another threshold: the recipe's digest tells."""
+        early, later = (
+            record(results, backbone="two", m=1, seeds=[seed], min_confidence=least, study="two")
+            for seed, least in ((0, 0.5), (1, 0.9))
+        )
+        for keys in (early, later):  # neither recorded it in the end
+            forget(tmp_path, keys, "labeling")
+            with pytest.raises(HarnessError, match="two must hold one recipe of a setting"):
+                find_arm(results, "two")
 
     def test_a_name_that_nothing_has_is_refused(self, results: Results) -> None:
         """A misspelt --allow is answered with the nearest name."""
