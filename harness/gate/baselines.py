@@ -65,7 +65,7 @@ class RecordedArm:
         clips: the test clips, with TEST_COLUMNS.
         scores: setting -> seed -> (n,) scores of the clips, in their order.
         trials: setting -> seed -> trial key.
-        recipes: setting -> the recipe's fields by name, whole (`whole_recipe`), and the rules of labeling as far as they
+        recipes: setting -> the recipe's fields by name, whole (`whole_recipe`), and rules of labeling where these
             are recorded; files that were exported before recipes were written have none.
     """
 
@@ -220,7 +220,7 @@ def _agree(one: Mapping[str, Any], other: Mapping[str, Any], *, same_digest: boo
     """Tell whether two trials of a setting have one recipe; what one of them did not record, their digests hold."""
     if any(one[name] != other[name] for name in one.keys() & other.keys()):
         return False
-    told = one.keys() == other.keys() and (not one or RULES <= one.keys())
+    told = one.keys() == other.keys() and (not one or one.keys() >= RULES)
     return told or same_digest
 
 

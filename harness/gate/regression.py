@@ -14,8 +14,8 @@ from harness.gate.baselines import RecordedArm, Setting
 from harness.gate.unlike import alike
 from harness.rules import rule_of
 from harness.statistics.comparison import Comparison, compare_arms
-from harness.statistics.margin import margin_low
-from harness.statistics.power import seeds_needed
+from harness.statistics.margin import FREEDOM_PER_SEED, margin_low, spent_level
+from harness.statistics.power import SeedsNeeded, seeds_needed
 from harness.statistics.significance import ROUNDING
 from harness.tables import in_percent
 
@@ -176,7 +176,7 @@ def _pair_seeds(baseline: tuple[int, ...], candidate: tuple[int, ...]) -> _Pairi
 def _official_row(
     setting: Setting, dataset: str, pairing: _Pairing, found: Comparison, margin: float, *, seed: int
 ) -> VerdictRow:
-    needed = seeds_needed(found.delta + margin, found.vary, level=LEVEL)
+    needed = _needed(found.delta + margin, found)
     low = min(found.ci_low, _calibrated_low(found, margin, paired=pairing.paired, seed=seed))
     verdict = _verdict(low, found.ci_high, margin)
     if verdict == "accepted" and not found.seeds_vary and not _very_same(found):
@@ -269,4 +269,9 @@ def _more(distance: float, found: Comparison) -> str:
     """Say how many seeds would show non-inferiority if the observed difference were the true one."""
     if distance <= 0:
         return "the difference seen lies beyond that itself"
-    return seeds_needed(distance, found.vary, level=LEVEL).sentence("it, were the difference seen the true one")
+    return _needed(distance, found).sentence("it, were the difference seen the true one")
+
+
+def _needed(distance: float, found: Comparison) -> SeedsNeeded:
+    """Return how many seeds the calibrated lower end takes, by the level and degrees of freedom that it counts."""
+    return seeds_needed(distance, found.vary, level=spent_level(LEVEL), per_seed=FREEDOM_PER_SEED)

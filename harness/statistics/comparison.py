@@ -17,7 +17,7 @@ from benchmarks.metrics.rules import metric_rule
 from harness.errors import HarnessError
 from harness.statistics.arms import Arms, Numbers, measured_arms, pseudo_values, recorded_arms, recorded_first
 from harness.statistics.bootstrap import Floats, draw_counts, generator
-from harness.statistics.power import Variation, variation, variation_apart
+from harness.statistics.power import Variation, capped, variation, variation_apart
 from harness.statistics.significance import (
     ROUNDING,
     Spread,
@@ -26,11 +26,6 @@ from harness.statistics.significance import (
     spread_apart,
     stretched_interval,
 )
-
-# Degrees of freedom that an interval over several machines counts at most for each seed beyond the first. Two seeds
-# that happen to agree tell little of how seeds differ: without it, intervals of 15 machines and two seeds hold the
-# truth in 89 % of cases, with it in 93 to 97 %.
-FREEDOM_PER_SEED = 3
 
 Both: TypeAlias = tuple[Floats, ...]  # of the arm and of the reference
 
@@ -198,7 +193,7 @@ def _compared(arms: Arms, rule: RuleName, *, seed: int, level: float, paired: bo
     pseudo = tuple(pseudo_values(values[..., 0], places, rule) for values in arms.values)
     spread, vary = _spread(pseudo, clips=_variance(plain), paired=paired)
     delta = float(samples[0])
-    low, high = _interval(samples, spread=_of_few_seeds(spread, arms, len(places)), level=level)
+    low, high = _interval(samples, spread=capped(spread, min(map(len, arms.seeds)), machines=len(places)), level=level)
     means = [tuple(_machine(values[:, at], rule) for values in arms.values) for at in places.values()]
     gains = [_gains(of_machine, paired=paired) for of_machine in means]  # each (seeds,), or (1,) where unpaired
     p_pairs, p_spread = paired_test(np.stack(gains), seed=seed), spread.p_value(delta)
@@ -281,14 +276,6 @@ def _spread(values: Both, *, clips: float, paired: bool) -> tuple[Spread, Variat
         gains = arm - reference
         return crossed_spread(gains, clips=clips), variation(gains, clips=clips)
     return spread_apart(arm, reference, clips=clips), variation_apart(arm, reference, clips=clips)
-
-
-def _of_few_seeds(spread: Spread, arms: Arms, machines: int) -> Spread:
-    """Return the spread with as many degrees of freedom as several machines and these few seeds allow."""
-    spare = min(map(len, arms.seeds)) - 1
-    if machines < 2 or spare < 1:
-        return spread
-    return Spread(spread.error, min(spread.freedom, float(FREEDOM_PER_SEED * spare)))
 
 
 def _interval(samples: Floats, *, spread: Spread, level: float) -> tuple[float, float]:

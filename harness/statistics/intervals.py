@@ -181,8 +181,11 @@ class _Year:
         return float(self._official(self.values[..., None])[0])
 
     def without_each_machine(self) -> Floats:
-        """Return the official score without each machine in turn: (machines,)."""
-        places = machine_places([one.key for one in self.sections])
+        """Return the official score without each machine in turn: (machines,), those without any number left out."""
+        every = machine_places([one.key for one in self.sections])
+        places = {key: at for key, at in every.items() if not np.isnan(self.values[at]).all()}
+        if not places:
+            return np.empty(0)
         weights = np.ones((len(self.sections), len(places)))
         for column, at in enumerate(places.values()):
             weights[at, column] = 0.0

@@ -28,6 +28,16 @@ FREEDOM_PER_SEED = 2
 # Satterthwaite's degrees of freedom are too many, and 5 % become up to 7.5 % (two machines and ten seeds, simulated).
 SPENT = 0.7
 
+
+def spent_level(level: float) -> float:
+    """Return the level of the two-sided interval whose lower end Student's quantile of this module is.
+
+    Args:
+        level: of the interval that is promised.
+    """
+    return 1 - SPENT * (1 - level)
+
+
 Tables: TypeAlias = tuple[Floats, Floats]  # of the arm and of the reference: (machines, seeds) harmonic means
 
 
@@ -71,8 +81,10 @@ def _critical(arm: Floats, reference: Floats, margin: float, share: float, *, pa
     of_gains = np.sqrt(max(float(gains.var(ddof=1)) - shared, 0.0))
     of_machines = max(float(middle.std(ddof=1)), LEAST_SPREAD)
     machines = middle.size
-    places = middle.mean() + of_machines * random.normal(size=(DRAWS, machines, 1))
-    gain = _gain_at(middle, margin) + of_gains * random.normal(size=(DRAWS, machines, 1))
+    score, low, high = (float(logit(end)) for end in _ends(middle, margin))
+    # halfway between both arms, which near 0 and 1 is not where they are taken together
+    places = middle.mean() + (low + high) / 2 - score + of_machines * random.normal(size=(DRAWS, machines, 1))
+    gain = low - high + of_gains * random.normal(size=(DRAWS, machines, 1))
     drawn = []
     for sign, (of_seeds, of_rest), table in zip((1, -1), parts, logits, strict=True):
         seeds = table.shape[1]
@@ -85,12 +97,19 @@ def _critical(arm: Floats, reference: Floats, margin: float, share: float, *, pa
     return float(np.quantile((differences - differences.mean()) / np.maximum(errors, ROUNDING), share))
 
 
-def _gain_at(middle: Floats, margin: float) -> float:
-    """Return the gain in logits that lowers the harmonic mean over machines by the margin."""
+def _ends(middle: Floats, margin: float) -> tuple[float, float, float]:
+    """Return the harmonic mean over machines, and where the model puts that of the arm and that of the reference.
+
+    They lie the margin apart about it. Where that would leave 0 to 1, the outer one lies halfway to the end of the
+    scale and the other one the margin further in, or halfway to the other end.
+    """
     score = float(_harmonic(expit(middle)[None, :, None])[0, 0])
-    ends = np.clip([score - margin / 2, score + margin / 2], INNERMOST, 1 - INNERMOST)
-    low, high = logit(ends)
-    return float(low - high)
+    high = min(score + margin / 2, (1 + score) / 2)
+    low = high - margin
+    if low < score / 2:
+        low = score / 2
+        high = min(low + margin, (1 + score) / 2)
+    return score, low, high
 
 
 def _luck(table: Floats) -> tuple[float, float]:

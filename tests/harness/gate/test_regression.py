@@ -182,7 +182,7 @@ class TestWhatDiffers:
         assert regress(older, replace(again, recipes={}), resamples=100)["accepted"]
 
     def test_trials_of_before_a_field_came_are_the_same_method(self, results: Results, tmp_path: Path) -> None:
-        """Details without later fields and rules of labeling: one arm with newer seeds, and comparable with new ones."""
+        """Details without later fields and rules of labeling are one arm with newer seeds, compared with others."""
         keys = results.study_keys("key-good-1")
         forget(tmp_path, keys[:2], "scale_rate", "adam_eps", "decays", "labeling")
         mixed, again = find_arm(results, "good-1"), find_arm(results, "again-1")
@@ -193,7 +193,7 @@ class TestWhatDiffers:
         assert (found["accepted"], found["allowed"]) == (True, [])
         assert found["notes"] == ["Not recorded on one side, so taken as equal: below, min_confidence."]
         other = replace(again, recipes={setting: {**each, "decays": "all"} for setting, each in again.recipes.items()})
-        with pytest.raises(HarnessError, match="differ in decays: .* is matrices before, all now"):
+        with pytest.raises(HarnessError, match=r"differ in decays: .* is matrices before, all now"):
             regress(early, other, resamples=100)
 
     def test_a_file_of_before_a_field_came_is_read_with_its_default(self, results: Results, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from scipy.special import expit, logit
 from scipy.stats import t as student
 
 from harness.statistics.bootstrap import Floats
-from harness.statistics.margin import apart_errors, crossed_errors, margin_low
+from harness.statistics.margin import _ends, apart_errors, crossed_errors, margin_low
 from harness.statistics.significance import Spread, crossed_spread, spread_apart
 
 LEVEL = 0.90  # of the gate's interval
@@ -122,6 +122,21 @@ def test_near_one_the_lower_end_reaches_further_down() -> None:
     assert reach[0.985] > 1.5
 
 
+@pytest.mark.parametrize(
+    ("score", "margin", "ends"),
+    [
+        (0.6, 0.02, (0.59, 0.61)),
+        (0.98, 0.05, (0.94, 0.99)),
+        (0.998, 0.005, (0.994, 0.999)),
+        (0.02, 0.05, (0.01, 0.06)),
+        (0.5, 0.9, (0.25, 0.75)),
+    ],
+)
+def test_the_model_stays_inside_the_scale(score: float, margin: float, ends: tuple[float, float]) -> None:
+    """Arm and reference lie the margin apart; near an end one is halfway to it, not at it, where logits are endless."""
+    assert _ends(logit(np.full(3, score)), margin) == pytest.approx((score, *ends))
+
+
 def test_two_seeds_have_two_degrees_of_freedom_at_most() -> None:
     """Two seeds that agree leave the machines' six degrees of freedom, of which a gate counts two: 3.61 errors."""
     tables = (np.full((7, 2), 0.6), np.full((7, 2), 0.6))
@@ -133,7 +148,9 @@ def test_two_seeds_have_two_degrees_of_freedom_at_most() -> None:
 @pytest.mark.parametrize("paired", [True, False])
 @pytest.mark.parametrize("machines", [2, 7])
 @pytest.mark.parametrize("seeds", [2, 5, 10])
-@pytest.mark.parametrize(("score", "margin"), [(0.65, 0.02), (0.95, 0.005), (0.985, 0.005)])
+@pytest.mark.parametrize(
+    ("score", "margin"), [(0.65, 0.02), (0.95, 0.005), (0.985, 0.005), (0.98, 0.05), (0.998, 0.005)]
+)
 def test_a_candidate_worse_by_exactly_the_margin_is_rarely_accepted(
     score: float, margin: float, seeds: int, machines: int, paired: bool
 ) -> None:

@@ -12,7 +12,7 @@ from benchmarks.metrics.sections import split_sections
 from harness.statistics.bootstrap import bootstrap_sections, draw_clips
 from harness.statistics.intervals import ClipDraws, score_intervals
 from harness.trials.measures import joined_official_score, scorer_intervals
-from tests.harness.made_up import RULE, make_scored
+from tests.harness.made_up import RULE, clips_of, make_scored, scored
 
 RULES = {"dcase2023": RULE}
 
@@ -88,6 +88,21 @@ def test_one_machine_says_nothing_about_others() -> None:
     found = score_intervals(scored_table().query("machine == 'fan'"), RULES)
     assert found.official is not None
     assert found.official_machines is None
+
+
+def test_machines_without_a_number_say_nothing_about_others() -> None:
+    """Seven machines of which three have no anomaly: the interval over machines is that of the four; of one, none."""
+    clips = clips_of([f"machine {at}" for at in range(7)])
+    drawn = scored(clips, apart={f"machine {at}": 0.5 + at / 4 for at in range(7)}, seed=0)
+    drawn = drawn.assign(score=drawn["score_knn"])
+
+    def over_machines(known: int, shown: int) -> tuple[float, float] | None:
+        place = drawn["machine"].str.removeprefix("machine ").astype(int)
+        kept = drawn[(place < shown) & ((place < known) | (drawn["condition"] == "normal"))]
+        return score_intervals(kept, RULES, draws=ClipDraws(resamples=50)).official_machines
+
+    assert over_machines(4, 7) == pytest.approx(over_machines(4, 4))
+    assert over_machines(1, 7) is None
 
 
 def test_what_is_undefined_has_no_interval() -> None:

@@ -6,8 +6,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import t as student
 
-from harness.statistics.power import MOST_SEEDS, Variation, seeds_needed, seeds_to_reject, variation, variation_apart
+from harness.statistics.power import (
+    MOST_SEEDS,
+    Variation,
+    capped,
+    seeds_needed,
+    seeds_to_reject,
+    variation,
+    variation_apart,
+)
 from harness.statistics.significance import crossed_spread, paired_test, spread_apart
 
 FINE = {"allow_nan": False, "allow_infinity": False}
@@ -43,9 +52,10 @@ def test_components_are_found_again() -> None:
 @pytest.mark.parametrize("shape", [(7, 3), (2, 2), (5, 10), (4, 1)])
 @pytest.mark.parametrize("draw", range(5))
 def test_as_many_seeds_as_there_are_give_the_spread_that_was_measured(shape: tuple[int, int], draw: int) -> None:
-    """Where no component was cut off at 0, the components predict the measured spread."""
+    """Where no component was cut off at 0, the components predict the measured spread, as intervals count it."""
     table = layout(machines=9.0, seeds=4.0, rest=0.01, shape=shape, draw=draw)
-    measured, predicted = crossed_spread(table), variation(table).spread(shape[1])
+    measured = capped(crossed_spread(table), shape[1], machines=shape[0])
+    predicted = variation(table).spread(shape[1])
     assert (predicted.error, predicted.freedom) == pytest.approx((measured.error, measured.freedom))
 
 
@@ -67,6 +77,19 @@ def test_what_takes_too_many_or_never_is_said() -> None:
     assert not seeds_needed(0.0, runs).possible
     single = variation([[0.1], [0.2]])
     assert "one seed cannot say" in seeds_needed(1.0, single).sentence("it")
+
+
+def test_few_seeds_count_no_more_freedom_than_their_interval() -> None:
+    """Fifteen machines and two seeds have three degrees of freedom, as the interval has: more seeds are needed then."""
+    vary = Variation(machines=15, of_machines=1.0, of_seeds=0.0, of_rest=0.0, known=True)
+    assert [vary.spread(seeds).freedom for seeds in (2, 3, 9)] == [3, 6, 14]
+    assert [vary.spread(seeds, per_seed=2).freedom for seeds in (2, 3, 9)] == [2, 4, 14]
+    distance = (student.ppf(0.975, 14) + student.ppf(0.8, 14)) / 15**0.5 + 1e-6  # two seeds, were all 14 counted
+    assert seeds_needed(distance, vary).count == 6
+    assert seeds_needed(distance, vary, per_seed=2).count == 8
+    alone = Variation(machines=1, of_machines=1.0, of_seeds=0.01, of_rest=0.0, known=True)
+    assert alone.spread(2).freedom > 3
+    assert alone.spread(2, per_seed=2).freedom == 2
 
 
 def test_where_no_seeds_suffice_machines_are_counted() -> None:
