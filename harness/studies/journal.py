@@ -240,7 +240,7 @@ class Journal:
         read = read_by(chosen["labels"])
         for name in ("k1", "k2"):
             chosen[name] = trial.suggest_categorical(name, space.values(name)) if name in read else None
-        fitting = m_values(space, k1=chosen["k1"], k2=chosen["k2"]) if "m" in read else []
+        fitting = m_values(space, chosen["labels"], k1=chosen["k1"], k2=chosen["k2"]) if "m" in read else []
         chosen["m"] = trial.suggest_categorical(_name_of_m(fitting, space.values("m")), fitting) if fitting else None
         for axis in AXES:
             if axis.name in chosen and not (axis.name == "fusion" and "fusion" in read):
@@ -258,7 +258,7 @@ class Journal:
         if name != "m":
             return name
         space = self.plan.file.space
-        return _name_of_m(m_values(space, k1=spec.k1, k2=spec.k2), space.values("m"))
+        return _name_of_m(m_values(space, spec.labels, k1=spec.k1, k2=spec.k2), space.values("m"))
 
     def _choices(self, name: str, value: Any) -> list[Any]:
         space = self.plan.file.space
@@ -327,7 +327,7 @@ def make_sampler(plan: Plan, *, seed: int) -> optuna.samplers.BaseSampler:
     name, space = plan.file.sampler.name, plan.file.space
     if name == "tpe":
         k1, k2 = min(space.values("k1")), min(space.values("k2"))
-        fixed = space.values("labels") == [PAPER] and m_values(space, k1=k1, k2=k2) == space.values("m")
+        fixed = space.values("labels") == [PAPER] and m_values(space, PAPER, k1=k1, k2=k2) == space.values("m")
         # M exists only for some labels, for example: with group=True, TPE models trials with the same parameters
         # together
         several = len(plan.file.sampler.goals) > 1

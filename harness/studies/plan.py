@@ -26,6 +26,7 @@ from harness.trials.choices import (
     choose_backbone,
     frozen_spec,
     labeled_by,
+    largest_m,
     level_spec,
     read_by,
     two_rounds,
@@ -108,7 +109,7 @@ class Plan:
             if not _learns(self.backbones[chosen["backbone"]], chosen["train"]):
                 continue
             labels, read = chosen["labels"], reads[chosen["labels"]]
-            if "m" not in read or chosen["m"] in m_values(file.space, **_widths(chosen, read)):
+            if "m" not in read or chosen["m"] in m_values(file.space, labels, **_widths(chosen, read)):
                 cell = self.with_choices(replace(base, seed=seed), chosen)
                 specs.append(labeled_by(cell, labels, truth_data=truth_data))
         return list({spec.key(): spec for spec in specs}.values())
@@ -124,17 +125,17 @@ class Plan:
         return replace(spec, **own)
 
 
-def m_values(space: SpaceTable, *, k1: int | None, k2: int | None) -> list[int]:
-    """Return the M of a space that are at most max(K1, K2). A larger M has no further candidates to fuse.
+def m_values(space: SpaceTable, labels: str, *, k1: int | None, k2: int | None) -> list[int]:
+    """Return the M of a space that have candidates to fuse: those up to `largest_m`.
 
     Args:
         space: of the study.
+        labels: of the trial.
         k1: nearest labeled neighbours; None if the labels do not depend on K1.
         k2: clusters; None if the labels do not depend on K2.
     """
-    if k1 is None and k2 is None:  # how many candidates there are, only the strategy knows
-        return space.values("m")
-    return [m for m in space.values("m") if m <= max(k1 or 0, k2 or 0)]
+    most = largest_m(labels, k1=k1, k2=k2)
+    return [m for m in space.values("m") if most is None or m <= most]
 
 
 def _named(axes: Sequence[Axis], values: Iterable[Any]) -> dict[str, Any]:
@@ -175,7 +176,9 @@ def make_plan(file: StudyFile, *, root: Path | None = None) -> Plan:
     trains = file.space.values("train") or [file.recipe.recipe().train]
     for labels, train in itertools.product(file.space.values("labels"), trains):
         check_rounds(labels, train=train)
-    widest = max(*file.space.values("k1"), *file.space.values("k2"))
+    # K1 makes room for a larger M where some labels rank by it
+    by_k1 = [] if all(map(two_rounds, file.space.values("labels"))) else file.space.values("k1")
+    widest = max(*by_k1, *file.space.values("k2"), 0)
     for m in file.space.values("m"):
         check_m(m, widest)
     tables = {name: file.backbones.get(name) or BackboneTable(encoder=name) for name in file.space.values("backbone")}

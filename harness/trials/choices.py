@@ -143,6 +143,22 @@ def read_by(labels: str) -> frozenset[str]:
     return choices | {"fusion"} if "m" in choices else choices
 
 
+def largest_m(labels: str, *, k1: int | None, k2: int | None) -> int | None:
+    """Return the largest M that has candidates to fuse; None where only the strategy knows how many there are.
+
+    The paper's method has K1 of them or K2, by the machine type. Labels of a second round are clusters for every
+    machine type, so that K1, which only their first round reads, makes no room for a larger M.
+
+    Args:
+        labels: of the trial.
+        k1: nearest labeled neighbours; None if the labels do not depend on K1.
+        k2: clusters; None if the labels do not depend on K2.
+    """
+    if two_rounds(labels):
+        return k2
+    return max((width for width in (k1, k2) if width is not None), default=None)
+
+
 @lru_cache(maxsize=64)  # a plan asks for it with every cell, and finding a plugin looks through folders
 def _strategy(name: str) -> Strategy:
     strategy: Strategy = plugins.load("strategy", name)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from harness.trials.candidates import RankedMachine
+from harness.trials.choices import largest_m
 from harness.trials.contract import TrialSpec
 from labeling.contract import PseudoLabels
 from labeling.fusion import fuse_top_m, label_statistics
@@ -36,9 +37,8 @@ def fuse_labels(
     """
     candidates = {machine: each.candidates for machine, each in ranked.items()}
     m = spec.m or 1
-    widths = [width for width in (spec.k1, spec.k2) if width is not None]
     # if the labels read M but neither K1 nor K2, only the candidates show how large M may be
-    widest = max(widths, default=None if spec.m else 1)
+    widest = largest_m(spec.labels, k1=spec.k1, k2=spec.k2) or (None if spec.m else 1)
     labels = fuse_top_m(candidates, m=m, fusion=spec.fusion, below=spec.below, widest=widest)
     judged = label_quality(candidates, truth, m=m, fusion=spec.fusion, widest=widest) if truth else {}
     statistics = tuple(

@@ -302,7 +302,7 @@ def _prepared(root: Path, choices: TrialChoices, *, places: Places, told: Told) 
     from harness.scoring.choice import canonical_scorers
     from harness.studies.study_file import read_recipe
     from harness.trials.candidates import check_candidates
-    from harness.trials.choices import choose_backbone, frozen_spec, labeled_by
+    from harness.trials.choices import choose_backbone, frozen_spec, labeled_by, largest_m
     from harness.trials.contract import TrialSpec
     from harness.trials.recordings import prepare_recordings, with_released
     from harness.trials.stages import check_layers
@@ -314,7 +314,7 @@ def _prepared(root: Path, choices: TrialChoices, *, places: Places, told: Told) 
         choices.backbone, choices.backbone, weights=choices.weights, options=choices.options, root=root
     )  # fmt: skip
     if m is not None:
-        check_m(m, max(choices.k1, choices.k2))
+        check_m(m, largest_m(choices.labels, k1=choices.k1, k2=choices.k2) or m)
     cache = places.open_cache()
     recordings = prepare_recordings(
         root, protocol, cache, ground_truth=choices.ground_truth, skip_bad=choices.skip_bad,

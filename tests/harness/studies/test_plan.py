@@ -10,6 +10,7 @@ from harness.errors import HarnessError
 from harness.studies.plan import make_plan
 from harness.studies.shipped import study_names
 from harness.studies.study_file import StudyFile, read_study
+from labeling.contract import LabelingError
 
 DATA = {"train_data": "aaaa", "test_data": "bbbb"}
 
@@ -50,6 +51,16 @@ def test_paper_study_is_the_papers() -> None:
     assert (file.space.k1, file.space.k2, file.labeling.min_confidence) == ([15], [15], 0.9)
     assert (recipe.epochs, recipe.batch_size, recipe.learning_rate) == (40, 512, 2e-4)
     assert (recipe.weight_decay, recipe.warmup_epochs) == (1e-2, 4)
+
+
+def test_labels_of_a_second_round_have_as_many_candidates_as_clusters() -> None:
+    """With K1 = 15 and K2 = 5 the paper's labels have M = 10 and iterated ones end at 5; alone, M = 10 is refused."""
+    space = {"backbone": ["tiny"], "m": [1, 5, 10], "k1": [15], "k2": [5], "labels": ["paper", "iterated"]}
+    specs = [spec for spec in make_plan(study(space=space)).specs(**DATA) if spec.kind == "trial"]
+    found = {labels: sorted({spec.m for spec in specs if spec.labels == labels}) for labels in ("paper", "iterated")}
+    assert found == {"paper": [1, 5, 10], "iterated": [1, 5]}
+    with pytest.raises(LabelingError, match="m must be between 1 and 5"):
+        make_plan(study(space={**space, "labels": ["iterated"]}))
 
 
 def test_cells_and_references() -> None:

@@ -28,6 +28,7 @@ from harness.trials.labels import fuse_labels
 from harness.trials.recordings import Recordings, prepare_recordings
 from harness.trials.stages import clip_ids, embed_ids, finetune_encoder, pretrained_encoder, rows
 from harness.trials.trial import run_trial
+from labeling.contract import LabelingError
 from tests.harness.made_up import make_spec, quick_spec
 
 PARTS = ["dcase2023/dev"]
@@ -90,6 +91,15 @@ def test_all_m_share_one_first_round(recordings: Recordings, tmp_path: Path, mon
     for other in ({"recipe": recipe}, {"seed": 1}):
         rank_machines(iterated(recordings, **other), recordings, cache)
     assert len(rounds) == 3
+
+
+def test_more_than_its_clusters_are_not_fused(recordings: Recordings, tmp_path: Path) -> None:
+    """M = 4 of K2 = 3 clusters is refused, though the first round looks at K1 = 6 neighbours."""
+    ranked = rank_machines(quick_spec(PROTOCOL, recordings, below="machine", k1=6), recordings, Cache(tmp_path))
+    spec = make_spec(labels="iterated", rounds=2, m=4, k1=6, k2=3, below="machine")
+    with pytest.raises(LabelingError, match="m must be between 1 and 3"):
+        fuse_labels(spec, ranked)
+    assert fuse_labels(replace(spec, labels="paper", rounds=1), ranked)
 
 
 def test_no_test_clip_is_heard(recordings: Recordings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
