@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
+from harness import plugins
 from harness.answers.board import BoardRow
 from harness.answers.compare import ComparedRow
 from harness.answers.compare import comparisons as compare_families
@@ -24,6 +25,7 @@ from harness.stores.results import Results
 from harness.studies.importance import ped_anova
 from harness.tables import Row
 from harness.trials.axes import axis_names, study_axes
+from harness.trials.choices import two_rounds
 
 LISTED = 100  # most rows of a board's tables
 REFERENCES = 40  # most reference rows (frozen, level, chance, published) that are added from below the listed ones
@@ -34,6 +36,7 @@ MANY_TRIALS = 1000
 FAMILIES = 20  # families of other boards; each takes up to a second
 REFERENCE_M = 1
 LABELING = ("backbone", "m", "k1", "k2", "fusion", "labels")  # axes that pseudo-labels depend on
+ALIKE = 1e-9  # means of the same labels differ by rounding alone
 QUALITY = {"purity": "purity", "nmi": "NMI", "recall_at_m": "recall at M"}  # as the page calls them
 
 
@@ -42,7 +45,8 @@ class DetailedRow(BoardRow):
 
     `stages` has the mean seconds of each stage. `confidence` is the mean over pseudo-labeled clips. `purity`, `nmi` and
     `recall_at_m` compare pseudo-labels with the withheld attributes (`labeling.quality`): means over machine types,
-    weighted by their numbers of judged clips.
+    weighted by their numbers of judged clips. `rules` has the rules of labeling, min_confidence and below; early trials
+    did not record them.
     """
 
     stages: dict[str, float]
@@ -50,6 +54,7 @@ class DetailedRow(BoardRow):
     purity: float | None
     nmi: float | None
     recall_at_m: float | None
+    rules: dict[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -192,12 +197,39 @@ def curve_families(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def labeled_rows(rows: Sequence[DetailedRow]) -> list[DetailedRow]:
-    """Return the best fine-tuned row of each labeling: scorer, loss and the like do not change pseudo-labels."""
-    found: dict[tuple[object, ...], DetailedRow] = {}
+    """Return the best fine-tuned row of each labeling: scorer, loss and the like do not change pseudo-labels.
+
+    Those of a second round do depend on the recipe, by which the first round trains.
+    """
+    found: dict[tuple[object, ...], list[DetailedRow]] = {}
+    labeled = []
     for row in rows:
         if row["kind"] == "trial" and row["classes"] is not None:
-            found.setdefault(tuple(row.get(name) for name in LABELING), row)
-    return list(found.values())
+            # a strategy of a package that is not there any more cannot say how often it trained
+            twice = row["labels"] in plugins.names("strategy") and two_rounds(str(row["labels"]))
+            trained = row["recipe"] if twice else None
+            alike = found.setdefault((*(row.get(name) for name in LABELING), trained), [])
+            if not any(_same_labels(row, other) for other in alike):
+                alike.append(row)
+                labeled.append(row)
+    return labeled
+
+
+def _same_labels(one: DetailedRow, other: DetailedRow) -> bool:
+    """Tell whether nothing says that two rows of the same axes were labeled differently: by other rules or weights.
+
+    Weights are no axis, and the recipe's digest differs with the loss too; other weights show in what labeling made.
+    """
+    if one["rules"] and other["rules"] and one["rules"] != other["rules"]:
+        return False
+    if one["seeds"] != other["seeds"]:  # whose means differ anyway
+        return True
+    made = zip(_made(one), _made(other), strict=True)
+    return all(a is None or b is None or abs(a - b) < ALIKE for a, b in made)
+
+
+def _made(row: DetailedRow) -> tuple[float | None, ...]:
+    return row["classes"], row["singletons"], row["left_out"], row["confidence"]
 
 
 def trained_rows(rows: Sequence[DetailedRow]) -> list[DetailedRow]:
@@ -351,6 +383,7 @@ def _details(details: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     labels = [row for detail in details for row in detail.get("labels", ())]
     return {
         "stages": {stage: float(np.mean(seconds)) for stage, seconds in stages.items()},
+        "rules": next((detail["labeling"] for detail in details if detail.get("labeling")), None),
         "confidence": _weighted(labels, "mean_confidence", by="pseudo_labeled"),
         **{name: _weighted(labels, name, by="judged") for name in QUALITY},
     }

@@ -22,7 +22,7 @@ from harness.answers.question import Question, called, differing
 from harness.errors import HarnessError
 from harness.places import Places
 from harness.report import drawings
-from harness.report.evidence import Evidence, curve_families, gather
+from harness.report.evidence import Evidence, curve_families, gather, labeled_rows
 from harness.report.figures import SHORT
 from harness.report.forest import forest
 from harness.report.mattered import mattered
@@ -359,6 +359,21 @@ def test_what_all_rows_share_is_said_once(made: tuple[Evidence, str]) -> None:
     assert "Study made-up: 17 finished trials, 1 scorer, 2 seeds." in made[1]
     again = replace(made[0], boards=[replace(made[0].boards[0], rows=rows)])
     assert "Study made-up: 17 finished trials, 2 scorers, 2 seeds." in render(again)
+
+
+def test_each_labeling_is_listed_once(made: tuple[Evidence, str]) -> None:
+    """Another loss or scorer has the same labels, but not in a second round; other rules or weights have others."""
+    first = next(row for row in made[0].boards[0].rows if row["kind"] == "trial")
+    loss = {**first, "recipe": "other", "scorer": "gmm"}
+    assert first["rules"] == {"min_confidence": 0.9, "below": "drop"}
+    assert labeled_rows([first, loss]) == [first]
+    twice = [{**row, "labels": "iterated"} for row in (first, loss)]
+    assert labeled_rows(twice) == twice
+    assert labeled_rows([{**row, "labels": "gone"} for row in (first, loss)]) == [{**first, "labels": "gone"}]
+    for change in ({"rules": {"min_confidence": 0.5, "below": "drop"}}, {"confidence": 0.7}, {"classes": 9.0}):
+        assert labeled_rows([first, {**loss, **change}]) == [first, {**loss, **change}]
+    assert labeled_rows([first, {**loss, "rules": None}]) == [first]
+    assert labeled_rows([first, {**loss, "seeds": [0], "classes": 9.0}]) == [first]
 
 
 def test_zero_of_a_section_is_explained(recorder: Recorder) -> None:
