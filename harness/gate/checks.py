@@ -76,7 +76,7 @@ def check(
         resamples: of the clips, for a single machine's interval.
 
     Raises:
-        HarnessError: no such trial is recorded yet, or a seed is missing.
+        HarnessError: no such trial is recorded yet, a seed is missing, or they ended before the choice was frozen.
     """
     rows: list[CheckedRow] = []
     refused: list[str] = []
@@ -89,6 +89,13 @@ def check(
             refused.append(
                 f"A check needs every frozen seed, but on {protocol.name} ({fingerprint}) the choice is not recorded "
                 f"with {', '.join(missing)}; run it with `asdbench select --check {file} --data ROOT`."
+            )
+            continue
+        if early := _recorded_before(frozen, results, keys):
+            refused.append(
+                f"A check needs trials that ended after the choice was frozen on {frozen.content.date}, but on "
+                f"{protocol.name} ({fingerprint}) that of seed {early[0]} had ended before; name the folder of "
+                "recordings that nobody had scored with --data."
             )
             continue
         rows += _years(frozen, results, protocol.name, fingerprint, keys, resamples=resamples)
@@ -110,6 +117,13 @@ def check(
         "verdict": verdict,
         "rows": rows,
     }
+
+
+def _recorded_before(frozen: FrozenChoice, results: Results, keys: Mapping[int, str]) -> list[int]:
+    """Return the seeds whose trials had ended when the choice was frozen, in whichever database that was."""
+    rows = results.recorded(keys.values())
+    ends = dict(zip(rows["key"], pd.to_datetime(rows["recorded"], utc=True), strict=True))
+    return [seed for seed, key in keys.items() if ends[key] <= frozen.moment]
 
 
 def _boards(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from benchmarks.contract import Protocol
 from harness.errors import HarnessError
@@ -37,6 +37,14 @@ RULE = (
     "other machines."
 )
 
+
+def _date(text: str) -> str:
+    if datetime.fromisoformat(text).tzinfo is None:
+        raise ValueError("must say its time zone")
+    return text
+
+
+Date = Annotated[Name, AfterValidator(_date)]
 Fraction = Annotated[float, Field(strict=True, ge=0, le=1)]
 
 
@@ -81,7 +89,7 @@ class Content(_Form):
         protocol: by name.
         train_data: fingerprint of the training recordings.
         test_data: fingerprint of the test recordings that it was chosen on.
-        seen: fingerprints of all test recordings that trials on the same training recordings had been scored on.
+        seen: fingerprints of all test recordings that any trial had been scored on.
         method: version of the method, which is part of every trial's key.
         spec: everything that determines the first seed's trial.
         libraries: versions where it was frozen.
@@ -107,7 +115,7 @@ class Content(_Form):
     spec: dict[str, Any]
     libraries: dict[Name, Name]
     code: Name
-    date: Name
+    date: Date
 
 
 @dataclass(frozen=True)
@@ -128,6 +136,11 @@ class FrozenChoice:
         """Return seed -> the trial that checks this choice on other test recordings."""
         spec = replace(self.spec, protocol=protocol, test_data=test_data)
         return {seed: replace(spec, seed=seed) for seed in self.content.seeds}
+
+    @property
+    def moment(self) -> datetime:
+        """Return when it was frozen."""
+        return datetime.fromisoformat(self.content.date)
 
     @property
     def scorer(self) -> str:
@@ -212,7 +225,7 @@ def freeze(
         spec: of the first seed's trial.
         families: how many rows it was the best of.
         question: filters of the selection and how it resampled.
-        seen: fingerprints of all test recordings on which trials of these training recordings are scored.
+        seen: fingerprints of all test recordings on which trials are scored.
         code: revision.
     """
     threshold = in_percent(row["ci_low"])
@@ -246,7 +259,7 @@ def freeze(
         spec=json.loads(json.dumps(spec_content(spec))),
         libraries=_versions(),
         code=code,
-        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        date=datetime.now(UTC).isoformat(),
     )
     return FrozenChoice(content, checksum(content.model_dump()), spec)
 

@@ -127,10 +127,9 @@ def select_freeze(
         trials = results.trial_scores()
     recorded = trials_of(trials, row)
     spec = _recorded_spec(places, recorded[min(recorded)])
-    same = trials[trials["train_data"] == row["train_data"]]
     frozen = freeze(
         row, recorded, spec, families=families, question={**question.names(), "resamples": resamples, "seed": seed},
-        seen=[str(each) for each in same["test_data"].unique()], code=code_revision(),
+        seen=[str(each) for each in trials["test_data"].unique()], code=code_revision(),
     )  # fmt: skip
     write_frozen(frozen, file)
     return {

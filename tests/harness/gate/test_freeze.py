@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import pytest
 from benchmarks.contract import DatasetPart, Protocol
 from harness import verbs
 from harness.errors import HarnessError
-from harness.gate import frozen_choice
+from harness.gate import checks, frozen_choice
 from harness.gate.baseline_file import checksum
 from harness.gate.frozen_choice import FrozenChoice, read_frozen
 from harness.places import Places, find_places
@@ -190,6 +192,39 @@ def test_recordings_that_were_scored_before_do_not_count(stores: Places, choice:
         verbs.select_check(tmp_path / "late.json", places=stores)
 
 
+def test_whatever_was_scored_when_it_was_frozen_was_seen(stores: Places, choice: FrozenChoice, tmp_path: Path) -> None:
+    """Trials of other training recordings have scored their test recordings, too."""
+    record_check(stores, choice, apart=2.5, test_data="elsewhere", train_data="other")
+    verbs.select_freeze(tmp_path / "late.json", study="made-up", resamples=100, places=stores)
+    assert read_frozen(tmp_path / "late.json").content.seen == ["bbbb", "elsewhere"]
+
+
+@pytest.mark.parametrize("seconds", [-1, 1])
+def test_a_trial_that_had_ended_before_the_freeze_does_not_count(
+    stores: Places, choice: FrozenChoice, tmp_path: Path, seconds: int
+) -> None:
+    """What another database had recorded before, and brought here later, is known by when its run ended."""
+    with contextlib.closing(Results(stores.results)) as results:
+        for seed, spec in choice.specs(choice.spec.protocol, "cccc").items():
+            clips = clips_of(STUDY_MACHINES).assign(clip_id=lambda table: "new/" + table["clip_id"])
+            results.put_result(
+                result_of(spec, scored(clips, apart=2.5, seed=seed)), run_id=f"run-{seed}", code="test",
+                recorded=choice.moment + timedelta(seconds=seconds),
+            )  # fmt: skip
+        specs = choice.specs(choice.spec.protocol, "cccc")
+
+        def checked() -> checks.Checked:
+            return checks.check(choice, results, file="choice.json", spec_of=lambda _: specs[0], resamples=100)
+
+        if seconds > 0:
+            assert checked()["verdict"] == "held"
+        else:
+            with pytest.raises(
+                HarnessError, match=r"after the choice was frozen on .* that of seed 0 had ended before"
+            ):
+                checked()
+
+
 def test_names_of_clips_that_it_was_chosen_on_are_said(stores: Places, choice: FrozenChoice, tmp_path: Path) -> None:
     """Clips that have the names of those it was chosen on may be the same ones, so the sentence counts them."""
     recorder = recorder_of(stores)
@@ -237,6 +272,8 @@ class TestFiles:
             (lambda c: c["spec"].update(k1=3), "must name the trials that its spec gives"),
             (lambda c: c.update(method=99), "was frozen under method 99, but this version computes method"),
             (lambda c: c["promise"].update(ci_low=-1.06), "promise.ci_low: Input should be greater than or equal to 0"),
+            (lambda c: c.update(date="yesterday"), "date: Value error, Invalid isoformat string"),
+            (lambda c: c.update(date="2026-01-01"), "date: Value error, must say its time zone"),
             (lambda c: c.pop("seeds"), "seeds: Field required"),
             (lambda c: c["spec"].pop("protocol"), "A trial's spec must be whole"),
         ],
