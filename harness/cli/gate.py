@@ -50,6 +50,10 @@ def select(
     freeze: Annotated[
         Path | None, typer.Option("--freeze", metavar="FILE", help="Write the choice to this new .json, with a sum.")
     ] = None,
+    year: Annotated[
+        str | None,
+        typer.Option("--year", show_default="the only one", help="With --freeze: of several, the year to choose on."),
+    ] = None,
     check: Annotated[
         Path | None,
         typer.Option("--check", metavar="FILE", help="Say whether a frozen choice holds on other recordings."),
@@ -76,7 +80,7 @@ def select(
     from harness.cli.show import show_check, show_freeze, show_select
 
     if check is not None:
-        _only_for_check(study, backbone, scorer, freeze, data, protocol)
+        _only_for_check(study, backbone, scorer, freeze, year, data, protocol)
         with telling() as told:
             checked = verbs.select_check(
                 check, data=data, protocol=protocol, ground_truth=ground_truth, skip_bad=skip_bad, threads=threads,
@@ -91,10 +95,12 @@ def select(
     if freeze is not None:
         frozen = verbs.select_freeze(
             freeze, places=places_of(db, None), study=study, protocol=protocol, backbone=backbone, scorer=scorer,
-            resamples=resamples, seed=seed,
+            year=year, resamples=resamples, seed=seed,
         )  # fmt: skip
         show_freeze(frozen, form)
         return
+    if year is not None:
+        raise typer.BadParameter("--year goes with --freeze FILE, whose choice it narrows.")
     rows = verbs.select(
         places=places_of(db, None), study=study, protocol=protocol, backbone=backbone, scorer=scorer,
         resamples=resamples, seed=seed,
@@ -103,11 +109,11 @@ def select(
 
 
 def _only_for_check(
-    study: str | None, backbone: str | None, scorer: str | None, freeze: Path | None, data: Path | None,
-    protocol: str | None,
+    study: str | None, backbone: str | None, scorer: str | None, freeze: Path | None, year: str | None,
+    data: Path | None, protocol: str | None,
 ) -> None:  # fmt: skip
     """Refuse filters beside --check: what is checked stands in the file."""
-    given = {"--study": study, "--backbone": backbone, "--scorer": scorer, "--freeze": freeze}
+    given = {"--study": study, "--backbone": backbone, "--scorer": scorer, "--freeze": freeze, "--year": year}
     given |= {"--protocol": None if data else protocol}
     for name, value in given.items():
         if value is not None:

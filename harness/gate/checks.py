@@ -9,7 +9,8 @@ import pandas as pd
 
 from benchmarks.contract import Protocol
 from harness.errors import HarnessError
-from harness.gate.frozen_choice import FrozenChoice, demand_other_recordings
+from harness.gate.fresh import demand_other_recordings
+from harness.gate.frozen_choice import FrozenChoice
 from harness.rules import rule_of
 from harness.statistics.estimate import Estimate, estimate_score
 from harness.stores.results import Results

@@ -88,6 +88,7 @@ def select_freeze(
     protocol: str | None = None,
     backbone: str | None = None,
     scorer: str | None = None,
+    year: str | None = None,
     resamples: int = 500,
     seed: int = 0,
     places: Places | None = None,
@@ -103,6 +104,7 @@ def select_freeze(
         protocol: as of `select`.
         backbone: as of `select`.
         scorer: as of `select`.
+        year: only what this year scored, such as dcase2023, where trials scored several; None allows one year alone.
         resamples: as of `select`.
         seed: as of `select`.
         places: addresses of the stores; None takes them from the environment, else the current folder's files.
@@ -111,8 +113,8 @@ def select_freeze(
         The file, its checksum (publish that), a sentence, and the file's content.
 
     Raises:
-        HarnessError: there is nothing to choose, the trials are of several sets of recordings, a trial's record is not
-            among its run's artifacts, or the file exists.
+        HarnessError: there is nothing to choose, the trials are of several sets of recordings or years, a trial's
+            record is not among its run's artifacts, or the file exists.
     """
     from harness.answers.question import Question
     from harness.answers.selection import select as chosen_elsewhere
@@ -123,12 +125,13 @@ def select_freeze(
     places = places or find_places()
     question = Question(study, protocol, backbone, canonical_scorer(scorer), resamples=resamples, seed=seed)
     with open_results(places) as results:
-        row, families = winner(chosen_elsewhere(results, question))
+        row, families = winner(chosen_elsewhere(results, question), year=year)
         trials = results.trial_scores()
     recorded = trials_of(trials, row)
     spec = _recorded_spec(places, recorded[min(recorded)])
+    asked = {**question.names(), "year": year, "resamples": resamples, "seed": seed}
     frozen = freeze(
-        row, recorded, spec, families=families, question={**question.names(), "resamples": resamples, "seed": seed},
+        row, recorded, spec, families=families, question=asked,
         seen=[str(each) for each in trials["test_data"].unique()], code=code_revision(),
     )  # fmt: skip
     write_frozen(frozen, file)
@@ -209,7 +212,7 @@ def _run_frozen(
     """Run a frozen choice's trials on other recordings, and return the fingerprint of these test recordings."""
     from dataclasses import replace
 
-    from harness.gate.frozen_choice import demand_other_recordings
+    from harness.gate.fresh import demand_other_recordings
     from harness.trials.candidates import check_candidates
     from harness.trials.choices import choose_backbone
     from harness.trials.recordings import prepare_recordings

@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from benchmarks.contract import DatasetPart, Protocol
@@ -238,6 +239,21 @@ def test_names_of_clips_that_it_was_chosen_on_are_said(stores: Places, choice: F
     assert "300 of 300 clips have names of clips that it was chosen on" in row["sentence"]
 
 
+def test_trials_of_several_years_are_frozen_for_one(stores: Places, choice: FrozenChoice, tmp_path: Path) -> None:
+    """A protocol that scores two years at once: without a year the error says how, with one its promise is frozen."""
+    recorder = recorder_of(stores)
+    years = pd.concat([clips_of(STUDY_MACHINES, year=year) for year in ("dcase2023", "dcase2024")], ignore_index=True)
+    for m, apart in ((1, 1.0), (3, 2.0)):
+        spec = replace(choice.spec, m=m, test_data="both", protocol=replace(choice.spec.protocol, name="two-years"))
+        recorder.finish(recorder.begin(spec), result_of(spec, scored(years, apart=apart, seed=0)))
+    recorder.results.close()
+    with pytest.raises(HarnessError, match="choose one with --study, --protocol or --year"):
+        verbs.select_freeze(tmp_path / "two.json", protocol="two-years", resamples=100, places=stores)
+    verbs.select_freeze(tmp_path / "two.json", protocol="two-years", year="dcase2024", resamples=100, places=stores)
+    content = read_frozen(tmp_path / "two.json").content
+    assert (content.years, content.chosen["m"], content.question["year"]) == (["dcase2024"], 3, "dcase2024")
+
+
 class TestFiles:
     def edited(
         self, frozen_at: Path, tmp_path: Path, edit: Callable[[dict[str, Any]], object], *, signed: bool
@@ -314,6 +330,18 @@ class TestFiles:
             with pytest.raises(HarnessError, match=said):
                 verbs.select_freeze(tmp_path / name, resamples=100, places=stores)
 
+    def test_of_two_that_freeze_at_once_one_does(
+        self, choice: FrozenChoice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A file that another process made after this one had looked is left as it is, and nothing lies beside it."""
+        (tmp_path / "both").mkdir()
+        frozen_choice.write_frozen(choice, tmp_path / "both" / "x.json")
+        first = (tmp_path / "both" / "x.json").read_bytes()
+        monkeypatch.setattr(Path, "exists", lambda path: False)
+        with pytest.raises(HarnessError, match=r"but .*x.json exists already; name another file"):
+            frozen_choice.write_frozen(replace(choice, sha256="0" * 64), tmp_path / "both" / "x.json")
+        assert [(each.name, each.read_bytes()) for each in (tmp_path / "both").iterdir()] == [("x.json", first)]
+
 
 class TestWinner:
     def row(self, **changes: Any) -> dict[str, Any]:
@@ -332,8 +360,19 @@ class TestWinner:
 
     def test_several_recordings_are_refused(self) -> None:
         """Two sets of recordings are two questions."""
-        with pytest.raises(HarnessError, match=r"have 2: p on d \(a-b\); p on d \(a-c\); choose one with --study"):
+        with pytest.raises(
+            HarnessError, match=r"have 2: p on d \(a-b\); p on d \(a-c\); choose one with --study or --p"
+        ):
             frozen_choice.winner([self.row(), self.row(test_data="c")])
+
+    def test_of_several_years_one_is_named(self) -> None:
+        """Trials that score several years at once are frozen for one of them, and the error says how."""
+        rows = [self.row(), self.row(official_score=0.7), self.row(dataset="e", official_score=0.9)]
+        with pytest.raises(HarnessError, match=r"choose one with --study, --protocol or --year\."):
+            frozen_choice.winner(rows)
+        assert frozen_choice.winner(rows, year="d") == (rows[1], 2)
+        with pytest.raises(HarnessError, match="year to choose on"):
+            frozen_choice.winner(rows, year="f")
 
 
 @pytest.mark.parametrize(
