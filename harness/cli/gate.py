@@ -60,7 +60,11 @@ def select(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option("--data", show_default="what is recorded", help="With --check: run the choice's trials here."),
+        typer.Option(
+            "--data",
+            show_default="what is recorded",
+            help="With --check: run its trials here; with --freeze: know its clips by sound.",
+        ),
     ] = None,
     ground_truth: GroundTruth = None,
     skip_bad: SkipBad = False,
@@ -90,15 +94,17 @@ def select(
         if not checked["held"]:
             raise typer.Exit(1)
         return
-    if data is not None:
-        raise typer.BadParameter("--data goes with --check FILE, whose trials it runs.")
     if freeze is not None:
-        frozen = verbs.select_freeze(
-            freeze, places=places_of(db, None), study=study, protocol=protocol, backbone=backbone, scorer=scorer,
-            year=year, resamples=resamples, seed=seed,
-        )  # fmt: skip
+        with telling() as told:
+            frozen = verbs.select_freeze(
+                freeze, places=places_of(db, None), study=study, protocol=protocol, backbone=backbone, scorer=scorer,
+                year=year, resamples=resamples, seed=seed, data=data, ground_truth=ground_truth, skip_bad=skip_bad,
+                told=told,
+            )  # fmt: skip
         show_freeze(frozen, form)
         return
+    if data is not None:
+        raise typer.BadParameter("--data goes with --check FILE, whose trials it runs, or with --freeze FILE.")
     if year is not None:
         raise typer.BadParameter("--year goes with --freeze FILE, whose choice it narrows.")
     rows = verbs.select(

@@ -27,9 +27,9 @@ from harness.trials.axes import axis_names, axis_values, shown_cell
 from harness.trials.contract import METHOD, TrialSpec
 
 FORMAT = "asdbench-frozen-choice"
-VERSION = 1
+VERSION = 2  # the first had no test clips
 SUFFIX = ".json"
-MOST_BYTES = 10 * 2**20  # a file has some kilobytes
+MOST_BYTES = 10 * 2**20  # a file has a hundred bytes a test clip
 LIBRARIES = ("torch", "numpy", "scikit-learn", "librosa")  # packages whose versions may move a trial's numbers
 
 RULE = (
@@ -90,6 +90,8 @@ class Content(_Form):
         protocol: by name.
         train_data: fingerprint of the training recordings.
         test_data: fingerprint of the test recordings that it was chosen on.
+        clips: id of each test clip that it was chosen on -> digest of its samples, "" where the recordings were not at
+            hand.
         seen: fingerprints of all test recordings that any trial had been scored on.
         method: version of the method, which is part of every trial's key.
         spec: everything that determines the first seed's trial.
@@ -111,6 +113,7 @@ class Content(_Form):
     protocol: Name
     train_data: Name
     test_data: Name
+    clips: Annotated[dict[Name, Name], Field(min_length=1)]
     seen: list[Name]
     method: Annotated[int, Field(strict=True)]
     spec: dict[str, Any]
@@ -137,6 +140,10 @@ class FrozenChoice:
         """Return seed -> the trial that checks this choice on other test recordings."""
         spec = replace(self.spec, protocol=protocol, test_data=test_data)
         return {seed: replace(spec, seed=seed) for seed in self.content.seeds}
+
+    def sounds(self) -> set[str]:
+        """Return the digests of the samples of the test clips that it was chosen on; none if they were not at hand."""
+        return set(self.content.clips.values()) - {""}
 
     @property
     def moment(self) -> datetime:
@@ -222,6 +229,7 @@ def freeze(
     *,
     families: int,
     question: Mapping[str, Any],
+    clips: Mapping[str, str],
     seen: Sequence[str],
     code: str,
 ) -> FrozenChoice:
@@ -233,6 +241,7 @@ def freeze(
         spec: of the first seed's trial.
         families: how many rows it was the best of.
         question: filters of the selection and how it resampled.
+        clips: id of each test clip -> digest of its samples, or "".
         seen: fingerprints of all test recordings on which trials are scored.
         code: revision.
     """
@@ -262,6 +271,7 @@ def freeze(
         protocol=str(row["protocol"]),
         train_data=str(row["train_data"]),
         test_data=str(row["test_data"]),
+        clips=dict(sorted(clips.items())),
         seen=sorted(set(seen)),
         method=METHOD,
         spec=json.loads(json.dumps(spec_content(spec))),
