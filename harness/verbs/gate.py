@@ -258,8 +258,8 @@ def _run_frozen(
     from dataclasses import replace
 
     from harness.gate.fresh import clip_sounds, demand_other_clips, demand_other_recordings
+    from harness.gate.weights import weights_here
     from harness.trials.candidates import check_candidates
-    from harness.trials.choices import choose_backbone
     from harness.trials.stages import check_layers
     from harness.verbs.trials import run_spec
 
@@ -269,16 +269,10 @@ def _run_frozen(
         frozen, protocol, train_data=recordings.train_data, test_data=recordings.test_data, named=str(root)
     )
     demand_other_clips(frozen, clip_sounds(recordings), named=str(root))
-    chosen = frozen.spec.backbone
-    if chosen is not None and chosen.weights:  # the file may have changed since, and may lie elsewhere
-        there = choose_backbone(chosen.name, chosen.encoder, weights=chosen.weights, options=dict(chosen.options))
-        if there.weights_sha256 != chosen.weights_sha256:
-            raise HarnessError(
-                f"A frozen choice is checked with the same weights, but {chosen.weights} has the sum "
-                f"{there.weights_sha256[:12]} instead of {chosen.weights_sha256[:12]}; put the file there that it was "
-                "chosen with."
-            )
-    specs = frozen.specs(protocol, recordings.test_data)
+    backbone = weights_here(frozen.spec.backbone)
+    specs = {
+        each: replace(spec, backbone=backbone) for each, spec in frozen.specs(protocol, recordings.test_data).items()
+    }
     check_layers(list(specs.values()), recordings)
     check_candidates(list(specs.values()), recordings, cache)
     for done, spec in enumerate(specs.values()):

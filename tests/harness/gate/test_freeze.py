@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from backbones.contract import BackboneError
 from benchmarks.contract import DatasetPart, Protocol
 from benchmarks.protocols import find_protocol
 from harness import verbs
@@ -22,14 +23,16 @@ from harness.errors import HarnessError
 from harness.gate import checks, fresh, frozen_choice
 from harness.gate.baseline_file import checksum
 from harness.gate.frozen_choice import FrozenChoice, read_frozen
+from harness.gate.weights import weights_here
 from harness.places import Places, find_places
 from harness.stores.readings import TEST_COLUMNS
 from harness.stores.recorder import Recorder
 from harness.stores.results import Results
 from harness.stores.tracker import Tracker
+from harness.trials.choices import choose_backbone
 from harness.trials.contract import TrialSpec
 from harness.trials.recordings import prepare_recordings
-from tests.harness.made_up import STUDY_MACHINES, clips_of, quick_spec, record_study, result_of, scored
+from tests.harness.made_up import STUDY_MACHINES, clips_of, make_spec, quick_spec, record_study, result_of, scored
 
 
 def recorder_of(places: Places) -> Recorder:
@@ -323,6 +326,30 @@ def test_copies_of_what_it_was_chosen_on_are_refused_before_anything_runs(
         verbs.select_check(tmp_path / "heard.json", data=root, places=places)
     with pytest.raises(HarnessError, match=r"frozen with the test recordings that it is chosen on, but .*root has"):
         verbs.select_freeze(tmp_path / "again.json", data=root, **asked)
+
+
+def test_weights_are_found_by_name_where_they_lie_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The path of another machine is not asked for: a file of that name and sum is taken, and keys stay."""
+    monkeypatch.setenv("ASDBENCH_WEIGHTS", str(tmp_path / "here"))
+    monkeypatch.chdir(tmp_path)
+    for folder in ("there", "here"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "there" / "own.pt").write_bytes(b"numbers")
+    chosen = choose_backbone("mine", "beats", weights=str(tmp_path / "there" / "own.pt"))
+    assert weights_here(chosen) == chosen
+    (tmp_path / "there" / "own.pt").rename(tmp_path / "here" / "own.pt")
+    found = weights_here(chosen)
+    assert found == replace(chosen, weights=str(tmp_path / "here" / "own.pt"))
+    assert make_spec(backbone=found).key() == make_spec(backbone=chosen).key()
+    (tmp_path / "there" / "own.pt").write_bytes(b"others")  # under the old path, but not the chosen ones
+    assert weights_here(chosen) == found
+    (tmp_path / "here" / "own.pt").unlink()
+    with pytest.raises(HarnessError, match=r"checked with the same weights, but .*there/own.pt has the sum"):
+        weights_here(chosen)
+    (tmp_path / "there" / "own.pt").unlink()
+    with pytest.raises(BackboneError, match=r"there/own.pt"):
+        weights_here(chosen)
+    assert weights_here(make_spec().backbone) == make_spec().backbone
 
 
 class TestFiles:
