@@ -88,12 +88,13 @@ def whole_file(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def file_beside(path: Path, *, mode: int | None = None) -> Iterator[BinaryIO]:
+def file_beside(path: Path, *, mode: int | None = None, new: bool = False) -> Iterator[BinaryIO]:
     """Open a file beside a path, which it takes over at the end: a reader sees all of it or what was there before.
 
     Args:
         path: of the file; its folder must be there.
         mode: the rights that it gets, whatever the umask; None leaves it to the umask.
+        new: whether the path must be free, also where another process writes there at the same time.
 
     Raises:
         OSError: it cannot be written.
@@ -106,7 +107,11 @@ def file_beside(path: Path, *, mode: int | None = None) -> Iterator[BinaryIO]:
                 os.fchmod(handle, mode)
             yield file
             file.flush()
-            beside.replace(path)
+            if new:
+                os.link(beside, path)  # unlike a renaming, it never takes over what is there
+                beside.unlink()
+            else:
+                beside.replace(path)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise

@@ -99,14 +99,15 @@ def private_lock(path: Path, *, timeout: float = -1) -> FileLock:
     return FileLock(path, timeout=timeout, mode=0o666 & ~private_umask(path.parent))
 
 
-def write_whole(path: Path, content: bytes, *, private: bool = False) -> None:
+def write_whole(path: Path, content: bytes, *, private: bool = False, new: bool = False) -> None:
     """Write a file atomically: to a temporary file beside it that is then renamed, so that no reader sees half of it.
 
     Args:
-        path: of the file; an existing one is replaced.
+        path: of the file; an existing one is replaced, unless it must be new.
         content: of the file.
         private: whether to use `private_umask`, as for everything that asdbench keeps for itself. Otherwise the
             process's umask applies, as for files that a user asks for by name.
+        new: whether an existing file is left as it is, which is a FileExistsError.
 
     Raises:
         HarnessError: the path exists and is no regular file, such as a folder or /dev/null.
@@ -114,7 +115,7 @@ def write_whole(path: Path, content: bytes, *, private: bool = False) -> None:
     """
     if path.exists():
         _demand_regular(path.stat().st_mode, path, "What is written")
-    with file_beside(path, mode=0o666 & ~private_umask(path.parent) if private else None) as file:
+    with file_beside(path, mode=0o666 & ~private_umask(path.parent) if private else None, new=new) as file:
         file.write(content)
 
 

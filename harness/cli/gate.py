@@ -50,13 +50,21 @@ def select(
     freeze: Annotated[
         Path | None, typer.Option("--freeze", metavar="FILE", help="Write the choice to this new .json, with a sum.")
     ] = None,
+    year: Annotated[
+        str | None,
+        typer.Option("--year", show_default="the only one", help="With --freeze: of several, the year to choose on."),
+    ] = None,
     check: Annotated[
         Path | None,
         typer.Option("--check", metavar="FILE", help="Say whether a frozen choice holds on other recordings."),
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option("--data", show_default="what is recorded", help="With --check: run the choice's trials here."),
+        typer.Option(
+            "--data",
+            show_default="what is recorded",
+            help="With --check: run its trials here; with --freeze: know its clips by sound.",
+        ),
     ] = None,
     ground_truth: GroundTruth = None,
     skip_bad: SkipBad = False,
@@ -76,7 +84,7 @@ def select(
     from harness.cli.show import show_check, show_freeze, show_select
 
     if check is not None:
-        _only_for_check(study, backbone, scorer, freeze, data, protocol)
+        _only_for_check(study, backbone, scorer, freeze, year, data, protocol)
         with telling() as told:
             checked = verbs.select_check(
                 check, data=data, protocol=protocol, ground_truth=ground_truth, skip_bad=skip_bad, threads=threads,
@@ -86,15 +94,19 @@ def select(
         if not checked["held"]:
             raise typer.Exit(1)
         return
-    if data is not None:
-        raise typer.BadParameter("--data goes with --check FILE, whose trials it runs.")
     if freeze is not None:
-        frozen = verbs.select_freeze(
-            freeze, places=places_of(db, None), study=study, protocol=protocol, backbone=backbone, scorer=scorer,
-            resamples=resamples, seed=seed,
-        )  # fmt: skip
+        with telling() as told:
+            frozen = verbs.select_freeze(
+                freeze, places=places_of(db, None), study=study, protocol=protocol, backbone=backbone, scorer=scorer,
+                year=year, resamples=resamples, seed=seed, data=data, ground_truth=ground_truth, skip_bad=skip_bad,
+                told=told,
+            )  # fmt: skip
         show_freeze(frozen, form)
         return
+    if data is not None:
+        raise typer.BadParameter("--data goes with --check FILE, whose trials it runs, or with --freeze FILE.")
+    if year is not None:
+        raise typer.BadParameter("--year goes with --freeze FILE, whose choice it narrows.")
     rows = verbs.select(
         places=places_of(db, None), study=study, protocol=protocol, backbone=backbone, scorer=scorer,
         resamples=resamples, seed=seed,
@@ -103,11 +115,11 @@ def select(
 
 
 def _only_for_check(
-    study: str | None, backbone: str | None, scorer: str | None, freeze: Path | None, data: Path | None,
-    protocol: str | None,
+    study: str | None, backbone: str | None, scorer: str | None, freeze: Path | None, year: str | None,
+    data: Path | None, protocol: str | None,
 ) -> None:  # fmt: skip
     """Refuse filters beside --check: what is checked stands in the file."""
-    given = {"--study": study, "--backbone": backbone, "--scorer": scorer, "--freeze": freeze}
+    given = {"--study": study, "--backbone": backbone, "--scorer": scorer, "--freeze": freeze, "--year": year}
     given |= {"--protocol": None if data else protocol}
     for name, value in given.items():
         if value is not None:

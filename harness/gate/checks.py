@@ -9,7 +9,8 @@ import pandas as pd
 
 from benchmarks.contract import Protocol
 from harness.errors import HarnessError
-from harness.gate.frozen_choice import FrozenChoice, demand_other_recordings
+from harness.gate.fresh import demand_other_recordings, seen_clips
+from harness.gate.frozen_choice import FrozenChoice
 from harness.rules import rule_of
 from harness.statistics.estimate import Estimate, estimate_score
 from harness.stores.results import Results
@@ -60,6 +61,7 @@ def check(
     file: str,
     spec_of: RecordedSpec,
     test_data: str | None = None,
+    compared: bool = False,
     resamples: int = 1000,
 ) -> Checked:
     """Compare what a frozen choice scores on other test recordings with what it promised.
@@ -73,10 +75,12 @@ def check(
         file: the choice's file, for sentences.
         spec_of: reads a recorded trial's spec, of which the protocol is taken.
         test_data: only these test recordings; None takes all others than the choice was made on.
+        compared: whether their samples have been compared with those that the choice was made on, and none was; else
+            clips of equal ids may be the same ones, and such recordings cannot tell.
         resamples: of the clips, for a single machine's interval.
 
     Raises:
-        HarnessError: no such trial is recorded yet, or a seed is missing.
+        HarnessError: no such trial is recorded yet, a seed is missing, or they ended before the choice was frozen.
     """
     rows: list[CheckedRow] = []
     refused: list[str] = []
@@ -91,7 +95,14 @@ def check(
                 f"with {', '.join(missing)}; run it with `asdbench select --check {file} --data ROOT`."
             )
             continue
-        rows += _years(frozen, results, protocol.name, fingerprint, keys, resamples=resamples)
+        if early := _recorded_before(frozen, results, keys):
+            refused.append(
+                f"A check needs trials that ended after the choice was frozen on {frozen.content.date}, but on "
+                f"{protocol.name} ({fingerprint}) that of seed {early[0]} had ended before; name the folder of "
+                "recordings that nobody had scored with --data."
+            )
+            continue
+        rows += _years(frozen, results, protocol.name, fingerprint, keys, compared=compared, resamples=resamples)
     if not rows:
         raise HarnessError(
             refused[0]
@@ -110,6 +121,13 @@ def check(
         "verdict": verdict,
         "rows": rows,
     }
+
+
+def _recorded_before(frozen: FrozenChoice, results: Results, keys: Mapping[int, str]) -> list[int]:
+    """Return the seeds whose trials had ended when the choice was frozen, in whichever database that was."""
+    rows = results.recorded(keys.values())
+    ends = dict(zip(rows["key"], pd.to_datetime(rows["recorded"], utc=True), strict=True))
+    return [seed for seed, key in keys.items() if ends[key] <= frozen.moment]
 
 
 def _boards(
@@ -146,20 +164,20 @@ def _years(
     test_data: str,
     keys: Mapping[int, str],
     *,
+    compared: bool,
     resamples: int,
 ) -> list[CheckedRow]:
     found = results.clip_scores(keys.values(), frozen.scorer)
     if bare := sorted(set(keys.values()) - set(found)):
         raise HarnessError(f"A check needs clip scores, but trial {bare[0]} is recorded without any; run it again.")
-    seen = results.clip_scores(frozen.content.trials.values(), frozen.scorer)
-    before = set(next(iter(seen.values()))["clip_id"]) if seen else set()
     clips = pd.concat([found[key].assign(seed=seed) for seed, key in keys.items()], ignore_index=True)
     rows = []
     for dataset, of_year in clips.groupby("dataset", sort=True):
         estimate = estimate_score(
             of_year, rule_of(str(dataset)), resamples=resamples, seed=int(frozen.content.question.get("seed") or 0)
         )
-        promise, names = frozen.content.promise, set(of_year["clip_id"])
+        promise, names = frozen.content.promise, dict.fromkeys(of_year["clip_id"].astype(str), "")
+        seen = [] if compared else seen_clips(frozen, names)
         row: CheckedRow = {
             "protocol": protocol,
             "dataset": str(dataset),
@@ -167,14 +185,14 @@ def _years(
             "seeds": sorted(keys),
             "keys": [keys[seed] for seed in sorted(keys)],
             "clips": len(names),
-            "clips_seen": len(names & before),
+            "clips_seen": len(seen),
             "promised": promise.official_score,
             "promised_low": promise.ci_low,
             "promised_high": promise.ci_high,
             "official_score": estimate.score,
             "ci_low": estimate.ci_low,
             "ci_high": estimate.ci_high,
-            "verdict": _verdict(estimate, promise.ci_low),
+            "verdict": "unclear" if seen else _verdict(estimate, promise.ci_low),
             "machines": dict(estimate.h_means),
             "sentence": "",
         }
@@ -198,16 +216,18 @@ def _sentence(frozen: FrozenChoice, row: CheckedRow) -> str:
     scored = (
         f"{in_percent(row['official_score'])} % (95 % CI {in_percent(row['ci_low'])} to {in_percent(row['ci_high'])})"
     )
-    said = f"{frozen.shown()} on {row['dataset']} of {row['protocol']}: {scored} against {promised}: "
+    start = f"{frozen.shown()} on {row['dataset']} of {row['protocol']}: {scored} against {promised}: "
     least = f"{in_percent(row['promised_low'])} %"
-    said += {
+    said = {
         "held": f"it held, being at least {least}",
         "failed": f"it did not hold, as its whole interval lies below {least}",
         "unclear": f"these recordings cannot tell, as it is below {least} and its interval is not",
-    }[row["verdict"]]
-    caveats = []
+    }
     if row["clips_seen"]:
-        caveats.append(f"{row['clips_seen']} of {row['clips']} clips have names of clips that it was chosen on")
+        names = f"{row['clips_seen']} of {row['clips']} clips have names of clips that it was chosen on"
+        other = "; if they are others of the same names, --data ROOT compares their samples" if frozen.sounds() else ""
+        said["unclear"] = f"these recordings cannot tell, as {names}{other}"
+    caveats = []
     if len(row["seeds"]) == 1:
         caveats.append("one seed, so the interval knows nothing of how seeds differ")
-    return "; ".join([said, *caveats]) + "."
+    return "; ".join([start + said[row["verdict"]], *caveats]) + "."

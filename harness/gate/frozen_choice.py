@@ -14,21 +14,22 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from benchmarks.contract import Protocol
 from harness.errors import HarnessError
 from harness.files import read_bytes, write_whole
 from harness.gate.baseline_file import Name, Seed, checksum
+from harness.plugins import unknown
 from harness.stores.records import parse_spec, spec_content
 from harness.tables import brief, in_percent
 from harness.trials.axes import axis_names, axis_values, shown_cell
-from harness.trials.contract import METHOD, TrialSpec, protocol_content
+from harness.trials.contract import METHOD, TrialSpec
 
 FORMAT = "asdbench-frozen-choice"
-VERSION = 1
+VERSION = 2  # the first had no test clips
 SUFFIX = ".json"
-MOST_BYTES = 10 * 2**20  # a file has some kilobytes
+MOST_BYTES = 10 * 2**20  # a file has a hundred bytes a test clip
 LIBRARIES = ("torch", "numpy", "scikit-learn", "librosa")  # packages whose versions may move a trial's numbers
 
 RULE = (
@@ -37,6 +38,14 @@ RULE = (
     "other machines."
 )
 
+
+def _date(text: str) -> str:
+    if datetime.fromisoformat(text).tzinfo is None:
+        raise ValueError("must say its time zone")
+    return text
+
+
+Date = Annotated[Name, AfterValidator(_date)]
 Fraction = Annotated[float, Field(strict=True, ge=0, le=1)]
 
 
@@ -81,7 +90,9 @@ class Content(_Form):
         protocol: by name.
         train_data: fingerprint of the training recordings.
         test_data: fingerprint of the test recordings that it was chosen on.
-        seen: fingerprints of all test recordings that trials on the same training recordings had been scored on.
+        clips: id of each test clip that it was chosen on -> digest of its samples, "" where the recordings were not at
+            hand.
+        seen: fingerprints of all test recordings that any trial had been scored on.
         method: version of the method, which is part of every trial's key.
         spec: everything that determines the first seed's trial.
         libraries: versions where it was frozen.
@@ -102,12 +113,13 @@ class Content(_Form):
     protocol: Name
     train_data: Name
     test_data: Name
+    clips: Annotated[dict[Name, Name], Field(min_length=1)]
     seen: list[Name]
     method: Annotated[int, Field(strict=True)]
     spec: dict[str, Any]
     libraries: dict[Name, Name]
     code: Name
-    date: Name
+    date: Date
 
 
 @dataclass(frozen=True)
@@ -128,6 +140,15 @@ class FrozenChoice:
         """Return seed -> the trial that checks this choice on other test recordings."""
         spec = replace(self.spec, protocol=protocol, test_data=test_data)
         return {seed: replace(spec, seed=seed) for seed in self.content.seeds}
+
+    def sounds(self) -> set[str]:
+        """Return the digests of the samples of the test clips that it was chosen on; none if they were not at hand."""
+        return set(self.content.clips.values()) - {""}
+
+    @property
+    def moment(self) -> datetime:
+        """Return when it was frozen."""
+        return datetime.fromisoformat(self.content.date)
 
     @property
     def scorer(self) -> str:
@@ -150,12 +171,13 @@ class FrozenChoice:
         )
 
 
-def winner(rows: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], int]:
+def winner(rows: Sequence[Mapping[str, Any]], *, year: str | None = None) -> tuple[Mapping[str, Any], int]:
     """Return the row of a selection that is frozen, and how many rows it was the best of.
 
     Args:
         rows: of `select`. Those chosen on other years are left out, and so is training on the withheld truth, which
             nobody could repeat on new recordings.
+        year: only this year's rows, where the trials scored several.
 
     Raises:
         HarnessError: no row is left, or the rows are of several protocols, recordings or years.
@@ -166,14 +188,20 @@ def winner(rows: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], int]:
             "What is frozen must be chosen on other machines, by labels that others could make, but nothing recorded "
             "was; run a study with two cells and two machines."
         )
+    if year is not None:
+        years = {str(row["dataset"]) for row in own}
+        if year not in years:
+            raise HarnessError(unknown("year to choose on", year, years))
+        own = [row for row in own if row["dataset"] == year]
     boards = sorted(
         {tuple(str(row[name]) for name in ("protocol", "dataset", "train_data", "test_data")) for row in own}
     )
     if len(boards) > 1:
         listed = "; ".join(f"{protocol} on {year} ({train}-{test})" for protocol, year, train, test in boards)
+        several_years = len({board[1] for board in boards}) > 1
         raise HarnessError(
-            f"A choice is frozen on one set of recordings, but these trials have {len(boards)}: {listed}; choose one "
-            "with --study or --protocol."
+            f"A choice is frozen on one set of recordings and year, but these trials have {len(boards)}: {listed}; "
+            f"choose one with --study{', --protocol or --year' if several_years else ' or --protocol'}."
         )
     return max(own, key=lambda row: row["official_score"]), len(own)
 
@@ -201,6 +229,7 @@ def freeze(
     *,
     families: int,
     question: Mapping[str, Any],
+    clips: Mapping[str, str],
     seen: Sequence[str],
     code: str,
 ) -> FrozenChoice:
@@ -212,7 +241,8 @@ def freeze(
         spec: of the first seed's trial.
         families: how many rows it was the best of.
         question: filters of the selection and how it resampled.
-        seen: fingerprints of all test recordings on which trials of these training recordings are scored.
+        clips: id of each test clip -> digest of its samples, or "".
+        seen: fingerprints of all test recordings on which trials are scored.
         code: revision.
     """
     threshold = in_percent(row["ci_low"])
@@ -241,12 +271,13 @@ def freeze(
         protocol=str(row["protocol"]),
         train_data=str(row["train_data"]),
         test_data=str(row["test_data"]),
+        clips=dict(sorted(clips.items())),
         seen=sorted(set(seen)),
         method=METHOD,
         spec=json.loads(json.dumps(spec_content(spec))),
         libraries=_versions(),
         code=code,
-        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        date=datetime.now(UTC).isoformat(),
     )
     return FrozenChoice(content, checksum(content.model_dump()), spec)
 
@@ -269,13 +300,13 @@ def write_frozen(frozen: FrozenChoice, path: Path) -> None:
     """
     if path.suffix != SUFFIX:
         raise HarnessError(f"A frozen choice's file must end in {SUFFIX}, but got {path.name!r}.")
-    if path.exists():
-        raise HarnessError(f"A choice is frozen once, but {path} exists already; name another file.")
     document = {
         "format": FORMAT, "version": VERSION, "sha256": frozen.sha256, "content": frozen.content.model_dump()
     }  # fmt: skip
     try:
-        write_whole(path, (json.dumps(document, indent=2) + "\n").encode())
+        write_whole(path, (json.dumps(document, indent=2) + "\n").encode(), new=True)
+    except FileExistsError:
+        raise HarnessError(f"A choice is frozen once, but {path} exists already; name another file.") from None
     except OSError as error:
         raise HarnessError(
             f"A frozen choice must be written to a place that takes it, but {path}: {error.strerror}."
@@ -333,45 +364,4 @@ def _demand_whole(path: Path, frozen: FrozenChoice) -> None:
         raise HarnessError(
             f"{path} must name the trials that its spec gives, but names others; it was not written by "
             "`asdbench select --freeze`, or by another version."
-        )
-
-
-def demand_other_recordings(
-    frozen: FrozenChoice, protocol: Protocol, *, train_data: str, test_data: str, named: str
-) -> None:
-    """Refuse recordings on which a frozen choice cannot be checked.
-
-    Args:
-        frozen: the choice.
-        protocol: which recordings train and are scored; its name and what it scores may differ.
-        train_data: fingerprint of the training recordings.
-        test_data: fingerprint of the test recordings.
-        named: what these are called in the error.
-
-    Raises:
-        HarnessError: other rules of the protocol, other training recordings, or test recordings that were seen before.
-    """
-    rules, theirs = (
-        {name: value for name, value in protocol_content(each).items() if name != "score"}
-        for each in (frozen.spec.protocol, protocol)
-    )
-    if differ := sorted(name for name in rules.keys() | theirs.keys() if rules.get(name) != theirs.get(name)):
-        raise HarnessError(
-            f"A frozen choice is checked under the same protocol, of which only what is scored may differ, but {named} "
-            f"has another {differ[0]}; name a protocol with the same {differ[0]} by --protocol."
-        )
-    if train_data != frozen.content.train_data:
-        raise HarnessError(
-            f"A frozen choice is checked with the same training recordings, but {named} has {train_data} instead of "
-            f"{frozen.content.train_data}; put the training clips there that it was chosen with."
-        )
-    if test_data == frozen.content.test_data:
-        raise HarnessError(
-            f"A frozen choice is checked on other test recordings than it was chosen on, but {named} has the very same "
-            f"({test_data}); name the folder of the new ones with --data."
-        )
-    if test_data in frozen.content.seen:
-        raise HarnessError(
-            f"A frozen choice is checked on test recordings that nobody had scored before, but {named} ({test_data}) "
-            f"had been when it was frozen on {frozen.content.date}; name the folder of new ones with --data."
         )

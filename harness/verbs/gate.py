@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from harness.gate.regression import Verdict
     from harness.stores.results import Results
     from harness.trials.contract import TrialSpec
+    from harness.trials.recordings import Recordings
 
 
 class Exported(TypedDict):
@@ -88,9 +89,14 @@ def select_freeze(
     protocol: str | None = None,
     backbone: str | None = None,
     scorer: str | None = None,
+    year: str | None = None,
     resamples: int = 500,
     seed: int = 0,
+    data: Path | None = None,
+    ground_truth: Path | None = None,
+    skip_bad: bool = False,
     places: Places | None = None,
+    told: Told = silent,
 ) -> Frozen:
     """Write what `select` chooses to a file with a checksum, before other recordings are scored: a pre-registration.
 
@@ -103,19 +109,26 @@ def select_freeze(
         protocol: as of `select`.
         backbone: as of `select`.
         scorer: as of `select`.
+        year: only what this year scored, such as dcase2023, where trials scored several; None allows one year alone.
         resamples: as of `select`.
         seed: as of `select`.
+        data: folder with the recordings that it is chosen on: digests of the test clips' samples go to the file, by
+            which a check tells new clips from these, whatever their names; None has their ids alone.
+        ground_truth: with `data`, the user's copy of the official files about evaluation clips.
+        skip_bad: with `data`, go on without files that cannot be used.
         places: addresses of the stores; None takes them from the environment, else the current folder's files.
+        told: called with (what, done, total) as work goes on.
 
     Returns:
         The file, its checksum (publish that), a sentence, and the file's content.
 
     Raises:
-        HarnessError: there is nothing to choose, the trials are of several sets of recordings, a trial's record is not
-            among its run's artifacts, or the file exists.
+        HarnessError: there is nothing to choose, the trials are of several sets of recordings or years, a trial's
+            record is not among its run's artifacts, `data` has other recordings, or the file exists.
     """
     from harness.answers.question import Question
     from harness.answers.selection import select as chosen_elsewhere
+    from harness.gate.fresh import clip_sounds
     from harness.gate.frozen_choice import freeze, trials_of, winner, write_frozen
     from harness.verbs.answers import canonical_scorer
     from harness.verbs.stores import open_results
@@ -123,14 +136,31 @@ def select_freeze(
     places = places or find_places()
     question = Question(study, protocol, backbone, canonical_scorer(scorer), resamples=resamples, seed=seed)
     with open_results(places) as results:
-        row, families = winner(chosen_elsewhere(results, question))
-        trials = results.trial_scores()
+        row, families = winner(chosen_elsewhere(results, question), year=year)
+        trials, tested = results.trial_scores(), results.test_set(str(row["test_data"]))
     recorded = trials_of(trials, row)
     spec = _recorded_spec(places, recorded[min(recorded)])
-    same = trials[trials["train_data"] == row["train_data"]]
+    if data is not None:
+        recordings = _recordings(
+            data, spec.protocol, ground_truth=ground_truth, skip_bad=skip_bad, places=places, told=told
+        )
+        if recordings.test_data != spec.test_data:
+            raise HarnessError(
+                f"A choice is frozen with the test recordings that it is chosen on, but {data} has "
+                f"{recordings.test_data} instead of {spec.test_data}; name their folder with --data, or leave it out."
+            )
+        clips = clip_sounds(recordings)
+    elif tested is not None:
+        clips = dict.fromkeys(tested["clip_id"].astype(str), "")
+    else:
+        raise HarnessError(
+            f"A choice is frozen with the ids of its test clips, but those of {spec.test_data} are not recorded; name "
+            "the folder of these recordings with --data."
+        )
+    asked = {**question.names(), "year": year, "resamples": resamples, "seed": seed}
     frozen = freeze(
-        row, recorded, spec, families=families, question={**question.names(), "resamples": resamples, "seed": seed},
-        seen=[str(each) for each in same["test_data"].unique()], code=code_revision(),
+        row, recorded, spec, families=families, question=asked, clips=clips,
+        seen=[str(each) for each in trials["test_data"].unique()], code=code_revision(),
     )  # fmt: skip
     write_frozen(frozen, file)
     return {
@@ -185,7 +215,12 @@ def select_check(
         )
     with open_results(places) as results:
         return check(
-            frozen, results, file=str(file), spec_of=lambda row: _recorded_spec(places, row), test_data=test_data
+            frozen,
+            results,
+            file=str(file),
+            spec_of=lambda row: _recorded_spec(places, row),
+            test_data=test_data,
+            compared=data is not None,
         )
 
 
@@ -194,6 +229,18 @@ def _recorded_spec(places: Places, row: Mapping[Any, Any]) -> TrialSpec:
     from harness.stores.history import fetch_spec
 
     return fetch_spec(str(row["origin"] or places.tracking), str(row["run_id"]), key=str(row["key"]))
+
+
+def _recordings(
+    root: Path, protocol: Protocol, *, ground_truth: Path | None, skip_bad: bool, places: Places, told: Told
+) -> Recordings:
+    """Prepare the recordings of a folder."""
+    from harness.trials.recordings import prepare_recordings
+
+    return prepare_recordings(
+        root, protocol, places.open_cache(), ground_truth=ground_truth, skip_bad=skip_bad,
+        progress=lambda done, total: told("reading recordings", done, total),
+    )  # fmt: skip
 
 
 def _run_frozen(
@@ -210,31 +257,22 @@ def _run_frozen(
     """Run a frozen choice's trials on other recordings, and return the fingerprint of these test recordings."""
     from dataclasses import replace
 
-    from harness.gate.frozen_choice import demand_other_recordings
+    from harness.gate.fresh import clip_sounds, demand_other_clips, demand_other_recordings
+    from harness.gate.weights import weights_here
     from harness.trials.candidates import check_candidates
-    from harness.trials.choices import choose_backbone
-    from harness.trials.recordings import prepare_recordings
     from harness.trials.stages import check_layers
     from harness.verbs.trials import run_spec
 
     cache = places.open_cache()
-    recordings = prepare_recordings(
-        root, protocol, cache, ground_truth=ground_truth, skip_bad=skip_bad,
-        progress=lambda done, total: told("reading recordings", done, total),
-    )  # fmt: skip
+    recordings = _recordings(root, protocol, ground_truth=ground_truth, skip_bad=skip_bad, places=places, told=told)
     demand_other_recordings(
         frozen, protocol, train_data=recordings.train_data, test_data=recordings.test_data, named=str(root)
     )
-    chosen = frozen.spec.backbone
-    if chosen is not None and chosen.weights:  # the file may have changed since, and may lie elsewhere
-        there = choose_backbone(chosen.name, chosen.encoder, weights=chosen.weights, options=dict(chosen.options))
-        if there.weights_sha256 != chosen.weights_sha256:
-            raise HarnessError(
-                f"A frozen choice is checked with the same weights, but {chosen.weights} has the sum "
-                f"{there.weights_sha256[:12]} instead of {chosen.weights_sha256[:12]}; put the file there that it was "
-                "chosen with."
-            )
-    specs = frozen.specs(protocol, recordings.test_data)
+    demand_other_clips(frozen, clip_sounds(recordings), named=str(root))
+    backbone = weights_here(frozen.spec.backbone)
+    specs = {
+        each: replace(spec, backbone=backbone) for each, spec in frozen.specs(protocol, recordings.test_data).items()
+    }
     check_layers(list(specs.values()), recordings)
     check_candidates(list(specs.values()), recordings, cache)
     for done, spec in enumerate(specs.values()):

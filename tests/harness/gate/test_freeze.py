@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
+from backbones.contract import BackboneError
 from benchmarks.contract import DatasetPart, Protocol
+from benchmarks.protocols import find_protocol
 from harness import verbs
 from harness.errors import HarnessError
-from harness.gate import frozen_choice
+from harness.gate import checks, fresh, frozen_choice
 from harness.gate.baseline_file import checksum
 from harness.gate.frozen_choice import FrozenChoice, read_frozen
+from harness.gate.weights import weights_here
 from harness.places import Places, find_places
+from harness.stores.readings import TEST_COLUMNS
 from harness.stores.recorder import Recorder
 from harness.stores.results import Results
 from harness.stores.tracker import Tracker
+from harness.trials.choices import choose_backbone
 from harness.trials.contract import TrialSpec
-from tests.harness.made_up import STUDY_MACHINES, clips_of, record_study, result_of, scored
+from harness.trials.recordings import prepare_recordings
+from tests.harness.made_up import STUDY_MACHINES, clips_of, make_spec, quick_spec, record_study, result_of, scored
 
 
 def recorder_of(places: Places) -> Recorder:
@@ -190,8 +199,41 @@ def test_recordings_that_were_scored_before_do_not_count(stores: Places, choice:
         verbs.select_check(tmp_path / "late.json", places=stores)
 
 
+def test_whatever_was_scored_when_it_was_frozen_was_seen(stores: Places, choice: FrozenChoice, tmp_path: Path) -> None:
+    """Trials of other training recordings have scored their test recordings, too."""
+    record_check(stores, choice, apart=2.5, test_data="elsewhere", train_data="other")
+    verbs.select_freeze(tmp_path / "late.json", study="made-up", resamples=100, places=stores)
+    assert read_frozen(tmp_path / "late.json").content.seen == ["bbbb", "elsewhere"]
+
+
+@pytest.mark.parametrize("seconds", [-1, 1])
+def test_a_trial_that_had_ended_before_the_freeze_does_not_count(
+    stores: Places, choice: FrozenChoice, tmp_path: Path, seconds: int
+) -> None:
+    """What another database had recorded before, and brought here later, is known by when its run ended."""
+    with contextlib.closing(Results(stores.results)) as results:
+        for seed, spec in choice.specs(choice.spec.protocol, "cccc").items():
+            clips = clips_of(STUDY_MACHINES).assign(clip_id=lambda table: "new/" + table["clip_id"])
+            results.put_result(
+                result_of(spec, scored(clips, apart=2.5, seed=seed)), run_id=f"run-{seed}", code="test",
+                recorded=choice.moment + timedelta(seconds=seconds),
+            )  # fmt: skip
+        specs = choice.specs(choice.spec.protocol, "cccc")
+
+        def checked() -> checks.Checked:
+            return checks.check(choice, results, file="choice.json", spec_of=lambda _: specs[0], resamples=100)
+
+        if seconds > 0:
+            assert checked()["verdict"] == "held"
+        else:
+            with pytest.raises(
+                HarnessError, match=r"after the choice was frozen on .* that of seed 0 had ended before"
+            ):
+                checked()
+
+
 def test_names_of_clips_that_it_was_chosen_on_are_said(stores: Places, choice: FrozenChoice, tmp_path: Path) -> None:
-    """Clips that have the names of those it was chosen on may be the same ones, so the sentence counts them."""
+    """Clips that have the names of those it was chosen on may be the same ones, so they cannot tell."""
     recorder = recorder_of(stores)
     for seed, spec in choice.specs(choice.spec.protocol, "again").items():
         key = choice.content.trials[str(seed)]
@@ -200,7 +242,114 @@ def test_names_of_clips_that_it_was_chosen_on_are_said(stores: Places, choice: F
     recorder.results.close()
     (row,) = verbs.select_check(tmp_path / "choice.json", places=stores)["rows"]
     assert row["clips_seen"] == row["clips"] == 5 * 60
-    assert "300 of 300 clips have names of clips that it was chosen on" in row["sentence"]
+    assert row["verdict"] == "unclear"
+    assert "cannot tell, as 300 of 300 clips have names of clips that it was chosen on" in row["sentence"]
+
+
+def test_trials_of_several_years_are_frozen_for_one(stores: Places, choice: FrozenChoice, tmp_path: Path) -> None:
+    """A protocol that scores two years at once: without a year the error says how, with one its promise is frozen."""
+    recorder = recorder_of(stores)
+    years = pd.concat([clips_of(STUDY_MACHINES, year=year) for year in ("dcase2023", "dcase2024")], ignore_index=True)
+    for m, apart in ((1, 1.0), (3, 2.0)):
+        spec = replace(choice.spec, m=m, test_data="both", protocol=replace(choice.spec.protocol, name="two-years"))
+        recorder.finish(recorder.begin(spec), result_of(spec, scored(years, apart=apart, seed=0)))
+    recorder.results.close()
+    with pytest.raises(HarnessError, match="choose one with --study, --protocol or --year"):
+        verbs.select_freeze(tmp_path / "two.json", protocol="two-years", resamples=100, places=stores)
+    verbs.select_freeze(tmp_path / "two.json", protocol="two-years", year="dcase2024", resamples=100, places=stores)
+    content = read_frozen(tmp_path / "two.json").content
+    assert (content.years, content.chosen["m"], content.question["year"]) == (["dcase2024"], 3, "dcase2024")
+
+
+def test_a_part_of_the_recordings_it_was_chosen_on_cannot_tell(
+    stores: Places, choice: FrozenChoice, tmp_path: Path
+) -> None:
+    """A subset has another fingerprint and the same clips; the file knows them, also beside an empty database."""
+    shutil.copy(tmp_path / "choice.json", tmp_path / "elsewhere.json")
+    with contextlib.closing(Results(stores.results)) as results:
+        chosen = results.test_set("bbbb")
+    assert chosen is not None
+    assert set(choice.content.clips.items()) == {(clip, "") for clip in chosen["clip_id"]}
+    with contextlib.closing(Results(f"sqlite:///{tmp_path / 'empty.db'}")) as empty:
+        specs = choice.specs(choice.spec.protocol, "subset")
+        table = pd.concat([chosen[1:], clips_of(STUDY_MACHINES)[:7].assign(clip_id=[f"new{i}" for i in range(7)])])
+        for seed, spec in specs.items():
+            empty.put_result(result_of(spec, scored(table, apart=2.5, seed=seed)), run_id=f"r{seed}", code="test")
+        checked = checks.check(choice, empty, file="choice.json", spec_of=lambda _: specs[0], resamples=100)
+    (row,) = checked["rows"]
+    assert (checked["held"], row["verdict"], row["clips_seen"], row["clips"]) == (False, "unclear", 299, 306)
+    assert row["official_score"] > row["promised_low"]
+
+
+def test_clips_are_known_by_sound_where_both_sides_have_it(choice: FrozenChoice) -> None:
+    """A copy of another name was seen; another sound of the same name was not; without sounds names are compared."""
+    (first, second, *_), whole = choice.content.clips, choice.content
+    clips = {first: "sound a", "renamed": "sound b", "new": "sound c"}
+    heard = replace(choice, content=whole.model_copy(update={"clips": {first: "sound x", second: "sound b"}}))
+    assert fresh.seen_clips(heard, clips) == ["renamed"]
+    assert fresh.seen_clips(heard, dict.fromkeys(clips, "")) == fresh.seen_clips(choice, clips) == [first]
+    with pytest.raises(
+        HarnessError, match=r"1 of 3 test clips of here sound as clips that .* [(]first renamed[)]; name"
+    ):
+        fresh.demand_other_clips(heard, clips, named="here")
+    with pytest.raises(HarnessError, match=r"1 of 3 test clips of here have the names .* samples cannot be compared"):
+        fresh.demand_other_clips(choice, clips, named="here")
+    fresh.demand_other_clips(heard, {first: "sound a"}, named="here")
+
+
+def test_copies_of_what_it_was_chosen_on_are_refused_before_anything_runs(
+    stores: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frozen with its recordings, the file has their sounds: a subset under other names is refused, and counted."""
+    monkeypatch.setenv("ASDBENCH_CACHE", str(tmp_path / "cache"))
+    places, root = find_places(tracking=stores.tracking), tmp_path / "root"
+    verbs.data_generate(
+        root, "dcase2023", machines=["fan", "valve"], train_source=3, train_target=1, test_per_cell=2, seconds=0.5
+    )
+    protocol = find_protocol("dcase2023")
+    recordings = prepare_recordings(root, protocol, places.open_cache())
+    recorder = recorder_of(places)
+    for m in (1, 2):
+        spec = quick_spec(protocol, recordings, m=m)
+        table = scored(recordings.test[TEST_COLUMNS].astype(object), apart=float(m), seed=0)
+        recorder.finish(recorder.begin(spec), result_of(spec, table))
+    recorder.results.close()
+    asked: dict[str, Any] = {"protocol": "dcase2023", "resamples": 100, "places": places}
+    verbs.select_freeze(tmp_path / "heard.json", data=root, **asked)
+    assert len(read_frozen(tmp_path / "heard.json").sounds()) == len(recordings.test)
+    gone, renamed = sorted(root.rglob("test/*.wav"))[:2]
+    gone.unlink()
+    renamed.rename(renamed.with_name(renamed.name.replace("_0000", "_0099").replace("_0001", "_0099")))
+    assert not renamed.exists()
+    left = len(recordings.test) - 1
+    with pytest.raises(HarnessError, match=f"{left} of {left} test clips of .*root sound as clips that it was chosen"):
+        verbs.select_check(tmp_path / "heard.json", data=root, places=places)
+    with pytest.raises(HarnessError, match=r"frozen with the test recordings that it is chosen on, but .*root has"):
+        verbs.select_freeze(tmp_path / "again.json", data=root, **asked)
+
+
+def test_weights_are_found_by_name_where_they_lie_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The path of another machine is not asked for: a file of that name and sum is taken, and keys stay."""
+    monkeypatch.setenv("ASDBENCH_WEIGHTS", str(tmp_path / "here"))
+    monkeypatch.chdir(tmp_path)
+    for folder in ("there", "here"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "there" / "own.pt").write_bytes(b"numbers")
+    chosen = choose_backbone("mine", "beats", weights=str(tmp_path / "there" / "own.pt"))
+    assert weights_here(chosen) == chosen
+    (tmp_path / "there" / "own.pt").rename(tmp_path / "here" / "own.pt")
+    found = weights_here(chosen)
+    assert found == replace(chosen, weights=str(tmp_path / "here" / "own.pt"))
+    assert make_spec(backbone=found).key() == make_spec(backbone=chosen).key()
+    (tmp_path / "there" / "own.pt").write_bytes(b"others")  # under the old path, but not the chosen ones
+    assert weights_here(chosen) == found
+    (tmp_path / "here" / "own.pt").unlink()
+    with pytest.raises(HarnessError, match=r"checked with the same weights, but .*there/own.pt has the sum"):
+        weights_here(chosen)
+    (tmp_path / "there" / "own.pt").unlink()
+    with pytest.raises(BackboneError, match=r"there/own.pt"):
+        weights_here(chosen)
+    assert weights_here(make_spec().backbone) == make_spec().backbone
 
 
 class TestFiles:
@@ -237,6 +386,8 @@ class TestFiles:
             (lambda c: c["spec"].update(k1=3), "must name the trials that its spec gives"),
             (lambda c: c.update(method=99), "was frozen under method 99, but this version computes method"),
             (lambda c: c["promise"].update(ci_low=-1.06), "promise.ci_low: Input should be greater than or equal to 0"),
+            (lambda c: c.update(date="yesterday"), "date: Value error, Invalid isoformat string"),
+            (lambda c: c.update(date="2026-01-01"), "date: Value error, must say its time zone"),
             (lambda c: c.pop("seeds"), "seeds: Field required"),
             (lambda c: c["spec"].pop("protocol"), "A trial's spec must be whole"),
         ],
@@ -253,8 +404,8 @@ class TestFiles:
         [
             (b"", "it is no JSON"), (b"\xff\xfe", "it is no JSON"), (b"[" * 100_000, "it is no JSON"),
             (b"[]", "but it is something else"), (b'{"format": "asdbench-baseline"}', "but it is something else"),
-            (b'{"format": "asdbench-frozen-choice", "version": 2}', "format version 1, but has version 2"),
-            (b'{"format": "asdbench-frozen-choice", "version": 1}', "does not match its checksum"),
+            (b'{"format": "asdbench-frozen-choice", "version": 1}', "format version 2, but has version 1"),
+            (b'{"format": "asdbench-frozen-choice", "version": 2}', "does not match its checksum"),
         ],
     )  # fmt: skip
     def test_another_file_is_one_sentence(self, tmp_path: Path, content: bytes, said: str) -> None:
@@ -277,6 +428,18 @@ class TestFiles:
             with pytest.raises(HarnessError, match=said):
                 verbs.select_freeze(tmp_path / name, resamples=100, places=stores)
 
+    def test_of_two_that_freeze_at_once_one_does(
+        self, choice: FrozenChoice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A file that another process made after this one had looked is left as it is, and nothing lies beside it."""
+        (tmp_path / "both").mkdir()
+        frozen_choice.write_frozen(choice, tmp_path / "both" / "x.json")
+        first = (tmp_path / "both" / "x.json").read_bytes()
+        monkeypatch.setattr(Path, "exists", lambda path: False)
+        with pytest.raises(HarnessError, match=r"but .*x.json exists already; name another file"):
+            frozen_choice.write_frozen(replace(choice, sha256="0" * 64), tmp_path / "both" / "x.json")
+        assert [(each.name, each.read_bytes()) for each in (tmp_path / "both").iterdir()] == [("x.json", first)]
+
 
 class TestWinner:
     def row(self, **changes: Any) -> dict[str, Any]:
@@ -295,8 +458,19 @@ class TestWinner:
 
     def test_several_recordings_are_refused(self) -> None:
         """Two sets of recordings are two questions."""
-        with pytest.raises(HarnessError, match=r"have 2: p on d \(a-b\); p on d \(a-c\); choose one with --study"):
+        with pytest.raises(
+            HarnessError, match=r"have 2: p on d \(a-b\); p on d \(a-c\); choose one with --study or --p"
+        ):
             frozen_choice.winner([self.row(), self.row(test_data="c")])
+
+    def test_of_several_years_one_is_named(self) -> None:
+        """Trials that score several years at once are frozen for one of them, and the error says how."""
+        rows = [self.row(), self.row(official_score=0.7), self.row(dataset="e", official_score=0.9)]
+        with pytest.raises(HarnessError, match=r"choose one with --study, --protocol or --year\."):
+            frozen_choice.winner(rows)
+        assert frozen_choice.winner(rows, year="d") == (rows[1], 2)
+        with pytest.raises(HarnessError, match="year to choose on"):
+            frozen_choice.winner(rows, year="f")
 
 
 @pytest.mark.parametrize(
@@ -346,7 +520,7 @@ def test_a_choice_is_run_on_other_recordings_as_it_was_frozen(
             recipe={"epochs": 1, "batch_size": 8, "clip_seconds": 1.0}, options={"dim": 8, "width": 2},
         )  # fmt: skip
     file = tmp_path / "choice.json"
-    verbs.select_freeze(file, resamples=100, places=places)
+    verbs.select_freeze(file, resamples=100, data=old, places=places)
     with pytest.raises(HarnessError, match=r"but .*old has the very same \(.*\); name the folder of the new ones"):
         verbs.select_check(file, data=old, places=places)
     status, out, err = asdbench(
@@ -355,9 +529,10 @@ def test_a_choice_is_run_on_other_recordings_as_it_was_frozen(
     document = json.loads(out)
     assert status == (0 if document["held"] else 1), err
     (row,) = document["rows"]
-    assert row["clips_seen"] == row["clips"] == 32  # generated names are the same, the sounds are not
-    again = verbs.select_check(file, places=places)
-    assert again["rows"] == document["rows"]
+    assert (row["clips_seen"], row["clips"]) == (0, 32)  # generated names are the same, the sounds are not
+    (again,) = verbs.select_check(file, places=places)["rows"]
+    assert (again["clips_seen"], again["verdict"]) == (32, "unclear")
+    assert "--data ROOT compares their samples" in again["sentence"]
     there = next((tmp_path / "other").rglob("train"))
     shutil.copytree(there, new / there.relative_to(tmp_path / "other"), dirs_exist_ok=True)
     with pytest.raises(HarnessError, match="checked with the same training recordings"):
