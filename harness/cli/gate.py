@@ -77,6 +77,8 @@ def select(
 
     if check is not None:
         _only_for_check(study, backbone, scorer, freeze, data, protocol)
+        if (resamples, seed) != (500, 0):
+            raise typer.BadParameter("--resamples and --seed do not go with --check: the file says them.")
         with telling() as told:
             checked = verbs.select_check(
                 check, data=data, protocol=protocol, ground_truth=ground_truth, skip_bad=skip_bad, threads=threads,
@@ -86,8 +88,10 @@ def select(
         if not checked["held"]:
             raise typer.Exit(1)
         return
-    if data is not None:
-        raise typer.BadParameter("--data goes with --check FILE, whose trials it runs.")
+    running = {"--ground-truth": ground_truth, "--skip-bad": skip_bad or None, "--threads": threads - 1 or None}
+    for name, value in {"--data": data, **running}.items():
+        if value is not None:
+            raise typer.BadParameter(f"{name} goes with --check FILE, whose trials it runs.")
     if freeze is not None:
         frozen = verbs.select_freeze(
             freeze, places=places_of(db, None), study=study, protocol=protocol, backbone=backbone, scorer=scorer,
