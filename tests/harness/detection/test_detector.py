@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -74,3 +76,14 @@ def test_a_waveform_may_be_a_list_of_channels() -> None:
     assert rows["error"].isna().tolist() == [True, False, False]
     assert "silent" in rows["error"][1]
     assert "channel" in rows["error"][2]
+
+
+@pytest.mark.slow
+def test_a_model_loads_beside_files_of_our_names(tmp_path: Path) -> None:
+    """A `benchmarks.py` or `harness.py` where a server is started is not taken for ours."""
+    from harness.stores.kept.models import SERVED
+
+    for name in ("benchmarks", "harness"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('wrong')")
+    code = f"import runpy, sys; sys.path.append({str(SERVED.parents[3])!r}); runpy.run_path({str(SERVED)!r})"
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=100)
