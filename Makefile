@@ -1,8 +1,8 @@
 # make demo: the main job, end to end.  make test: the tests.  Both set everything up on a fresh machine.
 PYTHON ?= python3
 BIN := .venv/bin
-# tests at a time: half of them wait for other processes
-WORKERS ?= 2
+# tests at a time: many of them wait for other processes
+WORKERS ?= 3
 PYTEST := $(BIN)/python -m pytest
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true

@@ -32,3 +32,21 @@ def shared() -> Path:
     if not (SHARED / "data").is_dir():
         pytest.skip(f"no real recordings at {SHARED}; set ASDBENCH_SHARED to a folder that holds data/ and samples/")
     return SHARED
+
+
+# files that take a minute or more: they begin first, so that no worker is left with one of them at the end
+LONG = (
+    "tests/harness/stores/test_faults.py",
+    "tests/harness/engine/",
+    "tests/harness/gate/test_simulated.py",
+    "tests/harness/statistics/test_coverage.py",
+    "tests/docs/test_commands.py",
+    "tests/harness/stores/test_tracker.py",
+    "tests/harness/trials/",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of long files first; their order among themselves stays."""
+    places = {each: at for at, each in enumerate(LONG)}
+    items.sort(key=lambda item: next((at for each, at in places.items() if item.nodeid.startswith(each)), len(LONG)))

@@ -212,9 +212,9 @@ def test_a_lone_trial_is_left_closed(places: Places, monkeypatch: pytest.MonkeyP
     owner, name = (recorder, "begin") if at == "begin" else (recorder.tracker, "log_result")
     write = getattr(owner, name)
 
-    def interrupted(*arguments: Any) -> Any:
+    def interrupted(*arguments: Any, **options: Any) -> Any:
         stop()
-        return write(*arguments)
+        return write(*arguments, **options)
 
     monkeypatch.setattr(owner, name, interrupted)
     with pytest.raises(KeyboardInterrupt), recorder.open_trial(spec) as run_id:

@@ -107,6 +107,7 @@ def test_running_again_runs_nothing(root: Path, finished: Path, monkeypatch: pyt
     assert counts(finished) == before
 
 
+@pytest.mark.slow
 def test_workers_change_no_number(root: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One worker and two give the same numbers, trial by trial, to the last bit."""
     run(root, tmp_path, monkeypatch, workers=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import optuna
@@ -40,7 +40,11 @@ class Nowhere:
     def forget(self, *_: Any, **__: Any) -> None:
         """Keep nothing."""
 
-    log_result = log_text = log_study = log_failure = log_epochs = finish = retire = forget
+    def system_metrics(self, *_: Any) -> AbstractContextManager[None]:
+        """Measure nothing."""
+        return nullcontext()
+
+    log_result = log_text = log_study = log_failure = log_epochs = finish = interrupt = retire = adopt = forget
 
 
 def driver(places: Places, file: Any, **options: Any) -> AbstractContextManager[Cells]:

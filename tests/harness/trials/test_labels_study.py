@@ -126,7 +126,7 @@ def test_leaderboard_marks_and_compare_keeps_apart(recorder: Recorder) -> None:
         ("gmm", 3, compared[0]["pairs"]), ("paper", 3, compared[0]["pairs"]),
     ]  # fmt: skip
     assert [row["k1"] for row in compared if row["labels"] == "gmm"] == [None]
-    assert any("with gmm labels" in row["sentence"] for row in compared)
+    assert any("(gmm labels)" in row["sentence"] for row in compared), [row["sentence"] for row in compared]
 
 
 def test_paper_rows_alone_need_no_column(recorder: Recorder) -> None:

@@ -133,6 +133,7 @@ def with_truth(spec: TrialSpec, recordings: Recordings, *, lie: bool) -> tuple[T
     return replace(spec, protocol=protocol, train_data="half"), replace(recordings, train=train, truth=told)
 
 
+@pytest.mark.slow
 def test_truth_to_judge_by_reaches_nothing_but_the_judgement(
     recordings: Recordings, spec: TrialSpec, tmp_path: Path
 ) -> None:
