@@ -20,6 +20,7 @@ from benchmarks.folders import file_beside
 from harness.errors import HarnessError
 
 OWNER_ONLY, OWNER_AND_GROUP = 0o077, 0o007  # umasks
+SMALL_BYTES = 2**20
 MOST_BYTES = 2**30  # largest file that is read into memory; a year's score files take a thousandth of it
 KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
     (stat.S_ISDIR, "a folder"),
@@ -163,7 +164,9 @@ def read_bytes(path: Path, *, what: str = "What is read", most: int = MOST_BYTES
     """
     try:
         with open_regular(path, what=what) as file:
-            content = file.read(most + 1) or b""  # read() returns None if a special file has no data yet
+            # read() takes as much memory as it is asked for, however small the file; some of Linux's own say size 0
+            size = max(os.fstat(file.fileno()).st_size, SMALL_BYTES)
+            content = file.read(min(most, size) + 1) or b""  # read() returns None if a special file has no data yet
     except FileNotFoundError:
         raise HarnessError(f"{what} must be a file that exists, but there is no {path}.") from None
     except OSError as error:

@@ -178,6 +178,7 @@ class Display:
             if self.live is not None:
                 self.live.stop()
                 self.live = None
+            if self._timer is not None and err.is_terminal:  # else it would start in the middle of what is printed
                 self._wait(PATIENCE)
 
     def close(self) -> None:
@@ -282,7 +283,8 @@ def study_lines(progress: StudyProgress, *, brief: bool) -> list[str]:
     """
     if not progress.last:
         before = f"{progress.taken_over} of {progress.planned} trials were recorded before and are taken over"
-        return [f"{before}." if progress.taken_over else f"{progress.planned} trials, none of them recorded before."]
+        none = "1 trial, not" if progress.planned == 1 else f"{progress.planned} trials, none of them"
+        return [f"{before}." if progress.taken_over else f"{none} recorded before."]
     parts = [f"[{progress.done}/{progress.planned}]", progress.last]
     if not brief:
         if progress.best is not None:

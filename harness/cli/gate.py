@@ -85,6 +85,8 @@ def select(
 
     if check is not None:
         _only_for_check(study, backbone, scorer, freeze, year, data, protocol)
+        if (resamples, seed) != (500, 0):
+            raise typer.BadParameter("--resamples and --seed do not go with --check: the file says them.")
         with telling() as told:
             checked = verbs.select_check(
                 check, data=data, protocol=protocol, ground_truth=ground_truth, skip_bad=skip_bad, threads=threads,
@@ -94,6 +96,11 @@ def select(
         if not checked["held"]:
             raise typer.Exit(1)
         return
+    if threads != 1:
+        raise typer.BadParameter("--threads goes with --check FILE, whose trials it runs.")
+    if data is None and (ground_truth is not None or skip_bad):
+        name = "--skip-bad" if ground_truth is None else "--ground-truth"
+        raise typer.BadParameter(f"{name} goes with --data, whose recordings it reads.")
     if freeze is not None:
         with telling() as told:
             frozen = verbs.select_freeze(

@@ -75,7 +75,10 @@ def detect(
         note(why)
     if form == "text":
         anomalous = sum(row["decision"] == "anomalous" for row in rows)
-        say(f"{anomalous} of {len(rows)} clips are above their threshold, {len(document['unheard'])} were not scored.")
+        judged, unheard = sum(row["decision"] is not None for row in rows), len(document["unheard"])
+        clips = "1 clip" if len(rows) == 1 else f"{len(rows)} clips"
+        above = f"{anomalous} of {judged} clips with a threshold are above it" if judged else "none has a threshold"
+        say(f"{clips} scored, {above}; {unheard} {'was' if unheard == 1 else 'were'} not scored.")
 
 
 def _significant(name: str) -> Column:

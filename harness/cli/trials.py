@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -168,4 +169,7 @@ def trial(
             say(
                 f"Undefined: {len(unlabelled)} numbers need labels that the test clips do not have (--json says which)."
             )
-            say(f"What sounds unlike training: asdbench detect {document['key']} {root}")
+            if frozen or not epochs or keep:
+                say(f"What sounds unlike training: asdbench detect {document['key']} {shlex.quote(str(root))}")
+            else:
+                say("What sounds unlike training is told by a kept encoder: run the same command with --keep.")

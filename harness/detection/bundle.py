@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from backbones.contract import Backbone, Encoder
 from backbones.safe_tensors import read_safe_tensors, written_safe_tensors
 from backbones.training.projection import Projection
+from benchmarks.contract import Mix
 from benchmarks.folders import clear_folders, held_folder
 from benchmarks.protocols import heard
 from harness import plugins
@@ -134,11 +135,11 @@ def read_detector(folder: Path) -> Detector:
     """
     said = _read_words(folder)
     hearing, thresholds = _hearing(said), _thresholds(said)
-    arrays = _read_arrays(folder / ARRAYS)
+    layers = heard_layers(hearing.scorers)
+    arrays = _read_arrays(folder / ARRAYS, layer_names(layers))
     clips = pd.DataFrame({name: arrays[f"clips {name}"].astype(object) for name in COLUMNS})
     clips["domain"] = clips["domain"].where(clips["domain"] != "", None)
     ids = clips["clip_id"].to_numpy(dtype=str).tolist()
-    layers = heard_layers(hearing.scorers)
     references = References(
         clips,
         dict(zip(ids, arrays["vectors"], strict=True)) if len(arrays["vectors"]) else {},
@@ -163,6 +164,11 @@ def read_detector(folder: Path) -> Detector:
             "again with --keep."
         )
     return detector
+
+
+def mixes_of(folder: Path) -> set[Mix]:
+    """Return which sounds of several channels a kept detector hears."""
+    return set(_hearing(_read_words(folder)).mixes.values())
 
 
 def _built(hearing: Hearing, weights: Weights | None, *, from_weights: bool) -> tuple[Encoder, Projection | None]:
@@ -261,7 +267,7 @@ def _read_words(folder: Path) -> Mapping[str, Any]:
         said = json.loads(content)
     except (ValueError, RecursionError):
         said = None
-    if not isinstance(said, dict) or said.get("format") != FORMAT:
+    if not isinstance(said, dict) or said.get("format") != FORMAT or not isinstance(said.get("alone"), bool):
         raise HarnessError(f"{folder / WORDS} must be a kept trial of format {FORMAT}, but is not; keep it again.")
     return said
 
@@ -293,13 +299,17 @@ def _thresholds(said: Mapping[str, Any]) -> dict[str, dict[tuple[str, str, str],
         raise HarnessError(f"{WORDS} must hold thresholds, but: {error}; keep the trial again.") from error
 
 
-def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+def _read_arrays(path: Path, layers: Sequence[str]) -> dict[str, NDArray[Any]]:
     content = read_bytes(path, what="The references of a kept trial", most=MOST_BYTES)
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise HarnessError(f"{path} must be what a trial kept, but cannot be read; keep the trial again.") from error
-    if missing := {*(f"clips {name}" for name in COLUMNS), "vectors", "levels", "probe"} - set(arrays):
+    of_clips = [*(f"clips {name}" for name in COLUMNS), *layers, "levels"]
+    if missing := {*of_clips, "vectors", "probe"} - set(arrays):
         raise HarnessError(f"{path} must hold {sorted(missing)[0]}, but does not; keep the trial again.")
+    lengths = {arrays[name].shape[:1] for name in of_clips} | {arrays["vectors"].shape[:1]} - {(0,)}
+    if len(lengths) != 1:
+        raise HarnessError(f"{path} must hold a row a clip in each array, but does not; keep the trial again.")
     return arrays

@@ -221,7 +221,9 @@ class Detector:
                 scores = np.where(self_places >= 0, training_scores(choice, request)[self_places], scores)
         except ValueError as error:
             raise HarnessError(f"{' '.join(unit)}, scorer {name}: {error}") from error
-        near = _nearest_files(queries, references, clips["file"].tolist(), self_places, level=self.encoder is None)
+        near = _nearest_files(
+            queries, references, clips["file"].tolist(), self_places, level=choice.scorer.reads == "level"
+        )
         threshold = self.thresholds.get(name, {}).get(unit)
         value = threshold.value if threshold else None
         why = "" if value is not None else threshold.why if threshold else "the trial was recorded without thresholds"

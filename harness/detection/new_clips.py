@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -220,7 +221,8 @@ class _Known:
                 file, machine = heading.index("file"), heading.index("machine")
                 for _, cells in rows[1:]:
                     if len(cells) > max(file, machine) and cells[machine]:
-                        found[cells[file].replace("\\", "/")] = cells[machine]
+                        for spelling in _spellings(cells[file].replace("\\", "/")):
+                            found[spelling] = cells[machine]
         return found
 
     def unit_of(self, name: str) -> Unit:
@@ -265,7 +267,7 @@ class _Known:
         return matching[0]
 
     def _told(self, name: str, path: PurePosixPath, folders: Sequence[str]) -> str:
-        said = self.listed.get(name) or self.listed.get(str(path.with_suffix(".wav")))
+        said = next((self.listed[each] for each in _spellings(name) if each in self.listed), None)
         if said:
             return self._machine(said, f"the machine of {printable(name)} in the csv")
         for folder in folders:
@@ -280,6 +282,12 @@ class _Known:
             f"The trial knows {', '.join(self.machines)}, but nothing says which of them {printable(name)} is; name it "
             "with --machine, or put it into a folder of its name."
         )
+
+
+def _spellings(name: str) -> list[str]:
+    """Return a file's name with and without its ending, in one of Unicode's forms: a csv may write it either way."""
+    path = PurePosixPath(unicodedata.normalize("NFC", name))
+    return [str(path), *([str(path.with_suffix(""))] if path.suffix.lower() in ENDINGS else [])]
 
 
 def _section_of(stem: str) -> str:

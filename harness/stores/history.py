@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import mlflow
 from alembic.script import ScriptDirectory
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
-from harness.credentials import remember, shown
+from harness.credentials import HIDDEN, remember, shown
 from harness.errors import HarnessError
 from harness.files import read_bytes
 from harness.places import sqlite_path
@@ -109,7 +110,7 @@ class History:
         """
         with mlflow_errors(self.uri):
             place = str(self.client.get_run(run_id).info.artifact_uri)
-        if (local := _folder_of(place)) is not None:
+        if (local := folder_at(place)) is not None:
             for name in names:  # not by MLflow, which would copy a pipe or a device without end
                 if (local / name).exists():
                     (folder / name).write_bytes(read_bytes(local / name, what=name, most=MOST_BYTES))
@@ -128,6 +129,38 @@ class History:
                 f"Artifacts must lie where they can be read, but {shown(place)[:200]} answered "
                 f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:300]}"
             ) from error
+
+
+def place_of_runs(origin: str, tracking: str) -> str:
+    """Return where a recorded trial's run is read, since an origin is recorded with its password masked.
+
+    Args:
+        origin: as recorded; "" is `tracking`.
+        tracking: address of this MLflow, whose password holds for the origin if that is the same place.
+
+    Raises:
+        HarnessError: the origin asks for a password that nothing says.
+    """
+    if HIDDEN not in origin:
+        return origin or tracking
+    if _without_login(origin) == _without_login(tracking):
+        return tracking
+    parts = urlsplit(origin)
+    said = {name: os.environ.get(f"MLFLOW_TRACKING_{name}", "") for name in ("USERNAME", "PASSWORD")}
+    web = parts.scheme in ("http", "https")
+    if web and said["PASSWORD"] and said["USERNAME"] == unquote(parts.username or ""):
+        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))  # MLflow logs in by these itself
+    way = (
+        "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to its user's"
+        if web
+        else "name that address, with its password, in MLFLOW_TRACKING_URI"
+    )
+    raise HarnessError(f"The run must be read from {shown(origin)[:200]}, but its password is not recorded; {way}.")
+
+
+def _without_login(uri: str) -> tuple[str, str, str]:
+    parts = urlsplit(uri)
+    return parts.scheme, parts.netloc.rpartition("@")[2].lower(), parts.path.rstrip("/")
 
 
 def fetch_spec(uri: str, run_id: str, *, key: str) -> TrialSpec:
@@ -174,7 +207,7 @@ def _demand_runs(path: Path, uri: str) -> None:
     )
 
 
-def _folder_of(place: str) -> Path | None:
+def folder_at(place: str) -> Path | None:
     """Return the folder that an artifact address means on this machine; None for any other place."""
     parts = urlsplit(place)
     if parts.scheme == "file" and parts.netloc in ("", "localhost"):

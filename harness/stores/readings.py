@@ -129,6 +129,15 @@ class Readings:
                 end.official[scorer] = value
         return found
 
+    def best_of(self, keys: Iterable[str], scorer: str) -> tuple[str, float] | None:
+        """Return key and official score of the best of some trials with pseudo-labels; None where none has a score."""
+        query = sa.select(trials.c.key, scores.c.official_score).join(scores).where(
+            trials.c.status == "finished", trials.c.kind == "trial", scores.c.scorer == scorer,
+            scores.c.official_score.is_not(None),
+        )  # fmt: skip
+        found = [(str(key), float(score)) for key, score in self._of_keys(query, keys)]
+        return min(found, key=lambda each: (-each[1], each[0]), default=None)
+
     def costs(self, keys: Iterable[str]) -> list[dict[str, Any]]:
         """Return the rows of recorded trials, whatever their end, with `detail` as JSON."""
         found: list[dict[str, Any]] = []

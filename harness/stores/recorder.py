@@ -92,10 +92,10 @@ class Recorder:
             model_id = keeper.keep(run_id, result) if keeper else None
             self.tracker.log_result(run_id, result, model_id=model_id)
             key = result.spec.key()
-            before = self.results.run_of(key)
+            status, before, origin = self.results.rows_of([key]).get(key, ("", "", ""))
             self.results.put_result(result, run_id=run_id, code=self.tracker.code)
             self.tracker.finish(run_id)
-            if before is not None and before != run_id:
+            if status == "finished" and before != run_id and not origin:  # a run of another server stays there
                 self.tracker.retire(before, run_id)
             if keeper:
                 keeper.tidy()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import time
 from collections import deque
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 
 from backbones.contract import EpochReport
 from harness.scoring.contract import LEVEL_SCORER
@@ -80,9 +80,9 @@ class Cells:
         planned = planned_keys(plan, specs)
         with claims.alone(f"settle {study_key}"):
             self._settle(planned, retry_failed=retry_failed)
-        progress.taken_over = progress.done
         progress.waiting.update(group_of(specs[key]) for key in self.todo)
         self._take_up_unkept()
+        progress.taken_over = progress.done
 
     @property
     def over(self) -> bool:
@@ -117,14 +117,18 @@ class Cells:
         done = self.results.finished([key for key in self.ended if self.specs[key].kind == "trial"])
         lacking = [key for key in self.keeper.lacking(done) if key not in self._unkept]
         self._unkept.update(lacking)
-        self.todo.extend(lacking)
+        self._wait(lacking)
         self.progress.finished -= len(lacking)
-        self.progress.waiting.update(group_of(self.specs[key]) for key in lacking)
         return bool(lacking)
+
+    def _wait(self, keys: Collection[str]) -> None:
+        self.todo.extend(keys)
+        self.progress.waiting.update(group_of(self.specs[key]) for key in keys)
 
     def _from_todo(self) -> TrialSpec | None:
         while self.todo:
             key = self.todo.popleft()
+            self.progress.waiting[group_of(self.specs[key])] -= 1
             lost = self.claims.take(key, self.specs[key].label())
             if lost is None:
                 self.elsewhere.add(key)
@@ -156,11 +160,11 @@ class Cells:
                     self.journal.drop(number)
                     if duplicates < DUPLICATES_IN_A_ROW:
                         continue
-                    self.todo.append(self._unseen(begun))
+                    self._wait([self._unseen(begun)])
                 else:
                     self.journal.sign(number, spec)
                     self._proposals[spec.key()] = number
-                    self.todo.append(spec.key())
+                    self._wait([spec.key()])
                 spec = self._from_todo()  # it may be recorded already, or another study may be at it
                 if spec is not None:
                     return spec
@@ -182,7 +186,6 @@ class Cells:
         run_id = self.recorder.begin(spec, parent=self.parent, study=self.plan.file.name)
         self.live[key] = Live(spec, number, run_id, lost.tries, time.monotonic())
         self.progress.started += 1
-        self.progress.waiting[group_of(spec)] -= 1
         epochs = spec.recipe.epochs if spec.kind == "trial" else 0
         self.progress.trials[key] = Running(spec.label(), group_of(spec), epochs)
         self._count()
@@ -332,7 +335,7 @@ class Cells:
         if set(gone) - self._ends(gone).keys():
             self._bury()
         self.elsewhere -= set(gone)
-        self.todo.extend(gone)
+        self._wait(gone)
         self._count()
 
     def _bury(self) -> None:

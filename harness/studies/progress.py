@@ -132,17 +132,18 @@ class Progress:
     @property
     def seconds_left(self) -> float | None:
         """Estimate the seconds left from what trials of each group took; None before a first trial ended here."""
-        known = [seconds for of_group in self.took.values() for seconds in of_group]
+        took, counts = dict(self.took), dict(self.waiting)  # a display asks from a thread of its own
+        known = [seconds for of_group in took.values() for seconds in of_group]
         if not known:
             return None
-        learned = [one for group, of_group in self.took.items() if group[0] == "trial" for one in of_group]
+        learned = [one for group, of_group in took.items() if group[0] == "trial" for one in of_group]
         usual = _mean(learned or known)
 
         def one_of(group: Group) -> float:
-            return _mean(self.took[group]) if group in self.took else usual
+            return _mean(took[group]) if group in took else usual
 
         now, running = time.monotonic(), list(self.trials.values())
-        waiting = {group: count for group, count in self.waiting.items() if count > 0}
+        waiting = {group: count for group, count in counts.items() if count > 0}
         unknown = max(0, self.planned - self.done - self.elsewhere - len(running) - sum(waiting.values()))
         seconds = sum(count * one_of(group) for group, count in waiting.items()) + unknown * usual
         seconds += sum(max(0.0, one_of(each.group) - (now - each.began)) for each in running)

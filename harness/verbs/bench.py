@@ -126,7 +126,7 @@ def name_of(backbone: str) -> str:
 
 def said_minutes(minutes: float) -> str:
     """Say a duration: "4 minutes", "1.5 hours"."""
-    if minutes < 1:
+    if minutes < 1.5:
         return "a minute"
     return f"{minutes:.0f} minutes" if minutes < 90 else f"{minutes / 60:.1f} hours"
 

@@ -226,9 +226,9 @@ def select_check(
 
 def _recorded_spec(places: Places, row: Mapping[Any, Any]) -> TrialSpec:
     """Read from MLflow what a recorded trial was."""
-    from harness.stores.history import fetch_spec
+    from harness.stores.history import fetch_spec, place_of_runs
 
-    return fetch_spec(str(row["origin"] or places.tracking), str(row["run_id"]), key=str(row["key"]))
+    return fetch_spec(place_of_runs(str(row["origin"]), places.tracking), str(row["run_id"]), key=str(row["key"]))
 
 
 def _recordings(

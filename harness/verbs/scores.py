@@ -111,36 +111,31 @@ def find_detector(
 
     from harness.detection.bundle import detector_of, read_detector
     from harness.scoring.thresholds import threshold_of
-    from harness.stores.history import History
+    from harness.stores.history import History, fetch_spec, place_of_runs
     from harness.stores.kept.models import KeptModels
     from harness.trials.trial import frozen_again
 
     row = results.trial_scores([key]).iloc[0]
-    history = History(str(row["origin"] or places.tracking))
+    history = History(place_of_runs(str(row["origin"]), places.tracking))
     models = KeptModels(history.client, history.experiment, history.uri)
     for model in reversed([each for each in models.of([key]) if each.whole]):
         with models.fetched(model) as folder:
             return read_detector(folder)
+    if row["kind"] == "external":
+        raise HarnessError(
+            f"{key} is an external system, whose scores alone are recorded, so it cannot hear new clips; take a trial."
+        )
     if row["kind"] not in ("frozen", "level"):
+        which = '"all"' if row["official_score"] != row["official_score"] else '"best" or "all"'  # NaN: no labels
         raise HarnessError(
             f"Trial {key} kept no encoder, so it cannot hear new clips; run it again with --keep (a study: keep = "
-            '"best" in its file), or take a frozen trial, which needs none.'
+            f"{which} in its file), or take a frozen trial, which needs none."
         )
-    spec = _recorded_spec(history, str(row["run_id"]), key)
+    spec = fetch_spec(history.uri, str(row["run_id"]), key=key)
     detail = json.loads(row["detail"])
     thresholds = {name: tuple(threshold_of(detail, name).values()) for name in spec.scorers}
     recordings = _recordings_of(spec, places, data=data, told=told)
     return detector_of(frozen_again(spec, recordings, places.open_cache(), thresholds))
-
-
-def _recorded_spec(history: Any, run_id: str, key: str) -> TrialSpec:
-    import tempfile
-
-    from harness.stores.records import SCORES_FILE, TRIAL_FILE, read_record
-
-    with tempfile.TemporaryDirectory(prefix="asdbench-") as scratch:
-        history.fetch(run_id, [TRIAL_FILE, SCORES_FILE], Path(scratch))
-        return read_record(Path(scratch), key=key).spec
 
 
 def _recordings_of(spec: TrialSpec, places: Places, *, data: Path | None, told: Told) -> Recordings:

@@ -105,6 +105,7 @@ def _prepared(
     """Resolve a study and prepare its recordings; see `study_run` for the arguments."""
     import os
 
+    from benchmarks.protocols import says_no_labels
     from harness.studies.plan import make_plan
     from harness.studies.study_file import read_study
     from harness.trials.candidates import check_candidates
@@ -120,6 +121,11 @@ def _prepared(
     told("checking the study against the recordings", 0, 0)
     if plan.file.labeling.truth:
         recordings = with_released(recordings, Path(plan.file.labeling.truth).expanduser())
+    if plan.file.keep == "best" and says_no_labels(recordings.test):
+        raise HarnessError(
+            "The best encoder is told by its official score, which needs labels, but no test clip has one; say keep = "
+            '"all" in the study, or label test clips.'
+        )
     specs = plan.specs(
         train_data=recordings.train_data, test_data=recordings.test_data, truth_data=recordings.truth_data,
         heard=recordings.packed.heard,

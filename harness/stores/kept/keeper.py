@@ -71,12 +71,7 @@ class Keeper:
 
     def best(self) -> tuple[str, float] | None:
         """Return the key and official score of the study's best recorded trial; None where no score is defined."""
-        rows = self.results.trial_scores(self.keys())
-        rows = rows[(rows["scorer"] == self.scorer) & (rows["kind"] == "trial") & rows["official_score"].notna()]
-        if rows.empty:
-            return None
-        first = rows.sort_values(["official_score", "key"], ascending=[False, True]).iloc[0]
-        return str(first["key"]), float(first["official_score"])
+        return self.results.best_of(self.keys(), self.scorer)
 
     def lacking(self, keys: Iterable[str]) -> list[str]:
         """Return those of some finished trials with pseudo-labels whose encoder should be kept, but is not.
@@ -101,11 +96,12 @@ class Keeper:
         busy = set(self.running([each.key for each in mine]))
         recorded = self.results.finished([each.key for each in mine])
         best = self.best() if self.best_only else None
+        best_is_kept = best is not None and not self.lacking([best[0]])  # by whichever owner
         newest = {each.key: each.model_id for each in mine if each.whole}
         for each in mine:
             if each.key in busy or each.key not in recorded:
                 continue  # somebody is between uploading and recording it, or will run it again
             stale = not each.whole or newest[each.key] != each.model_id
-            beaten = self.best_only and best is not None and each.key != best[0] and best[0] in newest
+            beaten = best is not None and each.key != best[0] and best_is_kept
             if stale or beaten:
                 self.models.remove(each)

@@ -20,7 +20,9 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import Array
 
-from harness.files import making_private
+from harness.detection.bundle import mixes_of
+from harness.files import making_private, private_umask
+from harness.stores.history import folder_at
 from harness.stores.server import mlflow_errors
 from harness.trials.contract import TrialSpec
 
@@ -28,14 +30,14 @@ logger = logging.getLogger(__name__)
 
 SERVED = Path(__file__).with_name("served.py")
 ARTIFACTS = "artifacts"  # of a model: where MLflow puts the folders that it is given, each under its own name
-INPUT = Schema(
-    [
-        ColSpec(Array(DataType.double), "waveform"),
-        ColSpec(DataType.long, "sampling_rate"),
-        ColSpec(DataType.string, "machine", required=False),
-        ColSpec(DataType.string, "section", required=False),
-    ]
-)
+ABOUT = [
+    ColSpec(DataType.long, "sampling_rate"),
+    ColSpec(DataType.string, "machine", required=False),
+    ColSpec(DataType.string, "section", required=False),
+]
+SAMPLES = Array(DataType.double)
+ONE_CHANNEL = Schema([ColSpec(SAMPLES, "waveform"), *ABOUT])
+CHANNELS = Schema([ColSpec(Array(SAMPLES), "waveform"), *ABOUT])  # (channels, samples)
 OUTPUT = Schema(
     [
         ColSpec(DataType.double, "score"),
@@ -90,9 +92,11 @@ class KeptModels:
                 self.experiment, name=f"trial-{spec.key()}", source_run_id=run_id, tags=tags, model_type="detector"
             )
             model_id = str(made.model_id)
-            with tempfile.TemporaryDirectory(prefix="asdbench-") as scratch, making_private(Path(scratch)):
+            place = folder_at(str(made.artifact_location)) or Path(tempfile.gettempdir())
+            with tempfile.TemporaryDirectory(prefix="asdbench-") as scratch, making_private(place):
                 saved = Path(scratch) / "model"
                 save_model(folder, saved, mlflow_model=Model(run_id=run_id, model_id=model_id))
+                _give_rights(saved, private_umask(place))
                 self.client.log_model_artifacts(model_id, str(saved))
             self.client.finalize_logged_model(model_id, LoggedModelStatus.READY)
             self.client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
@@ -156,11 +160,18 @@ def save_model(folder: Path, to: Path, *, mlflow_model: Model | None = None) -> 
         to: folder of the model, which must not exist.
         mlflow_model: says of which run the model is.
     """
+    schema = ONE_CHANNEL if mixes_of(folder) <= {"first"} else CHANNELS
     with warnings.catch_warnings(record=True):  # that there is no example: a waveform would be as long as all the rest
         mlflow.pyfunc.save_model(
             path=str(to), python_model=str(SERVED), artifacts={"detector": str(folder)}, mlflow_model=mlflow_model,
-            signature=ModelSignature(INPUT, OUTPUT, PARAMETERS), pip_requirements=[f"asdbench=={version('asdbench')}"],
+            signature=ModelSignature(schema, OUTPUT, PARAMETERS), pip_requirements=[f"asdbench=={version('asdbench')}"],
         )  # fmt: skip
+
+
+def _give_rights(folder: Path, umask: int) -> None:
+    """Give a folder and all in it the rights of a umask, since MLflow copies rights, those of the cache among them."""
+    for path in (folder, *folder.rglob("*")):
+        path.chmod((0o777 if path.is_dir() else 0o666) & ~umask)
 
 
 def _kept(model: LoggedModel) -> KeptModel:

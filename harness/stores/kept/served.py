@@ -3,7 +3,8 @@
 MLflow runs this file where a model is loaded (`mlflow.pyfunc.load_model`, `mlflow models serve`); what the model holds
 is read without running code of its own. An input is a table with a row a clip:
 
-- `waveform`: numbers within -1..1, a list or (samples,) array.
+- `waveform`: numbers within -1..1, a list or (samples,) array; where the trial hears other channels than the first, a
+  list of channels or (channels, samples) array.
 - `sampling_rate`: Hz.
 - `machine`, `section`: where the trial knows several; else they may be left out.
 
@@ -23,7 +24,9 @@ import mlflow
 import numpy as np
 import pandas as pd
 from mlflow.pyfunc import PythonModel
+from numpy.typing import NDArray
 
+import asdbench  # noqa: F401 - first: makes `benchmarks` and `harness` ours where the working directory has others
 from benchmarks.recordings.audio import from_memory
 from benchmarks.recordings.packed import HeldClips
 from harness.detection.bundle import read_detector
@@ -64,7 +67,7 @@ def score_table(detector: Detector, table: pd.DataFrame, *, scorer: str | None =
         name, found = f"clip {place}", dict.fromkeys(COLUMNS)
         try:
             unit = _unit(detector, row, name)
-            samples = np.asarray(row["waveform"], dtype=np.float64)
+            samples = _samples(row["waveform"])
             sound = from_memory(samples, int(row["sampling_rate"]), detector.hearing.mixes[unit[0]], name=name)
             demand_sound(sound, name, detector)
             channels = 2 if "both" in detector.hearing.mixes.values() else 1
@@ -76,6 +79,14 @@ def score_table(detector: Detector, table: pd.DataFrame, *, scorer: str | None =
             found |= {each: getattr(one, each) for each in COLUMNS if each != "error"}
         rows.append(found)
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _samples(waveform: Any) -> NDArray[np.float64]:
+    """Return a waveform as (samples,) or (samples, channels)."""
+    many = isinstance(waveform, list | tuple | np.ndarray) and len(waveform) > 0
+    if many and isinstance(waveform[0], list | tuple | np.ndarray):  # a list of channels
+        return np.stack([np.asarray(channel, dtype=np.float64) for channel in waveform], axis=1)
+    return np.asarray(waveform, dtype=np.float64)
 
 
 def _unit(detector: Detector, row: Mapping[Any, Any], name: str) -> Unit:

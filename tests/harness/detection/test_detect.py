@@ -16,8 +16,9 @@ from harness.detection.bundle import WEIGHTS, WORDS, read_detector
 from harness.errors import HarnessError
 from harness.places import Places, find_places
 from harness.stores.history import History
-from harness.stores.kept.models import KeptModels
+from harness.stores.kept.models import KeptModels, save_model
 from harness.stores.results import Results
+from harness.studies.study_file import StudyFile
 from tests.harness.made_up import record
 
 RATE = 16_000
@@ -183,6 +184,14 @@ def test_a_trial_that_learned_and_kept_nothing_says_how_to_get_an_encoder(stores
         verbs.detect("learned", Path(), best=True, places=stores)
 
 
+def test_the_best_of_unlabelled_recordings_is_refused_before_a_trial_begins(own: Path, stores: Places) -> None:
+    """Which is best is told by a score that needs labels; the sentence says what works."""
+    space = {"backbone": ["tiny"], "m": [1], "k1": [2], "k2": [2]}
+    file = StudyFile.model_validate({"name": "x", "protocol": "own", "keep": "best", "space": space})
+    with pytest.raises(HarnessError, match='keep = "all"'):
+        verbs.study_run(file, data=own, places=stores)
+
+
 def test_a_frozen_trial_finds_its_recordings_again(frozen: str, own: Path, stores: Places, tmp_path: Path) -> None:
     """Where the cache is gone a sentence asks for --data, and other recordings than the trial's are refused."""
     elsewhere = Places(stores.tracking, stores.results, stores.optuna, tmp_path / "cache")
@@ -241,12 +250,38 @@ def test_mlflow_scores_waveforms_by_a_kept_model(
     assert "must be of one section" in rows[2]["error"]
 
 
+def change_arrays(folder: Path, name: str, value: Any) -> None:
+    """Replace an array of the references, or leave it out."""
+    with np.load(folder / "references.npz") as file:
+        arrays = {each: file[each] for each in file.files} | {name: value}
+    np.savez(folder / "references.npz", **{each: array for each, array in arrays.items() if array is not None})
+
+
+def test_a_trial_of_two_microphones_is_served_with_both(kept: str, stores: Places, tmp_path: Path) -> None:
+    """MLflow lets a list of channels through where the trial hears other channels than the first."""
+    import mlflow
+
+    models = models_of(stores)
+    with models.fetched(models.of([kept])[0]) as folder:
+        shutil.copytree(folder, tmp_path / "kept")
+    words = (tmp_path / "kept" / WORDS).read_text()
+    (tmp_path / "kept" / WORDS).write_text(words.replace('"own": "first"', '"own": "difference"'))
+    save_model(tmp_path / "kept", tmp_path / "model")
+    tone = (0.1 * np.sin(np.arange(RATE))).tolist()
+    table = [{"waveform": [tone, [0.0] * RATE], "sampling_rate": RATE, "machine": "pump"}]
+    (row,) = mlflow.pyfunc.load_model(str(tmp_path / "model")).predict(table).to_dict("records")
+    assert row["score"] > 0
+
+
 @pytest.mark.parametrize(
     ("harm", "words"),
     [
         (lambda folder: (folder / WORDS).write_text("[]"), "must be a kept trial of format"),
         (lambda folder: (folder / WORDS).unlink(), "there is no"),
         (lambda folder: (folder / "references.npz").write_bytes(b"x"), "cannot be read"),
+        (lambda folder: change_arrays(folder, "layer 2", None), "must hold layer 2"),
+        (lambda folder: change_arrays(folder, "levels", np.zeros(1)), "a row a clip in each"),
+        (lambda folder: (folder / WORDS).write_text((folder / WORDS).read_text().replace("alone", "along")), "format"),
         (lambda folder: (folder / WEIGHTS).unlink(), "must embed as the one that was kept"),
         (lambda folder: (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-8]), "cut short"),
     ],
@@ -262,6 +297,20 @@ def test_a_damaged_model_is_refused(harm: Any, words: str, kept: str, stores: Pl
     harm(tmp_path / "kept")
     with pytest.raises(ValueError, match=words):
         read_detector(tmp_path / "kept")
+
+
+@pytest.mark.parametrize(("options", "said"), [("--frozen", "detect k '{root}/a&b'"), ("", "with --keep.")])
+def test_an_unlabelled_trial_says_what_works_next(
+    options: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asdbench: Any
+) -> None:
+    """After a frozen trial the command that detects, quoted; after one that kept nothing how to keep its encoder."""
+    done = {"key": "k", "rows": [], "official_score": None, "intervals": None, "run_id": "r",
+            "undefined": ["auc: 0 of 2 clips have no known condition."]}  # fmt: skip
+    monkeypatch.setattr("harness.verbs.trials.run_chosen", lambda *_each, **_more: done)
+    (tmp_path / "a&b").mkdir()
+    status, out, _ = asdbench("trial {root} --protocol own --backbone tiny " + options, root=tmp_path / "a&b")
+    assert status == 0
+    assert said.format(root=tmp_path) in out.replace("\n", "")
 
 
 def test_the_command_line_prints_every_form(frozen: str, own: Path, stores: Places, asdbench: Any) -> None:

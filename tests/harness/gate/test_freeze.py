@@ -479,7 +479,10 @@ class TestWinner:
         ("select --check choice.json --study made-up", "--study does not go with --check"),
         ("select --check choice.json --freeze b.json", "--freeze does not go with --check"),
         ("select --check choice.json --protocol toy", "--protocol does not go with --check"),
+        ("select --check choice.json --seed 3", "--resamples and --seed do not go with --check"),
         ("select --data .", "--data goes with --check FILE"),
+        ("select --skip-bad", "--skip-bad goes with --data"),
+        ("select --threads 2", "--threads goes with --check FILE"),
     ],
 )
 def test_options_that_contradict_one_another_are_usage_errors(asdbench: Any, line: str, said: str) -> None:

@@ -332,6 +332,17 @@ def test_runs_of_another_are_taken_once(recorder: Recorder, elsewhere: Recorder,
     assert verbs.sync(places=places, rewrite=True)["taken"] == 1
 
 
+def test_a_trial_of_another_may_run_again_here(recorder: Recorder, elsewhere: Recorder, places: Places) -> None:
+    """Its new run stands here, and the other's store keeps its own."""
+    spec = make_spec(m=1)
+    elsewhere.finish(elsewhere.begin(spec), make_result(spec))
+    assert verbs.sync(elsewhere.tracker.uri, places=places)["taken"] == 1
+    run_id = recorder.begin(spec)
+    recorder.finish(run_id, make_result(spec))
+    assert recorder.results.rows_of([spec.key()]) == {spec.key(): ("finished", run_id, "")}
+    assert elsewhere.tracker.finished_run("trial", spec.key()) is not None
+
+
 def spoil_json(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
     """Return what changes a record."""
 

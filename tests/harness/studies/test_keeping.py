@@ -16,6 +16,7 @@ from harness.stores.kept import models
 from harness.stores.kept.keeper import Keeper
 from harness.stores.kept.models import KeptModel, KeptModels
 from harness.stores.results import Results
+from harness.stores.tracker import Tracker
 from harness.studies.plan import make_plan
 from harness.studies.study_file import StudyFile
 from harness.trials.contract import TrialResult, TrialSpec
@@ -161,6 +162,40 @@ def test_a_study_never_removes_what_another_keeps(places: Places) -> None:
     there = kept(places)
     assert {each.key for each in there} >= {s.key() for s in make_plan(everything).specs(**DATA) if s.kind == "trial"}
     assert all(each.whole for each in there)
+
+
+def test_what_is_beaten_goes_though_another_keeps_the_best(places: Places) -> None:
+    """Where the best is kept already by who keeps all, a study that keeps its best keeps nothing of its own."""
+    asked = study(keep="best", space={"backbone": ["tiny"], "m": [1, 3]}, seeds=[0], level=False)
+    with driver(places, asked) as cells:
+        drive(cells, answering(places), most=1)
+    (first,) = kept(places)
+    with driver(places, study(name="other", keep="all", space={"backbone": ["tiny"], "m": [3]}, seeds=[0])) as cells:
+        drive(cells, answering(places))
+    with driver(places, asked) as cells:
+        assert drive(cells, answering(places)) == []
+    (model,) = kept(places)
+    assert (model.key != first.key, model.owner) == (True, "all")
+
+
+def test_a_team_that_shares_the_artifacts_can_read_what_is_kept(
+    places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a folder of a group, models have the group's rights; elsewhere their owner's alone."""
+    worker = tmp_path / "worker"
+    worker.mkdir(mode=0o700)
+    (worker / "detector.json").touch(mode=0o600)
+    for name, mode, wanted in (("team", 0o2770, {0o770, 0o660}), ("own", 0o700, {0o700, 0o600})):
+        folder = tmp_path / name
+        folder.mkdir()
+        folder.chmod(mode)
+        monkeypatch.setenv("ASDBENCH_ARTIFACTS", str(folder))
+        database = shutil.copy(tmp_path / "mlflow.db", tmp_path / f"{name}.db")
+        tracker = Tracker(f"sqlite:///{database}", code="test")
+        spec = make_plan(study()).specs(**DATA)[0]
+        tracker.kept_models.log(tracker.start_trial(spec, parent=None, study=""), spec, worker, owner="all")
+        assert {path.stat().st_mode & 0o777 for path in folder.glob("models/*/artifacts/**/*")} <= wanted
+        assert list(folder.glob("models/*/artifacts/**/detector.json"))
 
 
 @pytest.fixture
