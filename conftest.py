@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
+with suppress(ImportError):  # the GPU's tests do without it
+    from hypothesis import settings
+
+    settings.register_profile("asdbench", deadline=None)  # how long a test takes says how busy the machine is
+    settings.load_profile("asdbench")
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")

@@ -227,7 +227,7 @@ def base() -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "TIMEOUT_SECONDS", (0.3, 0.3))
+    monkeypatch.setattr(room, "TIMEOUT_SECONDS", (1.0, 1.0))
 
 
 def send(body: bytes = ZIP, *, status: int = 200, length: str | None = "", more: bytes = b"", **headers: str) -> Answer:

@@ -114,7 +114,7 @@ def test_signs_that_an_encoding_lacks_are_replaced(encoding: str, tmp_path: Path
     (tmp_path / "a.wav").write_bytes(b"RIFF")
     (tmp_path / "list.csv").write_text("file,split,machine\na.wav,train,gerät\N{SNOWMAN}\n")
     status, out, err = run("data", "index", ".", "--dataset", "own", "--markdown", encoding=encoding, folder=tmp_path)
-    assert (status, err) == (0, b"")
+    assert (status, [line for line in err.splitlines() if not line.startswith(b"index: ")]) == (0, [])
     assert b"?" in out
     status, _, err = run("ls", "gerät–", encoding=encoding, folder=tmp_path)
     assert status == 1
