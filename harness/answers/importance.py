@@ -81,7 +81,12 @@ def importance(
     """
     key = find_study(results, question.study)["key"] if question.study else None
     standings = read_standings(results, key)
-    kept = [at for at in range(len(standings)) if _asked(standings, at, question) and _known(standings, at)]
+    known = np.isfinite(standings.official)
+    kept = [
+        at
+        for at, kind in enumerate(standings["kind"])
+        if known[at] and kind in ("trial", "frozen") and _asked(standings, at, question)
+    ]
     if not kept:
         asked = f" of study {question.study}" if question.study else ""
         raise HarnessError(f"What mattered needs finished trials{asked} with a score, but there is none; run a study.")
@@ -100,10 +105,6 @@ def importance(
 def _asked(standings: Standings, at: int, question: Question) -> bool:
     wanted = {"protocol": question.protocol, "backbone": question.backbone, "scorer": question.scorer}
     return all(name is None or standings[column][at] == name for column, name in wanted.items())
-
-
-def _known(standings: Standings, at: int) -> bool:
-    return standings["kind"][at] in ("trial", "frozen") and bool(np.isfinite(standings.official[at]))
 
 
 def _board(board: Standings, question: Question, importances: Importances | None) -> list[ImportanceRow]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -321,7 +322,7 @@ def _selected(results: Results, rows: Sequence[BoardRow], *, seed: int) -> tuple
 def _mattered(results: Results, question: Question) -> list[ImportanceRow]:
     """Return the rows of `asdbench importance`; none where there is no score to explain."""
     try:
-        return importance(results, question, importances=ped_anova)
+        return importance(results, question, importances=partial(ped_anova, most=MANY_TRIALS))
     except HarnessError:
         return []
 

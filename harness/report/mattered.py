@@ -13,6 +13,8 @@ from harness.report.sheets import Cell, Heading, Line, Sheet
 
 WIDTH, HEIGHT = 150, 18  # of a bar's drawing
 DRAWN = "0 to 100 %"
+PED_ANOVA = "PED-ANOVA: how well a choice tells the best tenth of the scores from the rest, of all choices together."
+LEFT_OUT = "PED-ANOVA is left out of pages of so many scores; asdbench importance has it."
 NAMED = 3  # most choices that the first sentence names
 
 
@@ -50,8 +52,8 @@ def mattered(rows: Sequence[ImportanceRow], board: Board, *, place: int) -> Matt
     said = (
         f"Share of the variance of {own[0]['trials']:,} official scores ({own[0]['trainings']:,} trainings) that lies "
         f"between a choice's values, eta squared; {interval}p: whole trainings shuffled. The tick is what chance "
-        "gives. PED-ANOVA: how well a choice tells the best tenth of the scores from the rest, of all choices together."
-    )
+        "gives. "
+    ) + (PED_ANOVA if any(row["importance"] is not None for row in own) else LEFT_OUT)
     sheet = Sheet(
         name=f"mattered{place}", heading="What mattered", title="How much each choice explains.", said=said,
         headings=headings, rows=lines, named=names.index("choice"),

@@ -12,7 +12,9 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # it tells of each study that is made, and this one is a detail
 
 
-def ped_anova(settings: Sequence[Mapping[str, Any]], scores: Sequence[float]) -> dict[str, float]:
+def ped_anova(
+    settings: Sequence[Mapping[str, Any]], scores: Sequence[float], *, most: int | None = None
+) -> dict[str, float]:
     """Return the PED-ANOVA importance of each choice: how well it separates the best tenth of the trials from the rest.
 
     Watanabe, Bansal and Hutter 2023, PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in Arbitrary
@@ -22,10 +24,14 @@ def ped_anova(settings: Sequence[Mapping[str, Any]], scores: Sequence[float]) ->
     Args:
         settings: choice -> value for each trial; at least two trials, all with the same choices.
         scores: higher is better.
+        most: with more trials than that nothing is computed, since Optuna takes seconds for 10,000; None has no limit.
 
     Returns:
-        choice -> importance, which sum to 1; all 0 where nothing tells the best trials from the rest.
+        choice -> importance, which sum to 1; all 0 where nothing tells the best trials from the rest. Nothing
+        above `most`.
     """
+    if most is not None and len(scores) > most:
+        return {}
     values = {name: list(dict.fromkeys(row[name] for row in settings)) for name in settings[0]}
     distributions: dict[str, optuna.distributions.BaseDistribution] = {
         name: optuna.distributions.CategoricalDistribution([str(each) for each in found])

@@ -104,9 +104,12 @@ class Plan:
                 specs.append(frozen_spec(self.with_choices(replace(base, seed=seed), chosen)))
         axes = nested_axes()
         reads = {labels: read_by(labels) for labels in file.space.values("labels")}
+        # not cell by cell: looking a plugin up reads folders, and cells are thousands
+        pairs = itertools.product(file.space.values("backbone"), _trains(file))
+        learns = {(name, train): _learns(self.backbones[name], train) for name, train in pairs}
         for seed, *choice in itertools.product(file.seeds, *map(file.values, axes)):
             chosen = _named(axes, choice)
-            if not _learns(self.backbones[chosen["backbone"]], chosen["train"]):
+            if not learns[chosen["backbone"], chosen["train"]]:
                 continue
             labels, read = chosen["labels"], reads[chosen["labels"]]
             if "m" not in read or chosen["m"] in m_values(file.space, labels, **_widths(chosen, read)):
@@ -152,6 +155,11 @@ def _learns(choice: BackboneChoice, train: str) -> bool:
     return train == PROJECTION or bool(plugins.load("backbone", choice.encoder).learns)
 
 
+def _trains(file: StudyFile) -> list[str]:
+    """Return what learns in a study's trials: the values of `train`."""
+    return file.space.values("train") or [file.recipe.recipe().train]
+
+
 def make_plan(file: StudyFile, *, root: Path | None = None) -> Plan:
     """Resolve a study file: protocol, weights, recipe.
 
@@ -173,7 +181,7 @@ def make_plan(file: StudyFile, *, root: Path | None = None) -> Plan:
             )
     if "truth" in file.space.values("labels") and not file.labeling.truth and not protocol.withhold:
         raise HarnessError(f"space.labels can hold truth only where the truth is known; {TRUTH_COMES_FROM}.")
-    trains = file.space.values("train") or [file.recipe.recipe().train]
+    trains = _trains(file)
     for labels, train in itertools.product(file.space.values("labels"), trains):
         check_rounds(labels, train=train)
     # K1 makes room for a larger M where some labels rank by it

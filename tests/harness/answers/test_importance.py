@@ -93,6 +93,8 @@ def test_ped_anova_is_its_definition() -> None:
     found = ped_anova(settings, scores)
     by_hand = {name: by_definition([str(row[name]) for row in settings], scores) for name in settings[0]}
     assert found == pytest.approx({name: value / sum(by_hand.values()) for name, value in by_hand.items()}, rel=1e-6)
+    assert ped_anova(settings, scores, most=len(scores)) == found
+    assert ped_anova(settings, scores, most=len(scores) - 1) == {}
     alone = ped_anova([{"m": at % 2, "seed": at // 2 % 10} for at in range(200)], [float(at % 2) for at in range(200)])
     assert alone["m"] > 0.95
 

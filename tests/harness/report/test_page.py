@@ -182,6 +182,9 @@ def test_what_mattered_has_a_section(made: tuple[Evidence, str]) -> None:
     assert mattered(evidence.mattered, replace(board, data="other"), place=1) is None
     nothing = mattered([{**row, "p_value": 0.5, "ci_low": None} for row in evidence.mattered], board, place=1)
     assert nothing is not None and nothing.lead.startswith("No choice explains more")
+    many = mattered([{**row, "importance": None} for row in evidence.mattered], board, place=1)
+    assert many is not None and many.sheet.said.endswith("asdbench importance has it.")
+    assert "of the scores from the rest" in found.sheet.said
 
 
 def test_commands_in_sentences_are_code(made: tuple[Evidence, str]) -> None:
