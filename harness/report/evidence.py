@@ -26,7 +26,7 @@ from harness.stores.results import Results
 from harness.studies.importance import ped_anova
 from harness.tables import Row
 from harness.trials.axes import axis_names, study_axes
-from harness.trials.choices import two_rounds
+from labeling.contract import FINETUNED
 
 LISTED = 100  # most rows of a board's tables
 REFERENCES = 40  # most reference rows (frozen, level, chance, published) that are added from below the listed ones
@@ -202,13 +202,13 @@ def labeled_rows(rows: Sequence[DetailedRow]) -> list[DetailedRow]:
 
     Those of a second round do depend on the recipe, by which the first round trains.
     """
+    there = {str(row["labels"]) for row in rows} & set(plugins.names("strategy"))  # a package's may be gone
+    twice = {labels for labels in there if plugins.load("strategy", labels).features == FINETUNED}
     found: dict[tuple[object, ...], list[DetailedRow]] = {}
     labeled = []
     for row in rows:
         if row["kind"] == "trial" and row["classes"] is not None:
-            # a strategy of a package that is not there any more cannot say how often it trained
-            twice = row["labels"] in plugins.names("strategy") and two_rounds(str(row["labels"]))
-            trained = row["recipe"] if twice else None
+            trained = row["recipe"] if row["labels"] in twice else None
             alike = found.setdefault((*(row.get(name) for name in LABELING), trained), [])
             if not any(_same_labels(row, other) for other in alike):
                 alike.append(row)

@@ -6,11 +6,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import optuna
-from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-
-optuna.logging.set_verbosity(optuna.logging.WARNING)  # it tells of each study that is made, and this one is a detail
-
 
 def ped_anova(
     settings: Sequence[Mapping[str, Any]], scores: Sequence[float], *, most: int | None = None
@@ -32,6 +27,10 @@ def ped_anova(
     """
     if most is not None and len(scores) > most:
         return {}
+    import optuna  # noqa: PLC0415 - its importances bring scikit-learn, 1.5 s that a page of many trials does without
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances  # noqa: PLC0415
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it tells of each study that is made; this one is a detail
     values = {name: list(dict.fromkeys(row[name] for row in settings)) for name in settings[0]}
     distributions: dict[str, optuna.distributions.BaseDistribution] = {
         name: optuna.distributions.CategoricalDistribution([str(each) for each in found])
