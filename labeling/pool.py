@@ -86,6 +86,18 @@ def require_labels(pool: Pool, case: Case, way_out: str) -> None:
         )
 
 
+def keeping_own(pool: Pool, case: Case) -> NDArray[np.bool_]:
+    """Tell which clips keep their own attribute under a strategy of clusters: the labeled ones.
+
+    In *fragmented* none does, since the labels themselves conflict (`labeling.routing.route`, rule 3).
+
+    Args:
+        pool: (n,) clips.
+        case: of the machine type.
+    """
+    return np.zeros(len(pool.ids), dtype=np.bool_) if case == "fragmented" else pool.labeled
+
+
 def memo_name(request: RankRequest, pool: Pool, step: str, *, labels: bool = True, **settings: object) -> str:
     """Return the name under which `RankRequest.memo` keeps a step: all that its value depends on but the features.
 

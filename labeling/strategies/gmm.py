@@ -15,7 +15,7 @@ from sklearn.mixture import GaussianMixture
 from labeling.clusters import check_k2, cluster_names
 from labeling.contract import CASES, RankedCandidates, RankRequest, Strategy
 from labeling.distances import single_thread, standardise
-from labeling.pool import answer, memo_name, open_pool
+from labeling.pool import answer, keeping_own, memo_name, open_pool
 from labeling.table import with_own
 
 DIMENSIONS = 16  # principal components kept: in 768 dimensions, each of ten target clips would be its own component
@@ -53,7 +53,7 @@ def rank(request: RankRequest) -> RankedCandidates:
     """
     pool = open_pool(request, strategy=STRATEGY.name, cases=CASES)
     check_k2(request.k2, len(pool.ids))
-    own = pool.labeled if request.case != "fragmented" else np.zeros(len(pool.ids), dtype=np.bool_)
+    own = keeping_own(pool, request.case)
     ranked = np.flatnonzero(~own)
     names = np.full((len(ranked), request.k2), "", dtype="<U1")
     confidence = np.zeros((len(ranked), request.k2))

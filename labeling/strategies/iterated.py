@@ -6,7 +6,7 @@ import numpy as np
 
 from labeling.clusters import Clusters, check_k2, cluster, cluster_names
 from labeling.contract import CASES, FINETUNED, RankedCandidates, RankRequest, Strategy
-from labeling.pool import answer, memo_name, open_pool
+from labeling.pool import answer, keeping_own, memo_name, open_pool
 from labeling.table import inverse_shares, ranked_rows, with_own
 
 PREFIX = "iterated_"  # of the clusters' names
@@ -36,7 +36,7 @@ def rank(request: RankRequest) -> RankedCandidates:
     """
     pool = open_pool(request, strategy=STRATEGY.name, cases=CASES)
     check_k2(request.k2, len(pool.ids))
-    own = pool.labeled if request.case != "fragmented" else np.zeros(len(pool.ids), dtype=np.bool_)
+    own = keeping_own(pool, request.case)
     ranked = np.flatnonzero(~own)
     rows = np.full((0, request.k2), "", dtype="<U1"), np.zeros((0, request.k2))
     if len(ranked):

@@ -9,7 +9,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from labeling.clusters import centroids_of, check_k2, cluster_names, renumbered
 from labeling.contract import CASES, LabelingError, RankedCandidates, RankRequest, Strategy
 from labeling.distances import single_thread, squared_distances
-from labeling.pool import answer, memo_name, open_pool
+from labeling.pool import answer, keeping_own, memo_name, open_pool
 from labeling.table import inverse_shares, ranked_rows, with_own
 
 PREFIX = "ward_"  # of the clusters' names
@@ -42,7 +42,7 @@ def rank(request: RankRequest) -> RankedCandidates:
             f"ward must have at most {MOST_CLIPS:,} clips of a machine type, since it compares all pairs, but has "
             f"{len(pool.ids):,}; choose labels = gmm or paper."
         )
-    own = pool.labeled if request.case != "fragmented" else np.zeros(len(pool.ids), dtype=np.bool_)
+    own = keeping_own(pool, request.case)
     ranked = np.flatnonzero(~own)
     if not len(ranked):
         empty = np.full((0, request.k2), "", dtype="<U1"), np.zeros((0, request.k2))

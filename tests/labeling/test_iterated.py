@@ -11,19 +11,6 @@ from labeling.contract import LabelingError
 from labeling.strategies import iterated
 
 
-def test_clusters_are_ranked_by_distance(make_blobs):
-    """Groups that lie apart are found, and a clip's candidates come nearest centroid first, confidence falling."""
-    request = make_blobs({"a": (0, 10), "b": (0, 10), "c": (0, 10)}, case="unlabeled", k2=3)
-    ranked = iterated.rank(request)
-    names = sorted(set(ranked.names[:, 0]))
-    assert names == ["iterated_00", "iterated_01", "iterated_02"]
-    centroids = {name: request.features[ranked.names[:, 0] == name].mean(axis=0) for name in names}
-    for row, features in zip(ranked.names, request.features, strict=True):
-        assert row.tolist() == sorted(names, key=lambda name: float(np.linalg.norm(features - centroids[name])))
-    assert (np.diff(ranked.confidence, axis=1) <= 0).all()
-    np.testing.assert_allclose(ranked.confidence.sum(axis=1), 1.0)
-
-
 def test_labeled_clips_keep_their_own_and_move_no_cluster(make_blobs):
     """Only unlabeled clips are clustered, wherever the labeled ones lie; in fragmented all are."""
     request = make_blobs({"a": (5, 5), "b": (5, 5)}, case="partial", k2=2)

@@ -201,3 +201,17 @@ def test_refuses_a_negative_seed(name):
     """A seed is what scikit-learn takes: 0 to 2^32 - 1."""
     with pytest.raises(LabelingError, match="seed must be between 0 and 4294967295, but got -1"):
         declared(name).rank(request_for(declared(name).cases[0], seed=-1))
+
+
+@pytest.mark.parametrize("name", ["ward", "iterated"])
+def test_candidates_are_ordered_by_distance(make_blobs, name):
+    """Groups that lie apart are found, and a clip's candidates come nearest centroid first, confidence never rising."""
+    request = make_blobs({"a": (0, 10), "b": (0, 10), "c": (0, 10)}, case="unlabeled", k2=3)
+    ranked = declared(name).rank(request)
+    names = sorted(set(ranked.names[:, 0]))
+    assert names == [f"{name}_{number:02d}" for number in range(3)]
+    centroids = {name: request.features[ranked.names[:, 0] == name].mean(axis=0) for name in names}
+    for row, features in zip(ranked.names, request.features, strict=True):
+        assert row.tolist() == sorted(names, key=lambda name: float(np.linalg.norm(features - centroids[name])))
+    assert (np.diff(ranked.confidence, axis=1) <= 0).all()
+    np.testing.assert_allclose(ranked.confidence.sum(axis=1), 1.0)

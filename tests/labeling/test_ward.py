@@ -38,19 +38,6 @@ def test_ward_is_its_definition(make_blobs, clusters):
     assert found == by_definition(request.features, clusters)
 
 
-def test_candidates_are_ordered_by_distance(make_blobs):
-    """Behind its own cluster a clip's candidates come nearest centroid first, with confidence that never rises."""
-    request = make_blobs({"a": (0, 10), "b": (0, 10), "c": (0, 10)}, case="unlabeled", k2=3)
-    ranked = ward.rank(request)
-    names = sorted(set(ranked.names[:, 0]))
-    assert names == ["ward_00", "ward_01", "ward_02"]
-    centroids = {name: request.features[ranked.names[:, 0] == name].mean(axis=0) for name in names}
-    for row, features in zip(ranked.names, request.features, strict=True):
-        assert row.tolist() == sorted(names, key=lambda name: float(np.linalg.norm(features - centroids[name])))
-    assert (np.diff(ranked.confidence, axis=1) <= 0).all()
-    np.testing.assert_allclose(ranked.confidence.sum(axis=1), 1.0)
-
-
 def test_labeled_clips_keep_their_own(make_blobs):
     """Only unlabeled clips are clustered, except in fragmented, where attributes conflict and all are."""
     ranked = ward.rank(make_blobs({"a": (5, 5), "b": (5, 5)}, case="partial", k2=2))
