@@ -15,7 +15,7 @@ from harness.studies.study_file import read_study
 from tests.hostile.sockets import listening
 
 LONGEST = 1_500  # characters of a sentence
-SECONDS = 2.0  # for which a file is looked at, however large; a megabyte of TOML takes longer to parse
+SECONDS = 10.0  # of a processor, for which a file is looked at, however large; a megabyte of TOML takes longer to parse
 
 
 def toml(

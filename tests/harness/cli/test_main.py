@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +15,6 @@ from benchmarks.datasets.dcase2023 import DATASET
 from benchmarks.synthetic.generator import generate
 from harness.cli.main import app
 
-MOST_SECONDS = 0.5  # of `asdbench --help`
 TRIAL = "trial {root} --protocol dcase2023 --backbone tiny --epochs 1 --clip-seconds 1 --batch-size 8"
 
 
@@ -26,17 +24,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("recordings")
     generate(folder, DATASET, machines=("fan",), train_source=6, train_target=2, test_per_cell=2, seconds=1.0)
     return folder
-
-
-def test_help_is_quick() -> None:
-    """The best of three `asdbench --help` takes under half a second of a processor: no framework is imported for it."""
-    seconds = []
-    for _ in range(3):  # processor time, as other tests may keep the processors busy
-        asked = subprocess.Popen([sys.executable, "-m", "harness.cli.main", "--help"], stdout=subprocess.DEVNULL)
-        _, status, used = os.wait4(asked.pid, 0)
-        assert status == 0
-        seconds.append(used.ru_utime + used.ru_stime)
-    assert min(seconds) < MOST_SECONDS
 
 
 def test_help_imports_no_framework() -> None:
