@@ -10,7 +10,8 @@ A change is one of:
 - a statement that is only a call, or adds to something, does nothing;
 - a condition is always true, or never.
 
-Left alone: texts, annotations, messages of errors and logs, imports, and what is only for type checkers.
+Left alone: texts, annotations, messages of errors and logs, imports, what is only for type checkers, and `strict` of a
+`zip`, which guards against lengths that never differ.
 """
 
 from __future__ import annotations
@@ -117,9 +118,11 @@ def first_line(function: ast.FunctionDef) -> int:
     return function.lineno
 
 
-def _left_alone(node: ast.AST) -> bool:
+def _left_alone(node: ast.AST) -> bool:  # noqa: PLR0911 - one line a kind
     if isinstance(node, (ast.Raise, ast.Import, ast.ImportFrom, ast.JoinedStr, ast.Assert)):
         return True
+    if isinstance(node, ast.keyword):
+        return node.arg == "strict"
     if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
         return True
     if isinstance(node, ast.Expr):
@@ -195,7 +198,9 @@ def _calls(call: ast.Call) -> Iterator[ast.AST]:
         yield other
     if call.args and not isinstance(call.args[0], (ast.Starred, ast.GeneratorExp)):
         yield call.args[0]
-    for place in range(len(call.keywords)):
+    for place, keyword in enumerate(call.keywords):
+        if keyword.arg == "strict":
+            continue
         yield ast.Call(call.func, call.args, call.keywords[:place] + call.keywords[place + 1 :])
 
 

@@ -71,7 +71,7 @@ def with_recorded(counts: np.ndarray) -> np.ndarray:
 
 
 def test_draws_by_hand() -> None:
-    """n of n with replacement by a generator of seed and names; clips kind by kind, in the order of their names."""
+    """Draw n of n with replacement, by a generator of seed and names; clips kind by kind, ordered by name."""
     np.testing.assert_array_equal(draw_counts(5, 9, named(3, "x")), draws(5, 9, named(3, "x")))
     assert generator(3, "a", "b").integers(1 << 60) == named(3, "a", "b").integers(1 << 60)
     assert draw_counts(1, 1, generator(0)).tolist() == [[1]]
@@ -144,7 +144,7 @@ def test_recorded_arms_by_hand() -> None:
 
 @pytest.mark.parametrize("rule", ["dcase2020", "dcase2021", "dcase2022"])
 def test_pseudo_values_by_hand(rule) -> None:
-    """n times the official score less n - 1 times that without the machine; of one machine the score itself."""
+    """Of n machines: n times the official score less n - 1 times that without one; of one machine the score itself."""
     numbers = metric_rule(rule).numbers
     values = np.random.default_rng(0).uniform(0.4, 1, size=(2, 4, len(numbers)))
     places = {("d", "a"): np.array([0]), ("d", "b"): np.array([1, 2]), ("d", "c"): np.array([3])}

@@ -103,7 +103,7 @@ def share(scores: np.ndarray, codes: np.ndarray) -> float:
 
 
 def test_shuffles_by_hand() -> None:
-    """Whole trainings of the same scorers change places, or scores within each; as large counts, the scores' own too."""
+    """Whole trainings of the same scorers change places, or scores within each; one as large counts."""
     units = np.array([0, 0, 1, 1, 2, 2, 3, 4, 5, 5])
     parts = np.array([0, 1, 0, 1, 0, 1, 0, 0, 0, 2])
     scores = np.round(np.random.default_rng(0).normal(size=10), 1)

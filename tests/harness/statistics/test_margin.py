@@ -146,9 +146,7 @@ def test_one_machine_or_no_spread_leaves_student() -> None:
     """One machine has no spread over machines to model, and no error needs no quantile: Student's of 96.5 %."""
     one = np.array([[0.6, 0.7, 0.65]])
     for freedom, counted in ((1.0, 1.0), (4.0, 4.0), (9.0, 4.0)):
-        found = margin_low(
-            (one, one), Spread(0.02, freedom), delta=-0.01, margin=0.02, level=0.9, paired=False, seed=0
-        )
+        found = margin_low((one, one), Spread(0.02, freedom), delta=-0.01, margin=0.02, level=0.9, paired=False, seed=0)
         reach = stats.t.ppf(0.965, counted) * 0.02
         assert found == pytest.approx(np.tanh(np.arctanh(-0.01) - reach / (1 - 0.01**2)), rel=1e-9)
     two = np.full((2, 3), 0.6)
