@@ -9,7 +9,7 @@ export DO_NOT_TRACK := true
 
 GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 
-.PHONY: setup demo test test-slow check bench gpu mutants docs browser picture clean help
+.PHONY: setup demo test test-slow check bench gpu mutants docs browser pictures clean help
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -49,8 +49,8 @@ docs: .venv/.docs  ## the site of docs/ into site/; a link that leads nowhere st
 browser:  ## Chromium for the tests of pages, on Debian or Ubuntu as root; without it they are skipped
 	@command -v chromedriver >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver; }
 
-picture: setup  ## the picture of the report, from the database of the demonstration
-	$(BIN)/python docs/report_picture.py --study demo
+pictures: setup  ## the pictures of the docs, from the database of the demonstration
+	$(BIN)/python docs/pictures.py --study demo
 
 check: setup  ## lint, formatting, types, import rules
 	$(BIN)/ruff check .

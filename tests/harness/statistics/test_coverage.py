@@ -17,6 +17,7 @@ from harness.answers.standings import Standings
 from harness.statistics.arms import pseudo_values
 from harness.statistics.bootstrap import Floats
 from harness.statistics.comparison import compare_numbers
+from harness.statistics.effects import permutation_test, share_interval
 from harness.statistics.intervals import ClipDraws, score_intervals
 from harness.statistics.significance import crossed_spread, score_interval
 from tests.harness.made_up import RULE
@@ -137,3 +138,31 @@ def test_numbers_over_clips(auc: float, machines: int) -> None:
         middle = expit(logit(np.clip(pairs, 1e-9, 1 - 1e-9)).mean(axis=1))  # the number itself
         covered = held(pairs, float(middle.mean()))
         assert 0.93 <= covered <= 0.98, (name, covered)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scorers", [1, 4])
+@pytest.mark.parametrize("values", [2, 7])
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.4, 0.8])
+def test_what_a_choice_explains(share: float, values: int, scorers: int) -> None:
+    """A choice beside another one of three values, ten trainings in each; its share is known.
+
+    Scorers of one training share half of what the two choices do not explain. Intervals of a share near 0 end at 0 and
+    nearly always hold it; none holds the truth in fewer than 93 %.
+    """
+    random = np.random.default_rng(5)
+    choice, other, _ = (each.ravel() for each in np.indices((values, 3, 10)))
+    codes, units = np.repeat(choice, scorers), np.repeat(np.arange(choice.size), scorers)
+    gains = [np.linspace(-1, 1, count) / np.linspace(-1, 1, count).std() for count in (values, 3)]
+    rest = 0.9 - share  # the other choice explains a tenth
+    expected = np.sqrt(share) * gains[0][choice] + np.sqrt(0.1) * gains[1][other]
+    ends = []
+    for seed in range(REPETITIONS // 2):
+        training = expected + np.sqrt(rest / 2) * random.normal(size=choice.size)
+        scores = np.repeat(training, scorers) + np.sqrt(rest / 2) * random.normal(size=units.size)
+        _, chance = permutation_test(
+            scores, codes, draws=100, seed=seed, units=units, parts=np.tile(np.arange(scorers), choice.size)
+        )
+        ends.append(share_interval(scores, codes, units, by_chance=chance, draws=200, seed=seed))
+    covered = held(ends, share)
+    assert covered >= 0.93, covered
