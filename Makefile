@@ -9,7 +9,7 @@ export DO_NOT_TRACK := true
 
 GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 
-.PHONY: setup demo test test-slow check bench gpu mutants docs browser pictures clean help
+.PHONY: setup demo test test-slow simulations check bench gpu mutants docs browser pictures clean help
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -36,7 +36,10 @@ test: setup  ## the default tests
 	$(PYTEST) -n $(WORKERS)
 
 test-slow: setup  ## the slow tests alone: real studies, twenty kills, eight drivers, full disks, two hosts
-	$(PYTEST) -n $(WORKERS) -m slow
+	$(PYTEST) -n $(WORKERS) -m "slow and not simulation"
+
+simulations: setup  ## how often every printed interval holds the truth, and how often a gate is fooled: an hour
+	$(PYTEST) -n $(WORKERS) -m simulation
 
 docs: .venv/.docs  ## the site of docs/ into site/; a link that leads nowhere stops it
 	$(BIN)/python docs/reference_pages.py

@@ -8,6 +8,8 @@ the degrees of freedom of two machines are those of the whole: up to 99 % is acc
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -23,6 +25,7 @@ from harness.statistics.significance import crossed_spread, score_interval
 from tests.harness.made_up import RULE
 
 REPETITIONS = 1000
+but_not_in_ci = partial(pytest.param, marks=pytest.mark.simulation)
 
 
 def h_means(score: float, shape: tuple[int, int], seed: int, *, gain: float | None = None) -> list[Floats]:
@@ -61,9 +64,9 @@ def held(ends: list[tuple[float, float]], truth: float) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seeds", [1, 5])
-@pytest.mark.parametrize("machines", [2, 3, 7, 15])
-@pytest.mark.parametrize("score", [0.6, 0.95, 0.985])
+@pytest.mark.parametrize("seeds", [1, but_not_in_ci(5)])
+@pytest.mark.parametrize("machines", [2, but_not_in_ci(3), 7, but_not_in_ci(15)])
+@pytest.mark.parametrize("score", [0.6, but_not_in_ci(0.95), 0.985])
 def test_a_score_over_machines_and_seeds(score: float, machines: int, seeds: int) -> None:
     """Intervals of `trial`, `score`, `select` and its check: pseudo-values' spread on the logit."""
     (tables,) = h_means(score, (machines, seeds), seed=1)
@@ -80,9 +83,9 @@ def test_a_score_over_machines_and_seeds(score: float, machines: int, seeds: int
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seeds", [1, 2, 5])
-@pytest.mark.parametrize("machines", [2, 3, 7, 15])
-@pytest.mark.parametrize(("score", "gain"), [(0.6, 0.15), (0.95, 0.2), (0.985, 0.2)])
+@pytest.mark.parametrize("seeds", [but_not_in_ci(1), 2, but_not_in_ci(5)])
+@pytest.mark.parametrize("machines", [2, but_not_in_ci(3), but_not_in_ci(7), but_not_in_ci(15)])
+@pytest.mark.parametrize(("score", "gain"), [(0.6, 0.15), but_not_in_ci(0.95, 0.2), (0.985, 0.2)])
 def test_a_difference(score: float, gain: float, machines: int, seeds: int) -> None:
     """Intervals of `compare` and, at another level, of `regress`, from the metrics alone."""
     base, arm = h_means(score, (machines, seeds), seed=2, gain=gain)
@@ -93,8 +96,8 @@ def test_a_difference(score: float, gain: float, machines: int, seeds: int) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seeds", [2, 3, 10])
-@pytest.mark.parametrize("score", [0.6, 0.95, 0.99])
+@pytest.mark.parametrize("seeds", [2, 3, but_not_in_ci(10)])
+@pytest.mark.parametrize("score", [0.6, but_not_in_ci(0.95), 0.99])
 def test_a_row_of_the_leaderboard(score: float, seeds: int) -> None:
     """Intervals over seeds: a thousand rows of one board, each with seeds of its own."""
     random = np.random.default_rng(3)
@@ -108,8 +111,8 @@ def test_a_row_of_the_leaderboard(score: float, seeds: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("machines", [1, 2])
-@pytest.mark.parametrize("auc", [0.6, 0.95, 0.99])
+@pytest.mark.parametrize("machines", [1, but_not_in_ci(2)])
+@pytest.mark.parametrize("auc", [0.6, but_not_in_ci(0.95), 0.99])
 def test_numbers_over_clips(auc: float, machines: int) -> None:
     """Intervals over clips of each AUC, pAUC, machine and official score, of 50 clips a domain and condition."""
     random = np.random.default_rng(4)
@@ -141,9 +144,9 @@ def test_numbers_over_clips(auc: float, machines: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scorers", [1, 4])
-@pytest.mark.parametrize("values", [2, 7])
-@pytest.mark.parametrize("share", [0.0, 0.05, 0.4, 0.8])
+@pytest.mark.parametrize("scorers", [1, but_not_in_ci(4)])
+@pytest.mark.parametrize("values", [2, but_not_in_ci(7)])
+@pytest.mark.parametrize("share", [but_not_in_ci(0.0), 0.05, 0.4, but_not_in_ci(0.8)])
 def test_what_a_choice_explains(share: float, values: int, scorers: int) -> None:
     """A choice beside another one of three values, ten trainings in each; its share is known.
 
