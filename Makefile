@@ -9,7 +9,7 @@ export DO_NOT_TRACK := true
 
 GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 
-.PHONY: setup demo test test-slow simulations check bench gpu mutants docs browser pictures clean help
+.PHONY: setup demo test test-slow simulations check bench gpu mutants docs browser pictures tables clean help
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -54,6 +54,13 @@ browser:  ## Chromium for the tests of pages, on Debian or Ubuntu as root; witho
 
 pictures: setup  ## the pictures of the docs, from the database of the demonstration
 	$(BIN)/python docs/pictures.py --study demo
+
+tables: .venv/.installed  ## do the studies give the tables of the pages? The demonstration; with DATA=ROOT the real ones, too
+	$(BIN)/asdbench demo
+	$(BIN)/python docs/tables.py demo
+	$(if $(DATA),$(BIN)/asdbench study run real --data "$(DATA)")
+	$(if $(DATA),$(BIN)/asdbench study run real-tuned --data "$(DATA)")
+	$(if $(DATA),$(BIN)/python docs/tables.py real real-tuned)
 
 check: setup  ## lint, formatting, types, import rules
 	$(BIN)/ruff check .

@@ -28,7 +28,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from harness import verbs
 from harness.errors import HarnessError
 from harness.places import find_places
-from harness.stores.run_names import EXPERIMENT
+from harness.stores.run_names import EXPERIMENT, VIEW, VIEW_LINK
 
 HERE = Path(__file__).parent
 REPORT_PIXELS = 1180, 1660  # of the page that are shown
@@ -36,7 +36,6 @@ MLFLOW_PIXELS = 1500, 820
 MOST_BYTES = 300_000
 COLOURS = (256, 128, 64, 32)  # of the palette, fewer until the file is small enough
 PATIENCE_SECONDS = 180  # MLflow's server imports for half a minute before it answers
-UNFOLD = ".ag-row button[data-component-id*=runnamecell]"  # beside the study's name
 
 
 def main() -> None:
@@ -55,7 +54,7 @@ def main() -> None:
             show(browser, page.as_uri(), REPORT_PIXELS, dark=chosen.dark)
             write(chosen.out / "report.png", photograph(browser))
             with served(places.tracking, Path(folder)) as address:
-                open_study(browser, address, chosen.study)
+                open_runs(browser, address)
                 write(chosen.out / "mlflow.png", photograph(browser))
     except HarnessError as error:
         sys.exit(str(error))
@@ -124,17 +123,18 @@ def served(tracking: str, folder: Path) -> Iterator[str]:
         server.wait(30)
 
 
-def open_study(browser: webdriver.Chrome, address: str, study: str) -> None:
-    """Open the list of runs, and unfold the study to its trials."""
+def open_runs(browser: webdriver.Chrome, address: str) -> None:
+    """Open the list of runs as the experiment's description links to it, without the assistant beside it."""
     experiment = MlflowClient(tracking_uri=address).get_experiment_by_name(EXPERIMENT)
     if experiment is None:
         raise HarnessError(f"The database must hold a study, but has no experiment {EXPERIMENT}; run one first.")
-    show(browser, f"{address}/#/experiments/{experiment.experiment_id}/runs", MLFLOW_PIXELS)
-    text = "return document.body.innerText"
+    show(browser, address, MLFLOW_PIXELS)
+    for name, value in (("fab.autoOpenedOnFirstLoad_v1", "true"), ("panelOpen_v1", "false")):
+        browser.execute_script(f"localStorage.setItem('mlflow.assistant.{name}', '{value}')")
+    link = VIEW_LINK.format(experiment=experiment.experiment_id, view=VIEW)
+    show(browser, f"{address}/?again{link}", MLFLOW_PIXELS)
     wait = WebDriverWait(browser, PATIENCE_SECONDS)
-    wait.until(lambda _: study in browser.execute_script(text))
-    browser.execute_script(f"document.querySelector('{UNFOLD}').click()")
-    wait.until(lambda _: "M=1" in browser.execute_script(text))
+    wait.until(lambda _: "M=1" in browser.execute_script("return document.body.innerText"))
     time.sleep(2)  # its charts and columns move into place
 
 
