@@ -41,6 +41,9 @@ SWAPS = {
 SILENT = {"debug", "info", "warning", "warn", "simplefilter", "filterwarnings", "errstate"}  # calls that say something
 
 
+Path_ = tuple[tuple[str, int | None], ...]  # from the module down: (field, place in its list)
+
+
 @dataclass(frozen=True)
 class Mutant:
     """One changed module.
@@ -50,34 +53,44 @@ class Mutant:
         file: relative to the repository.
         line: of the change.
         function: line on which the function around it begins, so that tests that call it are tried first; 0 outside.
-        tree: of the whole module.
+        source: the whole module as it is.
+        place: the way to the changed node.
+        change: what stands there instead.
     """
 
     name: str
     file: str
     line: int
     function: int
-    tree: ast.Module
+    source: str
+    place: Path_
+    change: ast.AST
+
+    @property
+    def tree(self) -> ast.Module:
+        """Return the whole module as it is changed."""
+        module = ast.parse(self.source)
+        _replace(module, self.place, copy.deepcopy(self.change))
+        return ast.fix_missing_locations(module)
 
 
 def mutants_of(root: Path, file: str) -> Iterator[Mutant]:
     """Yield every mutant of a module, in the order of its lines."""
-    module = ast.parse((root / file).read_text(encoding="utf-8"))
+    source = (root / file).read_text(encoding="utf-8")
+    module = ast.parse(source)
     seen: Counter[str] = Counter()
     for path, function, begins in _places(module):
-        for change in _changes(_at(module, path)):
-            tree = copy.deepcopy(module)
-            said, before = _shown(tree, path)
-            _replace(tree, path, change)
+        node = _at(module, path)
+        said, before = _shown(module, path)
+        for change in list(_changes(node)):
+            _replace(module, path, change)
             # the smallest piece of code around the change says what it means: `clips // 5` -> `clips // 6`
-            after = ast.unparse(ast.fix_missing_locations(_at(tree, said)))
+            after = ast.unparse(ast.fix_missing_locations(_at(module, said)))
+            _replace(module, path, node)
             text = f"{file}:{function or 'module'}: {_short(before)} -> {_short(after)}"
             seen[text] += 1
             name = text if seen[text] == 1 else f"{text} #{seen[text]}"
-            yield Mutant(name, file, _line(module, path), begins, tree)
-
-
-Path_ = tuple[tuple[str, int | None], ...]  # from the module down: (field, place in its list)
+            yield Mutant(name, file, _line(module, path), begins, source, path, change)
 
 
 def _places(module: ast.Module) -> Iterator[tuple[Path_, str, int]]:
@@ -204,7 +217,6 @@ def _replace(module: ast.Module, path: Path_, new: ast.AST) -> None:
         setattr(above, field, new)
     else:
         getattr(above, field)[place] = new
-    ast.fix_missing_locations(module)
 
 
 def _shown(module: ast.Module, path: Path_) -> tuple[Path_, str]:
