@@ -44,12 +44,10 @@ def squared_distances(
         references: points, one a row.
         spread: the largest squared norm; None takes it from the points at hand.
     """
-    queries = queries.astype(np.float64, copy=False)
-    references = references.astype(np.float64, copy=False)
-    query_norms = np.einsum("qd,qd->q", queries, queries)
-    reference_norms = np.einsum("rd,rd->r", references, references)
+    queries, references = np.asarray(queries, np.float64), np.asarray(references, np.float64)
+    query_norms, reference_norms = _squared_norms(queries), _squared_norms(references)
     if spread is None:
-        spread = float(max(query_norms.max(initial=0.0), reference_norms.max(initial=0.0)))
+        spread = _largest(query_norms, reference_norms)
     squared = queries @ references.T
     squared *= -2.0
     squared += query_norms[:, None]
@@ -59,6 +57,15 @@ def squared_distances(
         np.rint(squared, out=squared)
         squared *= spread * GRID
     return np.maximum(squared, 0.0, out=squared)
+
+
+def _squared_norms(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    norms: NDArray[np.float64] = np.einsum("nd,nd->n", points, points)
+    return norms
+
+
+def _largest(*norms: NDArray[np.float64]) -> float:
+    return float(max(each.max(initial=0.0) for each in norms))
 
 
 def nearest(
@@ -76,10 +83,7 @@ def nearest(
     """
     positions = np.empty((len(queries), k), dtype=np.int32)
     distances = np.empty((len(queries), k), dtype=np.float64)
-    spread = max(
-        (float(np.einsum("nd,nd->n", points, points).max()) for points in (queries, references) if len(points)),
-        default=0.0,
-    )
+    spread = _largest(_squared_norms(queries), _squared_norms(references))
     with single_thread():
         for start in range(0, len(queries), ROWS):
             rows = slice(start, start + ROWS)

@@ -24,7 +24,7 @@ def inverse_shares(distances: NDArray[np.float64]) -> NDArray[np.float64]:
         weights = np.where(np.isfinite(distances), (nearest / distances) ** 2, 0.0)
     weights = np.where(nearest == 0.0, on_top.astype(np.float64), weights)
     total = weights.sum(axis=1, keepdims=True)
-    shares: NDArray[np.float64] = weights / np.where(total > 0.0, total, 1.0)
+    shares: NDArray[np.float64] = weights / np.maximum(total, 1.0)  # the nearest candidate alone weighs 1
     return shares
 
 
@@ -77,8 +77,7 @@ def with_own(
     """
     ranked, shares = rows
     width = ranked.shape[1]
-    letters = max(ranked.dtype.itemsize, names.dtype.itemsize) // 4
-    table = np.full((len(codes), width), "", dtype=f"<U{max(letters, 1)}")
+    table = np.full((len(codes), width), "", dtype=np.promote_types(ranked.dtype, names.dtype))
     confidence = np.zeros((len(codes), width), dtype=np.float64)
     table[unlabeled], confidence[unlabeled] = ranked, shares
     labeled = np.flatnonzero(codes >= 0)

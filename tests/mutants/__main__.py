@@ -78,8 +78,6 @@ def main() -> int:
         parser.error(f"a room must be one of {', '.join(ROOMS)}, but got {sorted(unknown)[0]}")
     os.chdir(ROOT)
     os.environ |= {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    if not asked.list:
-        warm_up()
     table: dict[str, Counter[str]] = {}
     survivors: list[str] = []
     for name in asked.rooms or ROOMS:
@@ -121,6 +119,7 @@ def _try_room(name: str, mutants: list[Mutant], *, jobs: int) -> list[Result]:
         else:
             left.append(mutant)
     if left:
+        warm_up(room.heavy)
         reached = _reach(name, room, ledger)
         limit = max(LIMIT_S, FACTOR * sum(reached.seconds.values()))
         inside = [mutant for mutant in left if reached.inside(mutant)]

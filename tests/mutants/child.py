@@ -30,15 +30,12 @@ from hypothesis import HealthCheck, Phase, settings
 from tests.mutants.changes import Mutant, first_line
 from tests.mutants.rooms import ROOT
 
-HEAVY = ("torch", "torchaudio", "numpy", "scipy.stats", "scipy.linalg", "scipy.cluster.hierarchy", "pandas",
-         "sklearn.cluster", "sklearn.mixture", "sklearn.ensemble", "sklearn.covariance", "sklearn.metrics", "librosa",
-         "soundfile", "pydantic")  # fmt: skip
 CALLED = "_asdbench_mutants_called"  # the name by which functions say that they are called
 
 
-def warm_up() -> None:
+def warm_up(packages: Sequence[str]) -> None:
     """Import what every session needs, once, and nothing of the project."""
-    for name in HEAVY:
+    for name in packages:
         importlib.import_module(name)
     settings.register_profile(
         "mutants",
