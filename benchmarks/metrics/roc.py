@@ -57,7 +57,7 @@ def _single(scores: ArrayLike, anomalous: ArrayLike, metric: Callable[[Floats, B
         raise BenchmarkError(f"Scores must be finite numbers, but got {checked[first]} in place {first}.")
     if labels.all() or not labels.any():
         raise BenchmarkError(f"An AUC needs normal and anomalous clips, but all {labels.size} are of one class.")
-    return float(metric(checked, labels, np.ones((checked.size, 1)))[0])
+    return metric(checked, labels, np.ones((checked.size, 1))).item()
 
 
 def resampled_auc(scores: Floats, anomalous: Bools, counts: NDArray[Any]) -> Floats:

@@ -235,7 +235,7 @@ def test_a_resample_without_a_class_has_no_area() -> None:
     scores, labels = np.array([1.0, 2, 3, 4]), np.array([False, True, False, True])
     counts = np.array([[1, 0, 2], [1, 1, 0], [1, 0, 1], [1, 1, 0]])
     for metric in (resampled_auc, resampled_partial_auc):
-        with np.errstate(all="raise", invalid="warn"):
+        with np.errstate(all="raise"):
             found = metric(scores, labels, counts)
         assert np.isfinite(found).tolist() == [True, False, False]
 
