@@ -163,4 +163,5 @@ def _values(metrics: Sequence[MachineMetrics], rule: RuleName) -> Floats:
 
 
 def _known(values: Floats) -> float | None:
-    return None if np.isnan(values[0]) else float(values[0])
+    value = values.item()  # of the one resample
+    return None if np.isnan(value) else value

@@ -87,7 +87,7 @@ def _sections(scored: pd.DataFrame, ids: NDArray[Any]) -> list[tuple[tuple[str, 
         raise BenchmarkError(f"Each clip must have a dataset, machine and section; not so: {_some(ids[unnamed])}.")
     place, words = np.zeros(len(ids), np.intp), []
     for column in NAMES:
-        values = scored[column].to_numpy(dtype=object)
+        values = scored[column].to_numpy()
         if pd.api.types.infer_dtype(values, skipna=True) != "string":  # 1 and 1.0 are equal, but not the same word
             values = scored[column].astype(str).to_numpy(dtype=object)
         codes, found = pd.factorize(values)

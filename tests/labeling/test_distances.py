@@ -156,7 +156,7 @@ def test_one_thread_inside_and_all_outside():
 
 
 def test_shares_against_the_formula():
-    """u_j = d_j^-2 / sum of d_l^-2 over candidates, on random distances of every size; no candidate, no column: no share."""
+    """u_j = d_j^-2 / sum of d_l^-2 over candidates, on distances of every size; no column has no share."""
     rng = np.random.default_rng(0)
     distances = 10.0 ** rng.uniform(-3, 3, size=(20, 4))
     distances[rng.random((20, 4)) < 0.3] = np.inf

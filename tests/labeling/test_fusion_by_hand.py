@@ -102,7 +102,7 @@ def test_fusion_is_its_definition(seed, fusion, below):
 
 
 def test_texts_that_are_equal_by_chance_are_numbered():
-    """Of tuples that read alike the shortest keeps the text, the others follow by tuple; a taken number gets a sign more."""
+    """Of tuples that read alike the shortest keeps the text, others follow by tuple; a taken number gets a sign."""
     rows = [["b_c", "d", ""], ["b", "c_d", ""], ["b_c_d", "", ""], ["b", "c", "d"], ["b_c_d#2", "", ""]]
     ranked = RankedCandidates(
         np.array(list("vwxyz")),
@@ -137,10 +137,10 @@ def test_defaults_of_fusion():
     assert plain.ids.tolist() == said.ids.tolist() and np.array_equal(plain.targets, said.targets)
     assert fused_names(candidates["fan"], m=2) == fused_names(candidates["fan"], m=2, fusion="composite")
     for widest in (None, 4):
-        with pytest.raises(LabelingError, match="between 1 and 4, .* but got 5"):
+        with pytest.raises(LabelingError, match=r"between 1 and 4, .* but got 5"):
             fuse_top_m(candidates, m=5, widest=widest)
     twice = {"fan": candidates["fan"], "pump": candidates["fan"]}
-    with pytest.raises(LabelingError, match="one machine type, but fan-0.*, \\.\\.\\. stand in two"):
+    with pytest.raises(LabelingError, match=r"one machine type, but fan-0.*, \.\.\. stand in two"):
         fuse_top_m(twice, m=1)
 
 
@@ -185,7 +185,7 @@ def test_quality_is_its_definition(fusion):
 def test_quality_of_nobody():
     """No machine type has no quality, and M is still checked: at most 1 of no candidates."""
     assert label_quality({}, {}, m=1) == {}
-    with pytest.raises(LabelingError, match="between 1 and 1, .* but got 2"):
+    with pytest.raises(LabelingError, match=r"between 1 and 1, .* but got 2"):
         label_quality({}, {}, m=2)
     nothing = label_quality({"fan": random_candidates(0, "fan")}, {}, m=1)["fan"]
     assert (nothing.clips, nothing.classes, nothing.true_classes, nothing.entropy, nothing.nmi) == (0, 0, 0, None, None)

@@ -102,7 +102,7 @@ def test_too_many_clips_are_refused(make_blobs, monkeypatch):
     assert ward.MOST_CLIPS == 20_000
     monkeypatch.setattr(ward, "MOST_CLIPS", 6)
     assert len(ward.rank(make_blobs({"a": (0, 6)}, case="unlabeled", k2=2)).ids) == 6
-    with pytest.raises(LabelingError, match="at most 6 clips of a machine type.* has 7;"):
+    with pytest.raises(LabelingError, match=r"at most 6 clips of a machine type.* has 7;"):
         ward.rank(make_blobs({"a": (0, 7)}, case="unlabeled", k2=2))
 
 

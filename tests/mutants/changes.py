@@ -10,7 +10,8 @@ A change is one of:
 - a statement that is only a call, or adds to something, does nothing;
 - a condition is always true, or never.
 
-Left alone: texts, annotations, messages of errors and logs, imports, and what is only for type checkers.
+Left alone: texts, annotations, messages of errors and logs, imports, what is only for type checkers, and `strict` of
+`zip`, which checks a promise of the code to itself and never changes a number.
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ def first_line(function: ast.FunctionDef) -> int:
     return function.lineno
 
 
-def _left_alone(node: ast.AST) -> bool:
+def _left_alone(node: ast.AST) -> bool:  # noqa: PLR0911 - one answer a kind of node, as the page lists them
     if isinstance(node, (ast.Raise, ast.Import, ast.ImportFrom, ast.JoinedStr, ast.Assert)):
         return True
     if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
@@ -131,6 +132,8 @@ def _left_alone(node: ast.AST) -> bool:
         return isinstance(node.value, ast.Call) and _called(node.value) in SILENT
     if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
         return node.targets[0].id in {"logger", "__all__"}
+    if isinstance(node, ast.keyword):
+        return node.arg == "strict"
     return isinstance(node, ast.AnnAssign) and ast.unparse(node.annotation) == "TypeAlias"
 
 
@@ -198,7 +201,9 @@ def _calls(call: ast.Call) -> Iterator[ast.AST]:
         yield other
     if call.args and not isinstance(call.args[0], (ast.Starred, ast.GeneratorExp)):
         yield call.args[0]
-    for place in range(len(call.keywords)):
+    for place, keyword in enumerate(call.keywords):
+        if _called(call) == "zip" and keyword.arg == "strict":
+            continue
         yield ast.Call(call.func, call.args, call.keywords[:place] + call.keywords[place + 1 :])
 
 

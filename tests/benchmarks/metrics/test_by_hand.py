@@ -82,12 +82,13 @@ def test_every_number_of_every_section(rule) -> None:
     for section, measured in zip(sections, metrics, strict=True):
         part = table[(table["machine"] == section.machine) & (table["section"] == section.section)]
         assert section.ids.tolist() == part["clip_id"].tolist()
-        assert section.unlabeled == 0
+        assert section.unlabeled == 0 and type(section.unlabeled) is int
         drawn = section_numbers(section, rule, counts)
         assert measured.auc == pytest.approx(roc_auc_score(part["condition"] == "anomaly", part["score"]), abs=1e-12)
         for place, (field, normals, anomalies, partial) in enumerate(NUMBERS[rule]):
             wanted = number_by_hand(part, normals, anomalies, partial)
             assert getattr(measured, field) == pytest.approx(wanted, abs=1e-12)
+            assert type(getattr(measured, field)) is type(measured.auc) is float
             for column in range(2):
                 once_more = number_by_hand(part, normals, anomalies, partial, counts[:, column])
                 assert drawn[place, column] == pytest.approx(once_more, abs=1e-12, nan_ok=True)
@@ -130,7 +131,7 @@ def test_scores_over_sections_and_machines(rule, seed: int) -> None:
     metrics = some_metrics(seed)
     fields = [field for field, *_ in NUMBERS[rule]]
     every = [getattr(section, field) for section in metrics for field in fields]
-    assert official_score(metrics, rule) == pytest.approx(mean(every) if rule == "dcase2020" else h_mean(every))
+    assert official_score(iter(metrics), rule) == pytest.approx(mean(every) if rule == "dcase2020" else h_mean(every))
     machines = machine_h_means(iter(metrics), rule)
     assert list(machines) == list(dict.fromkeys((one.dataset, one.machine) for one in metrics))
     for key, value in machines.items():
@@ -138,6 +139,8 @@ def test_scores_over_sections_and_machines(rule, seed: int) -> None:
         parts = [[getattr(section, field) for section in own] for field in fields]
         values = [mean(part) for part in parts] if rule == "dcase2020" else itertools.chain(*parts)
         assert value == pytest.approx(h_mean(values))
+    numbers = [official_score(metrics, rule), *machines.values(), *(section_h_mean(one, rule) for one in metrics)]
+    assert all(type(each) is float for each in numbers)  # plain numbers, as they are stored
     for section in metrics:
         assert section_h_mean(section, rule) == pytest.approx(h_mean([getattr(section, field) for field in fields]))
     rows = metric_rows(metrics, rule)
@@ -200,6 +203,24 @@ def test_the_whole_range_is_the_plain_area_bit_for_bit() -> None:
         scores, labels = rng.normal(size=29) - np.arange(29) % 2, np.arange(29) % 2 == 0
         assert partial_auc(-scores, labels, max_fpr=1) == auc(-scores, labels)
         assert partial_auc(scores, labels, max_fpr=1.0) == auc(scores, labels)
+
+
+def test_scores_may_be_whole_numbers() -> None:
+    """Unsigned numbers, which have no negative, are scores like others; so are those of a plain list."""
+    scores, labels = np.random.default_rng(0).integers(0, 9, 60).astype(np.uint8), np.arange(60) % 2 == 0
+    for metric in (auc, partial_auc):
+        assert metric(scores, labels) == metric(scores.tolist(), labels) == metric(scores.astype(float), labels)
+        assert type(metric(scores, labels)) is float
+
+
+def test_undefined_numbers_are_nan_in_every_resample() -> None:
+    """Clips of no known condition, or of no known domain, leave a section's numbers NaN, both classes or not."""
+    table = random_table(0, sections=1)
+    for column, undefined in (("condition", [True] * 3), ("domain", [True, True, False])):
+        changed = table.copy()
+        changed.iloc[3, changed.columns.get_loc(column)] = None
+        (section,) = split_sections(changed)
+        assert np.isnan(section_numbers(section, "dcase2022", np.ones((24, 2)))).all(axis=1).tolist() == undefined
 
 
 def test_labels_may_be_numbers() -> None:
