@@ -88,7 +88,7 @@ def _sections(scored: pd.DataFrame, ids: NDArray[Any]) -> list[tuple[tuple[str, 
     place, words = np.zeros(len(ids), np.intp), []
     for column in NAMES:
         values = scored[column].to_numpy()
-        if pd.api.types.infer_dtype(values, skipna=True) != "string":  # 1 and 1.0 are equal, but not the same word
+        if pd.api.types.infer_dtype(values) != "string":  # 1 and 1.0 are equal, but not the same word
             values = scored[column].astype(str).to_numpy(dtype=object)
         codes, found = pd.factorize(values)
         words.append(sorted(found.tolist()))
