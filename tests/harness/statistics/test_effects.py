@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.statistics.effects import permutation_test, variance_share, weighted_share
+from harness.statistics.effects import (
+    beyond_chance,
+    permutation_test,
+    share_interval,
+    variance_share,
+    weighted_share,
+)  # fmt: skip
 
 
 def test_shares_are_sums_of_squares() -> None:
@@ -93,3 +99,27 @@ def test_weights_are_repetitions() -> None:
         _, there = np.unique(codes[rows], return_inverse=True)
         assert share == pytest.approx(float(variance_share(scores[rows], there)), rel=1e-9)
     assert weighted_share(np.full(9, 0.3), codes, weights.astype(float)).tolist() == [0.0, 0.0, 0.0]
+
+
+def test_an_interval_leaves_chance_out() -> None:
+    """Its ends are the quantiles of shares of trainings drawn again, less what chance gives, twice; never below 0."""
+    rng = np.random.default_rng(4)
+    units, codes = np.repeat(np.arange(24), 3), np.repeat(np.arange(24) % 4, 3)
+    scores = rng.normal(size=72) + 0.8 * codes
+    low, high = share_interval(scores, codes, units, by_chance=0.1, draws=200, seed=7)
+    drawn = []
+    for often in np.random.default_rng(7).multinomial(24, np.full(24, 1 / 24), size=200):
+        places = np.concatenate([np.flatnonzero(units == unit) for unit in np.repeat(np.arange(24), often)])
+        drawn.append(float(variance_share(scores[places], np.unique(codes[places], return_inverse=True)[1])))
+    left = [((share - 0.1) / 0.9 - 0.1) / 0.9 for share in drawn]
+    assert (low, high) == pytest.approx(tuple(np.quantile(left, (0.025, 0.975))), abs=1e-12)
+    assert 0 < low < high < 1
+    assert share_interval(rng.normal(size=72), codes, units, by_chance=0.3, draws=200, seed=7)[0] == 0
+
+
+def test_beyond_chance() -> None:
+    """Of a share of a half, what chance does not give is a third where chance gives a quarter."""
+    assert beyond_chance(0.5, 0.25) == pytest.approx(1 / 3)
+    assert beyond_chance(0.25, 0.25) == 0
+    assert beyond_chance(1.0, 0.25) == 1
+    assert beyond_chance(1.0, 1.0) == 0
