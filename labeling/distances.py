@@ -82,7 +82,7 @@ def nearest(
         Their positions (q, k) and their distances (q, k).
     """
     positions = np.empty((len(queries), k), dtype=np.int32)
-    distances = np.empty((len(queries), k), dtype=np.float64)
+    distances = np.empty((len(queries), k))
     spread = _largest(_squared_norms(queries), _squared_norms(references))
     with single_thread():
         for start in range(0, len(queries), ROWS):
@@ -100,7 +100,7 @@ def _smallest(squared: NDArray[np.float64], k: int) -> NDArray[np.int64]:
     worst = np.take_along_axis(squared, columns, axis=1).max(axis=1, keepdims=True)  # (q, 1)
     # If several references tie for the k-th place, argpartition picks any of them; a stable sort takes the first ones.
     crowded = np.flatnonzero((squared <= worst).sum(axis=1) > k)
-    columns[crowded] = np.argsort(squared[crowded], axis=1, kind="stable")[:, :k]
+    columns[crowded] = np.argsort(squared[crowded], kind="stable")[:, :k]
     columns.sort(axis=1)
     within = np.take_along_axis(squared, columns, axis=1)
-    return np.take_along_axis(columns, np.argsort(within, axis=1, kind="stable"), axis=1)
+    return np.take_along_axis(columns, np.argsort(within, kind="stable"), axis=1)
