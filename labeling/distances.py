@@ -44,11 +44,11 @@ def squared_distances(
         references: points, one a row.
         spread: the largest squared norm; None takes it from the points at hand.
     """
-    queries, references = np.asarray(queries, np.float64), np.asarray(references, np.float64)
-    query_norms, reference_norms = _squared_norms(queries), _squared_norms(references)
+    left, right = np.asarray(queries, np.float64), np.asarray(references, np.float64)
+    query_norms, reference_norms = _squared_norms(left), _squared_norms(right)
     if spread is None:
         spread = _largest(query_norms, reference_norms)
-    squared = queries @ references.T
+    squared = left @ right.T
     squared *= -2.0
     squared += query_norms[:, None]
     squared += reference_norms[None, :]

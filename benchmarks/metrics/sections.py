@@ -89,7 +89,7 @@ def _sections(scored: pd.DataFrame, ids: NDArray[Any]) -> list[tuple[tuple[str, 
     for column in NAMES:
         values = scored[column].to_numpy()
         if pd.api.types.infer_dtype(values) != "string":  # 1 and 1.0 are equal, but not the same word
-            values = scored[column].astype(str).to_numpy(dtype=object)
+            values = scored[column].astype(str).to_numpy()
         codes, found = pd.factorize(values)
         words.append(sorted(found.tolist()))
         rank = {word: at for at, word in enumerate(words[-1])}
