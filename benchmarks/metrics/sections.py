@@ -100,7 +100,7 @@ def _sections(scored: pd.DataFrame, ids: NDArray[Any]) -> list[tuple[tuple[str, 
     datasets, machines, sections = words
     named = []
     for rows in parts:
-        rest, section = divmod(int(place[rows[0]]), len(sections))
+        rest, section = divmod(place[rows[0]], len(sections))
         dataset, machine = divmod(rest, len(machines))
         named.append(((datasets[dataset], machines[machine], sections[section]), rows))
     return named
@@ -126,7 +126,8 @@ def _words(column: pd.Series[Any], words: tuple[str, str], ids: NDArray[Any]) ->
 
 
 def _are(values: NDArray[np.object_], word: str | None) -> NDArray[np.bool_]:
-    return np.asarray(values == word, np.bool_)  # a comparison of each element, with None too
+    same: NDArray[np.bool_] = values == word  # a comparison of each element, with None too
+    return same
 
 
 def _some(ids: Sequence[object] | NDArray[Any]) -> str:

@@ -352,3 +352,12 @@ def test_a_column_of_nothing_is_no_word(empty) -> None:
     (metrics,) = measure(table, "dcase2020")
     assert metrics.auc is not None and metrics.undefined == ()
     assert all(domain is None for domain in split_sections(table)[0].domains)
+
+
+def test_one_strange_word_is_enough_and_rows_stand_for_ids() -> None:
+    """A single clip of an unknown condition is refused by its id, or by its row where clips have no ids."""
+    table = random_table(0, sections=1).reset_index(drop=True)
+    table.loc[3, "condition"] = "broken"
+    for changed, name in ((table, table["clip_id"][3]), (table.drop(columns="clip_id"), "3")):
+        with pytest.raises(BenchmarkError, match=rf"but is 'broken' for {name}\.$"):
+            split_sections(changed)
