@@ -133,19 +133,12 @@ def test_bad_names_are_counted_and_left_out(
     assert "4 bad files are left out" in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("bad", "rest", "left"), [(1, "", "One bad file is"), (2, "1 more is bad;", "2 bad files are")]
-)
+@pytest.mark.parametrize("said", [(1, "", "One bad file is"), (2, "1 more is bad;", "2 bad files are")])
 def test_one_is_said_as_one(
-    bad: int,
-    rest: str,
-    left: str,
-    load_dataset: Load,
-    write_clip: Write,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
+    said: tuple[int, str, str], load_dataset: Load, write_clip: Write, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A count of one has its verb and noun in the singular."""
+    bad, rest, left = said
     raw = "dcase2023t2/dev_data/raw/fan/train"
     for name in (TRAIN, *("a.wav", "b.wav")[:bad]):
         write_clip(f"{raw}/{name}")
