@@ -7,11 +7,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 import asdbench
 from harness import ROOMS, shadows, verbs
+from harness.cli import main
 
 STUDY = """
 name = "small"
@@ -59,8 +62,31 @@ def test_the_verbs_are_functions_of_one_module() -> None:
     assert {*verbs.__all__, "leaderboard_frame", "main"} <= {*dir(asdbench), "main"}
     assert asdbench.leaderboard is verbs.leaderboard
     assert list(asdbench.answer_frame([{"m": 3}]).m) == [3]
-    with pytest.raises(AttributeError, match=r"asdbench has answer_frame, .* but no 'leaderbord'"):
-        asdbench.leaderbord()
+    for wrong, meant in (("leaderbord", "leaderboard"), ("study_runs", "study_run"), ("Demo", "demo")):
+        with pytest.raises(AttributeError, match=f"^asdbench has no '{wrong}'. Did you mean {meant}\\?$"):
+            getattr(asdbench, wrong)
+    with pytest.raises(AttributeError, match=r"asdbench has answer_frame, .* but no 'zzz'"):
+        asdbench.zzz()
+
+
+def test_every_command_is_a_function() -> None:
+    """Each command of the command line is a function of the same name, the demonstration too."""
+    app: Any = typer.main.get_command(main.app)
+    commands = [
+        title.replace("-", "_").replace(" ", "_")
+        for name, command in app.commands.items()
+        for title in ([f"{name} {inner}" for inner in command.commands] if hasattr(command, "commands") else [name])
+    ]
+    assert set(commands) <= set(dir(asdbench))
+
+
+def test_a_trial_is_frozen_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`frozen=True` is the command's --frozen: no labels, so no M."""
+    seen = []
+    monkeypatch.setattr("harness.verbs.trials.run_chosen", lambda _root, choices, **_: seen.append(choices.m))
+    asdbench.trial(Path("made"), protocol="dcase2025", backbone="tiny", frozen=True)
+    asdbench.trial(Path("made"), protocol="dcase2025", backbone="tiny", m=3)
+    assert seen == [None, 3]
 
 
 def test_names_of_the_working_directory_change_nothing(crowded: Path) -> None:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from harness.told import Told
 
 STUDY = "regression"
-RECORDINGS = Path(".asdbench/demo")  # those of `asdbench demo`, whose results can be compared with
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def bench_backbone(
     from harness.gate.baselines import is_file_name
     from harness.studies.plan import make_plan
     from harness.told import silent
-    from harness.verbs.demo import generate_recordings
+    from harness.verbs.demonstration import RECORDINGS, generate_recordings  # its results can be compared with
 
     places, told = places or find_places(), told or silent
     if baseline is not None and is_file_name(baseline):

@@ -168,7 +168,7 @@ def test_weights_that_are_not_there_are_said_at_once(
 ) -> None:
     """No recording is generated for an encoder that cannot be built."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("harness.verbs.demo.generate_recordings", lambda *_, **__: pytest.fail("generated"))
+    monkeypatch.setattr("harness.verbs.demonstration.generate_recordings", lambda *_, **__: pytest.fail("generated"))
     with pytest.raises(ValueError, match=said):
         verbs.bench_backbone(backbone, weights=weights)
 
