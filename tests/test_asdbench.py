@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import subprocess
@@ -78,6 +79,20 @@ def test_every_command_is_a_function() -> None:
         for title in ([f"{name} {inner}" for inner in command.commands] if hasattr(command, "commands") else [name])
     ]
     assert set(commands) <= set(dir(asdbench))
+
+
+def test_the_page_says_where_a_command_and_its_function_differ() -> None:
+    """What a command takes and its function does not, or under another name, is in the table of docs/first_study.md."""
+    page = (Path(asdbench.__file__).parent / "docs" / "first_study.md").read_text(encoding="utf-8")
+    section = page.partition("## From Python")[2].partition("\n## ")[0]
+    app: Any = typer.main.get_command(main.app)
+    forms = {"help", "as_json", "as_csv", "as_markdown", "wide", "columns"}
+    for name, command in app.commands.items():
+        for title, each in getattr(command, "commands", {"": command}).items():
+            function = getattr(asdbench, f"{name}_{title}".strip("_").replace("-", "_"))
+            differing = {option.name for option in each.params} - forms - {*inspect.signature(function).parameters}
+            missing = [option for option in differing if f"--{option.replace('_', '-')}" not in section]
+            assert not missing, f"{name} {title}: {missing}"
 
 
 def test_a_trial_is_frozen_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
