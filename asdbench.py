@@ -47,11 +47,15 @@ def __getattr__(name: str) -> Any:
         from harness.answers import frames  # noqa: PLC0415  # brings pandas
 
         return getattr(frames, name)
+    from benchmarks.suggestions import did_you_mean  # noqa: PLC0415  # not before our packages were told from others
     from harness import verbs  # noqa: PLC0415  # brings numpy
 
     if name in verbs.__all__:
         return getattr(verbs, name)
     known = sorted([*FRAMES, *verbs.__all__])
+    meant = did_you_mean(name, known)
+    if meant:
+        raise AttributeError(f"asdbench has no {name!r}.{meant}")
     raise AttributeError(f"asdbench has {', '.join(known)}, but no {name!r}.")
 
 

@@ -155,7 +155,7 @@ class Withheld:
 
     Attributes:
         machine: machine type whose clips are meant; "" means all.
-        domain: domain whose clips are meant; None means all.
+        domain: domain whose clips are meant; left out, both.
         share: of these clips, over 0 to 1; which ones hangs on their ids and the seed alone.
         seed: another one hides other clips.
     """
@@ -180,8 +180,8 @@ class Protocol:
         summary: one line for listings.
         withhold: attributes of training clips that are hidden, and kept as the truth that labels are judged by.
         channels: which microphone is heard: near, far, their mean, their difference, or both, one after the other;
-            None hears what each dataset says of itself, which is the first channel, and the mean for recordings of the
-            user's own.
+            left out, each dataset's own choice, which is the first channel of all of them, recordings of the user's
+            own included.
     """
 
     name: str

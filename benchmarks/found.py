@@ -60,7 +60,7 @@ def find_csvs(folder: Path, *, named: Callable[[str], bool], kind: str) -> Found
     passed_over: list[tuple[Path, str]] = []
     for path in _walk(folder, named):
         inside = path.relative_to(folder).parts
-        if any(part.startswith((".", "~$")) or part in ASIDE for part in inside):
+        if _is_aside(inside):
             passed_over.append((path, "it is hidden, or in a hidden folder"))
         elif path.suffix.lower() != ".csv":
             passed_over.append((path, f"its name ends in {printable(path.suffix or 'nothing', most=40)}, not in .csv"))
@@ -87,10 +87,17 @@ def find_csvs(folder: Path, *, named: Callable[[str], bool], kind: str) -> Found
 def other_csvs(folder: Path, *, named: Callable[[str], bool]) -> list[tuple[Path, str]]:
     """Return what a folder holds instead of the files of a kind, each with why it does not count.
 
-    For the sentence that says that there are none; arguments as of `find_csvs`.
+    For the sentence that says that there are none; arguments as of `find_csvs`. What is hidden, such as the cache
+    `.asdbench` in the current folder, nobody put there in their place.
     """
     there = _walk(folder, lambda name: not named(name) and name.endswith((".csv", ".tsv", ".txt", ".xlsx", ".gz")))
-    return [(path, "its name does not say that it is one") for path in there]
+    seen = [path for path in there if not _is_aside(path.relative_to(folder).parts)]
+    return [(path, "its name does not say that it is one") for path in seen]
+
+
+def _is_aside(inside: Sequence[str]) -> bool:
+    """Tell whether a path below a folder is hidden, or in a hidden folder."""
+    return any(part.startswith((".", "~$")) or part in ASIDE for part in inside)
 
 
 def list_reasons(passed_over: Sequence[tuple[Path, str]]) -> str:

@@ -180,7 +180,9 @@ def _shown(parameter: Any) -> str:
     if isinstance(parameter.show_default, str):
         return cell(parameter.show_default.strip("()"))
     kept = parameter.default
-    if kept is None or callable(kept) or kept in ("", False, (), []):
+    if (
+        kept is None or kept is False or callable(kept) or kept in ("", (), [])
+    ):  # 0 is a default, though it equals False
         return "–"
     return "on" if kept is True else f"`{kept}`"
 

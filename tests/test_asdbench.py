@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 import asdbench
 from harness import ROOMS, shadows, verbs
+from harness.cli import main
 
 STUDY = """
 name = "small"
@@ -59,8 +63,45 @@ def test_the_verbs_are_functions_of_one_module() -> None:
     assert {*verbs.__all__, "leaderboard_frame", "main"} <= {*dir(asdbench), "main"}
     assert asdbench.leaderboard is verbs.leaderboard
     assert list(asdbench.answer_frame([{"m": 3}]).m) == [3]
-    with pytest.raises(AttributeError, match=r"asdbench has answer_frame, .* but no 'leaderbord'"):
-        asdbench.leaderbord()
+    for wrong, meant in (("leaderbord", "leaderboard"), ("study_runs", "study_run"), ("Demo", "demo")):
+        with pytest.raises(AttributeError, match=f"^asdbench has no '{wrong}'. Did you mean {meant}\\?$"):
+            getattr(asdbench, wrong)
+    with pytest.raises(AttributeError, match=r"asdbench has answer_frame, .* but no 'zzz'"):
+        asdbench.zzz()
+
+
+def test_every_command_is_a_function() -> None:
+    """Each command of the command line is a function of the same name, the demonstration too."""
+    app: Any = typer.main.get_command(main.app)
+    commands = [
+        title.replace("-", "_").replace(" ", "_")
+        for name, command in app.commands.items()
+        for title in ([f"{name} {inner}" for inner in command.commands] if hasattr(command, "commands") else [name])
+    ]
+    assert set(commands) <= set(dir(asdbench))
+
+
+def test_the_page_says_where_a_command_and_its_function_differ() -> None:
+    """What a command takes and its function does not, or under another name, is in the table of docs/first_study.md."""
+    page = (Path(asdbench.__file__).parent / "docs" / "first_study.md").read_text(encoding="utf-8")
+    section = page.partition("## From Python")[2].partition("\n## ")[0]
+    app: Any = typer.main.get_command(main.app)
+    forms = {"help", "as_json", "as_csv", "as_markdown", "wide", "columns"}
+    for name, command in app.commands.items():
+        for title, each in getattr(command, "commands", {"": command}).items():
+            function = getattr(asdbench, f"{name}_{title}".strip("_").replace("-", "_"))
+            differing = {option.name for option in each.params} - forms - {*inspect.signature(function).parameters}
+            missing = [option for option in differing if f"--{option.replace('_', '-')}" not in section]
+            assert not missing, f"{name} {title}: {missing}"
+
+
+def test_a_trial_is_frozen_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`frozen=True` is the command's --frozen: no labels, so no M."""
+    seen = []
+    monkeypatch.setattr("harness.verbs.trials.run_chosen", lambda _root, choices, **_: seen.append(choices.m))
+    asdbench.trial(Path("made"), protocol="dcase2025", backbone="tiny", frozen=True)
+    asdbench.trial(Path("made"), protocol="dcase2025", backbone="tiny", m=3)
+    assert seen == [None, 3]
 
 
 def test_names_of_the_working_directory_change_nothing(crowded: Path) -> None:

@@ -13,11 +13,11 @@ class FinetuneRecipe:
     Attributes:
         epochs: passes over the training clips; 0 leaves the encoder frozen.
         batch_size: clips an optimiser step sees.
-        micro_batch: clips that are in memory at once; None finds the largest that fits.
+        micro_batch: clips that are in memory at once; left out, the largest number that fits.
         learning_rate: peak, after warm-up.
         weight_decay: of AdamW, on weights and not on biases or norms.
         warmup_epochs: linear warm-up before the cosine.
-        clip_seconds: every clip is brought to this length; None takes the longest training clip's.
+        clip_seconds: every clip is brought to this length; `longest` is that of the longest training clip.
         fit: what happens to a shorter clip.
         time_mask: frames, the widest SpecAugment time mask.
         mel_mask: mel bins, the widest SpecAugment frequency mask.
@@ -54,7 +54,7 @@ class FinetuneRecipe:
     learning_rate: float = 2e-4
     weight_decay: float = 1e-2
     warmup_epochs: float = 4.0
-    clip_seconds: float | None = 10.0
+    clip_seconds: float | None = 10.0  # None is `longest`
     fit: Literal["repeat", "pad"] = "repeat"
     time_mask: int = 192  # AudioMAE's fine-tuning (facebookresearch/AudioMAE, timem)
     mel_mask: int = 48  # AudioMAE's fine-tuning (freqm)

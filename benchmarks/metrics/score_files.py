@@ -98,7 +98,7 @@ def _score_files(folder: Path, dataset: Dataset) -> tuple[list[ScoreFile], tuple
     found = Found(tuple(files), (*found.passed_over, *other))
     if not files:
         there = [*found.passed_over, *other_csvs(folder, named=_is_score_file)]
-        instead = f" that counts, but {list_reasons(there)}" if there else ""
+        instead = f" that counts: {list_reasons(there)}" if there else ""
         raise BenchmarkError(f"{printable(folder)} must be a folder that holds {PATTERN}, but it holds none{instead}.")
     return [_read_file_name(path, dataset) for path in files], found.notes()
 

@@ -36,6 +36,14 @@ FAR: dict[Mix, str] = {
     "difference": "the difference of two microphones",
     "both": "the second of both microphones",
 }
+# what becomes of a recording's channels, for sentences
+CHANNELS_USED: dict[Mix, str] = {
+    "first": "the first one is used",
+    "second": "the second one is used",
+    "mean": "their mean is used",
+    "difference": "the first less the second is used",
+    "both": "the first two are used, one after the other",
+}
 FLOATS = ("FLOAT", "DOUBLE")
 WIDTHS = {"PCM_S8": 1, "PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}  # bytes a sample
 STARTS = {"FLAC": b"fLaC\0\0\0\x22", "Ogg": b"OggS\0\2"}  # of which libsndfile reads the first of several in a file

@@ -13,7 +13,7 @@ import pandas as pd
 from benchmarks.contract import PARTS, BenchmarkError, Dataset, Mix, Part, Problem, ProblemKind, Progress, Protocol
 from benchmarks.protocols import heard, says_no_labels, split_clips
 from benchmarks.recordings.attributes import name_traps
-from benchmarks.recordings.audio import SAMPLE_RATE, Inspection, RecordingError, look
+from benchmarks.recordings.audio import CHANNELS_USED, SAMPLE_RATE, Inspection, RecordingError, look
 from benchmarks.recordings.index import Scan, scan_root
 from benchmarks.recordings.own import unlisted
 from benchmarks.recordings.processes import open_pool
@@ -106,10 +106,10 @@ def examine(
         clips = add_ground_truth(clips, ground_truth, datasets)
     known = {dataset.name: dataset for dataset in datasets}
     parts = tuple(_report_parts(clips, datasets))
-    problems = [*scan.problems, *_missing(parts, clips, known, root), *_extra(root, clips, datasets)]
+    problems = [*scan.problems, *_missing(parts, clips, known, root), *_extra(root, datasets)]
     mixes = {dataset.name: heard(dataset, protocol) for dataset in datasets}
     contents = _read_all(clips, mixes, workers=workers, progress=progress)
-    problems += _compare(clips, contents, known)
+    problems += _compare(clips, contents, known, mixes)
     problems += name_traps(clips)
     verdict = None if protocol is None else judge(protocol, Scan(clips, tuple(problems)))
     return Diagnosis(parts, tuple(problems), verdict)
@@ -190,10 +190,10 @@ def _missing(
                 )  # fmt: skip
 
 
-def _extra(root: Path, clips: pd.DataFrame, datasets: Sequence[Dataset]) -> Iterator[Problem]:
+def _extra(root: Path, datasets: Sequence[Dataset]) -> Iterator[Problem]:
     """Yield recordings of the user's that the csv does not list."""
     for dataset in datasets:
-        for path in unlisted(root, dataset, set(clips["path"])) if dataset.listed else ():
+        for path in unlisted(root, dataset) if dataset.listed else ():
             sentence = f"{path} is not listed by the csv and is passed over; add a line or remove it."
             yield Problem("extra", path, sentence, bad=False, dataset=dataset.name, part="dev")
 
@@ -227,7 +227,10 @@ def _read_all(
 
 
 def _compare(
-    clips: pd.DataFrame, contents: Sequence[Inspection | RecordingError], known: dict[str, Dataset]
+    clips: pd.DataFrame,
+    contents: Sequence[Inspection | RecordingError],
+    known: dict[str, Dataset],
+    mixes: Mapping[str, Mix],
 ) -> Iterator[Problem]:
     """Yield what is wrong with recordings by themselves, then what only the others show."""
     lengths: dict[tuple[str, Part, str], list[tuple[str, float]]] = defaultdict(list)
@@ -238,7 +241,7 @@ def _compare(
             way = " Fetch it again." if content.kind in FETCHED else ""
             yield Problem(content.kind, path, f"{content}{way}", dataset=name, part=part)
             continue
-        for kind, sentence in _oddities(path, content, known[name]):
+        for kind, sentence in _oddities(path, content, known[name], mixes[name]):
             yield Problem(kind, path, sentence, bad=False, dataset=name, part=part)
         lengths[name, part, machine].append((path, content.seconds))
         digests[name, content.digest].append(path)
@@ -251,13 +254,14 @@ def _compare(
             yield Problem("duplicated", path, sentence, bad=False, dataset=name)
 
 
-def _oddities(path: str, content: Inspection, dataset: Dataset) -> Iterator[tuple[ProblemKind, str]]:
+def _oddities(path: str, content: Inspection, dataset: Dataset, mix: Mix) -> Iterator[tuple[ProblemKind, str]]:
     """Yield what about a readable recording differs from its year's format."""
     if content.rate != SAMPLE_RATE:
         yield "rate", f"{path} is at {content.rate} Hz instead of {SAMPLE_RATE}; it is resampled as it is read."
     if content.channels != dataset.channels:
-        used = "their mean is used" if dataset.mix == "mean" else "the first one is used"
-        yield "channels", f"{path} has {content.channels} channels instead of {dataset.channels}; {used}."
+        there = "one channel" if content.channels == 1 else f"{content.channels} channels"
+        used = f"; {CHANNELS_USED[mix]}" if content.channels > 1 else ""
+        yield "channels", f"{path} has {there} instead of {dataset.channels}{used}."
     if content.encoding != "PCM_16":
         yield "encoding", f"{path} is {content.encoding} instead of PCM_16; it is rounded to 16 bits as it is read."
     if content.full_share >= CLIPPED_SHARE:

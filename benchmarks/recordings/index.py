@@ -85,10 +85,11 @@ def usable_clips(scan: Scan, root: Path | str, datasets: Sequence[Dataset], *, s
     """Return a scan's clips, as `index_root` does: warned of what is odd, refused where files are bad."""
     if scan.bad and not skip_bad:
         more = len(scan.bad) - 1
-        rest = f" {more} more are bad; `asdbench data doctor` lists them." if more else ""
+        rest = f" {more} more {'is' if more == 1 else 'are'} bad; `asdbench data doctor` lists them." if more else ""
         raise BenchmarkError(scan.bad[0].sentence + rest)
     if scan.bad:
-        logger.warning("%d bad files are left out. First: %s", len(scan.bad), scan.bad[0].sentence)
+        left = "One bad file is left out" if len(scan.bad) == 1 else f"{len(scan.bad)} bad files are left out. First"
+        logger.warning("%s: %s", left, scan.bad[0].sentence)
     for problem in scan.problems:
         if not problem.bad and problem.kind != "missing":
             logger.warning("%s", problem.sentence)

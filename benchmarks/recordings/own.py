@@ -24,6 +24,7 @@ import os
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -107,11 +108,20 @@ def list_own(root: Path, dataset: Dataset, problems: list[Problem]) -> Iterator[
         yield tuple(cell or None for cell in row)
 
 
-def unlisted(root: Path, dataset: Dataset, listed: set[str]) -> list[str]:
-    """List the recordings beside or below the csv that it does not name, sorted."""
+def unlisted(root: Path, dataset: Dataset) -> list[str]:
+    """List the recordings beside or below the csv that it does not name, sorted.
+
+    A line whose other cells cannot be used names its recording all the same.
+    """
     table = find_own(root, dataset)
     if table is None:
         return []
+    content = read_table(table)
+    heading = _heading(content)
+    listed: set[str] = set()
+    for _, cells in content.rows[1:]:
+        with suppress(BenchmarkError):  # of lines that name no recording, which are problems of their own
+            listed.add(str(_find(table.parent, dict(zip(heading, cells, strict=False)).get("file", ""))[0]))
     inside = (path for path in table.parent.rglob("*") if path.suffix.lower() in ENDINGS and str(path) not in listed)
     return sorted(
         str(path) for path in inside if not any(map(is_hidden, path.relative_to(table.parent).parts)) and path.is_file()

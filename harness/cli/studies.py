@@ -77,7 +77,9 @@ def study_plan(
         int | None, typer.Option(**span("workers"), show_default="as the study says", help="Trials at once.")
     ] = None,
     gpu: Annotated[str, typer.Option(help="State the hours for this GPU (H100, A100, ...), not for here.")] = "",
-    share: Annotated[float | None, typer.Option(min=0.001, max=1, help="Of the GPU's peak that is reached.")] = None,
+    share: Annotated[
+        float | None, typer.Option(min=0.001, max=1, show_default="0.2", help="Of the GPU's peak that is reached.")
+    ] = None,
     ground_truth: GroundTruth = None,
     skip_bad: SkipBad = False,
     form: Form = "text",
@@ -171,7 +173,7 @@ def demo(
     """
     from harness.cli.console import telling, watching
     from harness.cli.show import show_outcome
-    from harness.verbs import demo as demonstration
+    from harness.verbs import demonstration
 
     places = places_of(db, optuna)
     with telling() as told:

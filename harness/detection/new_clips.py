@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from benchmarks.contract import BenchmarkError
+from benchmarks.contract import BenchmarkError, Mix
 from benchmarks.files import printable, read_table
 from benchmarks.folders import folder_of
-from benchmarks.recordings.audio import SAMPLE_RATE, Sound, listen
+from benchmarks.recordings.audio import CHANNELS_USED, SAMPLE_RATE, Sound, listen
 from benchmarks.recordings.layout import ENDINGS, is_hidden
 from benchmarks.recordings.names import parse_name
 from benchmarks.recordings.packed import HeldClips
@@ -103,7 +103,7 @@ def detect_in(
                 unheard.append(Unheard(printable(name), _short(str(error), path, name)))
                 continue
             units[name], sounds[name] = unit, sound
-            for what in _oddities(sound):
+            for what in _oddities(sound, detector.hearing.mixes[unit[0]]):
                 odd.setdefault(what, []).append(printable(name))
         if units:
             both = "both" in detector.hearing.mixes.values()
@@ -157,14 +157,14 @@ def demand_sound(sound: Sound, name: str, detector: Detector) -> None:
         )
 
 
-def _oddities(sound: Sound) -> list[str]:
+def _oddities(sound: Sound, mix: Mix) -> list[str]:
     found = []
     if sound.rate < SAMPLE_RATE:
         found.append(f"Recorded at {sound.rate} Hz, so nothing above {sound.rate // 2} Hz is heard of")
     elif sound.rate > SAMPLE_RATE:
         found.append(f"Recorded at {sound.rate} Hz and brought to {SAMPLE_RATE} Hz, as in training")
     if sound.channels > 1:
-        found.append(f"Of {sound.channels} channels, those count that count in training")
+        found.append(f"Of {sound.channels} channels {CHANNELS_USED[mix]}, as in training")
     return found
 
 

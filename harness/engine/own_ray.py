@@ -139,7 +139,9 @@ def connect(**options: Any) -> None:
     for left in reversed(range(STARTS)):
         try:
             with whole():  # a signal during the start crashes Ray, which also installs its own SIGTERM handler
-                ray.init(**options, logging_level=logging.ERROR, log_to_driver=False)
+                # Ray logs as errors what does not stop it, such as a dashboard that is slow on a busy machine though
+                # nobody asked for one; what stops it is raised
+                ray.init(**options, logging_level=logging.CRITICAL, log_to_driver=False)
         except Exception as error:  # of no narrower class
             if TOO_SLOW not in str(error):
                 raise
@@ -148,6 +150,8 @@ def connect(**options: Any) -> None:
                 raise RuntimeError(f"it took longer than {STARTS} times the half minute that Ray waits") from error
         else:
             return
+        finally:
+            logging.getLogger("ray").setLevel(logging.ERROR)
 
 
 def _start(folder: Path) -> None:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from harness.told import Told
 
 STUDY = "regression"
-RECORDINGS = Path(".asdbench/demo")  # those of `asdbench demo`, whose results can be compared with
 
 
 @dataclass(frozen=True)
@@ -84,14 +83,16 @@ def bench_backbone(
     from harness.errors import HarnessError
     from harness.gate.baseline_file import read_baseline
     from harness.gate.baselines import is_file_name
+    from harness.studies.plan import make_plan
     from harness.told import silent
-    from harness.verbs.demo import generate_recordings
+    from harness.verbs.demonstration import RECORDINGS, generate_recordings  # its results can be compared with
 
     places, told = places or find_places(), told or silent
     if baseline is not None and is_file_name(baseline):
         read_baseline(Path(baseline))  # now, not after the study, so that a wrong name is reported at once
     name = called or name_of(backbone)
     file = study_of(backbone, called=name, weights=weights, options=options, protocol=protocol, seeds=seeds)
+    make_plan(file, root=data)  # finds the encoder and its weights, or says that they are not there, before the rest
     if data is None:
         generate_recordings(RECORDINGS, told=told)
     costs = verbs.study_plan(file, data=data or RECORDINGS, workers=workers, places=places, told=told)

@@ -118,6 +118,7 @@ def trial(
     *,
     protocol: str,
     backbone: str,
+    frozen: bool = False,
     m: int | None = 1,
     k1: int = PAPER_K,
     k2: int = PAPER_K,
@@ -144,7 +145,8 @@ def trial(
         root: folder with recordings in the official layout.
         protocol: by name.
         backbone: by name.
-        m: attributes joined in a pseudo-label; None leaves the encoder frozen.
+        frozen: no labels and no fine-tuning; the same as `m` None.
+        m: attributes joined in a pseudo-label.
         k1: nearest labeled neighbours.
         k2: clusters.
         fusion: how the M attributes become a target.
@@ -176,9 +178,10 @@ def trial(
     from harness.trials.choices import TrialChoices
 
     choices = TrialChoices(
-        protocol=protocol, backbone=backbone, m=m, k1=k1, k2=k2, fusion=fusion, seed=seed, weights=weights,
-        options=options or {}, scorers=scorers, recipe=recipe or {}, min_confidence=min_confidence, below=below,
-        labels=labels, truth=truth, ground_truth=ground_truth, skip_bad=skip_bad,
+        protocol=protocol, backbone=backbone, m=None if frozen else m, k1=k1, k2=k2, fusion=fusion, seed=seed,
+        weights=weights, options=options or {}, scorers=scorers, recipe=recipe or {},
+        min_confidence=min_confidence, below=below, labels=labels, truth=truth, ground_truth=ground_truth,
+        skip_bad=skip_bad,
     )  # fmt: skip
     return run_chosen(root, choices, keep=keep, threads=threads, places=places, told=told)
 

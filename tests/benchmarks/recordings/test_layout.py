@@ -133,6 +133,23 @@ def test_bad_names_are_counted_and_left_out(
     assert "4 bad files are left out" in caplog.text
 
 
+@pytest.mark.parametrize("said", [(1, "", "One bad file is"), (2, "1 more is bad;", "2 bad files are")])
+def test_one_is_said_as_one(
+    said: tuple[int, str, str], load_dataset: Load, write_clip: Write, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A count of one has its verb and noun in the singular."""
+    bad, rest, left = said
+    raw = "dcase2023t2/dev_data/raw/fan/train"
+    for name in (TRAIN, *("a.wav", "b.wav")[:bad]):
+        write_clip(f"{raw}/{name}")
+    with pytest.raises(BenchmarkError) as error:
+        index_root(tmp_path, [load_dataset("dcase2023")])
+    assert rest in str(error.value)
+    assert "more are" not in str(error.value)
+    assert len(index_root(tmp_path, [load_dataset("dcase2023")], skip_bad=True)) == 1
+    assert f"{left} left out" in caplog.text
+
+
 def test_what_a_year_withholds_stays_withheld(load_dataset: Load, write_clip: Write, tmp_path: Path) -> None:
     """Clips that were renamed to their released attributes are as unlabeled as before."""
     write_clip("dcase2025t2/dev_data/raw/bearing/train/section_00_source_train_normal_0000_vel_6_loc_A.wav")

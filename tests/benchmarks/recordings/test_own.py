@@ -5,11 +5,14 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 
 from benchmarks.contract import BenchmarkError, Dataset
-from benchmarks.protocols import find_protocol, says_no_labels, split_clips
+from benchmarks.protocols import find_protocol, heard, parse_protocol, says_no_labels, split_clips
+from benchmarks.recordings.audio import Samples, decode
 from benchmarks.recordings.doctor import examine
 from benchmarks.recordings.index import index_root, scan_root
 from benchmarks.recordings.packing import pack
@@ -135,10 +138,50 @@ def test_the_doctor_knows_own_recordings(load_dataset: Load, write_clip: Write, 
     assert (report.layout, report.clips, report.machines) == ("csv", 2, ("m",))
 
 
-def seed_samples(seed: int) -> object:
-    """Return other samples for each seed."""
-    import numpy as np
+def test_a_line_with_a_bad_value_still_lists_its_recording(
+    load_dataset: Load, write_clip: Write, tmp_path: Path
+) -> None:
+    """Of a bad line the doctor says what is bad, and not that its recording is listed nowhere; so of one too long."""
+    for number in range(1, 6):
+        write_clip(f"{number}.wav", seed_samples(number))
+    write_csv(
+        tmp_path,
+        [
+            ("1.wav", "m", "train", "", "", ""),
+            ("2.wav", "m", "test", "sorce", "normal", ""),
+            ("3.WAV", "m", "test", "", "abnormal", ""),
+            ("4.wav", "m", "test", "", "normal", "", "more"),
+        ],
+    )
+    found = examine(tmp_path, [load_dataset("own")])
+    assert [problem.kind for problem in found.problems] == ["misnamed"] * 3 + ["extra"]
+    assert found.problems[-1].path == str(tmp_path / "5.wav")
 
+
+@pytest.mark.parametrize(
+    ("channels", "used"),
+    [(None, "the first one is used"), ("far", "the second one is used"), ("mean", "their mean is used")],
+)
+def test_the_doctor_says_which_channel_is_heard(
+    channels: str | None, used: str, load_dataset: Load, tmp_path: Path
+) -> None:
+    """Of own recordings with two channels the first is heard, as what is read shows, or the protocol's choice."""
+    stereo = np.stack([seed_samples(1), seed_samples(2)], axis=1)
+    soundfile.write(tmp_path / "1.wav", stereo, 16_000, subtype="PCM_16")
+    write_csv(tmp_path, [("1.wav", "m", "train", "", "", "")])
+    protocol = parse_protocol(
+        {"name": "p", "train": ["own/dev"], "score": ["own/dev"]} | ({"channels": channels} if channels else {})
+    )
+    found = examine(tmp_path, [load_dataset("own")], protocol=protocol)
+    assert [problem.sentence.partition("; ")[2] for problem in found.problems if problem.kind == "channels"] == [
+        f"{used}."
+    ]
+    if channels is None:
+        assert np.array_equal(decode(str(tmp_path / "1.wav"), heard(load_dataset("own"), protocol)), stereo[:, 0])
+
+
+def seed_samples(seed: int) -> Samples:
+    """Return other samples for each seed."""
     return np.random.default_rng(seed).integers(-9000, 9000, 800).astype(np.int16)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import stat
@@ -137,6 +138,32 @@ def test_a_slow_start_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         pass
     assert tries == ["local"] * 3
+
+
+def test_lines_of_a_start_are_held_back(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """What Ray logs while it starts, once or again, stands in no terminal; what it logs afterwards does."""
+    log = logging.getLogger("ray")
+    monkeypatch.setattr(log, "level", log.level)
+    tries = []
+
+    def start(*, logging_level: int, **_: object) -> None:
+        log.setLevel(logging_level)  # as Ray does
+        tries.append(logging_level)
+        logging.getLogger("ray._private.services").error("Failed to start the dashboard")
+        if len(tries) == 1:
+            raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray, "init", start)
+    shown = logging.StreamHandler()
+    log.addHandler(shown)
+    try:
+        own_ray.connect(address="somewhere")
+        assert len(tries) == 2
+        assert capfd.readouterr().err == ""
+        logging.getLogger("ray.tune").error("A trial failed")
+        assert "A trial failed" in capfd.readouterr().err
+    finally:
+        log.removeHandler(shown)
 
 
 def test_folder_for_sockets_is_private_and_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

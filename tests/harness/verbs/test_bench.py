@@ -155,6 +155,24 @@ def test_a_folder_of_transformers_is_benched_under_its_own_name() -> None:
     assert (file.name, file.backbones["hf-my-wavlm"].encoder) == ("regression-hf-my-wavlm", "hf:models/my-wavlm")
 
 
+@pytest.mark.parametrize(
+    ("backbone", "weights", "said"),
+    [
+        ("hf:nowhere", "", "nowhere is no folder"),
+        ("tiny", "nowhere.pt", "nowhere.pt does not exist"),
+        ("emb:nowhere.npz", "", "nowhere.npz"),
+    ],
+)
+def test_weights_that_are_not_there_are_said_at_once(
+    backbone: str, weights: str, said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """No recording is generated for an encoder that cannot be built."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("harness.verbs.demonstration.generate_recordings", lambda *_, **__: pytest.fail("generated"))
+    with pytest.raises(ValueError, match=said):
+        verbs.bench_backbone(backbone, weights=weights)
+
+
 def test_a_reference_names_a_backbone_with_a_colon(tmp_path: Path) -> None:
     """STUDY:hf:NAME and STUDY:hf:NAME:M name the backbone hf:NAME."""
     results = open_tables(tmp_path)
