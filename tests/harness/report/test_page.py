@@ -111,9 +111,9 @@ def test_the_question_is_answered_in_the_first_sentence(made: tuple[Evidence, st
     assert ("div", {"class": "verdict better"}) in outline.seen
     open_ones = [row for row in board.compared if not row["differs"]]
     none = verdict(open_ones[:2])
-    assert (none.cls, none.word) == ("open", "Not shown")
+    assert (none.cls, none.word) == ("open", "No difference shown")
     assert none.sentence.startswith(
-        "Not that these data can show: none of 2 comparisons of Top-M with Top-1 shows a difference; the largest is "
+        "None of 2 comparisons of Top-M with Top-1 shows a difference; the largest is "
     )
     assert "the one comparison of Top-M with Top-1 shows no difference; it is " in verdict(open_ones[:1]).sentence
     worse = [{**better[0], "delta": -0.1, "ci_low": -0.2, "ci_high": -0.05, "m": m} for m in (3, 5, 7, 9)]
