@@ -60,7 +60,8 @@ tables: .venv/.installed  ## do the studies give the tables of the pages? The de
 	$(BIN)/python docs/tables.py demo
 	$(if $(DATA),$(BIN)/asdbench study run real --data "$(DATA)")
 	$(if $(DATA),$(BIN)/asdbench study run real-tuned --data "$(DATA)")
-	$(if $(DATA),$(BIN)/python docs/tables.py real real-tuned)
+	$(if $(DATA),$(BIN)/asdbench study run real-labeled --data "$(DATA)")
+	$(if $(DATA),$(BIN)/python docs/tables.py real real-tuned real-labeled)
 
 check: setup  ## lint, formatting, types, import rules
 	$(BIN)/ruff check .

@@ -22,7 +22,12 @@ from harness.places import find_places
 from harness.tables import Column
 
 ROOT = Path(__file__).parents[1]
-PAGES = {"demo": "docs/first_study.md", "real": "README.md", "real-tuned": "README.md"}
+PAGES = {
+    "demo": "docs/first_study.md",
+    "real": "README.md",
+    "real-tuned": "README.md",
+    "real-labeled": "docs/what_matters.md",
+}
 TRAINED = {"all": "fine-tuned", "head": "a head", "projection": "projection"}
 LABELS = {"machine": "machine type alone", "truth": "the hidden attributes (upper bound)"}
 Table = tuple[list[str], list[list[str]]]  # headings and rows

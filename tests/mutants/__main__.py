@@ -1,13 +1,15 @@
 """Change the code that makes numbers, one place at a time, and see whether a test notices: `make mutants`.
 
-Every change (`tests.mutants.changes`) is tried against the tests of its room (`tests.mutants.rooms`): first those that
-call its function, the quickest first, then the others, up to the first failure. Results are kept under
-.asdbench/mutants: a run that was cut goes on where it stopped, and a survivor is tried again once the tests changed.
+Every change (`tests.mutants.changes`) is tried against the tests of its room (`tests.mutants.rooms`) that call its
+function, the quickest first, up to the first failure; one outside of functions against all tests. Results are kept
+under .asdbench/mutants: a run that was cut goes on where it stopped, and a survivor is tried again once the tests
+changed.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import random
@@ -21,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.mutants.changes import Mutant, mutants_of
-from tests.mutants.child import run_tests, warm_up
+from tests.mutants.child import Collected, run_tests, warm_up
 from tests.mutants.results import Equivalents, Ledger, Result
 from tests.mutants.rooms import ROOMS, ROOT, Room
 
@@ -38,16 +40,28 @@ class Map:
         seconds: by test.
         by_function: tests by (file, first line of the function).
         by_file: tests by file.
+        while_collected: functions that are called while tests are collected.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
     by_function: dict[tuple[str, int], set[str]] = field(default_factory=lambda: defaultdict(set))
     by_file: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    while_collected: set[tuple[str, int]] = field(default_factory=set)
+
+    def inside(self, mutant: Mutant) -> bool:
+        """Tell whether a mutant changes the inside of a function that only tests call."""
+        return mutant.function > 0 and (mutant.file, mutant.function) not in self.while_collected
 
     def tests_for(self, mutant: Mutant) -> list[str]:
-        """Return the tests that call a mutant's function, or any of its file, the quickest first."""
-        reached = self.by_function.get((mutant.file, mutant.function)) or self.by_file.get(mutant.file, set())
-        return sorted(reached, key=lambda test: self.seconds[test])
+        """Return the tests that may notice a mutant, the likeliest and quickest first."""
+        calling = self.by_function.get((mutant.file, mutant.function), set())
+        if self.inside(mutant):
+            return self._quickest(calling)
+        reached = calling or self.by_file.get(mutant.file, set())
+        return self._quickest(reached) + self._quickest(set(self.seconds) - reached)
+
+    def _quickest(self, tests: set[str]) -> list[str]:
+        return sorted(tests, key=lambda test: self.seconds[test])
 
 
 def main() -> int:
@@ -64,8 +78,6 @@ def main() -> int:
         parser.error(f"a room must be one of {', '.join(ROOMS)}, but got {sorted(unknown)[0]}")
     os.chdir(ROOT)
     os.environ |= {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    if not asked.list:
-        warm_up()
     table: dict[str, Counter[str]] = {}
     survivors: list[str] = []
     for name in asked.rooms or ROOMS:
@@ -107,9 +119,16 @@ def _try_room(name: str, mutants: list[Mutant], *, jobs: int) -> list[Result]:
         else:
             left.append(mutant)
     if left:
+        warm_up(room.heavy)
         reached = _reach(name, room, ledger)
         limit = max(LIMIT_S, FACTOR * sum(reached.seconds.values()))
-        began, tried = time.monotonic(), _forked(left, lambda mutant: _tries(mutant, room, reached), jobs, limit)
+        inside = [mutant for mutant in left if reached.inside(mutant)]
+        outside = [mutant for mutant in left if not reached.inside(mutant)]
+        began = time.monotonic()
+        tried = itertools.chain(
+            _collected(inside, room, reached, jobs, limit),
+            _forked(outside, lambda mutant: run_tests(reached.tests_for(mutant), mutant=mutant), jobs, limit),
+        )
         for done, (mutant, killed, seconds) in enumerate(tried, start=1):
             result = ledger.add(mutant.name, mutant.file, "killed" if killed else "surviving", seconds)
             results[mutant.name] = result
@@ -120,11 +139,31 @@ def _try_room(name: str, mutants: list[Mutant], *, jobs: int) -> list[Result]:
     return [results[mutant.name] for mutant in mutants]
 
 
-def _tries(mutant: Mutant, room: Room, reached: Map) -> int:
-    """Run the tests that may notice a mutant, in a forked process; return 0 where all pass."""
-    likely = reached.tests_for(mutant)
-    rest = [test for test in reached.seconds if test not in set(likely)]
-    return run_tests(likely + rest, mutant=mutant)
+def _collected(
+    mutants: list[Mutant], room: Room, reached: Map, jobs: int, limit_s: float
+) -> Iterator[tuple[Mutant, bool, float]]:
+    """Try mutants inside functions in forks of one session, which is itself a fork; yield what `_forked` yields."""
+    if not mutants:
+        return
+    reading, writing = os.pipe()
+
+    def loop(session: Collected) -> None:
+        place = {id(mutant): number for number, mutant in enumerate(mutants)}
+        for mutant, killed, seconds in _forked(
+            mutants, lambda mutant: session.try_mutant(mutant, reached.tests_for(mutant)), jobs, limit_s
+        ):
+            os.write(writing, f"{place[id(mutant)]} {killed:d} {seconds}\n".encode())
+
+    tests = list(reached.seconds)
+    child = _fork(lambda: Collected(room.files(), loop).run(tests), Path(os.devnull))
+    os.close(writing)
+    with os.fdopen(reading) as lines:
+        for line in lines:
+            number, killed, seconds = line.split()
+            yield mutants[int(number)], killed == "1", float(seconds)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code:
+        sys.exit(f"The tests could not be collected: pytest ended with {code}.")
 
 
 def _reach(name: str, room: Room, ledger: Ledger) -> Map:
@@ -148,8 +187,9 @@ def _reach(name: str, room: Room, ledger: Ledger) -> Map:
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_text(json.dumps(content), encoding="utf-8")
     found = Map(seconds=content["seconds"])
+    found.while_collected = {(file, line) for file, line in content["calls"].pop("", [])}
     for test, calls in content["calls"].items():
-        every = [test] if "::" in test else [each for each in found.seconds if each.startswith(f"{test}::")]
+        every = [each for each in found.seconds if test in {each, "*"} or each.startswith(f"{test}::")]
         for file, line in calls:
             found.by_function[file, line].update(every)
             found.by_file[file].update(every)

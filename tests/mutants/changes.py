@@ -10,7 +10,8 @@ A change is one of:
 - a statement that is only a call, or adds to something, does nothing;
 - a condition is always true, or never.
 
-Left alone: texts, annotations, messages of errors and logs, imports, and what is only for type checkers.
+Left alone: texts, annotations, messages of errors and logs, imports, what is only for type checkers, and `strict` of
+`zip`, which checks a promise of the code to itself and never changes a number.
 """
 
 from __future__ import annotations
@@ -41,6 +42,9 @@ SWAPS = {
 SILENT = {"debug", "info", "warning", "warn", "simplefilter", "filterwarnings", "errstate"}  # calls that say something
 
 
+Path_ = tuple[tuple[str, int | None], ...]  # from the module down: (field, place in its list)
+
+
 @dataclass(frozen=True)
 class Mutant:
     """One changed module.
@@ -50,34 +54,44 @@ class Mutant:
         file: relative to the repository.
         line: of the change.
         function: line on which the function around it begins, so that tests that call it are tried first; 0 outside.
-        tree: of the whole module.
+        source: the whole module as it is.
+        place: the way to the changed node.
+        change: what stands there instead.
     """
 
     name: str
     file: str
     line: int
     function: int
-    tree: ast.Module
+    source: str
+    place: Path_
+    change: ast.AST
+
+    @property
+    def tree(self) -> ast.Module:
+        """Return the whole module as it is changed."""
+        module = ast.parse(self.source)
+        _replace(module, self.place, copy.deepcopy(self.change))
+        return ast.fix_missing_locations(module)
 
 
 def mutants_of(root: Path, file: str) -> Iterator[Mutant]:
     """Yield every mutant of a module, in the order of its lines."""
-    module = ast.parse((root / file).read_text(encoding="utf-8"))
+    source = (root / file).read_text(encoding="utf-8")
+    module = ast.parse(source)
     seen: Counter[str] = Counter()
     for path, function, begins in _places(module):
-        for change in _changes(_at(module, path)):
-            tree = copy.deepcopy(module)
-            said, before = _shown(tree, path)
-            _replace(tree, path, change)
+        node = _at(module, path)
+        said, before = _shown(module, path)
+        for change in list(_changes(node)):
+            _replace(module, path, change)
             # the smallest piece of code around the change says what it means: `clips // 5` -> `clips // 6`
-            after = ast.unparse(ast.fix_missing_locations(_at(tree, said)))
+            after = ast.unparse(ast.fix_missing_locations(_at(module, said)))
+            _replace(module, path, node)
             text = f"{file}:{function or 'module'}: {_short(before)} -> {_short(after)}"
             seen[text] += 1
             name = text if seen[text] == 1 else f"{text} #{seen[text]}"
-            yield Mutant(name, file, _line(module, path), begins, tree)
-
-
-Path_ = tuple[tuple[str, int | None], ...]  # from the module down: (field, place in its list)
+            yield Mutant(name, file, _line(module, path), begins, source, path, change)
 
 
 def _places(module: ast.Module) -> Iterator[tuple[Path_, str, int]]:
@@ -107,7 +121,7 @@ def first_line(function: ast.FunctionDef) -> int:
     return function.lineno
 
 
-def _left_alone(node: ast.AST) -> bool:
+def _left_alone(node: ast.AST) -> bool:  # noqa: PLR0911 - one answer a kind of node, as the page lists them
     if isinstance(node, (ast.Raise, ast.Import, ast.ImportFrom, ast.JoinedStr, ast.Assert)):
         return True
     if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
@@ -118,6 +132,8 @@ def _left_alone(node: ast.AST) -> bool:
         return isinstance(node.value, ast.Call) and _called(node.value) in SILENT
     if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
         return node.targets[0].id in {"logger", "__all__"}
+    if isinstance(node, ast.keyword):
+        return node.arg == "strict"
     return isinstance(node, ast.AnnAssign) and ast.unparse(node.annotation) == "TypeAlias"
 
 
@@ -185,7 +201,9 @@ def _calls(call: ast.Call) -> Iterator[ast.AST]:
         yield other
     if call.args and not isinstance(call.args[0], (ast.Starred, ast.GeneratorExp)):
         yield call.args[0]
-    for place in range(len(call.keywords)):
+    for place, keyword in enumerate(call.keywords):
+        if _called(call) == "zip" and keyword.arg == "strict":
+            continue
         yield ast.Call(call.func, call.args, call.keywords[:place] + call.keywords[place + 1 :])
 
 
@@ -204,7 +222,6 @@ def _replace(module: ast.Module, path: Path_, new: ast.AST) -> None:
         setattr(above, field, new)
     else:
         getattr(above, field)[place] = new
-    ast.fix_missing_locations(module)
 
 
 def _shown(module: ast.Module, path: Path_) -> tuple[Path_, str]:
