@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.answers.board import axis_columns
-from harness.answers.question import chosen_axes
+from harness.answers.question import chosen_axes, shown_choice
 from harness.tables import NOTHING, Column, Row, answering, count, in_percent, naming, percent, plain
 from harness.trials.axes import WORDED, shown_cell, study_axes
 
@@ -42,7 +42,7 @@ def select_columns(rows: Sequence[Row]) -> list[Column]:
         count("cells"),
         *answering(percent("official_score", "left out %")),
         span("ci_low", "ci_high"),
-        Column("best on its own test set", lambda row: shown_cell(row["best"])),
+        Column("best on its own test set", lambda row: shown_choice(row, row["best"])),
         percent("optimistic_score", "own test set %"),
         percent("optimism", "optimism, points", signed=True),
         span("optimism_ci_low", "optimism_ci_high", "95 % of optimism"),

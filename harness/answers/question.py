@@ -7,7 +7,7 @@ one combination of these axes, such as M = 3, K1 = 15, K2 = 15, composite; its t
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,6 +96,18 @@ def details(row: Mapping[str, Any], named: Collection[str]) -> str:
     said += [f"{name} {row[name]}" for name in ("protocol", "recipe") if name in named and row.get(name)]
     said += [str(row["dataset"])] if "dataset" in named and row.get("dataset") else []
     return ", ".join(filter(None, said))
+
+
+def shown_choice(row: Mapping[str, Any], cell: Mapping[str, Any]) -> str:
+    """Say a chosen cell by the axes in which the cells of its row differ, and by no more: "M = 3, soft"."""
+    return shown_cell({name: cell.get(name) for name in row["varied"]}, whole=True)
+
+
+def choices_said(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Say what was there to choose in these rows: "M", "M, K1 and K2"."""
+    varied = {name for row in rows for name in row["varied"]}
+    *first, last = [axis.heading for axis in study_axes() if axis.name in varied]
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def called(row: Mapping[str, Any], named: Collection[str] = ()) -> str:

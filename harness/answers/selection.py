@@ -19,14 +19,14 @@ from harness.answers.grids import (
     recorded_grid,
     recorded_years,
 )
-from harness.answers.question import BOARD, GIVEN, TRAINED, Question, called, differing
+from harness.answers.question import BOARD, GIVEN, TRAINED, Question, called, choices_said, differing, shown_choice
 from harness.errors import HarnessError
 from harness.statistics.arms import pseudo_values
 from harness.statistics.bootstrap import Floats, Machine, draw_counts, generator
 from harness.statistics.significance import Spread, crossed_spread, score_interval, stretched_interval
 from harness.stores.results import Results
 from harness.tables import in_percent
-from harness.trials.axes import Choice, shown_cell
+from harness.trials.axes import Choice
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +68,7 @@ class SelectedRow(TypedDict):
     official_score: float
     ci_low: float
     ci_high: float
+    varied: list[str]  # names of the axes in which the cells differ
     best: dict[str, Choice]
     optimistic_score: float
     optimism: float
@@ -252,6 +253,7 @@ def _result(
         "official_score": honest,
         "ci_low": ends[0],
         "ci_high": ends[1],
+        "varied": _varied(grid),
         "best": named_cell(grid.cells[best]),
         "optimistic_score": optimistic,
         "optimism": optimistic - honest,
@@ -270,16 +272,21 @@ def _result(
     return cast("SelectedRow", {**row, "sentence": ""})  # which needs to know what the other rows are
 
 
+def _varied(grid: Grid) -> list[str]:
+    cells = [named_cell(cell) for cell in grid.cells]
+    return [name for name in cells[0] if len({cell[name] for cell in cells}) > 1]
+
+
 def _sentence(row: SelectedRow, named: Collection[str]) -> str:
-    chosen = sorted({shown_cell(each) for each in row["machines"]})
+    chosen = sorted({shown_choice(row, cast("Trial", each)) for each in row["machines"]})
     gap, low, high = (
         in_percent(value, signed=True) for value in (row["optimism"], row["optimism_ci_low"], row["optimism_ci_high"])
     )
     said = (
         f"{called(row, named)} on {row['dataset']} scores {in_percent(row['official_score'])} "
-        f"with M, K1 and K2 chosen on {row['chosen_on']} ({'; '.join(chosen)}), and "
+        f"with {choices_said([row])} chosen on {row['chosen_on']} ({'; '.join(chosen)}), and "
         f"{in_percent(row['optimistic_score'])} with the best of {row['cells']} cells on its own test set "
-        f"({shown_cell(row['best'])}): optimism {gap} points (95 % CI {low} to {high})"
+        f"({shown_choice(row, row['best'])}): optimism {gap} points (95 % CI {low} to {high})"
     )
     caveats = []
     if len(row["seeds"]) == 1:

@@ -19,6 +19,7 @@ from harness.report.figures import (
     MEASURES,
     cost_against_score,
     family_name,
+    goes_on,
     m_curve_figure,
     quality_against_score,
     source_against_target,
@@ -69,7 +70,7 @@ def figures(rows: DetailedRows, *, place: int) -> list[Drawn]:
         ),
         (
             "Label quality against score", partial(quality_against_score, measure=measure),
-            _spread_out(labeled, measure),
+            _within_backbones(labeled, measure),
             f"The {said} of pseudo-labels, {judged}; the score is the best with these labels. {READING}",
             _told(labeled, measure, "official_score"),
         ),
@@ -97,6 +98,18 @@ def _spread_out(rows: DetailedRows, name: str) -> DetailedRows:
     return rows if min(apart) > 1 else []
 
 
+def _within_backbones(rows: DetailedRows, name: str) -> DetailedRows:
+    """Return the rows if a number differs between rows of one backbone, and with it the score.
+
+    What differs between backbones alone, as confidence does that does not depend on M, shows no relation to the score.
+    """
+    there = [row for row in cast("Rows", rows) if row.get(name) is not None and row["official_score"] is not None]
+    values: dict[object, set[str]] = {}
+    for row in there:
+        values.setdefault(row["backbone"], set()).add(in_percent(row[name]))
+    return _spread_out(rows, name) if any(len(found) > 1 for found in values.values()) else []
+
+
 def _curve_said(rows: Rows) -> str:
     families = curve_families(rows)
     shown = [row for family in families.values() for row in family]
@@ -105,20 +118,21 @@ def _curve_said(rows: Rows) -> str:
         else ", bars a standard deviation over seeds" if any(row["official_score_std"] is not None for row in shown)
         else "; with one seed there is no interval"
     )  # fmt: skip
+    beyond = " (an arrow: it goes on beyond the axis)" if goes_on(rows) else ""
     more = f" {len(families) - LINES} more backbones are in the table alone." if len(families) > LINES else ""
-    shared = f" The best family of each backbone{_shared(families)}." if families else ""
+    shared = f" The best family of each backbone{_shared(families, rows)}." if families else ""
     return (
-        f"Points are means over seeds{bars}; "
+        f"Points are means over seeds{bars}{beyond}; "
         f"whether two M differ is for the table of differences, which pairs them.{shared}{more}"
     )
 
 
-def _shared(families: Mapping[str, Sequence[Row]]) -> str:
-    """Say what all curves have in common: ", with K1 = 15, K2 = 15, composite, knn"."""
+def _shared(families: Mapping[str, Sequence[Row]], rows: Rows) -> str:
+    """Say what all curves have in common, of that in which the rows of the board differ: ", with K1 = 15, knn"."""
     firsts = [family[0] for family in families.values()]
-    apart = differing(firsts)
+    apart, board = differing(firsts), differing(rows)
     axes = [axis.name for axis in study_axes(but=["backbone", "m"]) if axis.number or axis.name == "fusion"]
-    said = details(firsts[0], [name for name in (*axes, "scorer") if name not in apart])
+    said = details(firsts[0], [name for name in (*axes, "scorer") if name in board and name not in apart])
     return f", with {said}" if said else ""
 
 

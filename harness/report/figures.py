@@ -29,6 +29,10 @@ MARKED = 30  # most points for which M is written beside them; more would overla
 NEAR_CHANCE = 60.0  # percent; if a curve falls below, the line of chance (50) is shown too
 READABLE = 0.6  # of the range of shades; on darker cells numbers are white
 SHORT = 44  # most letters of a name in a figure; tables have it whole
+REACH = 0.5  # of the range of an M-curve's points: how far beyond them its axis shows intervals
+LEAST_REACH = 2.0  # percent, the same where the points hardly differ
+# where the number beside a point may stand, in points of the letters' size: where it covers least is taken
+BESIDE = ((5, 3), (-9, 3), (5, -10), (-9, -10), (-2, 7), (-2, -14), (13, -3), (-17, -3))
 DODGE = 0.06  # horizontal offset between curves, in units of M, so that intervals do not overlap
 MEASURES = (("purity", "purity"), ("recall_at_m", "recall at M"), ("confidence", "mean confidence"))
 
@@ -45,8 +49,38 @@ def spread_of(row: Row) -> tuple[float | None, float | None]:
     return (None, None) if spread is None else (100 * (score - spread), 100 * (score + spread))
 
 
+def curve_limits(rows: Rows) -> tuple[float, float]:
+    """Return the ends of an M-curve's axis in percent: of its means and references, not of intervals far beyond them.
+
+    With two seeds an honest interval may be ten times as wide as all that is discussed, and would flatten it.
+    """
+    families = dict(list(curve_families(rows).items())[:LINES])
+    shown = [row for family in families.values() for row in family]
+    frozen = [row for row in rows if row["kind"] == "frozen" and row["backbone"] in families]
+    levels = [100 * row["official_score"] for row in (*shown, *frozen) if row["official_score"] is not None]
+    if min(levels) < NEAR_CHANCE:
+        levels.append(50.0)
+    low, high = min(levels), max(levels)
+    reach = max(REACH * (high - low), LEAST_REACH)
+    ends = [end for row in shown for end in spread_of(row) if end is not None]
+    margin = 0.1 * reach  # so that no marker lies on the edge
+    return max(low - reach, min(ends, default=low)) - margin, min(high + reach, max(ends, default=high)) + margin
+
+
+def goes_on(rows: Rows) -> bool:
+    """Tell whether an interval of the M-curve goes on beyond its axis."""
+    families = list(curve_families(rows).values())[:LINES]
+    if not families:
+        return False
+    low, high = curve_limits(rows)
+    ends = [end for family in families for row in family for end in spread_of(row) if end is not None]
+    return any(end < low or end > high for end in ends)
+
+
 def m_curve_figure(rows: Rows) -> Figure:
     """Draw the official score in percent over M, a line a backbone, with intervals; frozen encoders and chance dashed.
+
+    Intervals that go on beyond the axis (`curve_limits`) end at its edge in an arrow.
 
     Args:
         rows: of one board of the leaderboard, best first.
@@ -61,17 +95,23 @@ def m_curve_figure(rows: Rows) -> Figure:
     shown = list(families.items())[:LINES]
     signs: list[Sign] = []
     lowest = math.inf
+    limits = curve_limits(rows)
     for place, (backbone, family) in enumerate(shown):
         score = np.array([100 * row["official_score"] for row in family])
         ends = np.array(
             [[at if end is None else end for end in spread_of(row)] for row, at in zip(family, score, strict=True)]
         )
-        away = np.abs(ends - score[:, None]).T  # (m, 2) -> (2, m)
+        away = np.abs(np.clip(ends, *limits) - score[:, None]).T  # (m, 2) -> (2, m)
         beside = DODGE * (place - (len(shown) - 1) / 2)
         drawn = axes.errorbar(
             [row["m"] + beside for row in family], score, yerr=away, marker=MARKERS[place], color=CURVES[place],
             markersize=5, linewidth=1.5, capsize=2,
         )  # fmt: skip
+        for row, (low, high) in zip(family, ends, strict=True):
+            arrows = (["v"] if low < limits[0] else []) + (["^"] if high > limits[1] else [])
+            for arrow in arrows:
+                edge = limits[arrow == "^"]
+                axes.plot([row["m"] + beside], [edge], arrow, color=CURVES[place], markersize=6, clip_on=False)
         signs.append((drawn[0], _short(family_name(family[0], shown))))
         known = [row["official_score"] for row in rows if row["kind"] == "frozen" and row["backbone"] == backbone]
         frozen = max((100 * value for value in known if value is not None), default=None)
@@ -81,6 +121,7 @@ def m_curve_figure(rows: Rows) -> Figure:
         lowest = min(lowest, score.min(), frozen if frozen is not None else math.inf)
     if lowest < NEAR_CHANCE:
         signs.append((axes.axhline(50, color=CHANCE, linestyle=":", linewidth=1.2), "chance"))
+    axes.set_ylim(*limits)
     axes.set_xticks(sorted({row["m"] for _, family in shown for row in family}))
     _legend(figure, signs)
     return figure
@@ -259,10 +300,26 @@ def _scatter(axes: Axes, rows: Rows, x: Callable[[Row], float], y: Callable[[Row
         )
         if place not in signs or (tuned and place < LINES):
             signs[place] = (point, "any other row" if place == LINES else _short(str(row["backbone"])))
-        if row["m"] is not None and tuned and len(rows) <= MARKED:
-            at = (x(row), y(row))
-            axes.annotate(str(row["m"]), at, xytext=(4, 3), textcoords="offset points", fontsize=LETTERS)
+    if len(rows) <= MARKED:
+        numbered = [(str(row["m"]), x(row), y(row)) for row in rows if row["m"] is not None and row["kind"] == "trial"]
+        write_numbers(axes, numbered, [(x(row), y(row)) for row in rows])
     return [signs[place] for place in sorted(signs)]
+
+
+def write_numbers(
+    axes: Axes, numbered: Sequence[tuple[str, float, float]], points: Sequence[tuple[float, float]]
+) -> None:
+    """Write numbers beside points, each where it covers no point and no number that stands already."""
+    letters = axes.figure.dpi / 72  # pixels of a point of letters' size
+    axes.autoscale_view()
+    taken = [axes.transData.transform(point) / letters for point in points]
+    for text, across, up in numbered:
+        at = axes.transData.transform((across, up)) / letters
+        centres = [at + np.array(offset) + (2.5 * len(text), LETTERS / 3) for offset in BESIDE]
+        near = [min(float(np.hypot(*(centre - other))) for other in taken) for centre in centres]
+        best = next((n for n, away in enumerate(near) if away > LETTERS), int(np.argmax(near)))
+        taken.append(centres[best])
+        axes.annotate(text, (across, up), xytext=BESIDE[best], textcoords="offset points", fontsize=LETTERS)
 
 
 def _legend(figure: Figure, signs: Sequence[Sign]) -> None:

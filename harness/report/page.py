@@ -8,6 +8,7 @@ import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime
 from importlib.metadata import version
 from importlib.resources import files
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from harness.answers.leaderboard import board_notes
+from backbones.training.recipe import FinetuneRecipe
 from harness.answers.question import EVERYTHING, Question
 from harness.credentials import shown
 from harness.errors import HarnessError
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 TEMPLATES = Path(__file__).parent / "templates"
 ARTIFACT = "report.html"
 LOCAL = "http://127.0.0.1:5000"  # where `mlflow ui` serves unless it is told otherwise
+WHOLE = re.compile(r"\b(Top-\w+)")
 TICKED = re.compile(r"`([^`]+)`")
 DEMO = "demo"
 VERSIONS = ("asdbench", "torch", "numpy", "scikit-learn", "ray", "optuna", "mlflow")
@@ -116,6 +118,7 @@ def render(
     templates = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
     style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
     templates.filters["code"] = _with_code
+    templates.filters["whole"] = _with_whole_names
     boards = [_board(board, place, evidence) for place, board in enumerate(evidence.boards, start=1)]
     title = "Does Top-M pseudo-labeling beat Top-1?"
     page = templates.get_template("report.html.j2").render(
@@ -153,7 +156,6 @@ def _board(board: Board, place: int, evidence: Evidence) -> dict[str, Any]:
         "not_compared": board.not_compared if board.compared else "",
         "selected": honest,
         "more_selected": others,
-        "notes": " ".join(board_notes(rows)),
         "figures": drawings.figures(rows, place=place),
         "mattered": mattered(evidence.mattered, board, place=place),
         "sheets": [
@@ -238,9 +240,21 @@ def _study(study: Mapping[str, Any]) -> dict[str, Any]:
         space = content.get("space", {})
         facts += [(f"Space: {name}", ", ".join(map(str, values))) for name, values in space.items() if values]
         facts += [("Seeds", ", ".join(map(str, content.get("seeds", ()))))]
-        facts += [("Recipe", ", ".join(f"{name} = {value}" for name, value in content.get("recipe", {}).items()))]
+        facts += [("Recipe", _recipe(content.get("recipe", {})))]
     shown = content if isinstance(content, str) else json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False)
     return {"facts": facts, "configuration": shown}
+
+
+def _recipe(recorded: Mapping[str, Any]) -> str:
+    """Say a recipe by what is not the paper's in it; the whole one stands in the configuration below."""
+    paper = {field.name: field.default for field in fields(FinetuneRecipe)}
+    words = {None: "none", True: "yes", False: "no"}
+    own = [
+        f"{name} = {words[value] if value is None or isinstance(value, bool) else value}"
+        for name, value in recorded.items()
+        if name not in paper or paper[name] != value
+    ]
+    return f"the paper's, but {', '.join(own)}" if own else "the paper's"
 
 
 def _provenance(evidence: Evidence) -> list[tuple[str, str]]:
@@ -289,6 +303,15 @@ def _with_code(text: str) -> Markup:
     parts = TICKED.split(text)  # what stands between backticks has the odd places
     return Markup("").join(
         Markup("<code>{}</code>").format(part) if place % 2 else escape(part) for place, part in enumerate(parts)
+    )
+
+
+def _with_whole_names(text: str) -> Markup:
+    """Escape a heading in which no line breaks between "Top-" and its number."""
+    parts = WHOLE.split(text)  # the names have the odd places
+    return Markup("").join(
+        Markup('<span class="whole">{}</span>').format(part) if place % 2 else escape(part)
+        for place, part in enumerate(parts)
     )
 
 

@@ -9,7 +9,8 @@ from markupsafe import Markup
 
 from harness.answers.board import leaderboard_columns, row_name, row_namer
 from harness.answers.columns import compare_columns, select_columns
-from harness.answers.question import differing
+from harness.answers.leaderboard import board_notes
+from harness.answers.question import choices_said, differing
 from harness.report.evidence import QUALITY, Board, Zero, labeled_rows, trained_rows
 from harness.tables import NOTHING, Column, Row, count, in_percent, percent, plain
 
@@ -21,7 +22,11 @@ ELSEWHERE = ("classes", "single", "s/trial", "MiB")  # columns of the leaderboar
 METRIC_HEADINGS = {"auc": "AUC", "s_auc": "sAUC", "t_auc": "tAUC", "p_auc": "pAUC"}
 NAMED = 3  # most sections that a note names
 ALWAYS = ("#", "backbone", "M")  # columns that a table has even if all rows agree in them
-STAGE = " s"  # suffix of the heading of a stage's seconds
+STAGES = {  # headings of the seconds of a trial's stages, in the order in which a trial passes them
+    "latents": "embedding to label", "rank": "ranking", "fuse": "labeling", "finetune": "fine-tuning",
+    "embed": "embedding", "score": "scoring", "measure": "measuring", "intervals": "intervals", "draw": "drawing",
+}  # fmt: skip
+FIRST = ("#", "backbone", "M", "official %")  # columns of the leaderboard that a phone shows without scrolling
 
 
 @dataclass(frozen=True)
@@ -102,13 +107,14 @@ def ranking(board: Board, *, place: int) -> list[Sheet]:
             columns.append(column)
         if (zero := zeros.get(column.heading)) is not None:
             columns.append(_mean_column(column.heading, zero, places))
+    columns.sort(key=lambda column: FIRST.index(column.heading) if column.heading in FIRST else len(FIRST))
     left_out = f" {board.more_rows:,} more rows are ranked below these." if board.more_rows else ""
     return [
         _sheet(
             f"ranking{place}", columns, board.rows, heading="Leaderboard", title="Every row that is recorded.",
             said="Official score: mean over seeds ± their standard deviation; AUC: harmonic means over machines. "
             f"Rows in italics are references, not fine-tuned here.{left_out}",
-            note=_zero_note(board.zeros),
+            note=" ".join(filter(None, [*board_notes(board.rows), _zero_note(board.zeros)])),
             special={"backbone": lambda row: Cell(_starred(row))},
         )
     ]  # fmt: skip
@@ -143,7 +149,7 @@ def selected(board: Board, *, place: int) -> list[Sheet]:
             select_columns(rows),
             rows,
             heading="Chosen without looking",
-            title="M, K1 and K2 chosen on the other machines, reported on the one left out.",
+            title=f"{choices_said(rows)} chosen on the other machines, reported on the one left out.",
             said="Optimism is what choosing on the test set adds to the score that it reports; 95 % intervals.",
         )
     ]
@@ -220,23 +226,24 @@ def cost(board: Board, *, place: int) -> list[Sheet]:
     rows = [row for row in trained_rows(board.rows) if row["seconds"] is not None]
     if not rows:
         return []
-    stages = list(dict.fromkeys(stage for row in rows for stage in row["stages"]))
+    known = dict.fromkeys(stage for row in rows for stage in row["stages"])
+    stages = sorted(known, key=lambda stage: list(STAGES).index(stage) if stage in STAGES else len(STAGES))
 
     def seconds(stage: str) -> Column:
-        return Column(f"{stage}{STAGE}", lambda row: _seconds(row["stages"].get(stage)), right=True)
+        return Column(STAGES.get(stage, stage), lambda row: _seconds(row["stages"].get(stage)), right=True)
 
     columns = [
         Column("row", row_namer(rows)),
-        Column("seconds", lambda row: _seconds(row["seconds"]), right=True),
-        *(seconds(stage) for stage in stages),
-        count("peak_mb", "peak MiB"),
         percent("official_score", "official %"),
+        Column("seconds", lambda row: _seconds(row["seconds"]), right=True),
+        count("peak_mb", "peak MiB"),
+        *(seconds(stage) for stage in stages),
     ]
     return [
         _sheet(
             f"cost{place}", columns, rows, heading="Cost", title="Seconds and memory of a trial.",
-            said="Means over seeds; peak MiB is the highest resident memory of any stage. Times are those of the "
-            "machine that ran a trial: with several trials at once they include what the others took.",
+            said="Means over seeds, seconds by stage last; peak MiB is the highest resident memory of any stage. Times "
+            "are those of the machine that ran a trial: with several trials at once they include what the others took.",
             named="row",
         )
     ]  # fmt: skip
@@ -312,7 +319,7 @@ def _sheet(
 
 
 def _rises(heading: str) -> bool:
-    return heading in RISING or heading.endswith(STAGE)
+    return heading in RISING or heading in STAGES.values()
 
 
 def _apart(columns: Sequence[Column], rows: Sequence[Row]) -> tuple[list[Column], str]:

@@ -23,7 +23,7 @@ class Verdict:
 
     Attributes:
         cls: CSS class: better, worse, mixed, or open if nothing is significant.
-        word: the answer in a word or two: "Yes", "No", "It depends", "Not shown".
+        word: the answer in a word or two: "Yes", "No", "It depends", "No difference shown".
         sentence: the answer with its number.
         reading: how to read it, in small print; may be empty.
     """
@@ -66,10 +66,10 @@ def verdict(compared: Sequence[ComparedRow], *, why_not: str = "") -> Verdict:
     name, count = compared_namer(compared), len(compared)
     if not better and not worse:
         largest = max(compared, key=lambda row: abs(row["delta"]))
-        one = "the one comparison of Top-M with Top-1 shows no difference"
-        none = f"none of {count} comparisons of Top-M with Top-1 shows a difference"
-        said = f"Not that these data can show: {one if count == 1 else none}; {_largest(largest, name, count)}."
-        return Verdict(OPEN, "Not shown", said, _reading(count))
+        one = "The one comparison of Top-M with Top-1 shows no difference"
+        none = f"None of {count} comparisons of Top-M with Top-1 shows a difference"
+        said = f"{one if count == 1 else none}; {_largest(largest, name, count)}."
+        return Verdict(OPEN, "No difference shown", said, _reading(count))
     parts = [
         f"Top-M {verb} Top-1 {_in_how_many(rows, count)}, {_by(rows, name)}"
         for rows, verb in ((better, "beats"), (worse, "loses to"))

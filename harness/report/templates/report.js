@@ -35,6 +35,9 @@ function cue(box) {
   box.parentNode.classList.toggle("before", rest > 1 && box.scrollLeft > 1);
   box.parentNode.classList.toggle("after", rest > 1 && box.scrollLeft < rest - 1);
   hint.textContent = rest > 1 ? "More columns: scroll sideways \u2194" : "";
+  // the shade lies beside the columns, not over the caption or the hint above them
+  const top = box.querySelector("thead").getBoundingClientRect().top - box.parentNode.getBoundingClientRect().top;
+  box.parentNode.style.setProperty("--top", `${top}px`);
 }
 const boxes = Array.from(document.querySelectorAll(".scroll"));
 for (const box of boxes) box.addEventListener("scroll", () => cue(box), { passive: true });

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from harness.answers.compare import compare
 from harness.answers.frames import answer_frame, machines_frame
@@ -18,10 +20,13 @@ from harness.report.evidence import with_details
 from harness.report.figures import (
     compare_figure,
     cost_against_score,
+    curve_limits,
+    goes_on,
     m_curve_figure,
     machine_heat_map,
     quality_against_score,
     source_against_target,
+    write_numbers,
 )
 from harness.stores.recorder import Recorder
 from tests.harness.made_up import STUDY_MACHINES as MACHINES
@@ -54,6 +59,37 @@ def test_figures_show_what_the_rows_say(rows: list[dict[str, Any]]) -> None:
     quality = quality_against_score(rows, "recall_at_m")
     assert quality.axes[0].get_xlabel() == "recall at M of pseudo-labels, %"
     assert png(quality).startswith(b"\x89PNG")
+
+
+def test_a_huge_interval_does_not_flatten_the_curve(rows: list[dict[str, Any]]) -> None:
+    """The axis is that of the means and references: an interval far beyond it ends at the edge in an arrow."""
+    near = [{**row, "ci_low": None, "ci_high": None, "official_score_std": 0.001} for row in rows]
+    far = [
+        {**row, "ci_low": 0.05, "ci_high": 0.99} if row["kind"] == "trial" and row["m"] == 3 else row for row in near
+    ]
+    assert (goes_on(near), goes_on(far)) == (False, True)
+    low, high = curve_limits(far)
+    levels = [100 * row["official_score"] for row in far if row["kind"] in ("trial", "frozen")]
+    assert low < min(levels)
+    assert max(levels) < high
+    assert high - low < 3 * max(max(levels) - min(levels), 5.0)
+    axes = m_curve_figure(far).axes[0]
+    assert axes.get_ylim() == pytest.approx((low, high))
+    arrows = [(line.get_marker(), line.get_ydata()[0]) for line in axes.lines if line.get_marker() in ("v", "^")]
+    assert sorted(set(arrows)) == [("^", pytest.approx(high)), ("v", pytest.approx(low))]
+    assert len(arrows) == 4  # of two backbones
+
+
+def test_numbers_beside_points_do_not_cover_each_other() -> None:
+    """Points that nearly coincide have their M on different sides."""
+    figure = Figure(figsize=(4, 3))
+    axes = figure.add_subplot()
+    points = [(1.0, 1.0), (1.01, 1.01), (1.02, 0.99), (2.0, 2.0)]
+    axes.plot(*zip(*points, strict=True), "o")
+    write_numbers(axes, [(str(at), *point) for at, point in enumerate(points)], points)
+    places = [(np.array(axes.transData.transform(text.xy)) / (figure.dpi / 72) + text.xyann) for text in axes.texts]
+    apart = [np.hypot(*(one - other)) for at, one in enumerate(places) for other in places[:at]]
+    assert min(apart) > 5  # points; letters have nine
 
 
 def test_comparisons_are_drawn_and_framed(recorder: Recorder) -> None:

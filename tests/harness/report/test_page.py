@@ -18,7 +18,7 @@ import pytest
 from harness import verbs
 from harness.answers.board import row_namer
 from harness.answers.leaderboard import board_notes
-from harness.answers.question import Question, called, differing
+from harness.answers.question import Question, called, choices_said, differing, shown_choice
 from harness.errors import HarnessError
 from harness.places import Places
 from harness.report import drawings
@@ -26,8 +26,8 @@ from harness.report.evidence import Evidence, curve_families, gather, labeled_ro
 from harness.report.figures import SHORT
 from harness.report.forest import forest
 from harness.report.mattered import mattered
-from harness.report.page import _with_code, render, report
-from harness.report.sheets import ranking
+from harness.report.page import _recipe, _with_code, render, report
+from harness.report.sheets import cost, ranking, selected
 from harness.report.verdict import verdict
 from harness.stores.recorder import Recorder
 from harness.tables import CONTROLS, printable
@@ -111,11 +111,9 @@ def test_the_question_is_answered_in_the_first_sentence(made: tuple[Evidence, st
     assert ("div", {"class": "verdict better"}) in outline.seen
     open_ones = [row for row in board.compared if not row["differs"]]
     none = verdict(open_ones[:2])
-    assert (none.cls, none.word) == ("open", "Not shown")
-    assert none.sentence.startswith(
-        "Not that these data can show: none of 2 comparisons of Top-M with Top-1 shows a difference; the largest is "
-    )
-    assert "the one comparison of Top-M with Top-1 shows no difference; it is " in verdict(open_ones[:1]).sentence
+    assert (none.cls, none.word) == ("open", "No difference shown")
+    assert none.sentence.startswith("None of 2 comparisons of Top-M with Top-1 shows a difference; the largest is ")
+    assert "The one comparison of Top-M with Top-1 shows no difference; it is " in verdict(open_ones[:1]).sentence
     worse = [{**better[0], "delta": -0.1, "ci_low": -0.2, "ci_high": -0.05, "m": m} for m in (3, 5, 7, 9)]
     lost = verdict([*worse, open_ones[0]])
     assert (lost.cls, lost.word) == ("worse", "No")
@@ -362,6 +360,53 @@ def test_what_all_rows_share_is_said_once(made: tuple[Evidence, str]) -> None:
     assert "Study made-up: 17 finished trials, 1 scorer, 2 seeds." in made[1]
     again = replace(made[0], boards=[replace(made[0].boards[0], rows=rows)])
     assert "Study made-up: 17 finished trials, 2 scorers, 2 seeds." in render(again)
+
+
+def test_names_and_choices_say_only_what_differs(made: tuple[Evidence, str]) -> None:
+    """K1, K2 and fusion, the same in every row, are said in no sentence; M, which was chosen, is."""
+    board = made[0].boards[0]
+    assert {tuple(row["varied"]) for row in board.selected} == {("m",)}
+    assert "with M chosen on other machines (M = " in board.selected[0]["sentence"]
+    assert not any("K1" in row["sentence"] for row in board.selected)
+    (sheet,) = selected(board, place=1)
+    assert sheet.title == "M chosen on the other machines, reported on the one left out."
+    at = [heading.text for heading in sheet.headings].index("best on its own test set")
+    assert {row.cells[at].content for row in sheet.rows} <= {"M = 1", "M = 3", "M = 7"}
+    curve = drawings.figures(board.rows, place=1)[0]
+    assert curve.title == "Official score over M"
+    assert "The best family of each backbone." in curve.said
+    wider = {**board.selected[0], "varied": ["m", "k1", "fusion"]}
+    assert choices_said([board.selected[0], wider]) == "M, K1 and fusion"
+    assert shown_choice(wider, {"m": 3, "k1": 5, "k2": 15, "fusion": "composite"}) == "M = 3, K1 = 5, composite"
+
+
+def test_a_number_that_does_not_depend_on_m_is_not_drawn(made: tuple[Evidence, str]) -> None:
+    """Quality that differs between backbones alone shows no relation to the score, so that figure is left out."""
+    rows = made[0].boards[0].rows
+    assert "Label quality against score" in [figure.title for figure in drawings.figures(rows, place=1)]
+    flat = [{**row, "purity": 0.5 if row["backbone"] == "beats-small" else 0.7} for row in rows]
+    assert "Label quality against score" not in [figure.title for figure in drawings.figures(flat, place=1)]
+
+
+def test_the_recipe_is_said_by_what_is_not_the_papers() -> None:
+    """28 fields are no sentence: of a recipe the page names those that differ from the paper's, in words."""
+    assert _recipe({"epochs": 40, "micro_batch": None, "scale_rate": False}) == "the paper's"
+    said = _recipe({"epochs": 3, "micro_batch": None, "scale_rate": True, "clip_seconds": None})
+    assert said == "the paper's, but epochs = 3, scale_rate = yes, clip_seconds = none"
+
+
+def test_the_ranking_says_how_to_read_it_and_begins_with_the_score(made: tuple[Evidence, str]) -> None:
+    """A phone shows the first four columns; tiers and asterisks are explained where they stand, not in the answer."""
+    (sheet,) = ranking(made[0].boards[0], place=1)
+    assert [heading.text for heading in sheet.headings][:4] == ["#", "backbone", "M", "official %"]
+    assert "Rows of one tier" in sheet.note
+    assert made[1].count("Rows of one tier") == 1
+    assert made[1].index("Rows of one tier") > made[1].index("<h3>Leaderboard</h3>")
+    (of_cost,) = cost(made[0].boards[0], place=1)
+    headings = [heading.text for heading in of_cost.headings]
+    assert headings[:4] == ["row", "official %", "seconds", "peak MiB"]
+    assert "finetune s" not in headings
+    assert "fine-tuning" in headings
 
 
 def test_each_labeling_is_listed_once(made: tuple[Evidence, str]) -> None:
