@@ -219,12 +219,13 @@ class HeldClips(PackedAudio):
         self._held, self._channels_each = dict(samples), channels
         self.ids = np.array(list(samples), dtype=np.str_)
         self.lengths = np.array([len(each) // channels for each in samples.values()], dtype=np.int64)
-        self.hashes = np.array([samples_digest(each) for each in samples.values()], dtype=np.str_)
+        self._digests = {clip_id: samples_digest(each) for clip_id, each in samples.items()}
+        self.hashes = np.array(list(self._digests.values()), dtype=np.str_)
 
     def _entry(self, clip_id: str) -> Entry:
-        held, place = self._held[clip_id], self.ids.tolist().index(clip_id)
+        held, digest = self._held[clip_id], self._digests[clip_id]
         mix: Mix = "both" if self._channels_each == 2 else "first"
-        return Entry(clip_id, "", FileState(0, 0), "", len(held), str(self.hashes[place]), "", 0, mix)
+        return Entry(clip_id, "", FileState(0, 0), "", len(held), digest, "", 0, mix)
 
     def _samples(self, clip_id: str) -> NDArray[np.int16]:
         return self._held[clip_id]

@@ -36,7 +36,7 @@ from harness.trials.stages import clip_ids, embedded_ids, score_machines
 from harness.trials.trial import run_trial
 from harness.verbs.stores import open_recorder
 from tests.scale.measured import Private, serve
-from tests.scale.tree import write_tree, years
+from tests.scale.tree import RATE, SAMPLES, write_tree, years
 
 DIM = 768  # numbers of an embedding, as BEATs and AudioMAE have
 BATCH = 64
@@ -84,7 +84,7 @@ class Cells:
         file = {
             "name": "scale", "protocol": "paper", "seeds": [0], "frozen": False, "level": False,
             "backbones": backbones, "space": {"backbone": list(backbones), "m": list(M), "k1": [15], "k2": [15]},
-            "recipe": {"epochs": 1, "batch_size": 256},
+            "recipe": {"epochs": 1, "batch_size": 256, "clip_seconds": SAMPLES / RATE},
         }  # fmt: skip
         plan = make_plan(StudyFile.model_validate(file))
         return plan.specs(train_data=self.recordings.train_data, test_data=self.recordings.test_data)
@@ -151,7 +151,7 @@ def streaming(place: Place) -> Callable[[Private], None]:
 
     def run(private: Private) -> None:
         for start in range(0, len(ids), BATCH):
-            recordings.packed.read(ids[start : start + BATCH], 1600)
+            recordings.packed.read(ids[start : start + BATCH], SAMPLES)
             if start % (BATCH * 16) == 0:
                 private()
 
@@ -203,9 +203,12 @@ def embeddings(place: Place) -> Callable[[Private], None]:
     vectors = np.random.default_rng(0).standard_normal((len(names), DIM), dtype=np.float32)
     path.write_bytes(packed_embeddings(names, vectors))
     del recordings, clips, names, vectors
-    return lambda _: (place.folder / "silent.txt").write_text(
-        str(prepare_recordings(path, find_protocol("paper"), place.cache).place)
-    ) and None
+    return lambda _: (
+        (place.folder / "silent.txt").write_text(
+            str(prepare_recordings(path, find_protocol("paper"), place.cache).place)
+        )
+        and None
+    )
 
 
 def embeddings_opened(place: Place) -> Callable[[Private], None]:
