@@ -1,4 +1,4 @@
-"""A study's trials as workers receive them: many in one block of bytes, of which a worker unpacks those near its own."""
+"""A study's trials as workers receive them: one block of bytes, of which a worker unpacks its own and a few others."""
 
 from __future__ import annotations
 

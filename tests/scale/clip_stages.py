@@ -14,6 +14,7 @@ from typing import Any
 
 import librosa.feature
 import numpy as np
+import pandas as pd
 import pyarrow.parquet  # noqa: F401 - as the others, imported before anything is measured
 import sklearn.cluster
 import sklearn.ensemble  # noqa: F401
@@ -197,12 +198,12 @@ def embeddings(place: Place) -> Callable[[Private], None]:
     """A file of embeddings read and prepared as recordings; it is written before."""
     recordings = place.recordings
     path = place.folder / "embeddings.npz"
-    clips = [*recordings.train[["dataset", "machine", "split", "clip_id"]].itertuples(index=False, name=None),
-             *recordings.test[["dataset", "machine", "split", "clip_id"]].itertuples(index=False, name=None)]  # fmt: skip
+    both = pd.concat([recordings.train, recordings.test])[["dataset", "machine", "split", "clip_id"]]
+    clips = list(both.itertuples(index=False, name=None))
     names = [f"{year}t2/{machine}/{split}/{clip.rsplit('/', 1)[1]}.wav" for year, machine, split, clip in clips]
     vectors = np.random.default_rng(0).standard_normal((len(names), DIM), dtype=np.float32)
     path.write_bytes(packed_embeddings(names, vectors))
-    del recordings, clips, names, vectors
+    del recordings, both, clips, names, vectors
     return lambda _: (
         (place.folder / "silent.txt").write_text(
             str(prepare_recordings(path, find_protocol("paper"), place.cache).place)

@@ -6,7 +6,7 @@ import math
 import wave
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +98,7 @@ def counts_of(dataset: Dataset, part: Part, machine: str, share: float) -> Mappi
     }
 
 
-@lru_cache
+@cache
 def years() -> tuple[Dataset, ...]:
     """Return the years that the paper's protocol trains on."""
     return load_datasets(PAPER_YEARS)
@@ -110,7 +110,7 @@ def sound(clip: PlannedClip, random: np.random.Generator) -> NDArray[np.int16]:
     return (_tones(clip.machine, clip.state.levels) + noise).astype("<i2")
 
 
-@lru_cache(maxsize=None)
+@cache
 def _tones(machine: str, levels: tuple[str, ...]) -> NDArray[np.float64]:
     random = np.random.default_rng(list(f"{machine} {levels}".encode()))
     times = np.arange(SAMPLES) / RATE
