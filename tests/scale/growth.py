@@ -72,7 +72,7 @@ class Sheet:
         self.stages.setdefault(stage, {})[str(size)] = dict(cost)
         whole = self._read() | {self.what: self.stages, "cores": os.cpu_count()}
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text(json.dumps(whole, indent=1, sort_keys=True) + "\n")
+        self.path.write_text(json.dumps(whole, indent=1) + "\n")
 
     def sizes(self, stage: str) -> list[int]:
         """Return the sizes at which a stage was measured."""
