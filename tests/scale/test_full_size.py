@@ -1,4 +1,4 @@
-"""Time and memory of every stage at growing sizes: none may grow faster than its size, but those named with a reason."""
+"""Time and memory of every stage at growing sizes: none may grow faster than its size, unless named with a reason."""
 
 from __future__ import annotations
 
