@@ -1,6 +1,6 @@
-"""Print what `make scale` measured as Markdown tables.
+"""Write what `make scale` measured as tables into docs/full_size.md.
 
-Example: python -m docs.full_size_table .asdbench/full_size.json
+Example: python docs/full_size_table.py .asdbench/full_size.json
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+PAGE = Path(__file__).parent / "full_size.md"
+BEGIN, END = "<!-- table: python docs/full_size_table.py .asdbench/full_size.json -->", "<!-- end of table -->"
 LEAST = {"cpu_seconds": 0.5, "mb": 30.0}  # costs below are noise and constants, and give no exponent
 
 
@@ -50,7 +52,15 @@ def _exponent(points: list[dict[str, Any]], name: str) -> str:
     return f"{up / sum((size - middle[0]) ** 2 for size, _ in known) + 0.0:.2f}"
 
 
+def write(page: Path, content: dict[str, Any]) -> None:
+    """Replace the tables of a page, between its two comments, by what was measured."""
+    text = page.read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    page.write_text(f"{before}{BEGIN}\n\n{table(content)}\n\n{END}{after}", encoding="utf-8")
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("file", type=Path, help="what make scale wrote")
-    print(table(json.loads(parser.parse_args().file.read_text())))  # noqa: T201
+    write(PAGE, json.loads(parser.parse_args().file.read_text()))
