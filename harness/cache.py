@@ -295,9 +295,10 @@ def _read_member(entry: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytearray:
     """Read a member into the memory that its array will have; `entry.read` and a writable copy would take it twice."""
     content, done = bytearray(member.file_size), 0
     with entry.open(member) as file, memoryview(content) as view:
-        while count := file.readinto(view[done : done + CHUNK_BYTES]):
-            done += count
-        _demand(done == len(content) and not file.read(1))  # the last read compares the member's checksum
+        while part := file.read(CHUNK_BYTES):  # the last read compares the member's checksum
+            view[done : done + len(part)] = part
+            done += len(part)
+    _demand(done == len(content))
     return content
 
 
