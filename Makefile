@@ -9,7 +9,7 @@ export DO_NOT_TRACK := true
 
 GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 
-.PHONY: setup demo test test-slow check bench scale gpu mutants docs browser picture clean help
+.PHONY: setup demo test test-slow simulations check bench scale gpu mutants docs browser pictures tables clean help
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -36,7 +36,10 @@ test: setup  ## the default tests
 	$(PYTEST) -n $(WORKERS)
 
 test-slow: setup  ## the slow tests alone: real studies, twenty kills, eight drivers, full disks, two hosts
-	$(PYTEST) -n $(WORKERS) -m slow
+	$(PYTEST) -n $(WORKERS) -m "slow and not simulation"
+
+simulations: setup  ## how often every printed interval holds the truth, and how often a gate is fooled: an hour
+	$(PYTEST) -n $(WORKERS) -m simulation
 
 docs: .venv/.docs  ## the site of docs/ into site/; a link that leads nowhere stops it
 	$(BIN)/python docs/reference_pages.py
@@ -49,8 +52,16 @@ docs: .venv/.docs  ## the site of docs/ into site/; a link that leads nowhere st
 browser:  ## Chromium for the tests of pages, on Debian or Ubuntu as root; without it they are skipped
 	@command -v chromedriver >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver; }
 
-picture: setup  ## the picture of the report, from the database of the demonstration
-	$(BIN)/python docs/report_picture.py --study demo
+pictures: setup  ## the pictures of the docs, from the database of the demonstration
+	$(BIN)/python docs/pictures.py --study demo
+
+tables: .venv/.installed  ## do the studies give the tables of the pages? The demonstration; with DATA=ROOT the real ones, too
+	$(BIN)/asdbench demo
+	$(BIN)/python docs/tables.py demo
+	$(if $(DATA),$(BIN)/asdbench study run real --data "$(DATA)")
+	$(if $(DATA),$(BIN)/asdbench study run real-tuned --data "$(DATA)")
+	$(if $(DATA),$(BIN)/asdbench study run real-labeled --data "$(DATA)")
+	$(if $(DATA),$(BIN)/python docs/tables.py real real-tuned real-labeled)
 
 check: setup  ## lint, formatting, types, import rules
 	$(BIN)/ruff check .

@@ -9,23 +9,20 @@ from typing import Any, TypeAlias, TypedDict
 
 import numpy as np
 
-from benchmarks.metrics.rules import EPSILON
 from harness.answers.question import BOARD, EVERYTHING, Question
 from harness.answers.standings import Standings, read_standings
 from harness.errors import HarnessError
 from harness.scoring.choice import parse_scorer
 from harness.scoring.layers import EMBEDDING
-from harness.statistics.effects import Codes, Floats, permutation_test, variance_share, weighted_share
+from harness.statistics.effects import Codes, permutation_test, share_interval, variance_share
 from harness.stores.readings import find_study
 from harness.stores.results import Results
 from harness.tables import NOTHING, Column, Row, answering, count, in_percent, naming, percent, plain
 from harness.trials.axes import study_axes
 
 SCORER, LAYER, SEED = "scorer", "layer", "seed"  # choices besides the axes of a study
-LEAST_MACHINES = 3  # fewest machine types for a bootstrap interval over them
-LEAST_TRAININGS = 20  # fewest trainings for one over trainings, where there are fewer machine types
+LEAST_TRAININGS = 20  # fewest for an interval: of fewer, a bootstrap's intervals are too narrow
 SHUFFLES = 999
-MACHINES, TRAININGS = "machine types", "trainings"
 LEAST_DRAWS, MOST_NUMBERS = 100, 5_000_000  # of 10,000 trials, 500 draws are held at once: 40 MB
 
 Importances: TypeAlias = Callable[[Sequence[Mapping[str, Any]], Sequence[float]], dict[str, float]]
@@ -36,9 +33,9 @@ class ImportanceRow(TypedDict):
 
     `share` is eta squared: the part of the official scores' variance that lies between the choice's values. `by_chance`
     is its mean if the choice makes no difference, `p_value` that of a permutation test, which moves whole trainings.
-    `ci_low` and `ci_high` are the 95 % interval over what `interval_over` says: machine types; if there are fewer than
-    three, trainings; None with fewer than 20 of these, too. `importance` is the PED-ANOVA importance. `protocol` and
-    `data` name the board.
+    `ci_low` and `ci_high` are the 95 % interval of the share that would be left of ever more trainings on the same
+    recordings, in which chance has no part; None with fewer than 20 trainings. `importance` is the PED-ANOVA
+    importance. `protocol` and `data` name the board.
     """
 
     protocol: str
@@ -52,7 +49,6 @@ class ImportanceRow(TypedDict):
     by_chance: float
     ci_low: float | None
     ci_high: float | None
-    interval_over: str | None
     p_value: float
     importance: float | None
     sentence: str
@@ -119,7 +115,6 @@ def _board(board: Standings, question: Question, importances: Importances | None
     scores = board.official
     draws = max(LEAST_DRAWS, min(question.resamples, MOST_NUMBERS // len(scores)))
     units, parts = _coded(board["key"]), _coded(board[SCORER])
-    over, shares = _interval(board, units, draws=draws, seed=question.seed)
     further: dict[str, float] = {}
     if importances is not None:
         settings = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
@@ -127,9 +122,13 @@ def _board(board: Standings, question: Question, importances: Importances | None
     rows: list[ImportanceRow] = []
     for name, column in columns.items():
         codes = _coded(column)
-        low, high = (None, None) if over is None else np.quantile(shares(codes), (0.025, 0.975)).tolist()
         p_value, by_chance = permutation_test(
             scores, codes, draws=min(SHUFFLES, draws), seed=question.seed, units=units, parts=parts
+        )
+        low, high = (
+            share_interval(scores, codes, units, by_chance=by_chance, draws=draws, seed=question.seed)
+            if units.max() + 1 >= LEAST_TRAININGS
+            else (None, None)
         )
         row: ImportanceRow = {
             "protocol": board["protocol"][0],
@@ -143,7 +142,6 @@ def _board(board: Standings, question: Question, importances: Importances | None
             "by_chance": by_chance,
             "ci_low": low,
             "ci_high": high,
-            "interval_over": over,
             "p_value": p_value,
             "importance": further.get(name),
             "sentence": "",
@@ -177,43 +175,12 @@ def _scorers_and_layers(texts: Sequence[str]) -> dict[str, list[str]]:
     return {SCORER: [apart[text][0] for text in texts], LAYER: [apart[text][1] for text in texts]}
 
 
-def _interval(board: Standings, units: Codes, *, draws: int, seed: int) -> tuple[str | None, Callable[[Codes], Floats]]:
-    """Return what an interval is drawn over, and what gives a choice's share in every draw."""
-    drawn = _drawn(board, draws=draws, seed=seed)
-    if drawn is not None:
-        return MACHINES, lambda codes: variance_share(drawn, codes)
-    count = int(units.max()) + 1
-    often = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=draws)[:, units]
-    over = TRAININGS if count >= LEAST_TRAININGS else None
-    return over, lambda codes: weighted_share(board.official, codes, often.astype(np.float64))
-
-
-def _drawn(board: Standings, *, draws: int, seed: int) -> Floats | None:
-    """Resample machine types and return all trials' harmonic means over them: (draws, n); None with fewer than three.
-
-    The official score of all years but 2020 is such a harmonic mean.
-    """
-    there = np.isfinite(board.h_means).all(axis=0)
-    machines = board.h_means[:, there]
-    if machines.shape[1] < LEAST_MACHINES:
-        return None
-    count = machines.shape[1]
-    often = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=draws)  # (draws, w)
-    return np.asarray(count / (often @ (1 / np.maximum(machines, EPSILON)).T))
-
-
 def _sentence(row: ImportanceRow) -> str:
     explains = f"{row['heading']} explains {100 * row['share']:.0f} % of the variance"
     chance = f"{100 * row['by_chance']:.0f} % would be chance"
     if row["p_value"] >= 0.05:
         return f"{explains}, which shuffled scores do too (p = {row['p_value']:.2f}; {chance})."
     return f"{explains} (p = {row['p_value']:.3f}; {chance})."
-
-
-def interval_over(rows: Sequence[ImportanceRow]) -> str:
-    """Say what the intervals are drawn over; empty where there are none."""
-    over = sorted({row["interval_over"] for row in rows if row["interval_over"]})
-    return f"intervals over {' or '.join(over)}" if over else ""
 
 
 def importance_columns(rows: Sequence[Row]) -> list[Column]:

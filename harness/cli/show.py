@@ -169,9 +169,10 @@ def show_compare(rows: Sequence[ComparedRow], form: Form, *, mattered: Sequence[
 
 def show_importance(rows: Sequence[ImportanceRow], form: Form) -> None:
     """Show how much of the scores' variance goes with each choice, and say it in words."""
-    from harness.answers.importance import importance_columns, interval_over
+    from harness.answers.importance import importance_columns
 
-    title = ", ".join(filter(None, ["What mattered: share of the scores' variance", interval_over(rows)]))
+    drawn = "; intervals over trainings, beyond chance" if any(row["ci_low"] is not None for row in rows) else ""
+    title = f"What mattered: share of the scores' variance{drawn}"
     show(form, importance_columns(rows), rows, title=title)
     if form == "text":
         for row in rows:

@@ -29,6 +29,8 @@ SOCKET_BYTES = 103 if sys.platform == "darwin" else 107  # longest path of a uni
 LONGEST_SOCKET = "/asd-12345678/ray/session_2026-11-28_01-22-52_610258_1234567/sockets/plasma_store"
 LOOPBACK = ("127.0.0.1", "::1")
 PREFIX, LOCK = "asd-", "lock"  # of the folder's name; name of the file in it that the driver locks while it lives
+STARTS = 3  # a machine with more to do than it has cores for takes longer than the half minute that Ray waits
+TOO_SLOW = "timed out during startup"  # in what Ray says then
 REMOVAL_SECONDS = 5.0  # to retry removing Ray's folder, since workers that are ending may still write into it
 
 
@@ -124,14 +126,28 @@ def keep_token_private() -> None:
 
 
 def connect(**options: Any) -> None:
-    """Start Ray, or join one; see `ray.init`."""
+    """Start Ray, or join one; see `ray.init`. What only took too long is tried again.
+
+    Raises:
+        RuntimeError: it took too long every time.
+    """
     # Ray puts the working directory, and the folder of the program that runs, first on its workers' path. A worker
     # that imports ours before costs three seconds a start, so it is asked for only where something has our names
     program = Path(sys.argv[0]).resolve().parent
     if shadows([Path.cwd(), *([program] if str(program) in sys.path else [])]):
         options["runtime_env"] = {"worker_process_setup_hook": "asdbench.settle"}
-    with whole():  # a signal during the start crashes Ray, which also installs its own SIGTERM handler
-        ray.init(**options, logging_level=logging.ERROR, log_to_driver=False)
+    for left in reversed(range(STARTS)):
+        try:
+            with whole():  # a signal during the start crashes Ray, which also installs its own SIGTERM handler
+                ray.init(**options, logging_level=logging.ERROR, log_to_driver=False)
+        except Exception as error:  # of no narrower class
+            if TOO_SLOW not in str(error):
+                raise
+            ray.shutdown()
+            if not left:
+                raise RuntimeError(f"it took longer than {STARTS} times the half minute that Ray waits") from error
+        else:
+            return
 
 
 def _start(folder: Path) -> None:

@@ -47,8 +47,7 @@ def mattered(rows: Sequence[ImportanceRow], board: Board, *, place: int) -> Matt
         cells = [Cell(column.fill(row), "right" if column.right else "") for column in columns]
         cells.insert(at, Cell(_bar(row)))
         lines.append(Line(cells))
-    over = own[0]["interval_over"]
-    interval = f"intervals: other {over}, drawn again; " if over else ""
+    interval = "interval: other trainings, without the part of chance; " if own[0]["ci_low"] is not None else ""
     said = (
         f"Share of the variance of {own[0]['trials']:,} official scores ({own[0]['trainings']:,} trainings) that lies "
         f"between a choice's values, eta squared; {interval}p: whole trainings shuffled. The tick is what chance "

@@ -17,19 +17,19 @@ from harness.trials.contract import TrialResult, TrialSpec
 EXPERIMENT = "asdbench"
 OFFICIAL = "official_score"
 OVERALL = ("auc", "s_auc", "t_auc", "p_auc")  # also without a machine's name: harmonic means over all sections
-VIEW = "asdbench"  # of MLflow's pages: the columns that matter, at .../runs?viewStateShareKey=asdbench
+VIEW = "asdbench"  # of MLflow's pages: the columns that matter
+# how MLflow's pages open it among trained models: they begin with language models whatever the experiment's kind is
+VIEW_LINK = "#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey={view}"
 COLUMNS = (
     *(f"metrics.`{name}`" for name in (OFFICIAL, "s_auc", "t_auc", "p_auc")),
     *(f"params.`{name}`" for name in ("backbone", "m", "k1", "k2", "fusion", "labels", "seed")),
 )
 NOTE = """\
-Each study is a run; its trials stand below it, and their number that counts is **official_score**, a fraction.
-`s_auc` and `t_auc` are the AUC in the source and target domain, `p_auc` the partial AUC: harmonic means over machine
-types and sections; names such as `s_auc/fan` are of one machine type. Runs called *interrupted* were given up and run
-again; they do not count.
-
-The columns that matter, best score first: [open this view](#/experiments/{experiment}/runs?viewStateShareKey={view}).
-A study's description has its answer, `report.html` among its artifacts shows it.
+[The columns that matter, best score first]({link}). A run's number that counts is **official_score**, a fraction.
+Each study is a run; its trials stand below it. `s_auc` and `t_auc` are the AUC in the source and target domain, `p_auc`
+the partial AUC: harmonic means over machine types and sections; names such as `s_auc/fan` are of one machine type. Runs
+called *interrupted* were given up and run again; they do not count. A study's description has its answer, and
+`report.html` among its artifacts shows it.
 """
 
 
@@ -48,7 +48,7 @@ def experiment_tags(experiment: str) -> dict[str, str]:
         "mlflow.experiment.primaryMetric.name": OFFICIAL,
         "mlflow.experiment.primaryMetric.greaterIsBetter": "True",
         f"mlflow.sharedViewState.{VIEW}": json.dumps(view),
-        "mlflow.note.content": NOTE.format(experiment=experiment, view=VIEW),
+        "mlflow.note.content": NOTE.format(link=VIEW_LINK.format(experiment=experiment, view=VIEW)),
     }
 
 

@@ -10,7 +10,8 @@ A change is one of:
 - a statement that is only a call, or adds to something, does nothing;
 - a condition is always true, or never.
 
-Left alone: texts, annotations, messages of errors and logs, imports, and what is only for type checkers.
+Left alone: texts, annotations, messages of errors and logs, imports, what is only for type checkers, and `strict` of a
+`zip`, which guards against lengths that never differ.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import ast
 import copy
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 SHOWN = 90  # characters of the code before and after a change
@@ -40,6 +41,8 @@ SWAPS = {
 }  # fmt: skip
 SILENT = {"debug", "info", "warning", "warn", "simplefilter", "filterwarnings", "errstate"}  # calls that say something
 
+Path_ = tuple[tuple[str, int | None], ...]  # from the module down: (field, place in its list)
+
 
 @dataclass(frozen=True)
 class Mutant:
@@ -50,14 +53,25 @@ class Mutant:
         file: relative to the repository.
         line: of the change.
         function: line on which the function around it begins, so that tests that call it are tried first; 0 outside.
-        tree: of the whole module.
+        module: tree of the whole module as it is.
+        path: the way to the place that changes.
+        change: what stands there instead.
     """
 
     name: str
     file: str
     line: int
     function: int
-    tree: ast.Module
+    module: ast.Module = field(repr=False)
+    path: Path_ = field(repr=False)
+    change: ast.AST = field(repr=False)
+
+    @property
+    def tree(self) -> ast.Module:
+        """Return the changed module."""
+        tree = copy.deepcopy(self.module)
+        _replace(tree, self.path, copy.deepcopy(self.change))
+        return ast.fix_missing_locations(tree)
 
 
 def mutants_of(root: Path, file: str) -> Iterator[Mutant]:
@@ -66,18 +80,15 @@ def mutants_of(root: Path, file: str) -> Iterator[Mutant]:
     seen: Counter[str] = Counter()
     for path, function, begins in _places(module):
         for change in _changes(_at(module, path)):
-            tree = copy.deepcopy(module)
-            said, before = _shown(tree, path)
-            _replace(tree, path, change)
             # the smallest piece of code around the change says what it means: `clips // 5` -> `clips // 6`
-            after = ast.unparse(ast.fix_missing_locations(_at(tree, said)))
+            said, before = _shown(module, path)
+            old = _replace(module, path, change)
+            after = ast.unparse(_at(module, said))
+            _replace(module, path, old)
             text = f"{file}:{function or 'module'}: {_short(before)} -> {_short(after)}"
             seen[text] += 1
             name = text if seen[text] == 1 else f"{text} #{seen[text]}"
-            yield Mutant(name, file, _line(module, path), begins, tree)
-
-
-Path_ = tuple[tuple[str, int | None], ...]  # from the module down: (field, place in its list)
+            yield Mutant(name, file, _line(module, path), begins, module, path, change)
 
 
 def _places(module: ast.Module) -> Iterator[tuple[Path_, str, int]]:
@@ -88,17 +99,17 @@ def _places(module: ast.Module) -> Iterator[tuple[Path_, str, int]]:
         if path:
             yield path, function, begins
         below: list[tuple[ast.AST, Path_, str, int]] = []
-        for field, value in ast.iter_fields(node):
+        for part, value in ast.iter_fields(node):
             inside, line = function, begins
-            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and field == "body":
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and part == "body":
                 inside = f"{function}.{node.name}" if function else node.name
-            if isinstance(node, ast.FunctionDef) and field == "body":
+            if isinstance(node, ast.FunctionDef) and part == "body":
                 line = first_line(node)
-            if field in {"annotation", "returns", "decorator_list", "type_params", "bases"}:
+            if part in {"annotation", "returns", "decorator_list", "type_params", "bases"}:
                 continue
             for place, child in enumerate(value) if isinstance(value, list) else ((None, value),):
                 if isinstance(child, ast.AST) and not _left_alone(child):
-                    below.append((child, (*path, (field, place)), inside, line))
+                    below.append((child, (*path, (part, place)), inside, line))
         stack.extend(reversed(below))
 
 
@@ -107,9 +118,11 @@ def first_line(function: ast.FunctionDef) -> int:
     return function.lineno
 
 
-def _left_alone(node: ast.AST) -> bool:
+def _left_alone(node: ast.AST) -> bool:  # noqa: PLR0911 - one line a kind
     if isinstance(node, (ast.Raise, ast.Import, ast.ImportFrom, ast.JoinedStr, ast.Assert)):
         return True
+    if isinstance(node, ast.keyword):
+        return node.arg == "strict"
     if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
         return True
     if isinstance(node, ast.Expr):
@@ -185,26 +198,29 @@ def _calls(call: ast.Call) -> Iterator[ast.AST]:
         yield other
     if call.args and not isinstance(call.args[0], (ast.Starred, ast.GeneratorExp)):
         yield call.args[0]
-    for place in range(len(call.keywords)):
+    for place, keyword in enumerate(call.keywords):
+        if keyword.arg == "strict":
+            continue
         yield ast.Call(call.func, call.args, call.keywords[:place] + call.keywords[place + 1 :])
 
 
 def _at(node: ast.AST, path: Path_) -> ast.AST:
-    for field, place in path:
-        value = getattr(node, field)
+    for part, place in path:
+        value = getattr(node, part)
         node = value if place is None else value[place]
     return node
 
 
-def _replace(module: ast.Module, path: Path_, new: ast.AST) -> None:
-    field, place = path[-1]
+def _replace(module: ast.Module, path: Path_, new: ast.AST) -> ast.AST:
+    """Put another node in a place, and return the one that stood there."""
+    part, place = path[-1]
     above, old = _at(module, path[:-1]), _at(module, path)
     ast.copy_location(new, old)
     if place is None:
-        setattr(above, field, new)
+        setattr(above, part, new)
     else:
-        getattr(above, field)[place] = new
-    ast.fix_missing_locations(module)
+        getattr(above, part)[place] = new
+    return old
 
 
 def _shown(module: ast.Module, path: Path_) -> tuple[Path_, str]:

@@ -30,6 +30,7 @@ from tests.mutants.rooms import ROOT
 HEAVY = ("torch", "torchaudio", "numpy", "scipy.stats", "scipy.linalg", "scipy.cluster.hierarchy", "pandas",
          "sklearn.cluster", "sklearn.mixture", "sklearn.ensemble", "sklearn.covariance", "sklearn.metrics", "librosa",
          "soundfile", "pydantic")  # fmt: skip
+OPTIONS = ("-x", "-q", "--tb=line", "--no-header", "-p", "no:cacheprovider", "-p", "no:randomly")
 CALLED = "_asdbench_mutants_called"  # the name by which functions say that they are called
 
 
@@ -128,6 +129,11 @@ class _Reached:
         )
 
 
+def in_profile() -> None:
+    """Draw few examples, and the same ones every time."""
+    settings.load_profile("mutants")
+
+
 def run_tests(tests: Sequence[str], *, mutant: Mutant | None = None, trace: Sequence[str] = ()) -> int:
     """Run tests in this process, and return pytest's exit code.
 
@@ -136,11 +142,10 @@ def run_tests(tests: Sequence[str], *, mutant: Mutant | None = None, trace: Sequ
         mutant: what is changed; None leaves the code as it is.
         trace: files of which to note the functions that tests call, in the file named by ASDBENCH_REACHED.
     """
-    settings.load_profile("mutants")
+    in_profile()
     if mutant is not None:
         sys.meta_path.insert(0, _Finder({mutant.file: mutant.tree}))
     plugins = [_Reached(trace)] if trace else []
-    said = ["-x", "-q", "--tb=line", "--no-header", "-p", "no:cacheprovider", "-p", "no:randomly"]
     with contextlib.suppress(SystemExit):
-        return int(pytest.main([*said, *tests], plugins=plugins))
+        return int(pytest.main([*OPTIONS, *tests], plugins=plugins))
     return 1

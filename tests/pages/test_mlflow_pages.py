@@ -102,3 +102,20 @@ def test_tracking_address_opens_the_run(browser: Browser, server: str, recorded:
     assert address is not None
     browser.open(address, width=1600)
     assert browser.until(lambda: run_id in browser.ask(TEXT), seconds=DRAW_SECONDS), browser.ask(TEXT)
+
+
+def test_the_description_links_to_the_columns_that_matter(browser: Browser, server: str, recorded: Recorder) -> None:
+    """A click on it opens the list of runs among trained models, by official score, without an assistant's help."""
+    browser.open(f"{server}/#/experiments/{recorded.tracker.experiment}/runs", width=1600)
+    link = "[...document.querySelectorAll('a')].find(a => a.innerText.startsWith('The columns that matter'))"
+    found = browser.until(lambda: browser.ask(f"return Boolean({link})"), seconds=DRAW_SECONDS)
+    assert found, browser.ask(TEXT)
+    browser.open(browser.ask(f"return {link}.href"), width=1600)
+    browser.driver.refresh()  # the page reads a shared view when it is loaded
+    shown = browser.until(
+        lambda: all(word in browser.ask(TEXT) for word in ("official_score", "s_auc", "Sort: official_score")),
+        seconds=DRAW_SECONDS,
+    )
+    assert shown, browser.ask(TEXT)
+    assert "Model registry" in browser.ask(TEXT)
+    assert "Judges" not in browser.ask(TEXT)

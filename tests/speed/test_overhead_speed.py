@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param
+from mlflow.entities import Dataset, DatasetInput, Metric, Param
 
 from harness.engine import tune as study
 from harness.engine.messages import ANSWER
@@ -50,16 +50,20 @@ def run(plan: Plan, places: Places, **options: Any) -> Any:
 
 
 def log_by_hand(client: MlflowClient, experiment: str, results: Iterable[TrialResult]) -> None:
-    """Record trials as a script without a harness does: a run, parameters, metrics, tables, pictures."""
+    """Record trials as a script without a harness does: a run, parameters, data, metrics, tables, pictures."""
+    data = [Dataset(name, digest, "local", "{}") for name, digest in DATA.items()]
     for result in results:
         run_id = client.create_run(experiment, tags={"key": result.spec.key()}).info.run_id
         params = [Param(name, str(value)) for name, value in spec_params(result.spec).items()]
         client.log_batch(run_id, params=params)
+        client.log_inputs(run_id, datasets=[DatasetInput(each) for each in data])
         now = int(time.time() * 1000)
         client.log_batch(run_id, metrics=[Metric(n, v, now, 0) for n, v in result_metrics(result).items()])
         with tempfile.TemporaryDirectory() as folder:
             write_result(Path(folder), result)
             result.pseudo_labels.to_parquet(Path(folder) / "pseudo_labels.parquet")
+            for name, table in (("clip_scores", result.scored), ("pseudo_labels", result.pseudo_labels)):
+                table.to_csv(Path(folder) / f"{name}.csv", index=False)  # MLflow's pages show CSV and not parquet
             for name, content in result.pictures.items():
                 (Path(folder) / name).write_bytes(content)
             client.log_artifacts(run_id, folder)

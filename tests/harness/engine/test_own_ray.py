@@ -116,6 +116,29 @@ def test_an_error_within_stops_ray_and_removes_its_files(monkeypatch: pytest.Mon
     shutil.rmtree(made[1])
 
 
+def test_a_slow_start_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine on which Ray gives up waiting for itself gets two more tries, then one sentence."""
+    tries: list[str] = []
+
+    def slow(**options: object) -> None:
+        tries.append(str(options["address"]))
+        if len(tries) < needed:
+            raise Exception("The current node timed out during startup. This could happen because ...")
+
+    monkeypatch.setattr(ray, "init", slow)
+    needed = 3
+    own_ray.connect(address="somewhere")
+    assert tries == ["somewhere"] * 3
+    tries.clear()
+    needed = 4
+    with (
+        pytest.raises(HarnessError, match="Ray must start on this machine, but it did not: it took longer than 3"),
+        own_ray.own_ray(),
+    ):
+        pass
+    assert tries == ["local"] * 3
+
+
 def test_folder_for_sockets_is_private_and_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """TMPDIR is taken where it is short enough, whatever bytes its name has; the folder is its owner's alone."""
     monkeypatch.delenv("RAY_TMPDIR", raising=False)

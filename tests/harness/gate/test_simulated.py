@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from harness.statistics.significance import Spread, crossed_spread, spread_apart
 
 LEVEL = 0.90  # of the gate's interval
 REPETITIONS = 1000
+but_not_in_ci = partial(pytest.param, marks=pytest.mark.simulation)
 BY_CHANCE = 0.06  # of acceptances at the margin; 5 % are promised
 
 
@@ -146,10 +148,17 @@ def test_two_seeds_have_two_degrees_of_freedom_at_most() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("paired", [True, False])
-@pytest.mark.parametrize("machines", [2, 7])
-@pytest.mark.parametrize("seeds", [2, 5, 10])
+@pytest.mark.parametrize("machines", [2, but_not_in_ci(7)])
+@pytest.mark.parametrize("seeds", [2, but_not_in_ci(5), but_not_in_ci(10)])
 @pytest.mark.parametrize(
-    ("score", "margin"), [(0.65, 0.02), (0.95, 0.005), (0.985, 0.005), (0.98, 0.05), (0.998, 0.005)]
+    ("score", "margin"),
+    [
+        but_not_in_ci(0.65, 0.02),
+        but_not_in_ci(0.95, 0.005),
+        (0.985, 0.005),
+        but_not_in_ci(0.98, 0.05),
+        but_not_in_ci(0.998, 0.005),
+    ],
 )
 def test_a_candidate_worse_by_exactly_the_margin_is_rarely_accepted(
     score: float, margin: float, seeds: int, machines: int, paired: bool

@@ -15,7 +15,20 @@ from sklearn.covariance import LedoitWolf
 from sklearn.mixture import GaussianMixture
 
 from harness.errors import HarnessError
-from harness.scorers import gmm, gwrp, kmeans, knn, knn_bands, knn_median, knn_rescaled, level, mahalanobis, smote_knn
+from harness.scorers import (
+    ensemble,
+    gmm,
+    gwrp,
+    kmeans,
+    knn,
+    knn_bands,
+    knn_median,
+    knn_rescaled,
+    level,
+    mahalanobis,
+    smote_knn,
+    zmin,
+)
 from harness.scoring import folds, thresholds
 from harness.scoring.contract import ScoreRequest
 from harness.scoring.neighbours import nearest
@@ -42,6 +55,7 @@ def wide(asked: ScoreRequest, domain: str) -> Floats:
 
 
 DEFAULTS = {
+    ensemble: {"of": "knn+mahalanobis"},
     gmm: {"components": 4},
     gwrp: {"k": 10, "decay": 0.5, "metric": "cosine", "domains": "apart"},
     kmeans: {"clusters": 16, "metric": "cosine"},
@@ -52,6 +66,7 @@ DEFAULTS = {
     level: {},
     mahalanobis: {"covariance": "shared"},
     smote_knn: {"k": 1, "metric": "cosine", "neighbours": 5},
+    zmin: {"of": "knn+mahalanobis"},
 }
 
 
@@ -286,6 +301,29 @@ def test_standardised_scores_are_z_scores() -> None:
         assert not {tuple(row) for row in one.references.tolist()} & {tuple(row) for row in one.queries.tolist()}
     same = replace(asked, references=np.ones_like(asked.references))
     np.testing.assert_allclose(folds.standardised(spy, same), asked.queries[:, 0].astype(np.float64) ** 3 - 1.0)
+
+
+def test_an_ensemble_is_the_mean_of_its_members() -> None:
+    """z-scores by the references that each fold's others score, added up and divided by how many members there are."""
+    asked = mixed(source=23, target=8)
+    order = folds.in_any_order(asked)
+    parts = np.empty(31, dtype=int)
+    parts[order] = np.arange(31) % 5
+    standard = []
+    for member in (knn, gwrp, mahalanobis):
+        unseen = np.empty(31)
+        for part in range(5):
+            held = parts == part
+            rest = replace(asked, references=asked.references[~held], reference_domains=asked.reference_domains[~held])
+            unseen[held] = member.score(replace(rest, queries=asked.references[held]))
+        standard.append((member.score(asked) - unseen.mean()) / unseen.std())
+    for of, wanted in (("knn+gwrp+mahalanobis", np.mean(standard, axis=0)), ("knn", standard[0])):
+        np.testing.assert_allclose(ensemble.score(asked, of=of), wanted, rtol=1e-9)
+    np.testing.assert_allclose(zmin.score(asked, of="knn+gwrp+mahalanobis"), np.min(standard, axis=0), rtol=1e-9)
+    alike = replace(asked, references=np.ones_like(asked.references))
+    for module in (ensemble, zmin):
+        with pytest.raises(HarnessError, match="all 31 reference vectors are equal"):
+            module.score(alike)
 
 
 def test_thresholds_are_the_ninth_tenth_of_a_gamma_distribution() -> None:

@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.statistics.effects import permutation_test, variance_share, weighted_share
+from harness.statistics.effects import (
+    beyond_chance,
+    permutation_test,
+    share_interval,
+    variance_share,
+    weighted_share,
+)  # fmt: skip
 
 
 def test_shares_are_sums_of_squares() -> None:
@@ -93,3 +99,75 @@ def test_weights_are_repetitions() -> None:
         _, there = np.unique(codes[rows], return_inverse=True)
         assert share == pytest.approx(float(variance_share(scores[rows], there)), rel=1e-9)
     assert weighted_share(np.full(9, 0.3), codes, weights.astype(float)).tolist() == [0.0, 0.0, 0.0]
+
+
+def share(scores: np.ndarray, codes: np.ndarray) -> float:
+    """Eta squared, group by group."""
+    between = sum((codes == one).sum() * (scores[codes == one].mean() - scores.mean()) ** 2 for one in set(codes))
+    total = ((scores - scores.mean()) ** 2).sum()
+    return between / total if total else 0.0
+
+
+def test_shuffles_by_hand() -> None:
+    """Whole trainings of the same scorers change places, or scores within each; one as large counts."""
+    units = np.array([0, 0, 1, 1, 2, 2, 3, 4, 5, 5])
+    parts = np.array([0, 1, 0, 1, 0, 1, 0, 0, 0, 2])
+    scores = np.round(np.random.default_rng(0).normal(size=10), 1)
+    tables = [[[0, 1], [2, 3], [4, 5]], [[6], [7]], [[8, 9]]]
+    for codes, within in ((np.array([0, 0, 1, 1, 0, 0, 1, 0, 1, 1]), False), (parts, True)):
+        random, draws = np.random.default_rng(6), 30
+        shuffled = np.tile(scores, (draws, 1))
+        for places in map(np.array, tables):
+            if within:
+                moved = random.permuted(np.tile(scores[places], (draws, 1, 1)), axis=2)
+            else:
+                moved = scores[places][random.permuted(np.tile(np.arange(len(places)), (draws, 1)), axis=1)]
+            shuffled[:, places] = moved
+        shares = [share(each, codes) for each in shuffled]
+        p = (1 + sum(each >= share(scores, codes) - 1e-12 for each in shares)) / (1 + draws)
+        found = permutation_test(scores, codes, draws=draws, seed=6, units=units, parts=parts)
+        assert found == pytest.approx((p, np.mean(shares)))
+    alone = np.random.default_rng(2)
+    order = alone.permuted(np.tile(np.arange(10), (9, 1)), axis=1)
+    shares = [share(scores[each], codes) for each in order]
+    p = (1 + sum(each >= share(scores, codes) - 1e-12 for each in shares)) / 10
+    assert permutation_test(scores, codes, draws=9, seed=2) == pytest.approx((p, np.mean(shares)))
+
+
+def test_a_shuffle_as_large_but_for_rounding_counts() -> None:
+    """Two groups that change their names have the same share; every such shuffle counts as large."""
+    scores, codes = np.array([0.1, 0.2, 0.7, 0.9]), np.array([0, 0, 1, 1])
+    units = np.array([0, 0, 1, 1])
+    p, by_chance = permutation_test(scores, codes, draws=40, seed=0, units=units, parts=np.array([0, 1, 0, 1]))
+    assert (p, by_chance) == (1.0, pytest.approx(share(scores, codes)))
+
+
+def test_nothing_drawn_but_equal_scores() -> None:
+    """Draws that hold equal scores alone have no share, though their mean is rounded."""
+    scores = np.array([0.1, 0.1, 0.7])
+    found = weighted_share(scores, np.array([0, 1, 1]), np.array([[2.0, 1, 0], [0, 0, 3], [1, 0, 1]]))
+    assert found.tolist() == pytest.approx([0.0, 0.0, 1.0])
+
+
+def test_an_interval_leaves_chance_out() -> None:
+    """Its ends are the quantiles of shares of trainings drawn again, less what chance gives, twice; never below 0."""
+    rng = np.random.default_rng(4)
+    units, codes = np.repeat(np.arange(24), 3), np.repeat(np.arange(24) % 4, 3)
+    scores = rng.normal(size=72) + 0.8 * codes
+    low, high = share_interval(scores, codes, units, by_chance=0.1, draws=200, seed=7)
+    drawn = []
+    for often in np.random.default_rng(7).multinomial(24, np.full(24, 1 / 24), size=200):
+        places = np.concatenate([np.flatnonzero(units == unit) for unit in np.repeat(np.arange(24), often)])
+        drawn.append(float(variance_share(scores[places], np.unique(codes[places], return_inverse=True)[1])))
+    left = [((share - 0.1) / 0.9 - 0.1) / 0.9 for share in drawn]
+    assert (low, high) == pytest.approx(tuple(np.quantile(left, (0.025, 0.975))), abs=1e-12)
+    assert 0 < low < high < 1
+    assert share_interval(rng.normal(size=72), codes, units, by_chance=0.3, draws=200, seed=7)[0] == 0
+
+
+def test_beyond_chance() -> None:
+    """Of a share of a half, what chance does not give is a third where chance gives a quarter."""
+    assert beyond_chance(0.5, 0.25) == pytest.approx(1 / 3)
+    assert beyond_chance(0.25, 0.25) == 0
+    assert beyond_chance(1.0, 0.25) == 1
+    assert beyond_chance(1.0, 1.0) == 0

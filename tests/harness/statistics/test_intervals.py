@@ -148,3 +148,119 @@ def test_scorers_share_the_draws_of_clips() -> None:
     fewer = score_intervals(scored_table(), RULES, draws=ClipDraws(resamples=200, seed=1))
     assert fewer.official != found["knn"].official
     assert fewer.official == pytest.approx(found["knn"].official, abs=0.05)
+
+
+def uneven(dataset: str, seed: int, cells: tuple[int, int, int, int], *, shift: float = 1.2) -> pd.DataFrame:
+    """Clips of three machines, one with two sections: so many source and target normal ones, then anomalies."""
+    random = np.random.default_rng(seed)
+    kinds = [("source", "normal"), ("target", "normal"), ("source", "anomaly"), ("target", "anomaly")]
+    rows = [
+        (dataset, machine, section, domain, condition, f"{dataset}{machine}{section}{domain}{condition}{at:02d}")
+        for machine, section in (("fan", "00"), ("fan", "01"), ("gear", "00"), ("valve", "00"))
+        for (domain, condition), count in zip(kinds, cells, strict=True)
+        for at in range(count)
+    ]
+    table = pd.DataFrame(rows, columns=["dataset", "machine", "section", "domain", "condition", "clip_id"])
+    worth = shift * table["machine"].map({"fan": 0.6, "gear": 1.0, "valve": 1.3})
+    return table.assign(score=random.normal(size=len(table)) + worth * (table["condition"] == "anomaly"))
+
+
+def satterthwaite(parts: list[tuple[float, float]]) -> float:
+    """Degrees of freedom of a sum of variances."""
+    return sum(part for part, _ in parts) ** 2 / sum(part**2 / freedom for part, freedom in parts)
+
+
+@pytest.mark.parametrize("level", [0.95, 0.8])
+@pytest.mark.parametrize("years", [1, 2])
+def test_intervals_by_hand(level: float, years: int) -> None:
+    """Bootstrap errors with the freedom of the clips a number hangs on; slopes of harmonic means from calculus.
+
+    Source 35, target 8 normal clips and 20 anomalies: an AUC hangs on the fewer of both, a pAUC on a tenth of 43.
+    """
+    cells = [(35, 8, 9, 11), (12, 50, 4, 3)][:years]
+    tables = [uneven(f"dcase202{3 + at}", at, each) for at, each in enumerate(cells)]
+    table = pd.concat(tables, ignore_index=True)
+    asked = {"draws": ClipDraws(resamples=40, seed=2), "level": level}
+    found = score_intervals(table, {"dcase2023": RULE, "dcase2024": RULE}, **asked)
+
+    def ends(score: float, samples: np.ndarray, freedom: float) -> tuple[float, float]:
+        half = stdtrit(freedom, (1 + level) / 2) * samples.std() / (score * (1 - score))
+        return float(expit(logit(score) - half)), float(expit(logit(score) + half))
+
+    officials, drawn_officials, official_parts, without = [], [], [], []
+    for of_year, (source, target, *anomalous) in zip(tables, cells, strict=True):
+        sections, anomalies = split_sections(of_year), sum(anomalous)
+        hung = [min(source, anomalies), min(target, anomalies), min((source + target) * 0.1, anomalies)]
+        drawn = bootstrap_sections(sections, [draw_clips(one, resamples=40, seed=2) for one in sections], RULE)
+        rows = {one.machine + one.section: (one.s_auc, one.t_auc, one.p_auc) for one in measure(of_year, RULE)}
+        parts: dict[str, list[tuple[float, float, float]]] = {}
+        for section in sections:
+            numbers = rows[section.machine + section.section]
+            samples = drawn.numbers[section.key]
+            for name, value, clips in zip(("s_auc", "t_auc", "p_auc"), numbers, hung, strict=True):
+                freedom = max(clips - 1, 1)
+                assert found.numbers[section.key][name] == pytest.approx(ends(value, samples[name], freedom), rel=1e-9)
+                parts.setdefault(section.machine, []).append((value, samples[name].var(), freedom))
+        for machine, of_machine in parts.items():
+            score = len(of_machine) / sum(1 / value for value, _, _ in of_machine)
+            slopes = [score**2 / (len(of_machine) * value**2) for value, _, _ in of_machine]
+            freedom = satterthwaite([(slope**2 * v, f) for slope, (_, v, f) in zip(slopes, of_machine, strict=True)])
+            key = (sections[0].dataset, machine)
+            assert found.h_means[key] == pytest.approx(ends(score, drawn.h_means[key], freedom), rel=1e-4)
+        every = [one for of_machine in parts.values() for one in of_machine]
+        official = len(every) / sum(1 / value for value, _, _ in every)
+        officials.append(official)
+        drawn_officials.append(drawn.official)
+        official_parts.append([((official**2 / (len(every) * value**2)) ** 2 * v, f) for value, v, f in every])
+        without.append([official_score(measure(of_year[of_year["machine"] != machine], RULE), RULE)
+                        for machine in ("fan", "gear", "valve")])  # fmt: skip
+    joined = years / sum(1 / each for each in officials)
+    samples = years / sum(1 / each for each in drawn_officials)
+    weighed = [
+        ((joined**2 / (years * official**2)) ** 2 * part, freedom)
+        for official, parts in zip(officials, official_parts, strict=True)
+        for part, freedom in parts
+    ]
+    assert found.official == pytest.approx(ends(joined, samples, satterthwaite(weighed)), rel=1e-4)
+    pseudo = []
+    for at, of_year in enumerate(without):
+        for left in of_year:
+            others = [left if place == at else official for place, official in enumerate(officials)]
+            pseudo.append(3 * years * joined - (3 * years - 1) * years / sum(1 / each for each in others))
+    half = stdtrit(len(pseudo) - 1, (1 + level) / 2) * np.std(pseudo, ddof=1) / len(pseudo) ** 0.5
+    half /= joined * (1 - joined)
+    assert found.official_machines == pytest.approx((expit(logit(joined) - half), expit(logit(joined) + half)))
+
+
+def test_perfect_and_hopeless_scores() -> None:
+    """What no resample moves hangs on its clips: 2.5 % is the chance of so perfect a sample, or of so bad a one."""
+    for shift, place in ((60.0, 0), (-60.0, 1)):
+        found = score_intervals(uneven("dcase2023", 0, (9, 8, 9, 11), shift=shift), RULES, draws=ClipDraws(20))
+        of = found.numbers["dcase2023", "gear", "00"]
+        for name, clips in (("s_auc", 9), ("t_auc", 8)):
+            reach = 0.025 ** (1 / clips)
+            assert of[name] == pytest.approx((reach, 1.0) if not place else (0.0, 1 - reach))
+        if not place:
+            for ends in (of["p_auc"], found.h_means["dcase2023", "gear"], found.official):
+                assert ends == pytest.approx((0.025 ** (1 / 1.7), 1.0))
+
+
+def test_undefined_years_and_numbers() -> None:
+    """A year without any number leaves the joined score undefined; a number without one leaves the others' freedom."""
+    good, none = uneven("dcase2023", 0, (9, 8, 9, 11)), uneven("dcase2024", 1, (9, 8, 0, 0))
+    both = score_intervals(pd.concat([good, none], ignore_index=True), {**RULES, "dcase2024": RULE},
+                           draws=ClipDraws(20))  # fmt: skip
+    assert (both.official, both.official_machines) == (None, None)
+    assert both.h_means["dcase2024", "fan"] is None
+    alone = score_intervals(good, RULES, draws=ClipDraws(20))
+    assert both.h_means["dcase2023", "fan"] == alone.h_means["dcase2023", "fan"] is not None
+    content = alone.content()
+    assert content["official"] == alone.official and content["official_machines"] == alone.official_machines
+    assert len(content["rows"]) == 12
+    row = content["rows"][4]
+    assert row["interval"] == alone.numbers[row["dataset"], row["machine"], row["section"]][row["field"]]
+    half = good[(good["machine"] != "fan") | (good["domain"] == "source") | (good["condition"] == "anomaly")]
+    less = score_intervals(half, RULES, draws=ClipDraws(20))
+    assert less.numbers["dcase2023", "fan", "00"]["t_auc"] is None
+    assert less.h_means["dcase2023", "fan"] is not None and less.official is not None
+    assert less.h_means["dcase2023", "gear"] == alone.h_means["dcase2023", "gear"]

@@ -10,6 +10,7 @@ from scipy.stats import t as student
 
 from harness.statistics.power import (
     MOST_SEEDS,
+    SeedsNeeded,
     Variation,
     capped,
     seeds_needed,
@@ -17,7 +18,7 @@ from harness.statistics.power import (
     variation,
     variation_apart,
 )
-from harness.statistics.significance import crossed_spread, paired_test, spread_apart
+from harness.statistics.significance import Spread, crossed_spread, paired_test, spread_apart
 
 FINE = {"allow_nan": False, "allow_infinity": False}
 
@@ -111,6 +112,138 @@ def test_no_component_is_below_nothing(rows: list[list[float]]) -> None:
     """Variances are 0 or more, whatever the numbers are."""
     found = variation(rows)
     assert min(found.of_machines, found.of_seeds, found.of_rest) >= 0
+
+
+def shows(distance: float, error: float, freedom: float, *, level: float, power: float) -> bool:
+    """A difference as large as both quantiles' errors together."""
+    return distance >= (student.ppf((1 + level) / 2, freedom) + student.ppf(power, freedom)) * error
+
+
+def fewest(distance: float, parts: tuple[float, float, float], machines: int, **asked) -> tuple[int | None, bool]:
+    """Seeds needed, one after the other; freedom by Satterthwaite over mean squares, three for each further seed."""
+    of_machines, of_seeds, rest = parts
+    per_seed = asked.pop("per_seed", None)
+    least = asked.pop("least", 2)
+    for n in [*range(max(2, least), 101), 1_000_000]:
+        if machines == 1:
+            both = of_seeds + rest
+            variance, squares, floor = of_machines + both / n, [(both / n, n - 1)], n - 1
+        elif rest + machines * of_seeds <= rest:
+            variance = (rest + n * of_machines) / (machines * n)
+            squares, floor = [(variance, machines - 1)], machines - 1
+        else:
+            cells = machines * n
+            squares = [((rest + n * of_machines) / cells, machines - 1), ((rest + machines * of_seeds) / cells, n - 1),
+                       (rest / cells, (machines - 1) * (n - 1))]  # fmt: skip
+            variance = squares[0][0] + squares[1][0] - squares[2][0]
+            floor = min(machines - 1, n - 1)
+        below = sum(part**2 / free for part, free in squares)
+        freedom = max(variance**2 / below, floor) if below else 1e9
+        freedom = min(freedom, 1e9)
+        if per_seed is not None and n <= 100:
+            freedom = min(freedom, per_seed * (n - 1))
+        elif machines > 1:
+            freedom = min(freedom, 3 * (n - 1))
+        if shows(distance, variance**0.5, freedom, **asked):
+            return (n, True) if n <= 100 else (None, True)
+    return None, False
+
+
+@pytest.mark.parametrize("machines", [1, 2, 7])
+@pytest.mark.parametrize("parts", [(0.2, 1.0, 0.5), (0.0, 1.0, 0.0), (0.05, 0.0, 2.0), (0.5, 0.4, 0.0)])
+def test_seeds_needed_by_hand(machines: int, parts: tuple[float, float, float]) -> None:
+    """The first number of seeds whose error, times both quantiles, the distance reaches; none, or more than 100."""
+    vary = Variation(machines, *parts, known=True)
+    for distance in (0.1, 0.35, 0.8, 1.7, 5.0):
+        for asked in ({"level": 0.95, "power": 0.8}, {"level": 0.9, "power": 0.6, "least": 6},
+                      {"level": 0.99, "power": 0.9, "per_seed": 2.0}):  # fmt: skip
+            found = seeds_needed(distance, vary, **asked)
+            assert (found.count, found.possible) == fewest(distance, parts, machines, **asked)
+            assert found.known
+        assert seeds_needed(distance, vary) == seeds_needed(distance, vary, level=0.95, power=0.8, least=2)
+
+
+def test_machines_needed_by_hand() -> None:
+    """The first number of machines above those tested that shows it with ten seeds each; up to a thousand."""
+    vary = Variation(2, of_machines=1.0, of_seeds=0.01, of_rest=0.2, known=True)
+    for distance, asked in ((2.0, {}), (0.6, {}), (0.35, {"per_seed": 2.0}), (0.2, {"level": 0.8, "power": 0.7})):
+        found = seeds_needed(distance, vary, **asked)
+        assert found.count is None and not found.possible
+        levels = {"level": 0.95, "power": 0.8, **asked}
+        per_seed = levels.pop("per_seed", None)
+        for machines in range(3, 1001):
+            spread = Variation(machines, 1.0, 0.01, 0.2, known=True).spread(10, per_seed=per_seed)
+            if shows(distance, spread.error, spread.freedom, **levels):
+                break
+        assert found.machines == machines
+        said = found.sentence("it")
+        assert said.endswith(f"it takes more machines: about {machines} of them, with 10 seeds each")
+    assert seeds_needed(0.05, vary).machines is None
+    plain = Variation(2, of_machines=1.0, of_seeds=0.0, of_rest=0.0, known=True)
+    reach = (student.ppf(0.975, 27) + student.ppf(0.8, 27)) / 1000**0.5  # ten seeds have 27 degrees of freedom
+    assert seeds_needed(reach * (1 + 1e-9), plain).machines == 1000
+    assert seeds_needed(reach * (1 - 1e-9), plain).machines is None
+    assert seeds_needed(1e-12, plain).machines is None
+
+
+def test_components_by_hand() -> None:
+    """Mean squares over the cells, none below 0, of one table and of two whose seeds do not pair."""
+    random = np.random.default_rng(0)
+    for shape in ((3, 4), (5, 2), (2, 3), (1, 4), (4, 1), (1, 1)):
+        for shared in (0.0, 2.0):
+            table, other = (random.normal(size=size) + shared * random.normal(size=(1, size[1]))
+                            for size in (shape, (shape[0], shape[1] + 1)))  # fmt: skip
+
+            def components(values: np.ndarray) -> tuple[float, float]:
+                rows, columns = values.shape
+                if columns == 1:
+                    return 0.0, 0.0
+                seeds = values.mean(axis=0).var(ddof=1)
+                if rows == 1:
+                    return seeds, 0.0
+                left = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0) + values.mean()
+                rest = (left**2).sum() / ((rows - 1) * (columns - 1))
+                return max(seeds - rest / rows, 0), rest
+
+            seeds, rest = components(table)
+            rows, columns = shape
+            machines = 0.7 if rows == 1 else max(table.mean(axis=1).var(ddof=1) - rest / columns, 0)
+            found = variation(table, clips=0.7)
+            assert (found.machines, found.known) == (rows, columns > 1)
+            assert (found.of_machines, found.of_seeds, found.of_rest) == pytest.approx((machines, seeds, rest))
+            more, left = components(other)
+            apart = variation_apart(table, other, clips=0.7)
+            gains = table.mean(axis=1) - other.mean(axis=1)
+            machines = 0.7 if rows == 1 else max(gains.var(ddof=1) - rest / columns - left / (columns + 1), 0)
+            assert (apart.machines, apart.known) == (rows, columns > 1)
+            assert (apart.of_machines, apart.of_seeds, apart.of_rest) == pytest.approx(
+                (machines, seeds + more, rest + left)
+            )
+
+
+def test_freedom_is_capped_by_few_seeds_of_several_machines() -> None:
+    """Three for each seed beyond the first; one seed, or one machine, is left as it is."""
+    spread = Spread(0.1, 14.0)
+    assert [capped(spread, seeds, machines=2).freedom for seeds in (1, 2, 3, 5, 6)] == [14, 3, 6, 12, 14]
+    assert capped(spread, 2, machines=1) == spread
+    assert capped(spread, 2, machines=2).error == 0.1
+    vary = Variation(4, of_machines=1.0, of_seeds=0.0, of_rest=0.0, known=True)
+    assert vary.spread(1, per_seed=2.0).freedom == 2.0
+
+
+def test_seeds_to_reject_by_hand() -> None:
+    """The first number of seeds at which 2 / 2^pairs lies below the level; at it is not enough."""
+    for machines in (1, 2, 3, 7):
+        for level in (0.9, 0.95, 0.9375, 0.99, 0.75):
+            seeds = next(n for n in range(1, 99) if 2 / 2 ** (machines * n) < 1 - level - 1e-15)
+            assert seeds_to_reject(machines, level=level) == seeds
+    assert seeds_to_reject(1) == seeds_to_reject(1, level=0.95) == 6
+
+
+def test_what_is_said_of_seeds() -> None:
+    """Each answer has its sentence."""
+    assert SeedsNeeded(7, possible=True, known=True).sentence("it") == "about 7 seeds would show it"
+    assert SeedsNeeded(None, possible=False, known=True).sentence("it").endswith("it takes more machines and clips")
 
 
 class TestApart:

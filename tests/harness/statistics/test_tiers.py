@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.statistics.significance import crossed_spread
+from harness.statistics.significance import crossed_spread, holm
 from harness.statistics.tiers import Arm, differ, find_tiers, parts_of_score
 
 shapes = st.tuples(st.integers(1, 5), st.integers(1, 7))
@@ -114,3 +114,89 @@ def test_noise_alone_makes_no_order(seed: int) -> None:
         rows = [arm(machine + random.normal(0, 0.02, size=7) + random.normal(0, 0.02, size=(3, 7))) for _ in range(10)]
         split += find_tiers(ranked(rows))[-1] != 1
     assert split <= 4
+
+
+def tiers_by_hand(arms: list[Arm]) -> list[int]:
+    """Tiers row by row: paired where two seeds or more are shared, else by means; machines that both rows have."""
+    tiers, leader, tier = [1] * len(arms), 0, 1
+    while leader < len(arms) - 1:
+        p_values = []
+        for row in arms[leader + 1 :]:
+            top = arms[leader]
+            both = np.isfinite(top.parts).all(axis=0) & np.isfinite(row.parts).all(axis=0)
+            shared = sorted(set(top.seeds) & set(row.seeds))
+            if len(shared) > 1:
+                gaps = np.array([row.parts[row.seeds.index(one)] - top.parts[top.seeds.index(one)] for one in shared])
+            else:
+                gaps = (row.parts.mean(axis=0) - top.parts.mean(axis=0))[None]
+            gaps = gaps[:, both]
+            p = crossed_spread(gaps.T).p_value(float(gaps.mean())) if gaps.size > 1 else 1.0
+            p_values.append(min(1.0, p * (len(arms) - leader) / 2))
+        worse = [at for at, p in enumerate(holm(p_values)) if p < 0.05]
+        if not worse:
+            break
+        leader, tier = leader + 1 + worse[0], tier + 1
+        tiers[leader:] = [tier] * (len(arms) - leader)
+    return tiers
+
+
+def test_tiers_by_hand() -> None:
+    """Boards of rows with other seeds, one shared seed, and machine types that some lack; two tiers or more occur."""
+    seen = set()
+    for board in range(25):
+        random = np.random.default_rng(board)
+        machines = random.normal(0, 0.05, size=6)
+        rows = []
+        for row in range(7):
+            seeds = [(0, 1, 2), (0, 1), (2, 3, 4), (5,), (1, 2, 7)][random.integers(5)]
+            parts = 0.7 - 0.025 * row + machines + random.normal(0, 0.02, size=(len(seeds), 6))
+            parts[random.integers(len(seeds)), random.integers(6)] = np.nan if random.uniform() < 0.4 else 0.6
+            rows.append(Arm(seeds, parts))
+        found = find_tiers([rows[0], None, *rows[1:]])
+        assert [found[0], *found[2:]] == tiers_by_hand(rows)
+        assert found[1] is None
+        seen.add(found[-1])
+    assert len(seen) > 1
+
+
+def test_a_row_exactly_as_worse_as_the_level_is_not_worse() -> None:
+    """Of two rows the only corrected p-value is the plain one; a tier begins below 5 %, not at it."""
+    random = np.random.default_rng(0)
+    gaps = random.normal(0.02, 0.02, size=5)
+    for scale, tier in ((0.9, 1), (1.1, 2)):
+        low, high = 0.0, 1.0
+        for _ in range(60):  # the shift at which the p-value is 5 %
+            shift = (low + high) / 2
+            p = crossed_spread((gaps - gaps.mean() + shift)[:, None]).p_value(shift)
+            low, high = (shift, high) if p > 0.05 else (low, shift)
+        row = Arm((0,), -(gaps - gaps.mean() + scale * low)[None])
+        assert find_tiers([Arm((0,), np.zeros((1, 5))), row]) == [1, tier]
+
+
+def test_parts_by_hand() -> None:
+    """Jackknife of the harmonic mean of the defined machines, one alone its own part, none below the rule's epsilon."""
+    h_means = np.random.default_rng(0).uniform(0.3, 1, size=(5, 4))
+    h_means[1, 2] = np.nan
+    h_means[2, :3] = np.nan
+    h_means[3] = np.nan
+    for row, found in zip(h_means, parts_of_score(h_means), strict=True):
+        there = row[np.isfinite(row)]
+        assert np.isnan(found[np.isnan(row)]).all()
+        for at, value in enumerate(row):
+            if not np.isfinite(value):
+                continue
+            left = there[there != value]
+            if not left.size:
+                assert found[at] == value
+                continue
+            whole, less = there.size / (1 / there).sum(), left.size / (1 / left).sum()
+            assert found[at] == pytest.approx(there.size * whole - left.size * less)
+    assert np.isfinite(parts_of_score(np.array([[0.0, 0.5, 0.6]]))).all()
+
+
+def test_differences_without_spread() -> None:
+    """Equal differences are sure, none at all is no evidence; a rounding error is neither a spread nor a difference."""
+    for shape in ((3, 4), (1, 4), (3, 1)):
+        rows = np.stack([np.full(shape, 0.01), np.zeros(shape), np.full(shape, 5e-13)])
+        assert differ(rows).tolist() == [0.0, 1.0, 1.0]
+    assert differ(np.full((2, 1, 1), 0.3)).tolist() == [1.0, 1.0]
