@@ -24,7 +24,7 @@ CLIPS = 60_000  # of each trial's table of labels, some 10 MB as it is sent
 
 @pytest.mark.slow
 def test_results_of_a_study_leave_the_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Twenty results of ten megabytes each go through the driver, and it holds no more than three of them at the end."""
+    """Twenty results of ten megabytes go through the driver, and it holds no more than three of them at the end."""
     monkeypatch.setenv("ASDBENCH_CACHE", str(tmp_path / "cache"))
     names = [f"dcase2025/dev/fan/train/section_00_source_train_normal_{at:06d}" for at in range(CLIPS)]
     table = pd.DataFrame({"clip_id": names, "machine": "fan", "class": [f"fan|{name[-6:]}" for name in names]})
