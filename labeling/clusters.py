@@ -100,8 +100,9 @@ def _partition(features: NDArray[np.floating[Any]], *, k: int, seed: int) -> NDA
         if len(features) > size:
             sample = np.sort(np.random.default_rng(seed).choice(len(features), size, replace=False))
             starts = whole.fit(features[sample]).cluster_centers_
-            whole = KMeans(k, init=starts, n_init=1, max_iter=MAX_ITERATIONS, random_state=seed)
-        return np.asarray(whole.fit(features).labels_, dtype=np.int64)
+            whole = KMeans(k, init=starts, max_iter=MAX_ITERATIONS)  # from given starts, one run that draws nothing
+        labels: NDArray[np.int64] = whole.fit(features).labels_.astype(np.int64)
+    return labels
 
 
 def renumbered(members: NDArray[np.int64]) -> NDArray[np.int64]:

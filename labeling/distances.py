@@ -44,13 +44,11 @@ def squared_distances(
         references: points, one a row.
         spread: the largest squared norm; None takes it from the points at hand.
     """
-    queries = queries.astype(np.float64, copy=False)
-    references = references.astype(np.float64, copy=False)
-    query_norms = np.einsum("qd,qd->q", queries, queries)
-    reference_norms = np.einsum("rd,rd->r", references, references)
+    left, right = np.asarray(queries, np.float64), np.asarray(references, np.float64)
+    query_norms, reference_norms = _squared_norms(left), _squared_norms(right)
     if spread is None:
-        spread = float(max(query_norms.max(initial=0.0), reference_norms.max(initial=0.0)))
-    squared = queries @ references.T
+        spread = _largest(query_norms, reference_norms)
+    squared = left @ right.T
     squared *= -2.0
     squared += query_norms[:, None]
     squared += reference_norms[None, :]
@@ -59,6 +57,15 @@ def squared_distances(
         np.rint(squared, out=squared)
         squared *= spread * GRID
     return np.maximum(squared, 0.0, out=squared)
+
+
+def _squared_norms(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    norms: NDArray[np.float64] = np.einsum("nd,nd->n", points, points)
+    return norms
+
+
+def _largest(*norms: NDArray[np.float64]) -> float:
+    return float(max(each.max(initial=0.0) for each in norms))
 
 
 def nearest(
@@ -75,11 +82,8 @@ def nearest(
         Their positions (q, k) and their distances (q, k).
     """
     positions = np.empty((len(queries), k), dtype=np.int32)
-    distances = np.empty((len(queries), k), dtype=np.float64)
-    spread = max(
-        (float(np.einsum("nd,nd->n", points, points).max()) for points in (queries, references) if len(points)),
-        default=0.0,
-    )
+    distances = np.empty((len(queries), k))
+    spread = _largest(_squared_norms(queries), _squared_norms(references))
     with single_thread():
         for start in range(0, len(queries), ROWS):
             rows = slice(start, start + ROWS)
@@ -96,7 +100,7 @@ def _smallest(squared: NDArray[np.float64], k: int) -> NDArray[np.int64]:
     worst = np.take_along_axis(squared, columns, axis=1).max(axis=1, keepdims=True)  # (q, 1)
     # If several references tie for the k-th place, argpartition picks any of them; a stable sort takes the first ones.
     crowded = np.flatnonzero((squared <= worst).sum(axis=1) > k)
-    columns[crowded] = np.argsort(squared[crowded], axis=1, kind="stable")[:, :k]
+    columns[crowded] = np.argsort(squared[crowded], kind="stable")[:, :k]
     columns.sort(axis=1)
     within = np.take_along_axis(squared, columns, axis=1)
-    return np.take_along_axis(columns, np.argsort(within, axis=1, kind="stable"), axis=1)
+    return np.take_along_axis(columns, np.argsort(within, kind="stable"), axis=1)

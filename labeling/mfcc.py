@@ -83,7 +83,7 @@ def _coefficients(waveform: NDArray[np.float32], sample_rate: int) -> NDArray[np
         raise LabelingError(
             f"a waveform must lie in -1..1, but got a sample of {loudest:.3g}; read the clip anew or leave it out."
         )
-    samples = np.pad(waveform.astype(np.float32, copy=False), (0, max(0, FFT_SAMPLES - len(waveform))))
+    samples = np.pad(np.asarray(waveform, np.float32), (0, max(0, FFT_SAMPLES - len(waveform))))
     spectrum = librosa.stft(samples, n_fft=FFT_SAMPLES, hop_length=HOP_SAMPLES)  # (1025, frames)
     # librosa.feature.mfcc(y=...) computes np.abs(spectrum) ** 2, whose square root changes the last bits of the numbers
     power = spectrum.real**2 + spectrum.imag**2

@@ -63,14 +63,13 @@ def open_pool(request: RankRequest, *, strategy: str, cases: Sequence[Case], rea
         raise LabelingError(f"seed must be between 0 and {SEEDS - 1}, but got {request.seed}.")
     ids = np.asarray(request.ids, dtype=np.str_)
     _check_lengths(request, ids)
-    order = np.argsort(ids, kind="stable")
+    order = np.argsort(ids)
     _check_unique(ids[order])
     names, codes = _encode(request.attributes, ids)
     if reads_features:
         _check_features(request.features, ids)
     domains = np.array([d or "" for d in request.domains] if request.domains is not None else [""] * len(ids))
-    features = np.asarray(request.features)[order]
-    return Pool(ids[order], features, names, codes[order], domains[order], order)
+    return Pool(ids[order], request.features[order], names, codes[order], domains[order], order)
 
 
 def require_labels(pool: Pool, case: Case, way_out: str) -> None:
@@ -189,7 +188,6 @@ def _encode(attributes: NDArray[np.object_], ids: Ids) -> tuple[NDArray[np.str_]
 
 
 def _check_features(features: NDArray[np.floating[Any]], ids: Ids) -> None:
-    features = np.asarray(features)
     if features.ndim != 2 or features.shape[1] == 0:
         raise LabelingError(f"features must be a table (clips, dimensions), but got the shape {features.shape}.")
     if not np.issubdtype(features.dtype, np.floating):

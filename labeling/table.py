@@ -24,7 +24,7 @@ def inverse_shares(distances: NDArray[np.float64]) -> NDArray[np.float64]:
         weights = np.where(np.isfinite(distances), (nearest / distances) ** 2, 0.0)
     weights = np.where(nearest == 0.0, on_top.astype(np.float64), weights)
     total = weights.sum(axis=1, keepdims=True)
-    shares: NDArray[np.float64] = weights / np.where(total > 0.0, total, 1.0)
+    shares: NDArray[np.float64] = weights / np.maximum(total, 1.0)  # the nearest candidate alone weighs 1
     return shares
 
 
@@ -47,10 +47,10 @@ def ranked_rows(
         Names (n, k), best first, "" pads; confidence (n, k), 0 pads.
     """
     candidate = np.isfinite(distances)
-    order = np.lexsort((distances, np.where(candidate, -confidence, np.inf)), axis=1)[:, :width]  # stable: then by name
+    order = np.lexsort((distances, np.where(candidate, -confidence, np.inf)))[:, :width]  # stable: then by name
     chosen = np.take_along_axis(candidate, order, axis=1)
     ranked = np.full((len(order), width), "", dtype=names.dtype)
-    shares = np.zeros((len(order), width), dtype=np.float64)
+    shares = np.zeros((len(order), width))
     filled = order.shape[1]  # fewer than width where there are fewer names
     ranked[:, :filled] = np.where(chosen, names[order], "")
     shares[:, :filled] = np.where(chosen, np.take_along_axis(confidence, order, axis=1), 0.0)
@@ -77,9 +77,8 @@ def with_own(
     """
     ranked, shares = rows
     width = ranked.shape[1]
-    letters = max(ranked.dtype.itemsize, names.dtype.itemsize) // 4
-    table = np.full((len(codes), width), "", dtype=f"<U{max(letters, 1)}")
-    confidence = np.zeros((len(codes), width), dtype=np.float64)
+    table = np.full((len(codes), width), "", dtype=np.promote_types(ranked.dtype, names.dtype))
+    confidence = np.zeros((len(codes), width))
     table[unlabeled], confidence[unlabeled] = ranked, shares
     labeled = np.flatnonzero(codes >= 0)
     table[labeled, 0], confidence[labeled, 0] = names[codes[labeled]], 1.0

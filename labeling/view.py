@@ -9,12 +9,15 @@ from numpy.typing import NDArray
 
 from labeling.distances import single_thread, standardise
 
+NOISE = 1e-10  # an axis whose squared length is a smaller share of the longest one's is rounding noise
+
 
 def plane(features: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     """Project clips onto the two first principal components of their standardised features: (n, d) -> (n, 2).
 
     A principal component is defined but for its sign. Here the loading of the largest magnitude is positive, so that a
-    picture is never mirrored on another machine. With one clip or one dimension the second column is 0.
+    picture is never mirrored on another machine. With one or two clips, or one dimension, the second column
+    is 0.
 
     Args:
         features: (n, d), finite.
@@ -29,7 +32,9 @@ def plane(features: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
             axes = np.linalg.eigh(points.T @ points).eigenvectors[:, :-3:-1]  # (d, <= 2), the largest first
         else:
             lengths, shares = np.linalg.eigh(points @ points.T)  # (n,), (n, n)
-            axes = (points.T @ shares[:, :-3:-1]) / np.sqrt(np.maximum(lengths[:-3:-1], np.finfo(float).tiny))
+            lengths, shares = lengths[:-3:-1], shares[:, :-3:-1]
+            real = lengths > NOISE * lengths[0]  # two clips differ along one axis alone
+            axes = np.where(real, points.T @ shares / np.sqrt(np.where(real, lengths, 1.0)), 0.0)
         largest = np.take_along_axis(axes, np.abs(axes).argmax(axis=0)[None, :], axis=0)
         drawn[:, : axes.shape[1]] = points @ (axes * np.where(largest < 0, -1.0, 1.0))
     return drawn

@@ -90,7 +90,6 @@ def measure(scored: pd.DataFrame, rule: RuleName) -> list[MachineMetrics]:
     Raises:
         BenchmarkError: as `split_sections`, or no such rule.
     """
-    metric_rule(rule)
     return [_measure_section(section, rule) for section in split_sections(scored)]
 
 
@@ -101,9 +100,8 @@ def _measure_section(section: SectionScores, rule: RuleName) -> MachineMetrics:
         values["auc"] = auc(section.scores, section.anomalous)
     numbers = metric_rule(rule).numbers
     reasons = [why_undefined(section, number) for number in numbers]
-    for number, reason, value in zip(
-        numbers, reasons, section_numbers(section, rule, np.ones((section.scores.size, 1)))[:, 0], strict=True
-    ):
+    found = section_numbers(section, rule, np.ones((section.scores.size, 1))).ravel()  # each clip once: (k, 1) -> (k,)
+    for number, reason, value in zip(numbers, reasons, found, strict=True):
         values[number.field] = None if reason else float(value)
     undefined = tuple(reason for reason in reasons if reason)
     return MachineMetrics(*section.key, **values, undefined=undefined)  # type: ignore[arg-type]  # fields by name
@@ -165,4 +163,5 @@ def _values(metrics: Sequence[MachineMetrics], rule: RuleName) -> Floats:
 
 
 def _known(values: Floats) -> float | None:
-    return None if np.isnan(values[0]) else float(values[0])
+    value = values.item()  # of the one resample
+    return None if np.isnan(value) else value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import string
 from collections.abc import Sequence
 
 from benchmarks.files import printable
@@ -13,7 +14,8 @@ COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+(?:[eE][+-]?[0-9]+)?")
 THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}(?:,[0-9]{3})+")  # 1,234 can be twelve hundred or one and a bit
 NOT_FINITE = re.compile(r"[+-]?(?:nan|inf|infinity)", re.IGNORECASE)
 # Full-width signs of Asian keyboards mean the same as ASCII's; the true minus of tables means a minus.
-SAME = {0xFEE0 + sign: sign for sign in range(0x21, 0x7F)} | {0x2212: ord("-")}
+SIGNS = string.digits + string.ascii_letters + "+-.,"  # letters are those of 1e5, nan and infinity
+SAME = {0xFEE0 + ord(sign): sign for sign in SIGNS} | {0x2212: "-"}
 
 
 def read_column(texts: Sequence[str]) -> tuple[list[float], dict[int, str]]:

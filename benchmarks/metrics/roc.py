@@ -53,11 +53,11 @@ def _single(scores: ArrayLike, anomalous: ArrayLike, metric: Callable[[Floats, B
     if checked.ndim != 1 or checked.shape != labels.shape:
         raise BenchmarkError(f"Scores and labels must be (n,) alike, but got {checked.shape} and {labels.shape}.")
     if not np.isfinite(checked).all():
-        first = int(np.flatnonzero(~np.isfinite(checked))[0])
+        first = np.flatnonzero(~np.isfinite(checked))[0]
         raise BenchmarkError(f"Scores must be finite numbers, but got {checked[first]} in place {first}.")
     if labels.all() or not labels.any():
         raise BenchmarkError(f"An AUC needs normal and anomalous clips, but all {labels.size} are of one class.")
-    return float(metric(checked, labels, np.ones((checked.size, 1)))[0])
+    return metric(checked, labels, np.ones((checked.size, 1))).item()  # of the one resample
 
 
 def resampled_auc(scores: Floats, anomalous: Bools, counts: NDArray[Any]) -> Floats:
@@ -93,12 +93,12 @@ def resampled_partial_auc(
     distinct, starts = np.unique(normal, return_index=True)  # (g,)
     before, after = false[starts], false[np.append(starts, normal.size)[1:]]  # (g, b)
     limit = max_fpr * false[-1]
-    reached = int((before < limit).any(axis=1).sum())  # groups further on lie behind the limit in every resample
+    reached = (before < limit).any(axis=1).sum()  # groups further on lie behind the limit in every resample
     before, wide = before[:reached], after[:reached] - before[:reached]
     inside = np.clip(limit - before, 0.0, wide)
     first, last = (np.searchsorted(anomaly, distinct[:reached], side) for side in ("left", "right"))
     area = (inside * hits[first]).sum(axis=0)
-    tied = np.flatnonzero(last > first)
+    tied = last > first
     rise = hits[last[tied]] - hits[first[tied]]
     area += (rise * inside[tied] ** 2 / np.maximum(2.0 * wide[tied], 1.0)).sum(axis=0)  # 0 wide: 0 inside
     with np.errstate(invalid="ignore"):

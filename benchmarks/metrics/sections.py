@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from benchmarks.contract import BenchmarkError
 
-COLUMNS = ("dataset", "machine", "section", "domain", "condition", "score")
+NAMES = ("dataset", "machine", "section")  # of a part
+COLUMNS = (*NAMES, "domain", "condition", "score")
 SHOWN = 5  # clip ids that an error names
 
 
@@ -81,25 +82,25 @@ def split_sections(scored: pd.DataFrame) -> list[SectionScores]:
 
 def _sections(scored: pd.DataFrame, ids: NDArray[Any]) -> list[tuple[tuple[str, str, str], NDArray[np.intp]]]:
     """Return dataset, machine and section of each part, sorted, with its rows; pandas' own grouping takes longer."""
-    place, unnamed, words = np.zeros(len(ids), np.intp), np.zeros(len(ids), np.bool_), []
-    for column in ("dataset", "machine", "section"):
-        unnamed |= scored[column].isna().to_numpy()
-        values = scored[column].to_numpy(dtype=object)
-        if pd.api.types.infer_dtype(values, skipna=True) != "string":  # 1 and 1.0 are equal, but not the same word
-            values = scored[column].astype(str).to_numpy(dtype=object)
+    unnamed = scored[list(NAMES)].isna().any(axis=1).to_numpy()
+    if unnamed.any():
+        raise BenchmarkError(f"Each clip must have a dataset, machine and section; not so: {_some(ids[unnamed])}.")
+    place, words = np.zeros(len(ids), np.intp), []
+    for column in NAMES:
+        values = scored[column].to_numpy()
+        if pd.api.types.infer_dtype(values) != "string":  # 1 and 1.0 are equal, but not the same word
+            values = scored[column].astype(str).to_numpy()
         codes, found = pd.factorize(values)
         words.append(sorted(found.tolist()))
         rank = {word: at for at, word in enumerate(words[-1])}
-        ranks = np.array([rank[word] for word in found.tolist()] or [0], np.intp)
+        ranks = np.array([rank[word] for word in found.tolist()], np.intp)
         place = place * len(words[-1]) + ranks[codes]
-    if unnamed.any():
-        raise BenchmarkError(f"Each clip must have a dataset, machine and section; not so: {_some(ids[unnamed])}.")
     order = np.argsort(place, kind="stable")
     parts = np.split(order, np.flatnonzero(np.diff(place[order])) + 1)
     datasets, machines, sections = words
     named = []
     for rows in parts:
-        rest, section = divmod(int(place[rows[0]]), len(sections))
+        rest, section = divmod(place[rows[0]], len(sections))
         dataset, machine = divmod(rest, len(machines))
         named.append(((datasets[dataset], machines[machine], sections[section]), rows))
     return named
@@ -125,7 +126,8 @@ def _words(column: pd.Series[Any], words: tuple[str, str], ids: NDArray[Any]) ->
 
 
 def _are(values: NDArray[np.object_], word: str | None) -> NDArray[np.bool_]:
-    return np.asarray(values == word, np.bool_)  # a comparison of each element, with None too
+    same: NDArray[np.bool_] = values == word  # a comparison of each element, with None too
+    return same
 
 
 def _some(ids: Sequence[object] | NDArray[Any]) -> str:

@@ -64,7 +64,7 @@ def rank(request: RankRequest) -> RankedCandidates:
             memo_name(request, pool, "mixture", k2=request.k2, domain=domain, case=request.case),
             partial(fit_mixture, features, largest=request.k2, seed=request.seed),
         )
-        order = np.argsort(-mixture.posterior, axis=1, kind="stable")
+        order = np.argsort(-mixture.posterior, kind="stable")
         said = cluster_names(order.shape[1], prefix=f"{domain or STRATEGY.name}_")
         names = names.astype(np.promote_types(names.dtype, said.dtype))
         names[rows, : order.shape[1]] = said[order]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.mixture import GaussianMixture
 
 from labeling.contract import LabelingError
 from labeling.fusion import fuse_top_m
@@ -105,3 +107,61 @@ def test_gmm_refuses_k2_above_the_clips(make_blobs):
     """K2 is the largest number of components, at most the clips."""
     with pytest.raises(LabelingError, match="k2 must be between 1 and 4"):
         gmm.rank(make_blobs({"a": (0, 4)}, case="unlabeled", k2=5))
+
+
+def test_gmm_orders_equal_posteriors_by_name(make_blobs):
+    """Components that a clip has nothing of, of which there may be many, follow in the order of their names."""
+    posterior = np.random.default_rng(0).integers(0, 3, size=(30, 24)) / 40
+    request = make_blobs({"a": (0, 30)}, case="unlabeled", k2=26, memo=lambda name, make: gmm.Mixture(posterior))
+    ranked = gmm.rank(request)
+    place = np.argsort(request.ids)
+    for row, clip in zip(posterior, place, strict=True):
+        order = sorted(range(24), key=lambda one, row=row: (-row[one], one))
+        assert ranked.names[clip].tolist() == [*(f"gmm_{one:02d}" for one in order), "", ""]
+        assert ranked.confidence[clip].tolist() == [*row[order], 0.0, 0.0]
+
+
+@pytest.mark.parametrize(("floor", "steps"), [(0.01, 2), (0.5, 100)])
+def test_gmm_s_floor_and_steps_are_its_constants(floor, steps, monkeypatch):
+    """The floor is a share of the mean variance over dimensions; EM stops after so many steps; clips are counted."""
+    monkeypatch.setattr(gmm, "VARIANCE_FLOOR", floor)
+    monkeypatch.setattr(gmm, "MAX_ITERATIONS", steps)
+    monkeypatch.setattr(gmm, "DIMENSIONS", 3)
+    monkeypatch.setattr(gmm, "CLIPS_PER_COMPONENT", 10)
+    features = np.random.default_rng(1).normal(size=(60, 5)) + 2.0 * (np.arange(60) % 2)[:, None]
+    points = (features - features.mean(axis=0)) / features.std(axis=0)
+    reduced = points @ np.linalg.eigh(points.T @ points).eigenvectors[:, ::-1][:, :3]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fits = [
+            GaussianMixture(
+                count,
+                covariance_type="diag",
+                reg_covar=floor * reduced.var(axis=0).mean(),
+                max_iter=steps,
+                random_state=4,
+            ).fit(reduced)
+            for count in range(1, 7)
+        ]
+    best = min(fits, key=lambda fit: fit.bic(reduced))
+    found = gmm.fit_mixture(features, largest=9, seed=4).posterior
+    np.testing.assert_allclose(found, best.predict_proba(reduced), rtol=1e-9, atol=1e-12)
+
+
+def test_gmm_s_numbers_stay():
+    """Sizes and limits are those with which trials were recorded."""
+    assert (gmm.DIMENSIONS, gmm.CLIPS_PER_COMPONENT, gmm.VARIANCE_FLOOR, gmm.MAX_ITERATIONS) == (16, 5, 0.01, 100)
+
+
+def test_gmm_of_clips_of_no_domain_beside_others(make_blobs):
+    """Each domain's mixture learns from its clips alone, in their order; K2 bounds each."""
+    request = make_blobs({"a": (0, 12), "b": (3, 12)}, case="partial", k2=2, seed=2)
+    domains = np.array(["source", None, "target"], dtype=object)[np.arange(27) % 3]
+    ranked = gmm.rank(replace(request, domains=domains))
+    for domain, prefix in (("source", "source"), (None, "gmm"), ("target", "target")):
+        rows = np.flatnonzero((domains == domain) & ~ranked.labeled)
+        posterior = gmm.fit_mixture(request.features[rows], largest=2, seed=2).posterior
+        for row, shares in zip(rows, posterior, strict=True):
+            order = sorted(range(len(shares)), key=lambda one, shares=shares: (-shares[one], one))
+            assert ranked.names[row, : len(order)].tolist() == [f"{prefix}_{one:02d}" for one in order]
+            assert ranked.confidence[row, : len(order)].tolist() == shares[order].tolist()

@@ -105,3 +105,22 @@ def test_refuses_less_than_one_worker_or_hertz(option):
     """Zero threads or zero Hz are refused."""
     with pytest.raises(LabelingError, match=f"{option} must be at least 1.*, but got 0"):
         of_one(noise(0), **{option: 0})
+
+
+def test_a_short_clip_is_padded_at_its_end():
+    """A clip of 700 samples is that clip with silence behind it, up to one window; doubles are rounded first."""
+    short = noise(0, seconds=700 / 16_000)
+    padded = np.concatenate([short, np.zeros(2048 - 700, np.float32)])
+    assert (of_one(short) == of_one(padded)).all()
+    assert (of_one(short.astype(np.float64)) == of_one(short)).all()
+
+
+def test_the_rate_is_16_khz_unless_said_and_the_loudest_sample_1e15():
+    """The default rate is that of the challenge; exactly 1e15 is taken on either side, more is not."""
+    assert (of_one(noise(0)) == of_one(noise(0), sample_rate=16_000)).all()
+    assert not (of_one(noise(0)) == of_one(noise(0), sample_rate=8_000)).all()
+    assert of_one(noise(0, seconds=0.2), workers=1, sample_rate=1).shape == (40,)
+    for sign in (1, -1):
+        assert np.isfinite(of_one(np.full(3000, sign * 1e15))).all()
+        with pytest.raises(LabelingError, match=r"must lie in -1\.\.1"):
+            of_one(np.append(np.zeros(3000), sign * 1.01e15))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from labeling import routing
 from labeling.contract import CASES, LabelingError
 from labeling.routing import CASE_STRATEGY, attribute_keys, route
 
@@ -128,3 +129,82 @@ def test_refuses_empty_and_uneven_columns():
         route(np.array(["a", "b"], dtype=object), years=np.array(["2024"], dtype=object))
     with pytest.raises(LabelingError, match="clusters must have one number a clip, 60, but got 3"):
         route(clips(("2024", SPEEDS))["attributes"], clusters=np.zeros(3, dtype=np.int64))
+
+
+YEARS = {"years": np.array(["2023"] * 20 + ["2024"] * 40, dtype=object)}
+
+
+@pytest.mark.parametrize(
+    ("attributes", "options", "why"),
+    [
+        ([None] * 3, {}, "None of the 3 clips is labeled: unlabeled."),
+        (["a_1", "b_1"] * 2, {}, "All 4 clips are labeled with 2 attributes, and nothing contradicts them: direct."),
+        (["a_1"] * 4, {"fixed": "partial"}, "The protocol fixes partial."),
+        (["a_1"] * 4 + [None] * 6, {},
+         "4 of 10 clips are labeled with 1 attributes, but 4.0 clips an "
+         "attribute are under 5: partial."),
+        (
+            ["a_1"] * 20 + [None] * 20 + ["a_1"] * 20, YEARS,
+            "40 of 60 clips are labeled with 1 attributes, but the newest year, 2024, has them (50%): partial.",
+        ),
+        (
+            ["a_1_b_1_c_1_d_1"] * 20 + ["a_1_e_1_f_1_g_1"] * 40, YEARS,
+            "60 of 60 clips are labeled with 2 attributes, and 2023 (a, b, c, ...) "
+            "and 2024 (a, e, f, ...) share 25% of their keys: fragmented.",
+        ),
+        (
+            ["a_1_b_1_c_1"] * 20 + ["d_1"] * 5 + [None] * 35, YEARS,
+            "25 of 60 clips are labeled with 2 attributes, but 2023 (a, b, c) and "
+            "2024 (d) share 0% of their keys: partial.",
+        ),
+        (
+            ["a_1", "a_2"] * 20, {"clusters": np.arange(40) // 2 % 2},
+            "40 of 40 clips are labeled with 2 attributes, and labels and clusters "
+            "agree by -0.02 where chance is 0: fragmented.",
+        ),
+        (
+            ["a_1"] * 10 + [None] * 20, {"domains": np.array(["target"] * 10 + ["source"] * 20, dtype=object)},
+            "10 of 30 clips are labeled with 1 attributes, few and consistent, "
+            "10.0 clips each; all labeled clips come from the target domain: sample-wise.",
+        ),
+        (
+            ["a_1"] * 4 + [None] * 20, {"domains": np.array(["target"] * 4 + ["source"] * 20, dtype=object)},
+            "4 of 24 clips are labeled with 1 attributes, but 4.0 clips an "
+            "attribute are under 5; all labeled clips come from the target domain: partial.",
+        ),
+        (
+            ["a_1"] * 10 + [None] * 20, {"domains": np.array(["target"] * 30, dtype=object)},
+            "10 of 30 clips are labeled with 1 attributes, few and consistent, 10.0 clips each: sample-wise.",
+        ),
+        (
+            ["a_1"] * 10 + [None] * 20, {"domains": np.array(["target", "source"] * 15, dtype=object)},
+            "10 of 30 clips are labeled with 1 attributes, few and consistent, 10.0 clips each: sample-wise.",
+        ),
+    ],
+)  # fmt: skip
+def test_reasons_word_by_word(attributes, options, why):
+    """The case and the sentence that says why, with its numbers."""
+    assert route(np.array(attributes, dtype=object), **options).why == why
+
+
+def test_clusters_that_say_nothing_are_not_asked():
+    """One attribute, one cluster among the labeled clips, or fewer than 30 labeled clips: no conflict with clusters."""
+    two = np.array(["a_1", "a_2"] * 20, dtype=object)
+    assert route(np.array(["a_1"] * 40, dtype=object), clusters=np.arange(40) % 2).case == "direct"
+    assert route(two, clusters=np.zeros(40, dtype=int)).case == "direct"
+    beside = np.append(two, [None] * 20)
+    assert route(beside, clusters=np.array([0] * 40 + [1] * 20)).case == "sample-wise"
+
+
+@pytest.mark.parametrize(
+    ("attribute", "keys"), [("_a_1_", {"a"}), ("__b", {"b"}), ("1_2_3", {"1_2_3"}), ("a1b2_x_c9", {"a", "c"})]
+)
+def test_keys_of_odd_attributes(attribute, keys):
+    """Signs at either end are no token, a digit ends a key, and what has no key is its own."""
+    assert attribute_keys(attribute) == keys
+
+
+def test_the_thresholds_stay():
+    """Those with which cases were chosen in recorded trials."""
+    assert (routing.LABEL_RICH, routing.SHARED_KEYS, routing.AGREEMENT) == (0.5, 0.5, 0.05)
+    assert (routing.AGREEMENT_CLIPS, routing.CLIPS_PER_ATTRIBUTE, routing.FEW_ATTRIBUTES) == (30, 5.0, 64)

@@ -90,13 +90,6 @@ def test_attributes_with_underscores_stay_whole(make_blobs):
     assert set(ranked.names[:, 0]) == {"car_A1_spd_28V", "car_B1_spd_31V"}
 
 
-def test_all_labeled_needs_no_forest(make_blobs, memo):
-    """A fully labeled machine is answered without search or forest."""
-    ranked = rank(make_blobs({"a": (4, 0), "b": (4, 0)}, memo=memo))
-    assert memo.made == []
-    assert ranked.labeled.all()
-
-
 def test_a_sweep_over_k1_searches_once(make_blobs, memo):
     """Every K1 up to 64 shares one neighbour search and one forest; a larger one searches again, the forest stays."""
     request = make_blobs({"a": (40, 3), "b": (40, 3)}, memo=memo)
@@ -150,3 +143,30 @@ def test_refuses_a_machine_without_labels(make_blobs):
     """Without a labeled clip there is nothing to transfer."""
     with pytest.raises(LabelingError, match="at least one labeled clip, but none of the 4 clips"):
         rank(make_blobs({"a": (0, 4)}))
+
+
+def test_one_search_serves_every_k1_up_to_its_size(make_blobs, memo):
+    """Searches keep 64 neighbours, or the power of two that holds K1, or all labeled clips: with them goes a name."""
+    request = make_blobs({"a": (150, 2), "b": (150, 2)}, memo=memo)
+    sizes = []
+    for k1 in (1, 64, 65, 128, 129, 256, 257, 300):
+        rank(replace(request, k1=k1))
+        sizes.append(sorted(int(name.split("kept=")[1].split()[0]) for name in memo.kept if "kept=" in name))
+    assert [len(each) for each in sizes] == [1, 1, 2, 2, 3, 3, 4, 4]
+    assert sizes[-1] == [64, 128, 256, 300]
+    assert sum(name.startswith("forest trees=100 ") for name in memo.kept) == 1
+
+
+def test_all_labeled_needs_no_forest(make_blobs, memo):
+    """Where every clip is labeled nothing is searched or grown, and rows are K1 wide."""
+    ranked = rank(make_blobs({"a": (3, 0), "b": (3, 0)}, k1=4, memo=memo))
+    assert memo.made == [] and ranked.names.shape == (6, 4) and ranked.labeled.all() and ranked.retained.all()
+
+
+def test_the_borders_of_confidence(make_blobs):
+    """0 and 1 are confidences, what lies outside is none."""
+    for confidence in (0.0, 1.0):
+        rank(make_blobs({"a": (3, 1)}, min_confidence=confidence))
+    for confidence in (-0.01, 1.01):
+        with pytest.raises(LabelingError, match="min_confidence must be between 0 and 1"):
+            rank(make_blobs({"a": (3, 1)}, min_confidence=confidence))

@@ -215,3 +215,83 @@ def test_candidates_are_ordered_by_distance(make_blobs, name):
         assert row.tolist() == sorted(names, key=lambda name: float(np.linalg.norm(features - centroids[name])))
     assert (np.diff(ranked.confidence, axis=1) <= 0).all()
     np.testing.assert_allclose(ranked.confidence.sum(axis=1), 1.0)
+
+
+def rich_request(case: str, **options: object) -> RankRequest:
+    """Make 40 overlapping clips of two domains, in single precision, far from the origin."""
+    rng = np.random.default_rng(5)
+    kind = rng.integers(0, 3, 40)
+    names = np.array(["a", "b_2", "c"], dtype=object)[kind]
+    names[rng.random(40) < {"direct": 0.0, "unlabeled": 2.0}.get(case, 0.4)] = None
+    request = RankRequest(
+        ids=np.array([f"clip_{number:02d}" for number in rng.permutation(40)]),
+        features=(kind[:, None] + rng.normal(size=(40, 5)) + 30.0).astype(np.float32),
+        attributes=names,
+        case=case,  # type: ignore[arg-type]
+        k1=6,
+        k2=5,
+        domains=np.array(["source", "target", None], dtype=object)[rng.integers(0, 3, 40)],
+    )
+    return replace(request, **options)
+
+
+def same(one, other) -> bool:
+    """Tell whether two answers are equal in every number."""
+    return all(np.array_equal(getattr(one, each), getattr(other, each)) for each in ("names", "confidence", "retained"))
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if declared(name).features != "none"])
+def test_one_memo_for_all_trials_changes_no_answer(name, memo, monkeypatch):
+    """Whatever a memo kept of other cases, seeds, K1, K2, labels or domains, an answer is that without a memo."""
+    monkeypatch.setattr("labeling.strategies.sample_wise.TREES", 4)
+    monkeypatch.setattr("labeling.clusters.STARTS", 1)
+    for case in declared(name).cases:
+        plain = rich_request(case)
+        fewer = plain.attributes.copy()
+        fewer[np.flatnonzero([one is not None for one in fewer])[::3][1:]] = None
+        changes = (
+            {}, {"seed": 1}, {"k2": 4}, {"k1": 7}, {"attributes": fewer}, {"domains": None},
+            {"domains": plain.domains[::-1]},
+        )  # fmt: skip
+        for change in changes:
+            request = replace(plain, **change)
+            assert same(declared(name).rank(replace(request, memo=memo)), declared(name).rank(request)), (case, change)
+
+
+@pytest.mark.parametrize("name", ["ward", "gmm", "sample_wise"])
+def test_single_precision_is_read_as_it_is(name):
+    """Features of 32 bits give what the same numbers in 64 bits give: no step in between is computed in 32."""
+    for case in declared(name).cases:
+        single = rich_request(case)
+        double = replace(single, features=single.features.astype(np.float64))
+        assert same(declared(name).rank(single), declared(name).rank(double)), case
+
+
+@pytest.mark.parametrize("name", ["ward", "iterated", "cluster_wise"])
+def test_where_the_clips_lie_does_not_matter(name):
+    """Clips moved together, a million away from the origin, have the same candidates: points are centred first."""
+    for case in declared(name).cases:
+        plain = rich_request(case)
+        near = replace(plain, features=plain.features.astype(np.float64) - 30)
+        far = replace(near, features=near.features + 1e6)
+        one, other = declared(name).rank(near), declared(name).rank(far)
+        assert (one.names == other.names).all(), case
+        np.testing.assert_allclose(one.confidence, other.confidence, atol=1e-4)
+
+
+def test_kinds_of_features_and_choices():
+    """What each strategy reads, whether it stands alone, and which choices change its labels."""
+    said = {name: (declared(name).features, declared(name).stands_alone, declared(name).choices) for name in FILES}
+    assert (
+        said.items()
+        >= {
+            "sample_wise": ("mfcc", False, ()),
+            "cluster_wise": ("latent", False, ()),
+            "direct": ("none", False, ()),
+            "machine": ("none", True, ()),
+            "gmm": ("latent", True, ("m", "k2")),
+            "ward": ("latent", True, ("m", "k2")),
+            "iterated": ("finetuned", True, ("m", "k2")),
+        }.items()
+    )
+    assert Strategy("a", "none", CASES, len, "b").choices == ()

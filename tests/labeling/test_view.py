@@ -31,3 +31,26 @@ def test_thin_tables_have_a_view_too(shape):
     drawn = plane(np.ones(shape))
     assert drawn.shape == (shape[0], 2)
     assert np.isfinite(drawn).all()
+
+
+@pytest.mark.parametrize("shape", [(40, 5), (6, 6), (5, 40), (3, 4), (3, 1), (1, 3)])
+def test_the_view_with_its_signs(shape):
+    """Each column is points times a unit axis whose entry of the largest magnitude is positive; missing axes give 0."""
+    for seed in range(4):
+        features = np.random.default_rng(seed).normal(size=shape) * np.arange(1, shape[1] + 1)
+        points = standardise(features)
+        drawn = plane(features)
+        assert drawn.dtype == np.float32
+        axes = np.linalg.svd(points, full_matrices=False).Vh[:2]
+        wanted = np.zeros((shape[0], 2))
+        for column, axis in enumerate(axes):
+            wanted[:, column] = points @ axis * np.sign(axis[np.abs(axis).argmax()])
+        np.testing.assert_allclose(drawn, wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize("dimensions", [2, 3, 50])
+def test_two_clips_differ_along_one_axis(dimensions):
+    """Two clips lie at either end of the first axis, d^0.5 from its middle, and nowhere on a second one."""
+    drawn = plane(np.random.default_rng(0).normal(size=(2, dimensions)))
+    np.testing.assert_allclose(np.sort(drawn[:, 0]), [-(dimensions**0.5), dimensions**0.5], rtol=1e-6)
+    assert not drawn[:, 1].any()

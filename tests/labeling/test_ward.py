@@ -76,3 +76,40 @@ def test_odd_clips(make_blobs):
     assert len(labels.ids) == 6
     with pytest.raises(LabelingError, match="k2 must be between 1 and 6"):
         ward.rank(replace(request, k2=7))
+
+
+def test_candidates_and_confidences_by_hand(make_blobs):
+    """Own cluster first, at the distance of the nearest; then by distance to the centroids; shares of d^-2."""
+    rng = np.random.default_rng(0)
+    request = replace(make_blobs({"a": (0, 120)}, case="unlabeled", k2=6), features=rng.normal(size=(120, 2)))
+    ranked = ward.rank(request)
+    own = np.array([int(name.removeprefix("ward_")) for name in ranked.names[:, 0]])
+    assert list(dict.fromkeys(own.tolist())) == list(range(6))  # numbered by their first clip
+    centroids = np.stack([request.features[own == each].mean(axis=0) for each in range(6)])
+    away = np.linalg.norm(request.features[:, None] - centroids[None], axis=2)
+    strayed = np.flatnonzero(away.argmin(axis=1) != own)
+    assert (away.argmin(axis=1) < own)[strayed].any()  # so that a tie with the nearest would be lost by name
+    assert away[strayed].min() < 1
+    away[np.arange(120), own] = away.min(axis=1)
+    for row, clip in enumerate(away):
+        order = sorted(range(6), key=lambda each, clip=clip, row=row: (clip[each], each != own[row]))
+        assert ranked.names[row].tolist() == [f"ward_{each:02d}" for each in order]
+        np.testing.assert_allclose(ranked.confidence[row], clip[order] ** -2 / (clip**-2).sum(), rtol=1e-6)
+
+
+def test_too_many_clips_are_refused(make_blobs, monkeypatch):
+    """As many clips as the distances of all pairs allow are ranked, one more is refused."""
+    assert ward.MOST_CLIPS == 20_000
+    monkeypatch.setattr(ward, "MOST_CLIPS", 6)
+    assert len(ward.rank(make_blobs({"a": (0, 6)}, case="unlabeled", k2=2)).ids) == 6
+    with pytest.raises(LabelingError, match=r"at most 6 clips of a machine type.* has 7;"):
+        ward.rank(make_blobs({"a": (0, 7)}, case="unlabeled", k2=2))
+
+
+def test_no_more_clusters_than_clips_that_need_one(make_blobs):
+    """K2 above the unlabeled clips gives each a cluster, in rows that stay K2 wide; labeled clips stand beside."""
+    ranked = ward.rank(make_blobs({"a": (4, 2)}, case="partial", k2=5))
+    assert ranked.names.shape == (6, 5)
+    assert (ranked.names[~ranked.labeled] != "").sum(axis=1).tolist() == [2, 2]
+    full = ward.rank(make_blobs({"a": (3, 0)}, case="partial", k2=2))
+    assert full.names.tolist() == [["a", ""]] * 3 and (full.confidence == [[1.0, 0.0]] * 3).all()

@@ -1,14 +1,15 @@
 """Change the code that makes numbers, one place at a time, and see whether a test notices: `make mutants`.
 
-Every change (`tests.mutants.changes`) is tried against the tests of its room (`tests.mutants.rooms`): first those that
-call its function, the quickest first, then the others, up to the first failure. Results are kept under
-.asdbench/mutants: a run that was cut goes on where it stopped, and a survivor is tried again once the tests changed.
+Every change (`tests.mutants.changes`) is tried against the tests of its room (`tests.mutants.rooms`) that call its
+function, the quickest first, up to the first failure; one outside of functions against all tests. Results are kept
+under .asdbench/mutants: a run that was cut goes on where it stopped, and a survivor is tried again once the tests
+changed.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
+import itertools
 import json
 import os
 import random
@@ -22,17 +23,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.mutants.changes import Mutant, mutants_of
-from tests.mutants.child import run_tests, warm_up
-from tests.mutants.results import Equivalents, Ledger, Result, digest
+from tests.mutants.child import Collected, run_tests, warm_up
+from tests.mutants.results import Equivalents, Ledger, Result
 from tests.mutants.rooms import ROOMS, ROOT, Room
-from tests.mutants.session import Collected, collect, put_in_place
 
 LIMIT_S = 120.0  # at least, that the tests of a mutant may take: an endless loop is noticed
 FACTOR = 10.0  # times what they take without a change
 PAUSE_S = 0.01
-ALONE = 77  # a mutant that needs a process of its own
-PR_SET_PDEATHSIG = 1  # of Linux's prctl
-NO_TESTS = 5  # pytest's word for it
 
 
 @dataclass
@@ -43,16 +40,28 @@ class Map:
         seconds: by test.
         by_function: tests by (file, first line of the function).
         by_file: tests by file.
+        while_collected: functions that are called while tests are collected.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
     by_function: dict[tuple[str, int], set[str]] = field(default_factory=lambda: defaultdict(set))
     by_file: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    while_collected: set[tuple[str, int]] = field(default_factory=set)
+
+    def inside(self, mutant: Mutant) -> bool:
+        """Tell whether a mutant changes the inside of a function that only tests call."""
+        return mutant.function > 0 and (mutant.file, mutant.function) not in self.while_collected
 
     def tests_for(self, mutant: Mutant) -> list[str]:
-        """Return the tests that call a mutant's function, or any of its file, the quickest first."""
-        reached = self.by_function.get((mutant.file, mutant.function)) or self.by_file.get(mutant.file, set())
-        return sorted(reached, key=lambda test: self.seconds[test])
+        """Return the tests that may notice a mutant, the likeliest and quickest first."""
+        calling = self.by_function.get((mutant.file, mutant.function), set())
+        if self.inside(mutant):
+            return self._quickest(calling)
+        reached = calling or self.by_file.get(mutant.file, set())
+        return self._quickest(reached) + self._quickest(set(self.seconds) - reached)
+
+    def _quickest(self, tests: set[str]) -> list[str]:
+        return sorted(tests, key=lambda test: self.seconds[test])
 
 
 def main() -> int:
@@ -69,8 +78,6 @@ def main() -> int:
         parser.error(f"a room must be one of {', '.join(ROOMS)}, but got {sorted(unknown)[0]}")
     os.chdir(ROOT)
     os.environ |= {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    if not asked.list:
-        warm_up()
     table: dict[str, Counter[str]] = {}
     survivors: list[str] = []
     for name in asked.rooms or ROOMS:
@@ -112,98 +119,87 @@ def _try_room(name: str, mutants: list[Mutant], *, jobs: int) -> list[Result]:
         else:
             left.append(mutant)
     if left:
+        warm_up(room.heavy)
         reached = _reach(name, room, ledger)
         limit = max(LIMIT_S, FACTOR * sum(reached.seconds.values()))
-        child = _fork(lambda: _in_one_session(left, ledger, reached, jobs=jobs, limit=limit), None)
-        os.waitpid(child, 0)
-        ledger = Ledger(name, room)
-        tried = {mutant.name: ledger.known(mutant.name, mutant.file) for mutant in left}
-        alone = [mutant for mutant in left if tried[mutant.name] is None]
-        work = _forked(alone, lambda mutant: _tries(mutant, room, reached), jobs, limit)
-        _keep(len(alone), work, ledger)
-        results |= {mutant.name: ledger.results[mutant.name] for mutant in left}
+        inside = [mutant for mutant in left if reached.inside(mutant)]
+        outside = [mutant for mutant in left if not reached.inside(mutant)]
+        began = time.monotonic()
+        tried = itertools.chain(
+            _collected(inside, room, reached, jobs, limit),
+            _forked(outside, lambda mutant: run_tests(reached.tests_for(mutant), mutant=mutant), jobs, limit),
+        )
+        for done, (mutant, killed, seconds) in enumerate(tried, start=1):
+            result = ledger.add(mutant.name, mutant.file, "killed" if killed else "surviving", seconds)
+            results[mutant.name] = result
+            if not killed:
+                _say(f"surviving: {mutant.name}  (line {mutant.line}, {seconds:.0f} s)")
+            elif done % 50 == 0:
+                _say(f"{name}: {done} of {len(left)} tried in {time.monotonic() - began:.0f} s")
     return [results[mutant.name] for mutant in mutants]
 
 
-def _keep(count: int, tried: Iterator[tuple[Mutant, int, float]], ledger: Ledger) -> None:
-    """Keep what became of mutants as they are tried; those that need a process of their own wait."""
-    began = time.monotonic()
-    for done, (mutant, code, seconds) in enumerate(tried, start=1):
-        if code != ALONE:
-            ledger.add(mutant.name, mutant.file, "killed" if code else "surviving", seconds)
-        if not code:
-            _say(f"surviving: {mutant.name}  (line {mutant.line}, {seconds:.0f} s)")
-        if done % 50 == 0:
-            _say(f"{done} of {count} tried in {time.monotonic() - began:.0f} s")
+def _collected(
+    mutants: list[Mutant], room: Room, reached: Map, jobs: int, limit_s: float
+) -> Iterator[tuple[Mutant, bool, float]]:
+    """Try mutants inside functions in forks of one session, which is itself a fork; yield what `_forked` yields."""
+    if not mutants:
+        return
+    reading, writing = os.pipe()
 
+    def loop(session: Collected) -> None:
+        place = {id(mutant): number for number, mutant in enumerate(mutants)}
+        for mutant, killed, seconds in _forked(
+            mutants, lambda mutant: session.try_mutant(mutant, reached.tests_for(mutant)), jobs, limit_s
+        ):
+            os.write(writing, f"{place[id(mutant)]} {killed:d} {seconds}\n".encode())
 
-def _in_one_session(mutants: list[Mutant], ledger: Ledger, reached: Map, *, jobs: int, limit: float) -> int:
-    """Try mutants in forks of one session, all of whose modules are imported."""
-
-    def try_all(session: Collected) -> None:
-        def try_one(mutant: Mutant) -> int:
-            how = put_in_place(mutant)
-            tests = reached.tests_for(mutant)
-            if not how:
-                return ALONE
-            # a test that does not call a changed function cannot notice it
-            code = session.run(tests if how == "code" else [*tests, *(set(reached.seconds) - set(tests))])
-            return ALONE if not code and how == "values" else code
-
-        _keep(len(mutants), _forked(mutants, try_one, jobs, limit), ledger)
-
-    collect(sorted({test.split("::")[0] for test in reached.seconds}), try_all)
-    return 0
-
-
-def _tries(mutant: Mutant, room: Room, reached: Map) -> int:
-    """Run the tests that may notice a mutant, in a forked process; return 0 where all pass."""
-    likely = reached.tests_for(mutant)
-    rest = [test for test in reached.seconds if test not in set(likely)]
-    return run_tests(likely + rest, mutant=mutant)
+    tests = list(reached.seconds)
+    child = _fork(lambda: Collected(room.files(), loop).run(tests), Path(os.devnull))
+    os.close(writing)
+    with os.fdopen(reading) as lines:
+        for line in lines:
+            number, killed, seconds = line.split()
+            yield mutants[int(number)], killed == "1", float(seconds)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code:
+        sys.exit(f"The tests could not be collected: pytest ended with {code}.")
 
 
 def _reach(name: str, room: Room, ledger: Ledger) -> Map:
     """Run a room's tests once as they are, and note which functions each calls; kept while neither changes."""
     kept = ledger.path.with_suffix(".reached.json")
-    sources = " ".join(ledger.sources.values())
+    key = f"{ledger.tests} {' '.join(ledger.sources.values())}"
     content = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
-    if content.get("sources") != sources:
-        content = {"sources": sources, "files": {}}
-    digests = {file: digest([file]) for file in room.test_files()}
-    content["files"] = {file: of for file, of in content["files"].items() if of["digest"] == digests.get(file)}
-    for file in room.test_files():
-        if file in content["files"]:
-            continue
-        _say(f"{name}: which function is called by {file}")
+    if content.get("key") != key:
+        _say(f"{name}: which test calls which function")
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder) / "reached.json"
             os.environ["ASDBENCH_REACHED"] = str(place)
-            child = _fork(lambda file=file: run_tests([file], trace=room.files()), Path(folder) / "said")
+            child = _fork(lambda: run_tests(room.test_files(), trace=room.files()), Path(folder) / "said")
             code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-            if code not in (0, NO_TESTS):
+            if code:
                 sys.exit(
                     f"The tests of {name} must pass before anything is changed, but they end with {code}:\n"
                     + (Path(folder) / "said").read_text(encoding="utf-8")[-2000:]
                 )
-            content["files"][file] = {"digest": digests[file], **json.loads(place.read_text(encoding="utf-8"))}
+            content = {"key": key, **json.loads(place.read_text(encoding="utf-8"))}
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_text(json.dumps(content), encoding="utf-8")
-    found = Map()
-    for of in content["files"].values():
-        found.seconds |= of["seconds"]
-        for test, calls in of["calls"].items():
-            every = [test] if "::" in test else [each for each in of["seconds"] if each.startswith(f"{test}::")]
-            for source, line in calls:
-                found.by_function[source, line].update(every)
-                found.by_file[source].update(every)
+    found = Map(seconds=content["seconds"])
+    found.while_collected = {(file, line) for file, line in content["calls"].pop("", [])}
+    for test, calls in content["calls"].items():
+        every = [each for each in found.seconds if test in {each, "*"} or each.startswith(f"{test}::")]
+        for file, line in calls:
+            found.by_function[file, line].update(every)
+            found.by_file[file].update(every)
     return found
 
 
 def _forked(
     mutants: list[Mutant], work: Callable[[Mutant], int], jobs: int, limit_s: float
-) -> Iterator[tuple[Mutant, int, float]]:
-    """Try mutants, so many at once; yield each with what its process returned, 0 if unnoticed, and its seconds."""
+) -> Iterator[tuple[Mutant, bool, float]]:
+    """Try mutants, so many at once; yield each with whether it was noticed, and the seconds that it took."""
     waiting, running = list(reversed(mutants)), dict[int, tuple[Mutant, float]]()
     while waiting or running:
         while waiting and len(running) < jobs:
@@ -217,25 +213,22 @@ def _forked(
                 ended, status = os.waitpid(child, 0)
             if ended:
                 del running[child]
-                yield mutant, os.waitstatus_to_exitcode(status), seconds
+                yield mutant, os.waitstatus_to_exitcode(status) != 0, seconds
         time.sleep(PAUSE_S)
 
 
-def _fork(work: Callable[[], int], output: Path | None) -> int:
-    """Do something in a forked process with its output in a file, or shown; return its number."""
+def _fork(work: Callable[[], int], output: Path) -> int:
+    """Do something in a forked process with its output in a file; return its number."""
     sys.stdout.flush()
     child = os.fork()
     if child:
         return child
     code = 1
-    if sys.platform == "linux":  # a run that is cut leaves nothing behind that goes on
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     try:
-        if output is not None:
-            os.setsid()
-            with output.open("wb") as file:
-                os.dup2(file.fileno(), 1)
-                os.dup2(file.fileno(), 2)
+        os.setsid()
+        with output.open("wb") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
         code = work()
     finally:
         os._exit(code)

@@ -10,8 +10,8 @@ A change is one of:
 - a statement that is only a call, or adds to something, does nothing;
 - a condition is always true, or never.
 
-Left alone: texts, annotations, messages of errors and logs, imports, what is only for type checkers, and `strict` of a
-`zip`, which guards against lengths that never differ.
+Left alone: texts, annotations, messages of errors and logs, imports, what is only for type checkers, and `strict` of
+`zip`, which checks a promise of the code to itself and never changes a number.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import ast
 import copy
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 SHOWN = 90  # characters of the code before and after a change
@@ -41,6 +41,7 @@ SWAPS = {
 }  # fmt: skip
 SILENT = {"debug", "info", "warning", "warn", "simplefilter", "filterwarnings", "errstate"}  # calls that say something
 
+
 Path_ = tuple[tuple[str, int | None], ...]  # from the module down: (field, place in its list)
 
 
@@ -53,8 +54,8 @@ class Mutant:
         file: relative to the repository.
         line: of the change.
         function: line on which the function around it begins, so that tests that call it are tried first; 0 outside.
-        module: tree of the whole module as it is.
-        path: the way to the place that changes.
+        source: the whole module as it is.
+        place: the way to the changed node.
         change: what stands there instead.
     """
 
@@ -62,33 +63,35 @@ class Mutant:
     file: str
     line: int
     function: int
-    module: ast.Module = field(repr=False)
-    path: Path_ = field(repr=False)
-    change: ast.AST = field(repr=False)
+    source: str
+    place: Path_
+    change: ast.AST
 
     @property
     def tree(self) -> ast.Module:
-        """Return the changed module."""
-        tree = copy.deepcopy(self.module)
-        _replace(tree, self.path, copy.deepcopy(self.change))
-        return ast.fix_missing_locations(tree)
+        """Return the whole module as it is changed."""
+        module = ast.parse(self.source)
+        _replace(module, self.place, copy.deepcopy(self.change))
+        return ast.fix_missing_locations(module)
 
 
 def mutants_of(root: Path, file: str) -> Iterator[Mutant]:
     """Yield every mutant of a module, in the order of its lines."""
-    module = ast.parse((root / file).read_text(encoding="utf-8"))
+    source = (root / file).read_text(encoding="utf-8")
+    module = ast.parse(source)
     seen: Counter[str] = Counter()
     for path, function, begins in _places(module):
-        for change in _changes(_at(module, path)):
+        node = _at(module, path)
+        said, before = _shown(module, path)
+        for change in list(_changes(node)):
+            _replace(module, path, change)
             # the smallest piece of code around the change says what it means: `clips // 5` -> `clips // 6`
-            said, before = _shown(module, path)
-            old = _replace(module, path, change)
-            after = ast.unparse(_at(module, said))
-            _replace(module, path, old)
+            after = ast.unparse(ast.fix_missing_locations(_at(module, said)))
+            _replace(module, path, node)
             text = f"{file}:{function or 'module'}: {_short(before)} -> {_short(after)}"
             seen[text] += 1
             name = text if seen[text] == 1 else f"{text} #{seen[text]}"
-            yield Mutant(name, file, _line(module, path), begins, module, path, change)
+            yield Mutant(name, file, _line(module, path), begins, source, path, change)
 
 
 def _places(module: ast.Module) -> Iterator[tuple[Path_, str, int]]:
@@ -99,17 +102,17 @@ def _places(module: ast.Module) -> Iterator[tuple[Path_, str, int]]:
         if path:
             yield path, function, begins
         below: list[tuple[ast.AST, Path_, str, int]] = []
-        for part, value in ast.iter_fields(node):
+        for field, value in ast.iter_fields(node):
             inside, line = function, begins
-            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and part == "body":
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and field == "body":
                 inside = f"{function}.{node.name}" if function else node.name
-            if isinstance(node, ast.FunctionDef) and part == "body":
+            if isinstance(node, ast.FunctionDef) and field == "body":
                 line = first_line(node)
-            if part in {"annotation", "returns", "decorator_list", "type_params", "bases"}:
+            if field in {"annotation", "returns", "decorator_list", "type_params", "bases"}:
                 continue
             for place, child in enumerate(value) if isinstance(value, list) else ((None, value),):
                 if isinstance(child, ast.AST) and not _left_alone(child):
-                    below.append((child, (*path, (part, place)), inside, line))
+                    below.append((child, (*path, (field, place)), inside, line))
         stack.extend(reversed(below))
 
 
@@ -118,11 +121,9 @@ def first_line(function: ast.FunctionDef) -> int:
     return function.lineno
 
 
-def _left_alone(node: ast.AST) -> bool:  # noqa: PLR0911 - one line a kind
+def _left_alone(node: ast.AST) -> bool:  # noqa: PLR0911 - one answer a kind of node, as the page lists them
     if isinstance(node, (ast.Raise, ast.Import, ast.ImportFrom, ast.JoinedStr, ast.Assert)):
         return True
-    if isinstance(node, ast.keyword):
-        return node.arg == "strict"
     if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
         return True
     if isinstance(node, ast.Expr):
@@ -131,6 +132,8 @@ def _left_alone(node: ast.AST) -> bool:  # noqa: PLR0911 - one line a kind
         return isinstance(node.value, ast.Call) and _called(node.value) in SILENT
     if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
         return node.targets[0].id in {"logger", "__all__"}
+    if isinstance(node, ast.keyword):
+        return node.arg == "strict"
     return isinstance(node, ast.AnnAssign) and ast.unparse(node.annotation) == "TypeAlias"
 
 
@@ -199,28 +202,26 @@ def _calls(call: ast.Call) -> Iterator[ast.AST]:
     if call.args and not isinstance(call.args[0], (ast.Starred, ast.GeneratorExp)):
         yield call.args[0]
     for place, keyword in enumerate(call.keywords):
-        if keyword.arg == "strict":
+        if _called(call) == "zip" and keyword.arg == "strict":
             continue
         yield ast.Call(call.func, call.args, call.keywords[:place] + call.keywords[place + 1 :])
 
 
 def _at(node: ast.AST, path: Path_) -> ast.AST:
-    for part, place in path:
-        value = getattr(node, part)
+    for field, place in path:
+        value = getattr(node, field)
         node = value if place is None else value[place]
     return node
 
 
-def _replace(module: ast.Module, path: Path_, new: ast.AST) -> ast.AST:
-    """Put another node in a place, and return the one that stood there."""
-    part, place = path[-1]
+def _replace(module: ast.Module, path: Path_, new: ast.AST) -> None:
+    field, place = path[-1]
     above, old = _at(module, path[:-1]), _at(module, path)
     ast.copy_location(new, old)
     if place is None:
-        setattr(above, part, new)
+        setattr(above, field, new)
     else:
-        getattr(above, part)[place] = new
-    return old
+        getattr(above, field)[place] = new
 
 
 def _shown(module: ast.Module, path: Path_) -> tuple[Path_, str]:

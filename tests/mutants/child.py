@@ -1,6 +1,8 @@
 """One pytest session in a process of its own, forked where the heavy packages are imported already.
 
-With a mutant, its module is compiled from the changed tree instead of its file; nothing on the disk changes.
+With a mutant, its module is compiled from the changed tree instead of its file; nothing on the disk changes. Most
+mutants change the inside of a function, and need not even that: tests are collected once (`Collected`), and each mutant
+is tried in a fork in which the function's code alone is exchanged.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import ast
 import builtins
 import contextlib
+import gc
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -16,9 +19,9 @@ import os
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any
 
 import pytest
@@ -27,16 +30,12 @@ from hypothesis import HealthCheck, Phase, settings
 from tests.mutants.changes import Mutant, first_line
 from tests.mutants.rooms import ROOT
 
-HEAVY = ("torch", "torchaudio", "numpy", "scipy.stats", "scipy.linalg", "scipy.cluster.hierarchy", "pandas",
-         "sklearn.cluster", "sklearn.mixture", "sklearn.ensemble", "sklearn.covariance", "sklearn.metrics", "librosa",
-         "soundfile", "pydantic")  # fmt: skip
-OPTIONS = ("-x", "-q", "--tb=line", "--no-header", "-p", "no:cacheprovider", "-p", "no:randomly")
 CALLED = "_asdbench_mutants_called"  # the name by which functions say that they are called
 
 
-def warm_up() -> None:
+def warm_up(packages: Sequence[str]) -> None:
     """Import what every session needs, once, and nothing of the project."""
-    for name in HEAVY:
+    for name in packages:
         importlib.import_module(name)
     settings.register_profile(
         "mutants",
@@ -81,8 +80,8 @@ class _Finder(importlib.abc.MetaPathFinder):
 class _Reached:
     """Notes which functions of the room each test calls, and how long it takes.
 
-    Each function says so itself, in its first line. What a fixture of a module or wider does counts for every test of
-    that file.
+    Each function says so itself, in its first line. What a fixture of a module does counts for every test of that file,
+    what a wider one does for every test ("*"), and what is called while tests are collected stands under "".
     """
 
     def __init__(self, files: Sequence[str]) -> None:
@@ -115,7 +114,7 @@ class _Reached:
         """Note a wider fixture's calls for the whole file."""
         before = self.now
         if fixturedef.scope != "function":
-            self.now = request.node.nodeid.split("::")[0]
+            self.now = request.node.nodeid.split("::")[0] if fixturedef.scope in {"module", "class"} else "*"
         try:
             return (yield)
         finally:
@@ -129,11 +128,6 @@ class _Reached:
         )
 
 
-def in_profile() -> None:
-    """Draw few examples, and the same ones every time."""
-    settings.load_profile("mutants")
-
-
 def run_tests(tests: Sequence[str], *, mutant: Mutant | None = None, trace: Sequence[str] = ()) -> int:
     """Run tests in this process, and return pytest's exit code.
 
@@ -142,10 +136,72 @@ def run_tests(tests: Sequence[str], *, mutant: Mutant | None = None, trace: Sequ
         mutant: what is changed; None leaves the code as it is.
         trace: files of which to note the functions that tests call, in the file named by ASDBENCH_REACHED.
     """
-    in_profile()
     if mutant is not None:
         sys.meta_path.insert(0, _Finder({mutant.file: mutant.tree}))
-    plugins = [_Reached(trace)] if trace else []
+    return _session(tests, _Reached(trace) if trace else None)
+
+
+class Collected:
+    """A session whose tests are collected once, and in whose forks mutants are tried.
+
+    A fork knows the changed function by its file, its name and its first line, and gives it the code that the changed
+    module would have given it. So this holds for changes inside functions that nothing calls while tests are collected.
+    """
+
+    def __init__(self, files: Sequence[str], loop: Callable[[Collected], None]) -> None:
+        self.files = files
+        self.loop = loop
+        self.items: dict[str, pytest.Item] = {}
+        self.functions: dict[str, dict[tuple[str, int], list[FunctionType]]] = {}
+
+    def run(self, tests: Sequence[str]) -> int:
+        """Collect tests, do the loop and return pytest's exit code."""
+        return _session(tests, self)
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Do the loop instead of running tests."""
+        self.session = session
+        self.items = {item.nodeid: item for item in session.items}
+        known = {str(ROOT / file): file for file in self.files}
+        for each in gc.get_objects():
+            if type(each) is FunctionType and each.__code__.co_filename in known:
+                by_place = self.functions.setdefault(known[each.__code__.co_filename], {})
+                by_place.setdefault(_place(each.__code__), []).append(each)
+        gc.freeze()  # else each fork writes to every page as its collector looks at it
+        self.loop(self)
+        return True
+
+    def try_mutant(self, mutant: Mutant, tests: Sequence[str]) -> int:
+        """Exchange a function's code and run tests until one fails; return 0 where all pass."""
+        sys.meta_path.insert(0, _Finder({mutant.file: mutant.tree}))  # where a test is the first to import the module
+        for code in _codes(compile(mutant.tree, str(ROOT / mutant.file), "exec", dont_inherit=True)):
+            for function in self.functions.get(mutant.file, {}).get(_place(code), []):
+                if function.__code__ != code:
+                    function.__code__ = code
+        items = [self.items[test] for test in tests]
+        for item, following in zip(items, [*items[1:], None], strict=True):
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            if self.session.testsfailed:
+                return 1
+        return 0
+
+
+def _place(code: CodeType) -> tuple[str, int]:
+    return code.co_qualname, code.co_firstlineno
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    """Yield the code of every function of a module and of its classes, without those inside functions."""
+    for each in code.co_consts:
+        if isinstance(each, CodeType) and "<locals>" not in each.co_qualname:
+            yield each
+            yield from _codes(each)
+
+
+def _session(tests: Sequence[str], plugin: object) -> int:
+    settings.load_profile("mutants")
+    said = ["-x", "-q", "-s", "--tb=line", "--no-header"]
+    said += [part for name in ("cacheprovider", "randomly", "unraisableexception") for part in ("-p", f"no:{name}")]
     with contextlib.suppress(SystemExit):
-        return int(pytest.main([*OPTIONS, *tests], plugins=plugins))
+        return int(pytest.main([*said, *tests], plugins=[plugin] if plugin else []))
     return 1

@@ -16,10 +16,12 @@ class Room:
     Attributes:
         sources: files or folders.
         tests: files or folders.
+        heavy: packages that are imported once, before tests are.
     """
 
     sources: tuple[str, ...]
     tests: tuple[str, ...]
+    heavy: tuple[str, ...]
 
     def files(self) -> list[str]:
         """Return the room's modules, relative to the repository."""
@@ -40,23 +42,30 @@ class Room:
         return [str(path.relative_to(ROOT)) for path in found]
 
 
+TABLES = ("numpy", "scipy.stats", "pandas", "sklearn.metrics", "pydantic")
+LEARNING = (*TABLES, "scipy.cluster.hierarchy", "sklearn.cluster", "sklearn.mixture", "sklearn.ensemble",
+            "sklearn.covariance", "librosa", "soundfile")  # fmt: skip
+NETWORKS = (*LEARNING, "torch", "torchaudio")
 ROOMS: Mapping[str, Room] = {
     "metrics": Room(
         ("benchmarks/metrics/measures.py", "benchmarks/metrics/roc.py", "benchmarks/metrics/numbers.py",
          "benchmarks/metrics/rules.py", "benchmarks/metrics/sections.py"),
         ("tests/benchmarks/metrics",),
+        TABLES,
     ),
-    "labeling": Room(("labeling",), ("tests/labeling",)),
-    "statistics": Room(("harness/statistics",), ("tests/harness/statistics",)),
+    "labeling": Room(("labeling",), ("tests/labeling",), LEARNING),
+    "statistics": Room(("harness/statistics",), ("tests/harness/statistics",), LEARNING),
     "scorers": Room(
         ("harness/scorers", "harness/scoring/folds.py", "harness/scoring/layers.py", "harness/scoring/neighbours.py",
          "harness/scoring/reference_sets.py", "harness/scoring/thresholds.py"),
         ("tests/harness/scorers", "tests/harness/scoring"),
+        NETWORKS,
     ),
     "training": Room(
         ("backbones/training/finetune.py", "backbones/training/pretrain.py", "backbones/training/optimiser.py",
          "backbones/training/recipe.py", "backbones/training/projection.py", "backbones/training/adapters.py",
          "backbones/features/masks.py", "backbones/losses"),
         ("tests/backbones/training", "tests/backbones/losses"),
+        NETWORKS,
     ),
 }  # fmt: skip
