@@ -9,7 +9,7 @@ export DO_NOT_TRACK := true
 
 GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 
-.PHONY: setup demo test test-slow simulations check bench gpu mutants docs browser pictures tables clean help
+.PHONY: setup demo test test-slow simulations check bench scale gpu mutants docs browser pictures tables clean help
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -71,6 +71,9 @@ check: setup  ## lint, formatting, types, import rules
 
 bench: setup  ## the speed table, row by row against named references; ROWS="knn labels" measures some
 	ROWS="$(ROWS)" $(PYTEST) -m speed tests/speed -s
+
+scale: setup  ## time and memory of every stage up to 150,000 clips and 100,000 trials; SIZES="1000 10000", ROWS="index labels"
+	ROWS="$(ROWS)" $(if $(SIZES),SIZES="$(SIZES)") $(if $(TRIALS),TRIALS="$(TRIALS)") $(PYTEST) -m scale tests/scale -s
 
 # without `setup`: it needs torch, torchaudio, numpy, pandas, scikit-learn, ray, transformers and pytest, and no network
 gpu:  ## on a machine with a GPU: is it right and how fast is it there; then `python docs/gpu_table.py` prints the table

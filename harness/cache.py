@@ -37,6 +37,7 @@ WORDS = "value.json"
 ENTRY = ".npz"
 ENTRIES = (ENTRY, ".pkl")  # pickles of earlier versions are never opened, only deleted when room is needed
 MOST_BYTES = 2**31  # largest entry; latents of a year's 17,000 clips take some 50 MB
+CHUNK_BYTES = 2**20  # of an entry that are read at once
 MOST_WORDS = 2**22  # largest value.json, bytes; names of many clips are arrays, not JSON
 PLAIN = "biufcU"  # allowed `dtype.kind`: bool, integers, floats, complex, text; no objects
 # the header of the .npy format, matched strictly here, since NumPy evaluates it as a Python literal
@@ -286,11 +287,22 @@ def _unpacked(file: BinaryIO, kind: str, key: str, of: Sequence[Class]) -> Any:
         _demand(members[WORDS].file_size <= MOST_WORDS)
         words = json.loads(entry.read(WORDS))
         _demand((words["format"], words["kind"], words["key"]) == (FORMAT, kind, key))
-        arrays = [_array(entry.read(f"{number}.npy")) for number in range(len(members) - 1)]
+        arrays = [_array(_read_member(entry, members[f"{number}.npy"])) for number in range(len(members) - 1)]
     return _value(words["value"], arrays, {each.__name__: each for each in of})
 
 
-def _array(content: bytes) -> NDArray[Any]:
+def _read_member(entry: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytearray:
+    """Read a member into the memory that its array will have; `entry.read` and a writable copy would take it twice."""
+    content, done = bytearray(member.file_size), 0
+    with entry.open(member) as file, memoryview(content) as view:
+        while part := file.read(CHUNK_BYTES):  # the last read compares the member's checksum
+            view[done : done + len(part)] = part
+            done += len(part)
+    _demand(done == len(content))
+    return content
+
+
+def _array(content: bytearray) -> NDArray[Any]:
     """Read an array in the .npy format whose header agrees with the number of bytes; the array is writable."""
     said = HEADER.match(content)
     if said is None:
@@ -300,7 +312,7 @@ def _array(content: bytes) -> NDArray[Any]:
     _demand(math.prod(shape) * dtype.itemsize == len(content) - said.end())
     if 0 in (dtype.itemsize, *shape):
         return np.zeros(shape, dtype)
-    flat = np.frombuffer(bytearray(memoryview(content)[said.end() :]), dtype)
+    flat = np.frombuffer(content, dtype, offset=said.end())
     return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
 
 

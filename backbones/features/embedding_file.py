@@ -280,13 +280,13 @@ def _vectors(
                 f"Embeddings must have at most {MOST_SIZE:,} numbers each and {MOST_HELD_BYTES:,} bytes together, but "
                 f"those of {path} have {size:,} and {held:,}."
             )
-        parts = list[NDArray[np.float32]]()
+        vectors = np.empty((head.shape[0], size), dtype=np.float32)  # filled in place: joined parts would be held twice
         done = 0
         for part in map(_pooled, _parts(member, head)):
             _check_values(path, names[done : done + len(part)], part)
-            parts.append(part)
+            vectors[done : done + len(part)] = part
             done += len(part)
-    return np.concatenate(parts)
+    return vectors
 
 
 def _parts(member: IO[bytes], head: _Header) -> Iterator[NDArray[Any]]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,6 +75,16 @@ class Entry:
     mix: Mix
 
 
+class _Place(NamedTuple):
+    """Where a clip's samples stand in a pack, how many there are, of how many channels, and their digest."""
+
+    segment: str
+    offset: int
+    length: int
+    channels: int
+    digest: str
+
+
 class PackedAudio:
     """Decoded clips in memory-mapped files; cheap to open, shared by processes, picklable.
 
@@ -92,7 +102,12 @@ class PackedAudio:
         self, folder: Path, entries: Sequence[Entry], ids: Sequence[str], skipped: Sequence[Problem] = ()
     ) -> None:
         self._folder = folder
-        self._entries = dict(zip(ids, entries, strict=True))
+        # numbers in arrays, not the entries themselves: those of 150,000 clips would take 150 MB in every worker
+        self._places = {clip_id: place for place, clip_id in enumerate(ids)}
+        self._sizes = np.array([(entry.offset, entry.length, _channels(entry)) for entry in entries], dtype=np.int64)
+        self._segments = tuple({entry.segment: None for entry in entries})
+        codes = {segment: code for code, segment in enumerate(self._segments)}
+        self._segment_of = np.array([codes[entry.segment] for entry in entries], dtype=np.int64)
         self._maps: dict[str, NDArray[np.int16]] = {}
         self._checked: set[str] = set()
         self.ids = np.array(ids, dtype=np.str_)
@@ -165,7 +180,7 @@ class PackedAudio:
         Raises:
             BenchmarkError: if some have one and others two.
         """
-        found = {_channels(self._entry(str(clip_id))) for clip_id in ids}
+        found = {self._entry(str(clip_id)).channels for clip_id in ids}
         if len(found) > 1:
             raise BenchmarkError(
                 f"clips that are read together must have as many channels each, but of those of {self._folder} some "
@@ -173,14 +188,16 @@ class PackedAudio:
             )
         return found.pop() if found else 1
 
-    def _entry(self, clip_id: str) -> Entry:
+    def _entry(self, clip_id: str) -> _Place:
         try:
-            return self._entries[clip_id]
+            place = self._places[clip_id]
         except KeyError:
             raise BenchmarkError(
-                f"clips must be packed before they are read, but {clip_id} is not among the {len(self._entries)} "
+                f"clips must be packed before they are read, but {clip_id} is not among the {len(self._places)} "
                 f"of {self._folder}; pack it first."
             ) from None
+        offset, length, channels = self._sizes[place].tolist()
+        return _Place(self._segments[self._segment_of[place]], offset, length, channels, str(self.hashes[place]))
 
     def _samples(self, clip_id: str) -> NDArray[np.int16]:
         entry = self._entry(clip_id)
@@ -219,12 +236,11 @@ class HeldClips(PackedAudio):
         self._held, self._channels_each = dict(samples), channels
         self.ids = np.array(list(samples), dtype=np.str_)
         self.lengths = np.array([len(each) // channels for each in samples.values()], dtype=np.int64)
-        self.hashes = np.array([samples_digest(each) for each in samples.values()], dtype=np.str_)
+        self._digests = {clip_id: samples_digest(each) for clip_id, each in samples.items()}
+        self.hashes = np.array(list(self._digests.values()), dtype=np.str_)
 
-    def _entry(self, clip_id: str) -> Entry:
-        held, place = self._held[clip_id], self.ids.tolist().index(clip_id)
-        mix: Mix = "both" if self._channels_each == 2 else "first"
-        return Entry(clip_id, "", FileState(0, 0), "", len(held), str(self.hashes[place]), "", 0, mix)
+    def _entry(self, clip_id: str) -> _Place:
+        return _Place("", 0, len(self._held[clip_id]), self._channels_each, self._digests[clip_id])
 
     def _samples(self, clip_id: str) -> NDArray[np.int16]:
         return self._held[clip_id]

@@ -30,6 +30,7 @@ class BoardRow(TypedDict):
     """
 
     rank: int | None
+    of: int | None
     tier: int | None
     kind: str
     backbone: str | None
@@ -150,6 +151,7 @@ def fields() -> list[Field]:
     """Return the fields of a row, in the order in which JSON and tables have them."""
     return [
         Field("rank", lambda ranked: ranked.ranks, columns=_always(*naming(count("rank", "#")))),
+        Field("of", lambda ranked: [len(ranked.cells.places)] * len(ranked.shown)),  # rows of the whole board
         Field("tier", lambda ranked: ranked.tiers, columns=_always(count("tier"))),
         Field("kind", _first("kind"), "published", _always(*naming(plain("kind")))),
         *(Field(axis.name, _of_axis(axis), columns=_axis_columns(axis)) for axis in study_axes()),

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, TypedDict, cast
 
 import pandas as pd
 
-from harness.answers.grids import recorded_numbers
+from harness.answers.grids import REFERENCE_M, best_families, is_paired, recorded_numbers
 from harness.answers.leaderboard import study_trial_keys
 from harness.answers.question import BOARD, EVERYTHING, Question, called, curve_columns, differing
 from harness.errors import HarnessError
@@ -26,7 +26,8 @@ from harness.trials.axes import choices, shown_cell, study_axes
 
 logger = logging.getLogger(__name__)
 
-REFERENCE_M = 1
+FAMILIES = 50  # most families that are compared unless more are asked for: each is up to a second's work
+REFUSED = 20  # most families of which the log says why they were not compared
 SURE = 0.05  # significance level of the corrected p-value
 
 Trial: TypeAlias = Mapping[str, Any]  # a trial's row of the results tables
@@ -81,7 +82,7 @@ class ComparedRow(_Paired):
     sentence: str
 
 
-def compare(results: Results, question: Question = EVERYTHING) -> list[ComparedRow]:
+def compare(results: Results, question: Question = EVERYTHING, *, families: int | None = FAMILIES) -> list[ComparedRow]:
     """Compare every M with M = 1 on the seeds that both have, year by year, each year by its own rule.
 
     A family is all trials that agree in everything but M and the seed: other axes, scorer, recipe, protocol and data.
@@ -93,6 +94,7 @@ def compare(results: Results, question: Question = EVERYTHING) -> list[ComparedR
     Args:
         results: the results tables.
         question: which trials, and how the bootstrap draws.
+        families: most that are compared, those with the best scores; None compares all, a second or so each.
 
     Returns:
         One row a family, year and M > 1, with the finding in words under "sentence". A family or an M that cannot be
@@ -101,16 +103,20 @@ def compare(results: Results, question: Question = EVERYTHING) -> list[ComparedR
     Raises:
         HarnessError: nothing is recorded, there is no M = 1 or no other M, or no seed that both have.
     """
-    rows, refused = comparisons(results, question)
+    rows, refused = comparisons(results, question, most=families)
     if not rows:
         raise HarnessError(refused[0])
-    for reason in refused:
+    for reason in refused[:REFUSED]:
         logger.warning("Not compared: %s", reason)
+    if len(refused) > REFUSED:
+        logger.warning("Not compared: %d more.", len(refused) - REFUSED)
     return rows
 
 
-def comparisons(results: Results, question: Question = EVERYTHING) -> tuple[list[ComparedRow], list[str]]:
-    """Return the rows of `compare`, and a sentence for each family or M that could not be compared fairly.
+def comparisons(
+    results: Results, question: Question = EVERYTHING, *, most: int | None = None
+) -> tuple[list[ComparedRow], list[str]]:
+    """Return the rows of `compare`, and a sentence for each family or M that was not compared.
 
     Raises:
         HarnessError: nothing is recorded, or nothing of that name.
@@ -119,7 +125,9 @@ def comparisons(results: Results, question: Question = EVERYTHING) -> tuple[list
     rows: list[ComparedRow] = []
     refused: list[str] = []
     families = [family for _, family in trials.groupby(_arms(), dropna=False, sort=False)]
-    named = differing(_first(family) for family in families if _is_paired(family))
+    families, left_out = best_families(families, most)
+    refused += [left_out] if left_out else []
+    named = differing(_first(family) for family in families if is_paired(family))
     for done, family in enumerate(families):
         tell("comparing", done, len(families))
         try:
@@ -207,11 +215,6 @@ def _family(
             for (row, found), p in zip(compared, corrected, strict=True)
         ]
     return rows
-
-
-def _is_paired(family: pd.DataFrame) -> bool:
-    """Tell whether a family has M = 1 and another M."""
-    return REFERENCE_M in set(family["m"]) and family["m"].nunique() > 1
 
 
 def _first(trials: pd.DataFrame) -> Trial:

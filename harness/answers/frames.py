@@ -9,7 +9,7 @@ import pandas as pd
 
 from harness.trials.axes import axis_names
 
-WHOLE = ("rank", "tier", "m", "k1", "k2", "trials", "cells", "seeds_needed")  # nullable whole numbers
+WHOLE = ("rank", "of", "tier", "m", "k1", "k2", "trials", "cells", "seeds_needed")  # nullable whole numbers
 NAMED = ("rank", "kind", "setting", "backbone", "labels", "scorer", "fusion", "k1", "k2", "m", "chosen_on", "dataset")
 
 

@@ -21,6 +21,7 @@ from harness.statistics.bootstrap import Floats, Machine, Section, machine_place
 from harness.stores.results import Results
 from harness.trials.axes import Choice, choices, shown_cell
 
+REFERENCE_M = 1
 PLACES = 12  # decimals to which scores are rounded before they are compared, so that rounding errors are ties
 
 Cell: TypeAlias = tuple[Choice, ...]  # values of the chosen axes: M, K1, K2, fusion
@@ -234,3 +235,28 @@ def choose(grid: Grid, machines: Floats, seeds: Floats) -> Chosen:
 def first_best(scores: Floats) -> int:
     """Return the index of the best score; of equal ones the first, which has the smaller M."""
     return int(np.argmax(np.round(np.where(np.isnan(scores), -np.inf, scores), PLACES)))
+
+
+def best_families(families: list[pd.DataFrame], most: int | None) -> tuple[list[pd.DataFrame], str]:
+    """Return the families to compare, in their order, and a sentence on those that are too many.
+
+    Those with the highest mean score at one M are kept.
+    """
+    paired = [at for at, family in enumerate(families) if is_paired(family)]
+    if most is None or len(paired) <= most:
+        return families, ""
+
+    def best(at: int) -> float:
+        return float(families[at].groupby("m")["official_score"].mean().max())
+
+    kept = set(sorted(paired, key=lambda at: (-np.nan_to_num(best(at)), at))[:most])
+    said = (
+        f"{len(kept):,} of {len(paired):,} families (a backbone with its settings but M) are compared, those with the "
+        "best scores; --all compares every one, and --backbone or --study ask about some."
+    )
+    return [family for at, family in enumerate(families) if at in kept], said
+
+
+def is_paired(family: pd.DataFrame) -> bool:
+    """Tell whether a family has M = 1 and another M."""
+    return REFERENCE_M in set(family["m"]) and family["m"].nunique() > 1

@@ -19,7 +19,7 @@ from harness.cli.options import (
     tabular,
 )
 
-TOP = 50  # rows of a board that are printed unless another number is asked for
+TOP = 50  # as `harness.cli.show.TOP`, which imports more than `--help` needs
 
 
 @tabular
@@ -61,6 +61,7 @@ def compare(
     protocol: ProtocolFilter = None,
     backbone: BackboneFilter = None,
     scorer: ScorerName = None,
+    every: Annotated[bool, typer.Option("--all", help="Every family, not only the 50 with the best scores.")] = False,
     resamples: Annotated[int, typer.Option(min=100, help="Of the bootstrap.")] = 1000,
     seed: Seed = 0,
     db: Db = None,
@@ -71,11 +72,12 @@ def compare(
     Example: asdbench compare --study demo
     """
     from harness import verbs
+    from harness.answers.compare import FAMILIES
     from harness.cli.show import show_compare
 
     rows = verbs.compare(
         places=places_of(db, None), study=study, protocol=protocol, backbone=backbone, scorer=scorer,
-        resamples=resamples, seed=seed,
+        families=None if every else FAMILIES, resamples=resamples, seed=seed,
     )  # fmt: skip
     mattered = verbs.importance(
         places=places_of(db, None), study=study, protocol=protocol, backbone=backbone, scorer=scorer,

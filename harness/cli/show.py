@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 
 NAMES = ("key", "label")
+TOP = 50  # rows of a board, or of a study's trials, that are printed unless another number is asked for
+SHOWN = 20  # failures that are printed
 
 
 def show_outcome(outcome: Outcome, places: Places) -> None:
@@ -35,7 +37,7 @@ def show_outcome(outcome: Outcome, places: Places) -> None:
 
     progress = outcome.progress
     if progress.finished:
-        show_leaderboard(verbs.leaderboard(places=places, study=outcome.key), "text")
+        show_leaderboard(verbs.leaderboard(places=places, study=outcome.key, top=TOP), "text")
         say()
         try:
             show_compare(verbs.compare(places=places, study=outcome.key), "text")
@@ -50,8 +52,10 @@ def show_outcome(outcome: Outcome, places: Places) -> None:
     )
     if outcome.unfinished:
         say(f"Not all were begun: {outcome.unfinished}.")
-    for name, reason in outcome.failures.items():
+    for name, reason in list(outcome.failures.items())[:SHOWN]:
         say(f"failed: {name}: {reason}", style="red")
+    if len(outcome.failures) > SHOWN:
+        say(f"{SHOWN} of {len(outcome.failures):,} failures are shown; all: asdbench study status --json.")
     server = places.tracking.startswith("http")
     look = shown(places.tracking)
     look = look if server else f"{_command('mlflow')} ui --backend-store-uri {look}"
@@ -73,11 +77,15 @@ def show_status(row: Mapping[str, Any], form: Form) -> None:
         return
     for cell in row["cells"]:
         say(f"running: {cell['label']} for {clock(cell['seconds'])} ({cell['driver']})")
-    for status in ("reasons", "pruned_reasons"):
-        for key, reason in row[status].items():
-            say(f"{key} {'failed' if status == 'reasons' else 'pruned'}: {reason}")
+    for status, what in (("reasons", "failed"), ("pruned_reasons", "pruned")):
+        for key, reason in list(row[status].items())[:SHOWN]:
+            say(f"{key} {what}: {reason}")
+        if len(row[status]) > SHOWN:
+            say(f"{SHOWN} of {len(row[status]):,} {what} trials are shown; all: --json.")
     if row.get("trials"):
-        show(form, *_costs(row["trials"]), title="Trials: seconds by stage, peak memory")
+        show(form, *_costs(row["trials"][:TOP]), title="Trials: seconds by stage, peak memory")
+        if len(row["trials"]) > TOP:
+            say(f"{TOP} of {len(row['trials']):,} trials are shown; all: --csv.")
 
 
 def _costs(trials: Sequence[Mapping[str, Any]]) -> tuple[list[Any], list[dict[str, Any]]]:
@@ -121,6 +129,9 @@ def show_leaderboard(rows: Sequence[BoardRow], form: Form, *, machine: str | Non
             show(form, leaderboard_columns(board, machines=False), board, title=title)
             columns = [*place_columns(board), *machine_columns(board)]
             show(form, columns, board, title="Harmonic mean of each machine, %")
+        ranked = [row for row in board if row["rank"] is not None]
+        if ranked and len(ranked) < (ranked[0]["of"] or 0):
+            say(f"{len(ranked)} of {ranked[0]['of']:,} rows are shown; more: --top; all: --csv.")
     for note in board_notes(rows):
         say(note)
 

@@ -32,6 +32,7 @@ from harness.engine.cluster import (
 )
 from harness.engine.messages import ANSWER, EPOCHS, Pruned, stop_sign
 from harness.engine.pruning import make_scheduler
+from harness.engine.shelf import SpecShelf
 from harness.engine.trainable import Work, run_in_tune
 from harness.engine.worker import Desk, work
 from harness.errors import HarnessError
@@ -223,7 +224,7 @@ def _run(
         signs = folder / "signs"
         signs.mkdir()
         desk = Desk(
-            cells.specs, recordings.place, places.cache, signs, threads=max(1, int(asked.cpus)),
+            SpecShelf(cells.specs), recordings.place, places.cache, signs, threads=max(1, int(asked.cpus)),
             pruning=plan.file.pruning, minutes=asked.minutes, memory_gb=asked.memory_gb, gpus=gpus,
             keep=plan.file.keep != "none",
         )  # fmt: skip

@@ -119,7 +119,8 @@ def find_arm(results: Results, reference: str, *, scorer: str | None = None) -> 
         if scorer not in set(chosen["scorer"]):
             raise HarnessError(unknown(f"scorer of {reference}", scorer, set(chosen["scorer"])))
         chosen = chosen[chosen["scorer"] == scorer]
-    return _arm(results, reference, chosen)
+    details = results.recorded(chosen["key"]).set_index("key")["detail"]
+    return _arm(results, reference, chosen.assign(detail=chosen["key"].map(details)))
 
 
 def _of_study(results: Results, trials: pd.DataFrame, reference: str) -> pd.DataFrame:

@@ -93,7 +93,7 @@ class Readings:
         """Return key -> scorers of the trials that are finished."""
         query = sa.select(trials.c.key, scores.c.scorer).join(scores).where(trials.c.status == "finished")
         found: dict[str, list[str]] = {}
-        for some in _slices(keys):
+        for some in slices(keys):
             for key, scorer in self._rows(query.where(trials.c.key.in_(some)).order_by(scores.c.scorer)):
                 found.setdefault(key, []).append(scorer)
         return found
@@ -141,7 +141,7 @@ class Readings:
     def costs(self, keys: Iterable[str]) -> list[dict[str, Any]]:
         """Return the rows of recorded trials, whatever their end, with `detail` as JSON."""
         found: list[dict[str, Any]] = []
-        for part in _slices(keys):
+        for part in slices(keys):
             query = sa.select(trials).where(trials.c.key.in_(part)).order_by(trials.c.id)
             found += [dict(row._mapping) for row in self._rows(query)]
         return found
@@ -149,7 +149,7 @@ class Readings:
     def measured(self, keys: Iterable[str], scorer: str) -> dict[str, Measured]:
         """Return key -> the numbers that a search's goals are computed from, of finished trials."""
         found: dict[str, Measured] = {}
-        for part in _slices(keys):
+        for part in slices(keys):
             among = (trials.c.key.in_(part), trials.c.status == "finished")
             # read details first: a trial that another driver records meanwhile is then missing, but never incomplete
             details = sa.select(trials.c.key, trials.c.detail, scores.c.official_score).join(scores)
@@ -180,10 +180,15 @@ class Readings:
         return [row[0] for row in self._rows(query)]
 
     def trial_scores(self, keys: Iterable[str] | None = None) -> pd.DataFrame:
-        """Return a row for each finished trial and scorer: the trial's columns, `scorer`, `official_score`."""
+        """Return a row for each finished trial and scorer: the trial's columns, `scorer`, `official_score`.
+
+        `detail` is a column for a few named trials only: of a hundred thousand it would fill the memory (`recorded`).
+        """
         keys = None if keys is None else set(keys)
+        few = keys is not None and len(keys) <= FEW
         query = (
-            sa.select(trials, scores.c.scorer, scores.c.official_score)
+            sa.select(*(each for each in trials.c if few or each is not trials.c.detail))
+            .add_columns(scores.c.scorer, scores.c.official_score)
             .join(scores)
             .where(trials.c.status == "finished")
             .order_by(trials.c.id, scores.c.scorer)
@@ -329,7 +334,8 @@ def _keys_of(study_key: str) -> sa.Select[Any]:
     return sa.select(study_trials.c.trial_key).join(studies).where(studies.c.key == study_key)
 
 
-def _slices(keys: Iterable[str]) -> Iterator[list[str]]:
+def slices(keys: Iterable[str]) -> Iterator[list[str]]:
+    """Yield different keys, as many at a time as a query may name."""
     wanted = list(dict.fromkeys(keys))
     for start in range(0, len(wanted), KEYS_A_QUERY):
         yield wanted[start : start + KEYS_A_QUERY]

@@ -279,7 +279,9 @@ class Cells:
             self._again = {key for key, end in self.results.ends(self.specs).items() if end.status == "failed"}
         self._bury()
         if self.journal.asks:
-            planned += [key for key in self.journal.begun_keys() if key in self.specs and key not in planned]
+            planned = list(
+                dict.fromkeys([*planned, *(each for each in self.journal.begun_keys() if each in self.specs)])
+            )
         ends, living, complete = self._ends(planned), self.claims.living(planned), self.journal.complete_keys()
         for key in planned:
             if key in living:

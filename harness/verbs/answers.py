@@ -85,6 +85,7 @@ def compare(
     protocol: str | None = None,
     backbone: str | None = None,
     scorer: str | None = None,
+    families: int | None = 50,
     resamples: int = 1000,
     seed: int = 0,
     places: Places | None = None,
@@ -96,6 +97,7 @@ def compare(
         protocol: only this protocol's.
         backbone: only this backbone's.
         scorer: only this scorer's, as in `knn:k=5`.
+        families: most that are compared, those with the best scores; None compares all, a second or so each.
         resamples: of the bootstrap.
         seed: of the bootstrap's draws.
         places: addresses of the stores; None takes them from the environment, else the current folder's files.
@@ -112,7 +114,7 @@ def compare(
 
     question = Question(study, protocol, backbone, canonical_scorer(scorer), resamples=resamples, seed=seed)
     with open_results(places or find_places()) as results:
-        return paired(results, question)
+        return paired(results, question, families=families)
 
 
 def importance(

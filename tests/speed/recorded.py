@@ -7,7 +7,7 @@ import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,7 @@ EPOCHS = 40
 CLIPS = 200  # of a machine type's test set, as in the official development sets
 BLOBS = 50  # different packed scores, which trials share: packing takes longer than all the rest
 NOW = 1_760_000_000_000  # ms
+AT_ONCE = 5000  # trials that are written together
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def record_trials(path: Path, trials: int = 10_000) -> Recorded:
     """Make a SQLite database of finished trials of one study, with MLflow's runs and the results tables.
 
     Two thousand cells (10 backbones, 8 M, 5 K1, 5 K2) of five seeds each fill 10,000 trials; fewer trials fill fewer
-    cells. Numbers are drawn: a backbone, an M, a machine type and a seed each add their part.
+    cells, more have more backbones. Numbers are drawn: a backbone, an M, a machine type and a seed each add their part.
 
     Args:
         path: of the file, which must not exist.
@@ -62,12 +63,17 @@ def record_trials(path: Path, trials: int = 10_000) -> Recorded:
     results.put_study(
         STUDY_KEY, name=STUDY, protocol="dcase2025-paper", run_id=study_run, planned=trials, content='name = "recorded"'
     )
-    made = list(_made(trials))
-    _put_tables(results, made)
-    results.link(STUDY_KEY, [result.spec.key() for result in made])
+    every, keys = _made(trials), list[str]()
+    while made := list(islice(every, AT_ONCE)):
+        _put_tables(results, made, first=len(keys) + 1)
+        _put_runs(path, made, experiment=tracker.experiment, parent=study_run)
+        keys += [result.spec.key() for result in made]
+    results.link(STUDY_KEY, keys)
     results.close()
-    _put_runs(path, made, experiment=tracker.experiment, parent=study_run)
-    return Recorded(uri, STUDY_KEY, study_run, tuple(result.spec.key() for result in made))
+    with sqlite3.connect(path) as connection:
+        connection.execute("ANALYZE")
+    connection.close()
+    return Recorded(uri, STUDY_KEY, study_run, tuple(keys))
 
 
 def run_id_of(key: str) -> str:
@@ -77,7 +83,7 @@ def run_id_of(key: str) -> str:
 
 def _made(trials: int) -> Iterator[TrialResult]:
     random = np.random.default_rng(0)
-    cells = product(range(10), M, K, K)
+    cells = product(range(-(-trials // (len(M) * len(K) ** 2 * SEEDS))), M, K, K)
     clips = _test_clips()
     machine_level = random.normal(0.62, 0.06, size=len(MACHINES))
     for place in range(trials):
@@ -148,13 +154,14 @@ def _test_clips() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=TEST_COLUMNS).sort_values("clip_id")
 
 
-def _put_tables(results: Results, made: Sequence[TrialResult]) -> None:
+def _put_tables(results: Results, made: Sequence[TrialResult], *, first: int) -> None:
     """Write the results tables with a statement a table instead of a transaction a trial."""
     random = np.random.default_rng(1)
     blobs = [zlib.compress(random.normal(size=len(made[0].scored)).astype("<f8").tobytes()) for _ in range(BLOBS)]
     details = json.dumps(tables.result_detail(made[0]), sort_keys=True)
     with results.engine.begin() as connection:
-        tables._put_test_clips(connection, "bbbb", made[0].scored)
+        if first == 1:
+            tables._put_test_clips(connection, "bbbb", made[0].scored)
         connection.execute(
             tables.trials.insert(),
             [
@@ -164,7 +171,7 @@ def _put_tables(results: Results, made: Sequence[TrialResult]) -> None:
                     "left_out": 0, "seconds": sum(result.seconds.values()), "peak_mb": 2000.0, "detail": details,
                     "recorded": tables._now(),
                 }
-                for place, result in enumerate(made, start=1)
+                for place, result in enumerate(made, start=first)
             ],
         )  # fmt: skip
         connection.execute(
@@ -174,7 +181,7 @@ def _put_tables(results: Results, made: Sequence[TrialResult]) -> None:
                     "trial_id": place, "scorer": "knn", "official_score": result.official["knn"],
                     "clip_scores": blobs[place % BLOBS],
                 }
-                for place, result in enumerate(made, start=1)
+                for place, result in enumerate(made, start=first)
             ],
         )  # fmt: skip
         connection.execute(
@@ -185,7 +192,7 @@ def _put_tables(results: Results, made: Sequence[TrialResult]) -> None:
                     "section": each.section, "auc": each.auc, "s_auc": each.s_auc, "t_auc": each.t_auc,
                     "p_auc": each.p_auc, "h_mean": result.machines["knn"][each.machine],
                 }
-                for place, result in enumerate(made, start=1)
+                for place, result in enumerate(made, start=first)
                 for each in result.metrics["knn"]
             ],
         )  # fmt: skip
@@ -219,5 +226,4 @@ def _put_runs(path: Path, made: Sequence[TrialResult], *, experiment: str, paren
             )
         connection.executemany("INSERT INTO params (key, value, run_uuid) VALUES (?, ?, ?)", params)
         connection.executemany("INSERT INTO tags (key, value, run_uuid) VALUES (?, ?, ?)", tags)
-        connection.execute("ANALYZE")
     connection.close()

@@ -52,6 +52,23 @@ def test_no_difference_names_the_seeds_that_would_show_one(results: Results) -> 
     assert "seeds would" in row["sentence"]
 
 
+def test_of_many_families_the_best_are_compared(results: Results) -> None:
+    """Of more families than asked for, those with the best scores are compared, in order, and a sentence counts them.
+
+    A family that has no M = 1 takes no other one's place, and without a limit all are compared.
+    """
+    for backbone, apart in (("weak", 0.2), ("strong", 1.2), ("fair", 0.8)):
+        for m in (1, 3):
+            record(results, backbone=backbone, m=m, apart=apart, seeds=(0,))
+    record(results, backbone="alone", m=3, apart=3.0, seeds=(0,))
+    rows, said = comparisons(results, Question(resamples=100), most=2)
+    assert [row["backbone"] for row in rows] == ["strong", "fair"]
+    assert said[0].startswith("2 of 3 families") and "--all" in said[0]
+    rows, said = comparisons(results, Question(resamples=100))
+    assert [row["backbone"] for row in rows] == ["weak", "strong", "fair"]
+    assert len(said) == 1 and "alone" in said[0]
+
+
 def test_equal_arms_tie(results: Results) -> None:
     """The same scores under another M are ties, a difference of 0, and no number of seeds is asked for."""
     record(results, m=1)

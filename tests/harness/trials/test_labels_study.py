@@ -151,7 +151,7 @@ def test_a_study_over_all_label_sources(
     with open_results(places) as results:
         trials = results.trial_scores()
         assert sorted(trials["labels"]) == ["gmm", "gmm", "machine", "paper", "paper", "truth"]
-        for detail in trials["detail"]:
+        for detail in results.recorded(trials["key"])["detail"]:
             assert all(row["purity"] is not None for row in json.loads(detail)["labels"])
 
 

@@ -1,0 +1,45 @@
+"""Of much the first rows are printed, and how much there is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.answers.leaderboard import leaderboard
+from harness.cli.show import SHOWN, TOP, show_leaderboard, show_status
+from tests.harness.made_up import open_tables, record
+
+
+def test_a_leaderboard_says_how_many_rows_it_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Fewer rows than a board has are counted in one sentence; of a whole board there is none."""
+    results = open_tables(tmp_path)
+    for m in (1, 3, 5):
+        record(results, m=m, seeds=(0,))
+    show_leaderboard(leaderboard(results, top=2), "text")
+    assert "2 of 3 rows are shown" in capsys.readouterr().out
+    show_leaderboard(leaderboard(results), "text")
+    assert "rows are shown" not in capsys.readouterr().out
+    results.close()
+
+
+def status_of(failed: int, trials: int) -> dict[str, Any]:
+    """A study's status with so many failures and rows of costs."""
+    cost = {"kind": "trial", "backbone": "b", "m": 1, "k1": 2, "k2": 3, "seed": 0, "status": "finished", "seconds": {}}
+    return {
+        "study": "toy", "planned": 9, "finished": 0, "failed": failed, "pruned": 0, "running": 0, "cells": [],
+        "reasons": {f"key{at}": "it broke" for at in range(failed)}, "pruned_reasons": {},
+        "trials": [{**cost, "key": f"row{at}", "peak_mb": 1.0} for at in range(trials)],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_status_prints_the_first_failures_and_costs(more: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """Reasons and costs beyond the first are counted instead of printed."""
+    show_status(status_of(SHOWN + more, TOP + more), "text")
+    said = capsys.readouterr().out
+    assert said.count("it broke") == SHOWN
+    assert said.count("row") - said.count("rows") >= TOP
+    assert (f"{SHOWN} of {SHOWN + 1} failed trials are shown" in said) == bool(more)
+    assert (f"{TOP} of {TOP + 1} trials are shown" in said) == bool(more)
