@@ -218,3 +218,21 @@ def test_time_left_knows_trials_of_other_length() -> None:
     trial = progress.trials["b"]
     progress.ends("b", counted=False)
     assert progress.waiting[trial.group] == 6
+
+
+def test_no_log_falls_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no terminal, a step that says nothing is named again and again, and no end is told twice."""
+    lines: list[str] = []
+    monkeypatch.setattr(console, "note", lines.append)
+    monkeypatch.setattr(console, "LONG_SECONDS", 0.05)
+    display = console.Display("trial")
+    try:
+        for _ in range(4):
+            display.tell("ranking candidates", 2, 2)
+        assert lines == ["ranking candidates: 2/2"]
+        deadline = time.monotonic() + 30
+        while len(lines) < 3 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    finally:
+        display.close()
+    assert lines[1:3] == ["trial: 0:00"] * 2
