@@ -11,7 +11,11 @@ A change is one of:
 - a condition is always true, or never.
 
 Left alone: texts, annotations, messages of errors and logs, imports, what is only for type checkers, and `strict` of
-`zip`, which checks a promise of the code to itself and never changes a number.
+`zip`, which checks a promise of the code to itself and never changes a number. Conversions are not dropped either
+where the value stays the same and only its type changes, which strict mypy guards: `float(x)`, `tuple(x)`,
+`np.asarray(x)`, `np.array([...])` and `np.stack([...])` without any keyword, and `int(x)` of a size, a place or a count
+of comparisons. An `int` that may cut decimals is dropped, and so are `str`, `np.array` of a name, which copies, and
+every conversion that asks for a dtype or an axis.
 """
 
 from __future__ import annotations
@@ -39,6 +43,8 @@ SWAPS = {
     "zeros": "ones", "ones": "zeros", "floor": "ceil", "ceil": "floor", "sin": "cos", "cos": "sin", "ppf": "cdf",
     "sorted": "list", "zeros_like": "ones_like", "ones_like": "zeros_like", "append": "count",
 }  # fmt: skip
+SAME_VALUE = {"float", "tuple", "asarray"}  # of one argument: another type of the same value
+OF_A_LIST = {"array", "stack"}  # the same, of a list that is written out
 SILENT = {"debug", "info", "warning", "warn", "simplefilter", "filterwarnings", "errstate"}  # calls that say something
 
 
@@ -199,12 +205,34 @@ def _calls(call: ast.Call) -> Iterator[ast.AST]:
             assert isinstance(other.func, ast.Name)
             other.func.id = SWAPS[_called(call)]
         yield other
-    if call.args and not isinstance(call.args[0], (ast.Starred, ast.GeneratorExp)):
+    if call.args and not isinstance(call.args[0], (ast.Starred, ast.GeneratorExp)) and not _only_converts(call):
         yield call.args[0]
     for place, keyword in enumerate(call.keywords):
         if _called(call) == "zip" and keyword.arg == "strict":
             continue
         yield ast.Call(call.func, call.args, call.keywords[:place] + call.keywords[place + 1 :])
+
+
+def _only_converts(call: ast.Call) -> bool:
+    """Tell whether a call gives back the value of its argument in another type."""
+    if len(call.args) != 1 or call.keywords:
+        return False
+    name, argument = _called(call), call.args[0]
+    if name in OF_A_LIST:
+        return isinstance(argument, (ast.List, ast.ListComp))
+    return name in SAME_VALUE or (name == "int" and _whole(argument))
+
+
+def _whole(node: ast.expr) -> bool:
+    """Tell whether an expression is a whole number by its form: a size, a place or a count of comparisons."""
+    if isinstance(node, ast.Subscript):
+        return isinstance(node.value, ast.Attribute) and node.value.attr == "shape"
+    if isinstance(node, ast.Attribute):
+        return node.attr == "size"
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+        return False
+    counted = node.func.attr == "sum" and isinstance(node.func.value, ast.Compare)
+    return counted or node.func.attr in {"argmin", "argmax"}
 
 
 def _at(node: ast.AST, path: Path_) -> ast.AST:
