@@ -119,6 +119,10 @@ def test_arms_by_hand() -> None:
     np.testing.assert_array_equal(arms.weights(8), [drawn[0], drawn[1], drawn[1], drawn[2], np.zeros(6)])
     half = Arms(arms.seeds, arms.sections, (arms.values[0], np.full_like(arms.values[1], np.nan)))
     assert half.places().keys() == arms.places().keys()
+    some = [values.copy() for values in arms.values]
+    for values in some:
+        values[1, 0, 2] = np.nan
+    assert Arms(arms.seeds, arms.sections, tuple(some)).places().keys() == arms.places().keys()
 
 
 def test_recorded_arms_by_hand() -> None:
@@ -252,6 +256,67 @@ def test_a_comparison_by_hand(case: str, machines: str, resamples: int) -> None:
         assert value == pytest.approx(wanted[name], rel=1e-9, abs=1e-12), name
 
 
+UNEVEN = {"two and four": ((0, 1), (0, 1, 2, 3), False), "four and two": ((0, 1, 2, 3), (0, 1), False),
+          "two and two": ((4, 9), (4, 9), True), "three and three": ((0, 1, 2), (0, 1, 2), True)}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNEVEN)
+def test_a_comparison_of_many_machines_by_hand(case: str) -> None:
+    """Nine machines, of which some win and some lose: the arm with fewer seeds bounds the freedom; signs are drawn."""
+    runs, paired = UNEVEN[case][:2], UNEVEN[case][2]
+    random = np.random.default_rng(11)
+    keys = [("dcase2023", f"m{at}", "00") for at in range(9)]
+    worth = 0.05 * random.normal(size=(9, 1))
+    numbers = [
+        {run: dict(zip(keys, np.clip(0.7 + of * worth + 0.02 * random.normal(size=(9, 3)), 0, 1), strict=True))
+         for run in own} for of, own in enumerate(runs)
+    ]  # fmt: skip
+    found = compare_numbers(*numbers, RULE, seed=3, level=0.9, paired=paired)
+    wanted = by_hand(recorded_arms(*numbers, RULE, paired=paired), seed=3, level=0.9, paired=paired)
+    assert 0 < found.machines_won < 9
+    for name in ("delta", "ci_low", "ci_high", "p_value", "p_pairs", "p_spread", "machines_won", "machines_lost"):
+        assert getattr(found, name) == pytest.approx(wanted[name], rel=1e-9, abs=1e-12), name
+    assert found.spread.freedom > 3 * (min(map(len, runs)) - 1)  # else the bound would not be seen
+    if len(runs[0]) == 3:  # 27 pairs: other signs are drawn with another seed
+        assert found.p_pairs != compare_numbers(*numbers, RULE, seed=0, level=0.9).p_pairs
+
+
+def test_one_resample_is_one() -> None:
+    """The clips vary as soon as they are drawn again at all."""
+    assert compare_arms(arm(0, (0,)), arm(9, (0,)), RULE, resamples=1).clips_vary
+
+
+def test_a_gain_of_exactly_the_rounding_error_is_a_tie() -> None:
+    """2e-12 against 1e-12 is no gain, and the other way round no loss; twice as far apart it is."""
+    keys = [("dcase2023", f"m{at}", "00") for at in range(4)]
+    numbers = [{0: {key: np.full(3, each) for key, each in zip(keys, of_arm, strict=True)}}
+               for of_arm in ((2e-12, 1e-12, 4e-12, 1e-12), (1e-12, 2e-12, 1e-12, 4e-12))]  # fmt: skip
+    found = compare_numbers(*numbers, RULE)
+    assert [one.delta for one in found.machines[:2]] == [1e-12, -1e-12]
+    assert (found.machines_won, found.machines_lost, found.machines_tied) == (1, 1, 2)
+
+
+def test_what_one_arm_lacks_is_named_in_order() -> None:
+    """Of many sections or seeds that one arm alone has the first is named; one clip without a seed is refused."""
+    keys = [("dcase2023", f"m{at:02d}", "00") for at in range(60)]
+    of_all = {key: np.full(3, 0.5) for key in reversed(keys)}
+    with pytest.raises(HarnessError, match="one alone scored dcase2023 m01 00"):
+        recorded_arms({0: of_all}, {0: {keys[0]: of_all[keys[0]]}}, RULE)
+    with pytest.raises(HarnessError, match="one alone has 1, 8"):
+        recorded_arms({8: of_all, 0: of_all, 1: of_all}, {0: of_all}, RULE)
+    some = arm(0, (0, 1)).astype({"seed": float})
+    some.iloc[3, some.columns.get_loc("seed")] = np.nan
+    with pytest.raises(HarnessError, match="arm must hold scored clips with a seed each"):
+        measured_arms(some, arm(9, (0, 1)), RULE, resamples=1, seed=0)
+
+
+def test_arms_without_any_section_keep_their_shape() -> None:
+    """Nothing scored is nothing: no section, every number of the rule, one column."""
+    arms = recorded_arms({0: {}, 1: {}}, {0: {}, 1: {}}, RULE)
+    assert (arms.sections, arms.values[0].shape, arms.values[1].shape) == ((), (2, 0, 3, 1), (2, 0, 3, 1))
+    assert arms.places() == {}
+
+
 def test_a_gain_that_is_rounding_is_a_tie() -> None:
     """A machine whose harmonic mean differs in the last digits alone neither won nor lost."""
     keys = [("dcase2023", f"m{at}", "00") for at in range(5)]
@@ -265,7 +330,7 @@ def test_a_gain_that_is_rounding_is_a_tie() -> None:
 def test_an_estimate_by_hand() -> None:
     """Mean over seeds; the interval by the pseudo-values' spread, of one machine over clips; means by machine."""
     for machines in ("abz", "b"):
-        table = arm(0, (3, 8), machines=machines)
+        table = arm(0, (3, 8, 5), machines=machines)
         arms = measured_arms(table, table, RULE, resamples=7, seed=2)
         rule, places = metric_rule(RULE), arms.places()
         official = np.mean([rule.official(one, np.ones((one.shape[0], 8))) for one in arms.values[0]], axis=0)

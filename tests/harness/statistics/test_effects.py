@@ -171,3 +171,47 @@ def test_beyond_chance() -> None:
     assert beyond_chance(0.25, 0.25) == 0
     assert beyond_chance(1.0, 0.25) == 1
     assert beyond_chance(1.0, 1.0) == 0
+
+
+def test_shares_do_not_depend_on_where_scores_lie() -> None:
+    """A million more for every score leaves the share as it is."""
+    rng = np.random.default_rng(5)
+    scores, codes = rng.normal(size=9), np.arange(9) % 3
+    weights = rng.integers(0, 3, size=(4, 9)).astype(float)
+    np.testing.assert_allclose(weighted_share(scores + 1e6, codes, weights), weighted_share(scores, codes, weights),
+                               rtol=1e-6)  # fmt: skip
+
+
+def test_drawn_scores_that_differ_by_rounding_alone_are_equal() -> None:
+    """A draw has a share where its squares are more than 1e-12 of all scores', and exactly 0 below."""
+    for part, share_of_draw in ((1.05, 1.0), (0.95, 0.0)):
+        apart = np.sqrt(2 * part * 2e-12)  # of two scores drawn alone: apart^2 / 2 beside squares of 2
+        scores = np.array([apart / 2, -apart / 2, 1.0, -1.0])
+        found = weighted_share(scores, np.arange(4), np.array([[1.0, 1, 0, 0], [1, 1, 1, 1]]))
+        assert found.tolist() == [pytest.approx(share_of_draw, rel=1e-3, abs=0), pytest.approx(1.0)]
+
+
+def test_a_group_that_is_not_drawn_adds_nothing() -> None:
+    """Whatever memory held before: a group without a score in a draw has no square."""
+    scores, codes = np.array([0.1, 0.5, 0.9]), np.arange(3)
+    weights = np.array([[1.0, 2, 0], [3, 0, 0], [0, 1, 1]])
+    dirt = [np.full((3, 3), 7.0) for _ in range(9)]
+    del dirt  # small arrays of that size are made of this memory next
+    assert weighted_share(scores, codes, weights).tolist() == pytest.approx([1.0, 0.0, 1.0])
+
+
+@pytest.mark.parametrize(("below", "counted"), [(0.75e-12, True), (0.95e-12, True), (1.05e-12, False)])
+def test_a_shuffle_counts_that_lies_a_rounding_error_below(below: float, counted: bool) -> None:
+    """Shares that lie up to 1e-12 below the one that was found count as large, and no others."""
+    codes = np.array([0, 0, 1])
+
+    def of(middle: float) -> tuple[np.ndarray, np.ndarray]:
+        scores = np.array([0.0, middle, 1.0])
+        return scores, np.array([share(scores[[1, 2, 0]], codes), share(scores, codes)])  # alone: 0, then 1
+
+    slope = float(np.diff(of(0.5 - 1e-3)[1])[0] - np.diff(of(0.5 + 1e-3)[1])[0]) / 2e-3
+    scores, (lower, found) = of(0.5 - below / slope)
+    assert found - lower == pytest.approx(below, rel=0.04)
+    order = np.random.default_rng(0).permuted(np.tile(np.arange(3), (60, 1)), axis=1)
+    large = sum(each[2] == 2 or (counted and each[2] == 0) for each in order)
+    assert permutation_test(scores, codes, draws=60, seed=0)[0] == (1 + large) / 61

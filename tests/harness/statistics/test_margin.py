@@ -56,13 +56,14 @@ def luck_of(table: Floats) -> tuple[float, float]:
 
 
 def by_hand(
-    draws: int, arms: Pair, spread: Spread, *, delta: float, worse: float, level: float, paired: bool, seed: int
-) -> float:
-    """The lower end, with the same draws of so many tables."""
+    draws: int, arms: Pair, spread: Spread, *, delta: float, worse: float, level: float, paired: bool, seed: int,
+    student: bool = True,
+) -> float:  # fmt: skip
+    """The lower end, with the same draws of so many tables, by the larger of Student's quantile and theirs."""
     arms = tuple(np.clip(arm, 1e-9, 1 - 1e-9) for arm in arms)
     share = 1 - 0.7 * (1 - level) / 2
     seeds = [arm.shape[1] for arm in arms]
-    critical = stats.t.ppf(share, min(spread.freedom, 2 * max(1, min(seeds) - 1)))
+    critical = stats.t.ppf(share, min(spread.freedom, 2 * max(1, min(seeds) - 1))) if student else 0.0
     machines = len(arms[0])
     if spread.error > 1e-12 and machines > 1:
         logits = [logit(arm) for arm in arms]
@@ -160,3 +161,58 @@ def test_the_level_that_is_spent() -> None:
     """Seven tenths of the promised error: of 90 % two-sided, 93 %; of 95 %, 96.5 %."""
     assert (spent_level(0.9), spent_level(0.95)) == pytest.approx((0.93, 0.965))
     assert margin.FREEDOM_PER_SEED == 2
+
+
+ALONE = {
+    **CASES,
+    "the lower one a third in": (((3, 2), (3, 2)), 0.05, 0.075, True),
+    "more than there is room for": (((4, 3), (4, 3)), 0.6, 0.7, True),
+    "more than there is room for, apart": (((4, 2), (4, 3)), 0.6, 0.7, False),
+}
+
+
+@pytest.mark.parametrize("case", ALONE)
+def test_the_models_quantile_alone(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where Student's quantile is out of the way every part of the model is seen, wherever both arms lie."""
+    shapes, score, worse, paired = ALONE[case]
+    arms = tables(shapes, score=score, seed=len(case))
+    monkeypatch.setattr(margin, "DRAWS", 40)
+    monkeypatch.setattr(margin, "stdtrit", lambda freedom, share: 0.0)
+    asked = {"delta": -0.01, "level": 0.9, "paired": paired, "seed": 2}
+    found = margin_low(arms, Spread(0.01, 9.0), margin=worse, **asked)
+    assert found < -0.011
+    assert found == pytest.approx(by_hand(40, arms, Spread(0.01, 9.0), worse=worse, student=False, **asked), rel=1e-9)
+
+
+def test_places_of_the_arms_in_the_model() -> None:
+    """They lie the margin apart about the machines' harmonic mean, or as far as the scale leaves room."""
+    wanted = {  # score, margin: reference and arm
+        (0.5, 0.1): (0.45, 0.55), (0.99, 0.05): (0.945, 0.995), (0.06, 0.07): (0.03, 0.1), (0.05, 0.2): (0.025, 0.225),
+        (0.5, 0.6): (0.25, 0.75), (0.3, 0.9): (0.15, 0.65),
+    }  # fmt: skip
+    for (score, worse), ends in wanted.items():
+        found = margin._ends(np.full(3, logit(score)), worse)
+        assert found == pytest.approx((score, *ends))
+
+
+def test_an_error_of_rounding_needs_no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to 1e-12 the error is a rounding error, and Student's quantile does."""
+    monkeypatch.setattr(margin, "DRAWS", 40)
+    arms = tables(((4, 3), (4, 3)), score=0.985, seed=0)
+    found = margin_low(arms, Spread(1e-12, 1.0), delta=0.0, margin=0.01, level=0.5, paired=True)
+    assert found == pytest.approx(-stats.t.ppf(1 - 0.7 * 0.25, 1) * 1e-12, rel=1e-9, abs=0)
+    monkeypatch.setattr(margin, "stdtrit", lambda freedom, share: 1.5)
+    for error, model in ((1e-12, False), (1.01e-12, True)):
+        found = margin_low(arms, Spread(error, 1.0), delta=0.0, margin=0.01, level=0.999, paired=True)
+        assert (found < -1.6 * error) == model
+
+
+@pytest.mark.filterwarnings("error")
+def test_nothing_is_divided_by_nothing() -> None:
+    """One machine, and equal arms that may not be worse at all: no warning, and Student's quantile."""
+    one = np.array([[0.6, 0.7, 0.65]])
+    for arms, freedom in (((one, one[:, :1]), 2.0), ((np.full((3, 2), 0.9), np.full((3, 2), 0.9)), 2.0)):
+        found = margin_low(arms, Spread(0.02, 9.0), delta=0.0, margin=0.0, level=0.9, paired=False)
+        assert np.arctanh(found) == pytest.approx(-stats.t.ppf(0.965, freedom) * 0.02, rel=1e-9)
+    found = margin_low((one, one), Spread(0.0, 9.0), delta=0.0, margin=0.01, level=0.9, paired=True)
+    assert found == 0.0
