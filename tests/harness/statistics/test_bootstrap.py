@@ -36,7 +36,7 @@ def test_blocks_of_any_size_give_every_resample(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_the_second_systems_clips_follow_the_firsts() -> None:
-    """In reverse order the second system's ids, scores, conditions and domains are turned round, and nothing else is."""
+    """In reverse order the second system's clips are turned round with all that is known of them."""
     one, other = section(), section(seed=1)
     turned = replace(other, ids=other.ids[::-1], scores=other.scores[::-1], anomalous=other.anomalous[::-1],
                      domains=other.domains[::-1])  # fmt: skip

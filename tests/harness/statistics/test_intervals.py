@@ -171,13 +171,14 @@ def satterthwaite(parts: list[tuple[float, float]]) -> float:
 
 
 @pytest.mark.parametrize("level", [0.95, 0.8])
-@pytest.mark.parametrize("years", [1, 2])
-def test_intervals_by_hand(level: float, years: int) -> None:
+@pytest.mark.parametrize("cells", [[(35, 8, 9, 11)], [(35, 8, 9, 11), (12, 50, 4, 3)], [(9, 8, 9, 11)]])
+def test_intervals_by_hand(level: float, cells: list[tuple[int, int, int, int]]) -> None:
     """Bootstrap errors with the freedom of the clips a number hangs on; slopes of harmonic means from calculus.
 
-    Source 35, target 8 normal clips and 20 anomalies: an AUC hangs on the fewer of both, a pAUC on a tenth of 43.
+    Source 35, target 8 normal clips and 20 anomalies: an AUC hangs on the fewer of both, a pAUC on a tenth of 43,
+    and on one at least: of 17 normal clips it has one degree of freedom.
     """
-    cells = [(35, 8, 9, 11), (12, 50, 4, 3)][:years]
+    years = len(cells)
     tables = [uneven(f"dcase202{3 + at}", at, each) for at, each in enumerate(cells)]
     table = pd.concat(tables, ignore_index=True)
     asked = {"draws": ClipDraws(resamples=40, seed=2), "level": level}
@@ -264,3 +265,50 @@ def test_undefined_years_and_numbers() -> None:
     assert less.numbers["dcase2023", "fan", "00"]["t_auc"] is None
     assert less.h_means["dcase2023", "fan"] is not None and less.official is not None
     assert less.h_means["dcase2023", "gear"] == alone.h_means["dcase2023", "gear"]
+
+
+def test_few_normal_clips_are_one() -> None:
+    """A pAUC of seven normal clips hangs on one, not on seven tenths; a joined score on the year with the fewest."""
+    few, more = uneven("dcase2023", 0, (4, 3, 9, 11), shift=60), uneven("dcase2024", 0, (20, 30, 9, 11), shift=60)
+    rules = {**RULES, "dcase2024": RULE}
+    found = score_intervals(pd.concat([few, more], ignore_index=True), rules, draws=ClipDraws(20))
+    reach = found.numbers["dcase2023", "gear", "00"]["p_auc"], found.numbers["dcase2024", "gear", "00"]["p_auc"]
+    assert reach == (pytest.approx((0.025, 1.0)), pytest.approx((0.025 ** (1 / 5), 1.0)))
+    assert found.official == pytest.approx((0.025, 1.0))
+
+
+def test_scores_that_no_resample_moves_inside_the_scale() -> None:
+    """Clips that all score alike have an AUC of a half in every resample, which is no perfect sample: no width."""
+    found = score_intervals(uneven("dcase2023", 0, (4, 3, 9, 11)).assign(score=0.5), RULES, draws=ClipDraws(20))
+    for ends in (*found.numbers["dcase2023", "fan", "00"].values(), *found.h_means.values(), found.official):
+        assert ends == pytest.approx((0.5, 0.5), abs=1e-9)
+
+
+@pytest.mark.filterwarnings("error")
+def test_machines_with_some_numbers_count() -> None:
+    """A machine that lacks one AUC is left out in turn as the others are, and nothing is computed of no sample."""
+    whole = uneven("dcase2023", 0, (9, 8, 9, 11))
+    half = whole[(whole["machine"] != "fan") | (whole["domain"] == "source") | (whole["condition"] == "anomaly")]
+    official = official_score(measure(half, RULE), RULE) or 0.0
+    without = [
+        official_score(measure(half[half["machine"] != machine], RULE), RULE) for machine in half.machine.unique()
+    ]
+    pseudo = [3 * official - 2 * (left or 0.0) for left in without]
+    reach = stdtrit(2, 0.975) * np.std(pseudo, ddof=1) / 3**0.5 / (official * (1 - official))
+    ends = expit(logit(official) - reach), expit(logit(official) + reach)
+    assert score_intervals(half, RULES, draws=ClipDraws(20)).official_machines == pytest.approx(ends, rel=1e-9)
+
+
+def test_a_year_of_one_machine_leaves_nothing_without_it() -> None:
+    """Beside a year of three machines one of a single machine has no score without it: no interval over machines."""
+    three, one = uneven("dcase2023", 0, (9, 8, 9, 11)), uneven("dcase2024", 1, (9, 8, 9, 11))
+    both = pd.concat([three, one[one["machine"] == "gear"]], ignore_index=True)
+    found = score_intervals(both, {**RULES, "dcase2024": RULE}, draws=ClipDraws(20))
+    assert found.official is not None and found.official_machines is None
+
+
+def test_clips_are_drawn_once() -> None:
+    """A second scorer gets the very draws of the first."""
+    draws, sections = ClipDraws(20), split_sections(uneven("dcase2023", 0, (4, 3, 9, 11)))
+    first = [draws.of(one) for one in sections]
+    assert all(draws.of(one) is kept for one, kept in zip(sections, first, strict=True))
