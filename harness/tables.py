@@ -16,7 +16,7 @@ from itertools import zip_longest
 from typing import Any, Literal, TypeAlias
 
 from rich.box import SIMPLE_HEAD
-from rich.cells import cell_len, chop_cells
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
@@ -32,8 +32,6 @@ BRIEF = 120  # most characters of a value that is quoted in a sentence
 CUT = " […] "
 NARROW = 100  # columns of a terminal below which a table has no frame
 WRAPPED = 24  # least width of a column whose text may be wrapped
-NARROWEST = 6  # width below which no column is made narrower, however narrow the terminal
-PIECES = re.compile(r"[^_/-]*[_/-]+|[^_/-]+")  # of a name: it may be broken behind these signs
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,6 @@ class Column:
         right: whether it is aligned to the right, as numbers are; such cells are never wrapped.
         names: whether it identifies a row, as backbone and M do. A narrow terminal shows these columns first.
         answers: whether it holds the main result, as the official score does. These columns come second.
-        least: least width of a text that may be wrapped.
     """
 
     heading: str
@@ -54,7 +51,6 @@ class Column:
     right: bool = False
     names: bool = False
     answers: bool = False
-    least: int = WRAPPED
 
 
 @dataclass(frozen=True)
@@ -64,8 +60,7 @@ class View:
     Attributes:
         columns: the columns to show, in this order.
         left_out: headings of columns for which there is no room.
-        same: heading -> value of columns that have the same value in every row that has one. They are said below the
-            table instead.
+        same: heading -> value of columns that have the same value in every row and are shown below the table instead.
     """
 
     columns: list[Column]
@@ -123,12 +118,14 @@ def text_table(title: str, columns: Sequence[Column], rows: Sequence[Row], *, wi
     table = Table(title=_literal(title), title_justify="left", title_style="bold", header_style="bold")
     if _is_narrow(width):
         table.box, table.show_edge, table.pad_edge, table.padding = SIMPLE_HEAD, False, False, (0, 1, 0, 0)
-    widths = [None] * len(columns) if width is None else _widths(columns, rows, width)
-    for column, at_most in zip(columns, widths, strict=True):
-        justify: Literal["left", "right"] = "right" if column.right else "left"
-        table.add_column(_literal(column.heading, at_most), justify=justify, overflow="fold", no_wrap=column.right)
+    whole = width is None or sum(_least(column, rows, width) for column in columns) <= width
+    for column in columns:
+        table.add_column(
+            _literal(column.heading), justify="right" if column.right else "left", overflow="fold",
+            no_wrap=column.right or (column.names and whole),
+        )  # fmt: skip
     for row, following in zip_longest(rows, rows[1:]):
-        cells = (_literal(column.fill(row), at_most) for column, at_most in zip(columns, widths, strict=True))
+        cells = (_literal(column.fill(row)) for column in columns)
         table.add_row(*cells, style=_style(row), end_section=_ends(row, following))
     return table
 
@@ -136,69 +133,36 @@ def text_table(title: str, columns: Sequence[Column], rows: Sequence[Row], *, wi
 def fitting(columns: Sequence[Column], rows: Sequence[Row], width: int) -> View:
     """Choose the columns that fit a terminal: first those that identify a row, then the main result, then the others.
 
-    If not all of them fit, those that tell no rows apart move below the table. If the identifying columns are too wide
-    even then, their texts stand in one column, each of them whole, so that the main result has room beside them.
+    If even the identifying columns are too wide, those with the same value in every row move below the table, and if
+    that is not enough the others are wrapped. The main result always has room beside them.
 
     Args:
         columns: of the whole table, with distinct headings; if none has `names`, the first one identifies a row.
         rows: of the table.
         width: of the terminal.
     """
-    room = _room(width)
-    if sum(_least(column, rows, width) for column in columns) <= room:
+    least = {column.heading: _least(column, rows, width) for column in columns}
+    if sum(least.values()) <= width:
         return View(list(columns), [], {})
     names = [column for column in columns if column.names] or list(columns[:1])
-    same = _shared(columns, rows, kept=names[0])
-    names = [column for column in names if column.heading not in same]
-    others = [column for column in columns if column not in names and column.heading not in same]
+    others = [column for column in columns if column not in names]
     wanted = sorted(others, key=lambda column: not column.answers)
-    least = {column.heading: _least(column, rows, width) for column in others}
+    same: dict[str, str] = {}
     first = least[wanted[0].heading] if wanted else 0
-    if sum(_least(column, rows, width) for column in names) + first > room:
-        names = _stacked(names, rows, room - first, width)
-    room -= sum(_least(column, rows, width) for column in names)
-    shown = set[str]()
+    for column in reversed(names):
+        if sum(least[each.heading] for each in names) + first <= width or len(names) == 1:
+            break
+        said = {column.fill(row) for row in rows} - {NOTHING}
+        if len(said) <= 1 and column.heading not in ("#", "M"):
+            same |= dict.fromkeys([column.heading], *said) if said else {}
+            names = [each for each in names if each is not column]
+    shown, room = set[str](), width - sum(least[each.heading] for each in names)
     for column in wanted:
         if least[column.heading] <= room or (not shown and column is wanted[0]):
             shown.add(column.heading)
             room -= least[column.heading]
     left_out = [column.heading for column in others if column.heading not in shown]
     return View([*names, *(column for column in others if column.heading in shown)], left_out, same)
-
-
-def _shared(columns: Sequence[Column], rows: Sequence[Row], *, kept: Column) -> dict[str, str]:
-    """Return heading -> value of the columns that tell no rows apart, but not of rank, M, results and long texts."""
-    same: dict[str, str] = {}
-    for column in columns:
-        if column is kept or column.answers or column.heading.casefold() in ("#", "m"):
-            continue
-        said = {column.fill(row) for row in rows}
-        value = next(iter(said - {NOTHING, ""}), NOTHING)
-        if len(said - {NOTHING, ""}) <= 1 and cell_len(value) <= WRAPPED:
-            same[column.heading] = value
-    return same
-
-
-def _stacked(names: Sequence[Column], rows: Sequence[Row], room: int, width: int) -> list[Column]:
-    """Return the identifying columns with all of their texts in one column; numbers keep columns of their own."""
-    texts = [column for column in names if not column.right]
-    if not texts:
-        return list(names)
-
-    def fill(row: Row) -> str:
-        values = [(column.heading, column.fill(row)) for column in texts]
-        if len(texts) == 1:
-            return values[0][1]
-        said = [value if any(map(str.isalpha, value)) else f"{heading} {value}" for heading, value in values
-                if value not in (NOTHING, "")]  # fmt: skip
-        return ", ".join(said) or NOTHING
-
-    words = [word for row in rows for word in printable(fill(row)).split(" ")]
-    room -= sum(_least(column, rows, width) for column in names if column.right) + _apart(width)
-    least = max(NARROWEST, min(room, max(WRAPPED, *map(cell_len, words))))
-    stacked = Column(", ".join(column.heading for column in texts), fill, least=least)
-    at = names.index(texts[0])
-    return [*(each for each in names[:at] if each.right), stacked, *(each for each in names[at:] if each.right)]
 
 
 def named_columns(columns: Sequence[Column], wanted: str) -> list[Column]:
@@ -224,59 +188,9 @@ def named_columns(columns: Sequence[Column], wanted: str) -> list[Column]:
 
 def _least(column: Column, rows: Sequence[Row], width: int | None) -> int:
     """Return the least width of a table's column in characters, including the space between columns."""
-    natural = _natural(column, rows)
-    return _apart(width) + (natural if column.right or column.names else min(natural, column.least))
-
-
-def _natural(column: Column, rows: Sequence[Row]) -> int:
-    return max(cell_len(printable(text)) for text in (column.heading, *(column.fill(row) for row in rows)))
-
-
-def _widths(columns: Sequence[Column], rows: Sequence[Row], width: int) -> list[int]:
-    """Return the widths of a table's columns: what is left beyond the least widths is shared by texts that are longer.
-
-    In a terminal too narrow for the least widths, the widest texts are made narrower; numbers never are.
-    """
-    natural = [_natural(column, rows) for column in columns]
-    widths = [_least(column, rows, width) - _apart(width) for column in columns]
-    left = _room(width) - sum(widths) - _apart(width) * len(columns)
-    longer = sorted((at for at in range(len(columns)) if natural[at] > widths[at]), key=lambda at: natural[at])
-    for before, at in enumerate(longer):
-        more = min(natural[at] - widths[at], max(left, 0) // (len(longer) - before))
-        widths[at], left = widths[at] + more, left - more
-    texts = [at for at, column in enumerate(columns) if not column.right]
-    while left < 0 and texts and (widest := max(texts, key=lambda at: widths[at])) is not None:
-        if widths[widest] <= NARROWEST:
-            break
-        widths[widest], left = widths[widest] - 1, left + 1
-    return widths
-
-
-def _apart(width: int | None) -> int:
-    return 2 if _is_narrow(width) else 3
-
-
-def _room(width: int) -> int:
-    """Return the characters that a table's columns can take; a frame takes one more than its columns do."""
-    return width if _is_narrow(width) else width - 1
-
-
-def _broken(text: str, width: int) -> str:
-    """Return text in lines of a width, broken between words; a longer word behind its signs, else anywhere."""
-    lines, line = list[str](), ""
-    for word in text.split(" "):
-        joined = f"{line} {word}" if line else word
-        if cell_len(joined) <= width:
-            line = joined
-            continue
-        lines += [line] if line else []
-        line = ""
-        for piece in (part for each in PIECES.findall(word) for part in chop_cells(each, width)):
-            if line and cell_len(line + piece) > width:
-                lines.append(line)
-                line = ""
-            line += piece
-    return "\n".join([*lines, line])
+    natural = max(cell_len(printable(text)) for text in (column.heading, *(column.fill(row) for row in rows)))
+    apart = 2 if _is_narrow(width) else 3
+    return apart + (natural if column.right or column.names else min(natural, WRAPPED))
 
 
 def _is_narrow(width: int | None) -> bool:
@@ -308,9 +222,9 @@ def brief(value: str) -> str:
     return printable(value, longest=BRIEF)
 
 
-def _literal(text: str, width: int | None = None) -> Text:
-    """Return text for rich that is not interpreted as markup, without control characters, in lines of a width."""
-    return Text(printable(text) if width is None else _broken(printable(text), width))
+def _literal(text: str) -> Text:
+    """Return text for rich that is not interpreted as markup, without control characters."""
+    return Text(printable(text))
 
 
 def written(form: Form, columns: Sequence[Column], rows: Sequence[Row], document: Mapping[str, Any]) -> str:

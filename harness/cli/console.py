@@ -66,7 +66,7 @@ def looking(*, wide: bool, columns: str | None) -> Iterator[None]:
 
 def _show_table(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], title: str) -> None:
     """Print the columns of a table that fit the terminal, or that were asked for, and say which do not."""
-    from harness.tables import NOTHING, fitting, named_columns, text_table
+    from harness.tables import fitting, named_columns, text_table
 
     _pause()
     wide, wanted = _looks.get()
@@ -77,11 +77,8 @@ def _show_table(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], ti
         return
     view = fitting(columns, rows, out.width)
     out.print(text_table(title, view.columns, rows, width=out.width), soft_wrap=False)
-    if told := [f"{heading} {value}" for heading, value in view.same.items() if value != NOTHING]:
-        apart = "; " if any("," in each for each in told) else ", "
-        say(f"In every row that has one: {apart.join(told)}.")
-    if none := [heading for heading, value in view.same.items() if value == NOTHING]:
-        say(f"No row has: {', '.join(none)}.")
+    if view.same:
+        say("In every row: " + ", ".join(f"{heading} {value}" for heading, value in view.same.items()) + ".")
     if view.left_out:
         left_out, some = ", ".join(view.left_out), f"--columns {_quoted(view.left_out[0])}"
         say(f"No room for: {left_out}. All columns: --wide; some: {some}; every field: --csv.")

@@ -86,7 +86,7 @@ def test_tables_keep_names(folder: Path, width: int) -> None:
     printed = in_terminal(folder, width, *VERBS)
     for verb in ("leaderboard", "compare", "select"):
         cells = [line for line in printed[verb].splitlines() if "  " in line.strip()]  # sentences have single spaces
-        rows = [line for line in cells if "+" in line or "±" in line or " to " in line]
+        rows = [line for line in cells if "+" in line or "±" in line or " knn " in line]
         assert rows, printed[verb]
         for row in rows:
             assert "audiomae-small" in row or "beats-small" in row, (verb, row)
