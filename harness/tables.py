@@ -32,6 +32,9 @@ BRIEF = 120  # most characters of a value that is quoted in a sentence
 CUT = " […] "
 NARROW = 100  # columns of a terminal below which a table has no frame
 WRAPPED = 24  # least width of a column whose text may be wrapped
+SLIM = 12  # least width of such a column beside a long name
+JOINED = 40  # width of the names of a row that are joined in one column, where there is room
+SPEAKING = ("#",)  # headings that say nothing which their numbers do not
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Column:
         right: whether it is aligned to the right, as numbers are; such cells are never wrapped.
         names: whether it identifies a row, as backbone and M do. A narrow terminal shows these columns first.
         answers: whether it holds the main result, as the official score does. These columns come second.
+        least: fewest characters it is printed in, for text that is wrapped at its spaces; None is its whole width.
     """
 
     heading: str
@@ -51,6 +55,7 @@ class Column:
     right: bool = False
     names: bool = False
     answers: bool = False
+    least: int | None = None
 
 
 @dataclass(frozen=True)
@@ -118,11 +123,14 @@ def text_table(title: str, columns: Sequence[Column], rows: Sequence[Row], *, wi
     table = Table(title=_literal(title), title_justify="left", title_style="bold", header_style="bold")
     if _is_narrow(width):
         table.box, table.show_edge, table.pad_edge, table.padding = SIMPLE_HEAD, False, False, (0, 1, 0, 0)
-    whole = width is None or sum(_least(column, rows, width) for column in columns) <= width
+    # text beside a name is wrapped more before the name is: somebody will type it
+    taken = [_least(c, rows, width) if c.names or c.right else min(_least(c, rows, width), SLIM) for c in columns]
+    whole = width is None or sum(taken) <= width
     for column in columns:
         table.add_column(
             _literal(column.heading), justify="right" if column.right else "left", overflow="fold",
-            no_wrap=column.right or (column.names and whole),
+            no_wrap=column.right or (column.names and whole and column.least is None),
+            min_width=column.least,
         )  # fmt: skip
     for row, following in zip_longest(rows, rows[1:]):
         cells = (_literal(column.fill(row)) for column in columns)
@@ -133,29 +141,34 @@ def text_table(title: str, columns: Sequence[Column], rows: Sequence[Row], *, wi
 def fitting(columns: Sequence[Column], rows: Sequence[Row], width: int) -> View:
     """Choose the columns that fit a terminal: first those that identify a row, then the main result, then the others.
 
-    If even the identifying columns are too wide, those with the same value in every row move below the table, and if
-    that is not enough the others are wrapped. The main result always has room beside them.
+    Where not all fit, identifying columns with the same value in every row move below the table, the last first, so
+    that the result has their room. Where the others are too wide even so, they become one column of names that are
+    whole, wrapped between them: "beats-small, M 3, composite, subcluster_adacos".
 
     Args:
         columns: of the whole table, with distinct headings; if none has `names`, the first one identifies a row.
         rows: of the table.
         width: of the terminal.
     """
+    if not any(column.names for column in columns):
+        columns = [*naming(*columns[:1]), *columns[1:]]
     least = {column.heading: _least(column, rows, width) for column in columns}
-    if sum(least.values()) <= width:
-        return View(list(columns), [], {})
-    names = [column for column in columns if column.names] or list(columns[:1])
-    others = [column for column in columns if column not in names]
+    names, others = ([column for column in columns if column.names is named] for named in (True, False))
     wanted = sorted(others, key=lambda column: not column.answers)
-    same: dict[str, str] = {}
     first = least[wanted[0].heading] if wanted else 0
+    same: dict[str, str] = {}
     for column in reversed(names):
-        if sum(least[each.heading] for each in names) + first <= width or len(names) == 1:
+        # one row differs in nothing: its names go only if the result would have no room
+        needed = first if len(rows) == 1 else sum(least[each.heading] for each in others)
+        if sum(least[each.heading] for each in names) + needed <= width or len(names) == 1:
             break
         said = {column.fill(row) for row in rows} - {NOTHING}
         if len(said) <= 1 and column.heading not in ("#", "M"):
-            same |= dict.fromkeys([column.heading], *said) if said else {}
+            same = {**(dict.fromkeys([column.heading], *said) if said else {}), **same}
             names = [each for each in names if each is not column]
+    if len(names) > 1 and sum(least[each.heading] for each in names) + first > width:
+        names = [_joined(names, rows)]
+        least[names[0].heading] = max(_least(names[0], rows, width), min(width - first, JOINED))
     shown, room = set[str](), width - sum(least[each.heading] for each in names)
     for column in wanted:
         if least[column.heading] <= room or (not shown and column is wanted[0]):
@@ -163,6 +176,23 @@ def fitting(columns: Sequence[Column], rows: Sequence[Row], width: int) -> View:
             room -= least[column.heading]
     left_out = [column.heading for column in others if column.heading not in shown]
     return View([*names, *(column for column in others if column.heading in shown)], left_out, same)
+
+
+def _joined(names: Sequence[Column], rows: Sequence[Row]) -> Column:
+    """Return one column that says what all of these say, a number with its heading, what there is not left out."""
+
+    def fill(row: Row) -> str:
+        said = [_told(column.heading, text) for column in names if (text := column.fill(row)) != NOTHING]
+        return ", ".join(dict.fromkeys(said))  # a row of kind level has the scorer level, too
+
+    longest = max(cell_len(word) for row in rows for word in fill(row).split(" "))
+    return Column("row", fill, names=True, least=longest)
+
+
+def _told(heading: str, text: str) -> str:
+    """Return a value that says what it is: words do, a number takes its heading, and both stay on one line."""
+    told = f"{heading} {text}" if text[:1].isdigit() and heading not in SPEAKING else text
+    return told.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def named_columns(columns: Sequence[Column], wanted: str) -> list[Column]:
@@ -190,6 +220,8 @@ def _least(column: Column, rows: Sequence[Row], width: int | None) -> int:
     """Return the least width of a table's column in characters, including the space between columns."""
     natural = max(cell_len(printable(text)) for text in (column.heading, *(column.fill(row) for row in rows)))
     apart = 2 if _is_narrow(width) else 3
+    if column.least is not None:
+        return apart + column.least
     return apart + (natural if column.right or column.names else min(natural, WRAPPED))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -78,7 +79,8 @@ def _show_table(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], ti
     view = fitting(columns, rows, out.width)
     out.print(text_table(title, view.columns, rows, width=out.width), soft_wrap=False)
     if view.same:
-        say("In every row: " + ", ".join(f"{heading} {value}" for heading, value in view.same.items()) + ".")
+        said = ", ".join(f"{heading} {value}" for heading, value in view.same.items())
+        say(f"In every row that has one: {said}.")
     if view.left_out:
         left_out, some = ", ".join(view.left_out), f"--columns {_quoted(view.left_out[0])}"
         say(f"No room for: {left_out}. All columns: --wide; some: {some}; every field: --csv.")
@@ -138,11 +140,11 @@ class Display:
     """
 
     def __init__(self, verb: str) -> None:
-        self.step, self.began = verb, time.monotonic()
+        self.verb, self.step, self.began = verb, verb, time.monotonic()
         self.bars: dict[str, tuple[int, int, float]] = {}  # what -> done, in all, when it began
         self.study: StudyProgress | None = None
         self.live: Live | None = None
-        self._said: dict[str, float] = {}
+        self._said: dict[str, tuple[float, str]] = {}  # what -> when it was last told in a line, and the line
         self._timer: threading.Timer | None = None
         self._lock = threading.RLock()
         self._wait(PATIENCE if err.is_terminal else LONG_SECONDS)
@@ -206,8 +208,9 @@ class Display:
                 return
             if err.is_terminal:
                 self._show()
-            elif not self._said and self.study is None and self.step:
-                note(f"{self.step}: {clock(time.monotonic() - self.began)}")
+            elif self.study is None:
+                now_doing = self.step or next(reversed(self.bars), self.verb)
+                note(f"{now_doing}: {clock(time.monotonic() - self.began)}")
                 self._wait(LONG_SECONDS)
 
     def _show(self) -> None:
@@ -233,10 +236,13 @@ class Display:
         return Group(table, *([_drawn_study(self.study)] if self.study else []))
 
     def _line(self, what: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        if what not in self._said or done >= total or now - self._said[what] >= QUIET_SECONDS:
-            self._said[what] = now
-            note(f"{what}: {done}/{total}")
+        now, line = time.monotonic(), f"{what}: {done}/{total}"
+        told, last = self._said.get(what, (-math.inf, ""))
+        # what runs once for each of several choices ends several times, with the same line
+        if line != last and (done >= total or now - told >= QUIET_SECONDS):
+            self._said[what] = (now, line)
+            note(line)
+            self._wait(LONG_SECONDS)
 
 
 _display: ContextVar[Display | None] = ContextVar("display", default=None)

@@ -23,12 +23,12 @@ def weights_ls(form: Form = "text") -> None:
     """
     from harness import verbs
     from harness.cli.console import note, show
-    from harness.tables import Column, count, plain
+    from harness.tables import Column, answering, count, naming, plain
 
     short = Column("sha256", lambda row: f"{row['sha256'][:12]}..." if row["sha256"] else "not published")
     columns = [
-        *(plain(name) for name in ("name", "backbone", "stage")), count("bytes"), short, plain("licence"),
-        plain("status"),
+        *naming(plain("name")), plain("backbone"), plain("stage"), *answering(plain("status")), count("bytes"), short,
+        plain("licence"),
     ]  # fmt: skip
     show(form, columns, verbs.weights_ls(), title="Released weights")
     if form == "text":

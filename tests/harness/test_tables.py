@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
+from typing import Any
+
 import pytest
+from rich.console import Console
 
 from harness.errors import HarnessError
-from harness.tables import answering, fitting, named_columns, naming, percent, plain
+from harness.tables import answering, fitting, named_columns, naming, percent, plain, text_table
 
-ROWS = [
+ROWS: list[dict[str, Any]] = [
     {
         "backbone": "audiomae-small",
         "scorer": "knn",
@@ -17,29 +21,64 @@ ROWS = [
     },
     {"backbone": "beats", "scorer": "knn", "note": "short", "auc": 0.7, "score": None},
 ]
+DIFFERING = [{**row, "scorer": f"knn{at}"} for at, row in enumerate(ROWS)]
 COLUMNS = [*naming(plain("backbone"), plain("scorer")), plain("note"), percent("auc"), *answering(percent("score"))]
 
 
-def headings(width: int) -> list[str]:
+def headings(width: int, rows: list[dict[str, Any]] = ROWS) -> list[str]:
     """Return the headings that a terminal of a width shows."""
-    return [column.heading for column in fitting(COLUMNS, ROWS, width).columns]
+    return [column.heading for column in fitting(COLUMNS, rows, width).columns]
 
 
 def test_names_are_kept_and_the_answer_first() -> None:
     """Names stand first; then the answer finds room, then the others in their order; what is left out is told."""
     assert headings(200) == ["backbone", "scorer", "note", "auc", "score"]
-    assert headings(42) == ["backbone", "scorer", "auc", "score"]
-    assert headings(34) == ["backbone", "scorer", "score"]
-    assert fitting(COLUMNS, ROWS, 34).left_out == ["note", "auc"]
+    assert [column.heading for column in fitting(COLUMNS, DIFFERING, 42).columns] == [
+        "backbone",
+        "scorer",
+        "auc",
+        "score",
+    ]
+    assert [column.heading for column in fitting(COLUMNS, DIFFERING, 34).columns] == ["backbone", "scorer", "score"]
+    assert fitting(COLUMNS, DIFFERING, 34).left_out == ["note", "auc"]
 
 
 def test_a_name_that_tells_no_rows_apart_gives_way() -> None:
-    """Where names alone are too wide, one that every row shares is told below; those that differ always stand."""
-    view = fitting(COLUMNS, ROWS, 20)
-    assert [column.heading for column in view.columns] == ["backbone", "score"]
+    """As soon as a column would be left out, names that every row shares are told below, so that it has their room."""
+    view = fitting(COLUMNS, ROWS, 42)
+    assert [column.heading for column in view.columns] == ["backbone", "auc", "score"]
     assert view.same == {"scorer": "knn"}
-    differing = [{**row, "scorer": f"knn{at}"} for at, row in enumerate(ROWS)]
-    assert [column.heading for column in fitting(COLUMNS, differing, 20).columns] == ["backbone", "scorer", "score"]
+    assert fitting(COLUMNS, ROWS[:1], 42).same == {}  # one row differs in nothing, and keeps its names
+
+
+def test_names_that_are_too_wide_stand_in_one_column_and_stay_whole() -> None:
+    """Numbers take their headings with them, what is not there is left out, and lines end between names alone."""
+    columns = [*naming(plain("kind"), plain("backbone"), plain("m", "M"), plain("loss")), *answering(percent("score"))]
+    rows = [
+        {"kind": "trial", "backbone": "audiomae-small", "m": 3, "loss": "subcluster_adacos", "score": 0.5},
+        {"kind": "trial", "backbone": "beats", "m": 1, "loss": "adacos", "score": 0.5},
+        {"kind": "level", "backbone": None, "m": None, "loss": "level", "score": 0.4},
+    ]
+    view = fitting(columns, rows, 36)
+    assert [column.heading for column in view.columns] == ["row", "score"]
+    assert [view.columns[0].fill(row) for row in rows] == [
+        "trial, audiomae-small, M\N{NO-BREAK SPACE}3, subcluster_adacos",
+        "trial, beats, M\N{NO-BREAK SPACE}1, adacos",
+        "level",
+    ]  # fmt: skip
+    console = Console(file=io.StringIO(), width=36)
+    console.print(text_table("", view.columns, rows, width=36))
+    printed = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "audiomae-small" in printed and "subcluster_adacos" in printed and "50.00" in printed
+    assert max(len(line) for line in printed.splitlines()) <= 36
+
+
+def test_the_first_column_names_where_none_does() -> None:
+    """A name of a listing, which somebody will type, is never broken; text beside it is."""
+    rows = [{"name": "n" * 40, "note": "word " * 20}]
+    console = Console(file=io.StringIO(), width=60)
+    console.print(text_table("", fitting([plain("name"), plain("note")], rows, 60).columns, rows, width=60))
+    assert "n" * 40 in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_every_column_fits_or_is_left_out() -> None:

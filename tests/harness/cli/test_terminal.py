@@ -86,7 +86,7 @@ def test_tables_keep_names(folder: Path, width: int) -> None:
     printed = in_terminal(folder, width, *VERBS)
     for verb in ("leaderboard", "compare", "select"):
         cells = [line for line in printed[verb].splitlines() if "  " in line.strip()]  # sentences have single spaces
-        rows = [line for line in cells if "+" in line or "±" in line or " knn " in line]
+        rows = [line for line in cells if any(sign in line for sign in ("+", "±", " knn ", " to "))]
         assert rows, printed[verb]
         for row in rows:
             assert "audiomae-small" in row or "beats-small" in row, (verb, row)
@@ -218,3 +218,21 @@ def test_time_left_knows_trials_of_other_length() -> None:
     trial = progress.trials["b"]
     progress.ends("b", counted=False)
     assert progress.waiting[trial.group] == 6
+
+
+def test_no_log_falls_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no terminal, a step that says nothing is named again and again, and no end is told twice."""
+    lines: list[str] = []
+    monkeypatch.setattr(console, "note", lines.append)
+    monkeypatch.setattr(console, "LONG_SECONDS", 0.05)
+    display = console.Display("trial")
+    try:
+        for _ in range(4):
+            display.tell("ranking candidates", 2, 2)
+        assert lines == ["ranking candidates: 2/2"]
+        deadline = time.monotonic() + 30
+        while len(lines) < 3 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    finally:
+        display.close()
+    assert lines[1:3] == ["trial: 0:00"] * 2
