@@ -10,7 +10,7 @@ import typer
 from harness.cli.options import Db, Form, GroundTruth, Seed, Threads, places_of, tabular
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from harness.tables import Column
 
@@ -49,7 +49,7 @@ def detect(
     """
     from harness import verbs
     from harness.cli.console import note, say, show, telling
-    from harness.tables import answering, count, naming, plain
+    from harness.tables import Column, answering, count, naming, plain
 
     with telling() as told:
         document = verbs.detect(
@@ -59,8 +59,8 @@ def detect(
     rows = document["rows"]
     columns = [
         *naming(count("rank", "#"), plain("file")),
-        *answering(_significant("score"), plain("decision")),
-        _significant("threshold"),
+        *answering(Column("score / threshold", _in_thresholds, right=True), plain("decision")),
+        *_alike(("score", "threshold"), rows),
         plain("machine"),
         *([plain("section")] if len({row["section"] for row in rows}) > 1 else []),
         plain("nearest", "nearest normal clip"),
@@ -74,18 +74,55 @@ def detect(
     for why in sorted({f"{row['machine']}: no decision, since {row['why']}" for row in rows if row["why"]}):
         note(why)
     if form == "text":
-        anomalous = sum(row["decision"] == "anomalous" for row in rows)
-        judged, unheard = sum(row["decision"] is not None for row in rows), len(document["unheard"])
-        clips = "1 clip" if len(rows) == 1 else f"{len(rows)} clips"
-        above = f"{anomalous} of {judged} clips with a threshold are above it" if judged else "none has a threshold"
-        say(f"{clips} scored, {above}; {unheard} {'was' if unheard == 1 else 'were'} not scored.")
+        say(detected_sentence(rows, len(document["unheard"])))
 
 
-def _significant(name: str) -> Column:
-    """Return a column of numbers of any scale, to five digits."""
+def detected_sentence(rows: Sequence[Mapping[str, Any]], unheard: int) -> str:
+    """Say how many clips lie above their threshold; training clips by themselves, since a share of them always does.
+
+    Args:
+        rows: the scored clips.
+        unheard: number of clips that were not scored.
+    """
+    from harness.scoring.thresholds import QUANTILE
+
+    new, trained = ([row for row in rows if row["in_training"] is there] for there in (False, True))
+    said = [f"{'1 clip' if len(rows) == 1 else f'{len(rows)} clips'} scored", _above(new, "new " if trained else "")]
+    if trained:
+        share = f"{100 * (1 - QUANTILE):.0f} %"
+        said.append(f"{_above(trained, 'training ')}, as about {share} of all training clips are by its definition")
+    if not new:
+        del said[1]
+    return f"{', '.join(said)}; {unheard} {'was' if unheard == 1 else 'were'} not scored."
+
+
+def _above(rows: Sequence[Mapping[str, Any]], which: str) -> str:
+    judged = [row for row in rows if row["decision"] is not None]
+    if not judged:
+        return f"no {which}clip has a threshold" if which else "none has a threshold"
+    above = sum(row["decision"] == "anomalous" for row in judged)
+    return f"{above} of {len(judged)} {which}clips with a threshold {'is' if above == 1 else 'are'} above it"
+
+
+def _in_thresholds(row: Mapping[str, Any]) -> str:
+    """Print a score in units of its threshold, by which clips are sorted; nothing where that has no meaning."""
+    from harness.tables import NOTHING
+
+    threshold = row["threshold"]
+    return f"{row['score'] / threshold:,.2f}" if threshold is not None and threshold > 0 else NOTHING
+
+
+def _alike(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[Column]:
+    """Return columns of numbers of any scale, all in one notation: with exponents if any number needs one."""
     from harness.tables import NOTHING, Column
 
-    return Column(name, lambda row: NOTHING if row[name] is None else f"{row[name]:.5g}", right=True)
+    sizes = [abs(row[name]) for row in rows for name in names if row[name]]
+    form = ".4e" if sizes and (min(sizes) < 1e-3 or max(sizes) >= 1e5) else ".4f"
+
+    def made(name: str) -> Column:
+        return Column(name, lambda row: NOTHING if row[name] is None else f"{row[name]:{form}}", right=True)
+
+    return [made(name) for name in names]
 
 
 def _marked(name: str, heading: str) -> Column:

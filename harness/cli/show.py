@@ -177,6 +177,8 @@ def show_importance(rows: Sequence[ImportanceRow], form: Form) -> None:
     if form == "text":
         for row in rows:
             say(row["sentence"])
+        if rows and all(row["importance"] is None for row in rows):
+            say("PED-ANOVA is left out of so many scores; --study, --protocol and --backbone take some of them.")
 
 
 def _command(name: str) -> str:

@@ -6,6 +6,8 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+MOST = 20_000  # trials for which `asdbench importance` has it: their copies in Optuna's form grow faster than they do
+
 
 def ped_anova(
     settings: Sequence[Mapping[str, Any]], scores: Sequence[float], *, most: int | None = None

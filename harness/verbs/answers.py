@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -146,11 +147,11 @@ def importance(
     """
     from harness.answers.importance import importance as shares
     from harness.answers.question import Question
-    from harness.studies.importance import ped_anova
+    from harness.studies.importance import MOST, ped_anova
 
     question = Question(study, protocol, backbone, canonical_scorer(scorer), resamples=resamples, seed=seed)
     with open_results(places or find_places()) as results:
-        return shares(results, question, importances=ped_anova)
+        return shares(results, question, importances=partial(ped_anova, most=MOST))
 
 
 def canonical_scorer(scorer: str | None) -> str | None:

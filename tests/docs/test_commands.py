@@ -72,7 +72,8 @@ def check_command(words: list[str]) -> None:
         assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), shlex.join(words)
     elif program == "pip":
         for name in words[2:]:
-            check_installed(name)
+            if name != "--no-deps":
+                check_installed(name)
     else:
         assert program in PROGRAMS, f"which program is {program}?"
 

@@ -104,6 +104,7 @@ MISSING = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_what_a_gpu_machine_needs():
     """The GPU's tests are found with torch, numpy, pandas, scikit-learn and pytest, and skip in words without a GPU."""
     arguments = ["-o", "addopts=--strict-markers --import-mode=importlib", "-m", "gpu", "-rs", "-q", "tests/gpu"]

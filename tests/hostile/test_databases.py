@@ -72,7 +72,9 @@ FOREIGN: dict[str, tuple[Callable[[Path], Any], str]] = {
         "another program's",
     ),
     "a table of 5,000 signs": (made_by(f"create table {'x' * 5000} (a)"), "another program's"),
-    "2,000 tables": (made_by(*(f"create table t{number} (a)" for number in range(2000))), "2000 tables"),
+    "2,000 tables": (
+        made_by("begin", *(f"create table t{number} (a)" for number in range(2000)), "commit"), "2000 tables",
+    ),
     "killed while it wrote": (busy, "another program's"),
     "text": (lambda path: path.write_text("dear diary\n" * 99), "must be a file of SQLite"),
     "one letter": (lambda path: path.write_text("S"), "must be a file of SQLite"),

@@ -94,7 +94,7 @@ def test_permuting_the_clips_permutes_the_answer(drawn, random):
     assert (other.retained == one.retained[order]).all()
 
 
-@QUICK
+@settings(max_examples=15, deadline=None)
 @given(requests())
 def test_threads_change_nothing(drawn):
     """One thread or four, the same seed gives the same table bit for bit."""

@@ -36,6 +36,7 @@ def collected(rows: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_rows_are_chosen_by_words() -> None:
     """A word picks the rows of whose test it is a part; one that fits none is named."""
     chosen = [line for line in collected("bootstraps").stdout.splitlines() if "::" in line]

@@ -231,6 +231,7 @@ packing.pack(index_root(sys.argv[1], [DATASET]), sys.argv[2])
 """
 
 
+@pytest.mark.slow
 def test_a_killed_pack_goes_on(write_clip: Write, tmp_path: Path, load_dataset: Callable[[str], Dataset]) -> None:
     """Killed at any moment and started again, a pack ends with every clip once and right."""
     for number in range(300):

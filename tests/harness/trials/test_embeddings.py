@@ -77,7 +77,7 @@ def make_spec(recordings: Recordings, backbone: str, folder: Path) -> TrialSpec:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["frozen", "projection"])
+@pytest.mark.parametrize("kind", ["frozen", pytest.param("projection", marks=pytest.mark.slow)])
 def test_the_very_scores_of_the_encoder(folder: Path, kind: str) -> None:
     """Exported embeddings beside the recordings give the encoder's own scores to the last bit, and another key."""
     recordings = prepared(folder, "root")

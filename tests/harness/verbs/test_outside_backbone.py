@@ -58,6 +58,7 @@ def test_it_is_listed_and_meets_the_contract(installed, tmp_path):
     assert {row["status"] for row in report["rows"]} <= {"pass", "measured", "skip"}
 
 
+@pytest.mark.slow
 def test_a_failed_line_is_exit_status_1(installed, tmp_path):
     """What does not build fails the report: its line says why, and the exit status is 1."""
     printed = asdbench(["check-backbone", "depthwise", "--option", "depth=3", "--json"], installed, tmp_path, status=1)
@@ -65,6 +66,7 @@ def test_a_failed_line_is_exit_status_1(installed, tmp_path):
     assert "depth" in row["found"]
 
 
+@pytest.mark.slow
 def test_weights_that_cannot_be_used_are_no_report(installed, tmp_path):
     """A file that is no checkpoint says nothing about the backbone: exit status 1, a sentence, and no table."""
     (tmp_path / "empty.pt").touch()
@@ -97,6 +99,7 @@ def test_it_runs_in_a_study(installed, tmp_path):
     assert 0 < row["official_score"] < 1
 
 
+@pytest.mark.slow
 def test_a_package_that_cannot_be_imported_is_one_sentence(installed, tmp_path):
     """An entry point whose module fails stops the verb with its name and its error, and no traceback."""
     info = tmp_path / "site" / "broken-1.dist-info"
