@@ -23,8 +23,6 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # as harness.engine does; a test may import Ray first
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-# Ray's workers would wait for processors until no other test computes: a study that takes 20 s took 8 minutes
-os.environ.setdefault("RAY_worker_niceness", "0")
 if "PYTEST_XDIST_WORKER" in os.environ:  # one test a core: threads of two tests on the same cores wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 # workers and subprocesses import the tests' own trainables and drivers
