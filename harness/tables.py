@@ -185,7 +185,7 @@ def _joined(names: Sequence[Column], rows: Sequence[Row]) -> Column:
         said = [_told(column.heading, text) for column in names if (text := column.fill(row)) != NOTHING]
         return ", ".join(dict.fromkeys(said))  # a row of kind level has the scorer level, too
 
-    longest = max(cell_len(word) for row in rows for word in fill(row).split(" "))
+    longest = max((cell_len(word) for row in rows for word in fill(row).split(" ")), default=0)
     return Column("row", fill, names=True, least=longest)
 
 

@@ -209,8 +209,8 @@ class Display:
             if err.is_terminal:
                 self._show()
             elif self.study is None:
-                now_doing = self.step or next(reversed(self.bars), self.verb)
-                note(f"{now_doing}: {clock(time.monotonic() - self.began)}")
+                what, (_, _, began) = next(reversed(self.bars.items()), (self.step or self.verb, (0, 0, self.began)))
+                note(f"{what}: {clock(time.monotonic() - began)}")
                 self._wait(LONG_SECONDS)
 
     def _show(self) -> None:
@@ -242,7 +242,8 @@ class Display:
         if line != last and (done >= total or now - told >= QUIET_SECONDS):
             self._said[what] = (now, line)
             note(line)
-            self._wait(LONG_SECONDS)
+            if self._timer is not None:  # else the display is closed, and nobody would end a new timer
+                self._wait(LONG_SECONDS)
 
 
 _display: ContextVar[Display | None] = ContextVar("display", default=None)

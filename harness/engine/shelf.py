@@ -39,6 +39,7 @@ class SpecShelf(Mapping[str, TrialSpec]):
             raise KeyError(key)
         block = place // TOGETHER
         start = int(self.ends[block - 1]) if block else 0
+        # bytes of our own driver, which Ray hands over as it does every other argument of a trial
         found: TrialSpec = pickle.loads(self.content[start : int(self.ends[block])].data)[place % TOGETHER]
         return found
 

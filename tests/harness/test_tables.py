@@ -73,6 +73,12 @@ def test_names_that_are_too_wide_stand_in_one_column_and_stay_whole() -> None:
     assert max(len(line) for line in printed.splitlines()) <= 36
 
 
+def test_an_empty_table_fits_everywhere() -> None:
+    """Without a row nothing is too wide, in the narrowest terminal either."""
+    columns = [*naming(plain("m", "M"), plain("#"), plain("backbone")), *answering(percent("score"))]
+    assert all(fitting(columns, [], width).columns for width in range(1, 40))
+
+
 def test_the_first_column_names_where_none_does() -> None:
     """A name of a listing, which somebody will type, is never broken; text beside it is."""
     rows = [{"name": "n" * 40, "note": "word " * 20}]

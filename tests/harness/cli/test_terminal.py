@@ -236,3 +236,24 @@ def test_no_log_falls_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     finally:
         display.close()
     assert lines[1:3] == ["trial: 0:00"] * 2
+    told = len(lines)
+    display.tell("too late", 1, 1)
+    time.sleep(0.2)
+    assert len(lines) == told + 1  # its own line; a closed display begins no new waiting
+
+
+def test_silence_within_a_bar_names_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is named is what runs, not the step before it."""
+    lines: list[str] = []
+    monkeypatch.setattr(console, "note", lines.append)
+    monkeypatch.setattr(console, "LONG_SECONDS", 0.05)
+    display = console.Display("trial")
+    try:
+        display.tell("opening", 0, 0)
+        display.tell("reading recordings", 1, 64)
+        deadline = time.monotonic() + 30
+        while len(lines) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    finally:
+        display.close()
+    assert lines[:2] == ["reading recordings: 1/64", "reading recordings: 0:00"]
