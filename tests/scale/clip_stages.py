@@ -5,7 +5,6 @@ A folder holds one size's tree, cache and stores; a stage finds there what the s
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -36,7 +35,7 @@ from harness.trials.recordings import Recordings, index_datasets, open_recording
 from harness.trials.stages import clip_ids, embedded_ids, score_machines
 from harness.trials.trial import run_trial
 from harness.verbs.stores import open_recorder
-from tests.scale.measured import Private, serve
+from tests.scale.measured import Private, serve_stages
 from tests.scale.tree import RATE, SAMPLES, write_tree, years
 
 DIM = 768  # numbers of an embedding, as BEATs and AudioMAE have
@@ -291,13 +290,5 @@ NEEDS = {
 }  # fmt: skip
 
 
-def main() -> None:
-    """Run the stages that are asked for."""
-    folder, clips = sys.argv[1:]
-    place = Place(Path(folder), int(clips))
-    place.folder.mkdir(parents=True, exist_ok=True)
-    serve(lambda name: STAGES[name](place))
-
-
 if __name__ == "__main__":
-    main()
+    serve_stages(STAGES, Place)

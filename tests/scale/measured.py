@@ -120,3 +120,16 @@ def serve(stage_of: Callable[[str], Callable[[Private], Mapping[str, float] | No
         if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
             answers.write("failed\n")
             answers.flush()
+
+
+def serve_stages(stages: Mapping[str, Callable[[Any], Any]], place_of: Callable[[Path, int], Any]) -> None:
+    """Run the stages of a module as a program, whose arguments are a folder and a size.
+
+    Args:
+        stages: name -> what makes the stage's function, given the place.
+        place_of: makes the place of a folder and a size.
+    """
+    folder, size = Path(sys.argv[1]), int(sys.argv[2])
+    folder.mkdir(parents=True, exist_ok=True)
+    place = place_of(folder, size)
+    serve(lambda name: stages[name](place))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from harness.places import find_places
 from harness.scorefiles.submission import find_key
 from harness.stores.results import Results
 from harness.verbs.stores import open_results
-from tests.scale.measured import Private, serve
+from tests.scale.measured import Private, serve_stages
 from tests.speed.many_trials import copy_trial, plan_of_many
 from tests.speed.recorded import STUDY, record_trials
 from tests.speed.test_overhead_speed import DATA, Clocked, places_in, run
@@ -127,13 +126,5 @@ STAGES: dict[str, Callable[[Place], Callable[[Private], Any]]] = {
 NEEDS = {each: "recorded" for each in STAGES if each not in ("recorded", "begun")} | {"going_on": "begun"}
 
 
-def main() -> None:
-    """Run the stages that are asked for."""
-    folder, trials = sys.argv[1:]
-    place = Place(Path(folder), int(trials))
-    place.folder.mkdir(parents=True, exist_ok=True)
-    serve(lambda name: STAGES[name](place))
-
-
 if __name__ == "__main__":
-    main()
+    serve_stages(STAGES, Place)
