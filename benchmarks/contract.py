@@ -121,6 +121,8 @@ class Problem:
         bad: whether the file cannot be used as it is; the others are used, or were never there.
         dataset: the year, or "" where it belongs to none.
         part: of the year, where it belongs to one.
+        value: what tells it from others of its kind that want mending by themselves, such as "domain sorce" or the rule
+            that a name breaks; "" where one sentence stands for all.
     """
 
     kind: ProblemKind
@@ -129,6 +131,7 @@ class Problem:
     bad: bool = True
     dataset: str = ""
     part: Part | None = None
+    value: str = ""
 
     @property
     def effect(self) -> Effect:

@@ -52,14 +52,15 @@ def check_tables(folder: Path, dataset: Dataset, attributes: Mapping[str, str | 
     if differing:
         yield Problem(
             "attributes", str(folder),
-            f"{folder}: {len(differing)} clips have other attributes in their names than in the tables; the names win. "
+            f"{folder}: attributes in names and tables differ for {len(differing)} clip{'s' * (len(differing) > 1)}; "
+            "the names win. "
             f"First: {differing[0]}.",
             bad=False, dataset=dataset.name,
         )  # fmt: skip
     if missing:
         yield Problem(
             "missing", str(folder),
-            f"{folder}: {len(missing)} clips that the tables list are not there; fetch the archive again. "
+            f"{folder}: clips that the tables list and that are not there: {len(missing)}; fetch the archive again. "
             f"First: {printable(missing[0])}.",
             bad=False, dataset=dataset.name,
         )  # fmt: skip

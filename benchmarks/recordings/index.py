@@ -53,6 +53,11 @@ class Scan:
         """Return the problems that leave a file out of the clips."""
         return tuple(problem for problem in self.problems if problem.bad)
 
+    @property
+    def left_out(self) -> int:
+        """Return the number of files, and of lines of a csv, that they leave out; one may have several problems."""
+        return len({problem.path for problem in self.bad})
+
 
 def index_root(root: Path | str, datasets: Sequence[Dataset], *, skip_bad: bool = False) -> pd.DataFrame:
     """Index the recordings of some years below a folder.
@@ -84,11 +89,11 @@ def index_root(root: Path | str, datasets: Sequence[Dataset], *, skip_bad: bool 
 def usable_clips(scan: Scan, root: Path | str, datasets: Sequence[Dataset], *, skip_bad: bool = False) -> pd.DataFrame:
     """Return a scan's clips, as `index_root` does: warned of what is odd, refused where files are bad."""
     if scan.bad and not skip_bad:
-        more = len(scan.bad) - 1
+        more = scan.left_out - 1
         rest = f" {more} more {'is' if more == 1 else 'are'} bad; `asdbench data doctor` lists them." if more else ""
         raise BenchmarkError(scan.bad[0].sentence + rest)
     if scan.bad:
-        left = "One bad file is left out" if len(scan.bad) == 1 else f"{len(scan.bad)} bad files are left out. First"
+        left = "One bad file is left out" if scan.left_out == 1 else f"{scan.left_out} bad files are left out. First"
         logger.warning("%s: %s", left, scan.bad[0].sentence)
     for problem in scan.problems:
         if not problem.bad and problem.kind != "missing":
@@ -182,7 +187,8 @@ def _row(
         _check_place(name, split, folder_domain)
     except BenchmarkError as error:
         sentence = f"{printable(path)} is not a {split} clip of {dataset.name}: {error}"
-        problems.append(Problem("misnamed", path, sentence, dataset=dataset.name))
+        rule = str(error).partition(", but ")[0]
+        problems.append(Problem("misnamed", path, sentence, dataset=dataset.name, value=rule))
         return None
     attribute = None if machine in dataset.withheld.get(part, ()) else name.attribute
     clip_id = f"{dataset.name}/{part}/{machine}/{split}/{stem}"
@@ -238,7 +244,7 @@ def _passed_over(folder: Path, dataset: Dataset, problems: list[Problem]) -> lis
         if name not in CLIP_FOLDERS and name != SUPPLEMENTAL and recordings(folder / name, dataset, []):
             place = folder / name
             sentence = f"{place} is none of {', '.join(CLIP_FOLDERS)} and is passed over."
-            found.append(Problem("extra", str(place), sentence, bad=False, dataset=dataset.name))
+            found.append(Problem("extra", str(place), sentence, bad=False, dataset=dataset.name, value=name))
     return found
 
 

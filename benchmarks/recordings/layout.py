@@ -105,7 +105,7 @@ def machine_folders(year: Path, dataset: Dataset, problems: list[Problem]) -> It
                     Problem(
                         "extra", str(folder / name),
                         f"{folder / name} is no machine type of {dataset.name} and is passed over.{hint}",
-                        bad=False, dataset=dataset.name,
+                        bad=False, dataset=dataset.name, value=name,
                     )
                 )  # fmt: skip
 

@@ -42,7 +42,16 @@ SECTION = "00"
 FIRST_NAME = "recordings.csv"  # of a csv that was guessed
 EVERY = 4  # of clips that do not say their split, each fourth is a test clip
 OTHER_SOUND = (".mp3", ".m4a", ".aac", ".ogg", ".opus", ".wma", ".aif", ".aiff", ".caf", ".mp4", ".3gp", ".amr")
+MOST_NAMED = 5  # wrong headings that a sentence names
 MOST_LETTERS = 255  # of a machine type and an attribute, which become names of files and columns
+
+
+class _LineError(BenchmarkError):
+    """What is wrong with a line; `value` is what tells it from other lines' faults, as of `Problem`."""
+
+    def __init__(self, sentence: str, value: str = "") -> None:
+        super().__init__(sentence)
+        self.value = value
 
 
 def find_own(root: Path, dataset: Dataset) -> Path | None:
@@ -85,25 +94,27 @@ def list_own(root: Path, dataset: Dataset, problems: list[Problem]) -> Iterator[
         return
     content = read_table(table)
     heading = _heading(content)
-    for column in heading:
-        if column not in COLUMNS or heading.count(column) > 1:
-            raise BenchmarkError(
-                f"columns of {table} must be among {', '.join(COLUMNS)}, each once, but one is {printable(column)!r}."
-                f"{did_you_mean(column, COLUMNS) if column not in COLUMNS else ''}"
-            )
+    _check_heading(heading, table)
     rows: list[tuple[str, ...]] = []
     listed: dict[str, tuple[str, int]] = {}
     for number, cells in content.rows[1:]:
         place = f"{table}:{number}"
+        wrong: list[_LineError] = []
         try:
-            row = _row(table, dataset, _by_column(heading, cells, content.separator))
-            before, line = listed.setdefault(row[1], (row[0], number))
+            named = _by_column(heading, cells, content.separator)
+            wrong += _wrong_cells(named)
+            row = _row(table, dataset, named)
+            before, line = (row[0], number) if wrong else listed.setdefault(row[1], (row[0], number))
             if before != row[0]:  # one recording under two spellings or in two splits: a test clip would be trained on
-                raise BenchmarkError(f"recordings must be listed once, but {row[1]} is listed in line {line} too.")
+                raise _LineError(f"recordings must be listed once, but {row[1]} is listed in line {line} too.", "twice")
         except BenchmarkError as error:
-            problems.append(Problem("misnamed", place, f"{place}: {error}", dataset=dataset.name, part="dev"))
-        else:
+            wrong.insert(0, error if isinstance(error, _LineError) else _LineError(str(error)))
+        if not wrong:
             rows.append(row)
+        problems += [
+            Problem("misnamed", place, f"{place}: {each}", dataset=dataset.name, part="dev", value=each.value)
+            for each in wrong
+        ]
     for row in sorted(rows, key=lambda row: (row[4], row[6] != "train", row[0])):
         yield tuple(cell or None for cell in row)
 
@@ -155,6 +166,18 @@ def _heading(content: Table) -> tuple[str, ...]:
     return tuple(heading)
 
 
+def _check_heading(heading: tuple[str, ...], table: Path) -> None:
+    wrong = [column for column in dict.fromkeys(heading) if column not in COLUMNS or heading.count(column) > 1]
+    if wrong:
+        named = ", ".join(repr(printable(column)) for column in wrong[:MOST_NAMED])
+        more = f" and {len(wrong) - MOST_NAMED} more" if len(wrong) > MOST_NAMED else ""
+        meant = "".join(did_you_mean(column, COLUMNS) for column in wrong[:MOST_NAMED] if column not in COLUMNS)
+        raise BenchmarkError(
+            f"columns of {table} must be among {', '.join(COLUMNS)}, each once, but "
+            f"{'one is' if len(wrong) == 1 else 'some are'} {named}{more}.{meant}"
+        )
+
+
 def _by_column(heading: tuple[str, ...], cells: tuple[str, ...], separator: str) -> Mapping[str, str]:
     """Return a line's cells by column, "" where there is none.
 
@@ -162,33 +185,42 @@ def _by_column(heading: tuple[str, ...], cells: tuple[str, ...], separator: str)
         BenchmarkError: if there is text behind the last column.
     """
     if any(cells[len(heading) :]):
-        raise BenchmarkError(
+        raise _LineError(
             f"lines must have at most {len(heading)} cells, one a column, but this one has {len(cells)}; put a cell "
-            f"that holds {separator!r} in quotes."
+            f"that holds {separator!r} in quotes.",
+            "cells",
         )
     return dict.fromkeys(COLUMNS, "") | dict(zip(heading, cells, strict=False))
+
+
+def _wrong_cells(cells: Mapping[str, str]) -> Iterator[_LineError]:
+    """Yield what is wrong with each cell of a line by itself, all of it, so that one round of mending suffices."""
+    for column in ("machine", "attribute"):
+        if len(cells[column]) > MOST_LETTERS or not cells[column].isprintable():
+            shown = printable(cells[column])
+            yield _LineError(
+                f"{column} must have at most {MOST_LETTERS} characters that can be printed, but is {shown!r}.",
+                f"{column} {shown}",
+            )
+    for column in ("split", "domain", "condition"):
+        word, left_out = cells[column].casefold(), not cells[column] and column != "split"
+        if not left_out and word not in ALLOWED[column]:
+            shown = printable(word)
+            yield _LineError(
+                f"{column} must be one of {', '.join(ALLOWED[column])}, but is {shown!r} for "
+                f"{printable(cells['file'])}.{_meant(word[:MOST_LETTERS], ALLOWED[column])}",
+                f"{column} {shown}",
+            )
 
 
 def _row(table: Path, dataset: Dataset, cells: Mapping[str, str]) -> tuple[str, ...]:
     """Read a line of the csv in the order of the clip table's columns, "" where unknown."""
     cells = {column: cell if column in FREE else cell.casefold() for column, cell in cells.items()}
     path, name = _find(table.parent, cells["file"])
-    for column in ("machine", "attribute"):
-        if len(cells[column]) > MOST_LETTERS or not cells[column].isprintable():
-            raise BenchmarkError(
-                f"{column} must have at most {MOST_LETTERS} characters that can be printed, but is "
-                f"{printable(cells[column])!r}."
-            )
-    for column in ("split", "domain", "condition"):
-        left_out = not cells[column] and column != "split"
-        if not left_out and cells[column] not in ALLOWED[column]:
-            raise BenchmarkError(
-                f"{column} must be one of {', '.join(ALLOWED[column])}, but is {printable(cells[column])!r} for "
-                f"{printable(str(name))}.{_meant(cells[column][:MOST_LETTERS], ALLOWED[column])}"
-            )
     if cells["split"] == "train" and cells["condition"] == "anomaly":
-        raise BenchmarkError(
-            f"training clips must be normal, but {printable(str(name))} is an anomaly; make it a test clip."
+        raise _LineError(
+            f"training clips must be normal, but {printable(str(name))} is an anomaly; make it a test clip.",
+            "an anomaly in training",
         )
     machine = cells["machine"] or table.parent.name
     condition = cells["condition"] or ("normal" if cells["split"] == "train" else "")
@@ -208,7 +240,7 @@ def _find(folder: Path, cell: str) -> tuple[Path, PurePosixPath]:
         name = PurePosixPath(spelling)
         outside = name.is_absolute() or PureWindowsPath(spelling).anchor or ".." in PureWindowsPath(spelling).parts
         if not name.name or outside:
-            raise BenchmarkError(f"file must be a path below {folder}, but is {printable(cell)!r}.")
+            raise _LineError(f"file must be a path below {folder}, but is {printable(cell)!r}.", "elsewhere")
         exact = folder / name
         others = (exact.with_suffix(ending) for ending in (*ENDINGS, *(ending.upper() for ending in ENDINGS)))
         try:

@@ -108,7 +108,7 @@ def index_datasets(
     clips = usable_clips(scan, root, datasets, skip_bad=skip_bad)
     if ground_truth is not None:
         clips = add_ground_truth(clips, ground_truth, datasets)
-    return Indexed(clips, datasets, len(scan.bad))
+    return Indexed(clips, datasets, scan.left_out)
 
 
 def prepare_recordings(

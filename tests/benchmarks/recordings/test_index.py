@@ -201,7 +201,7 @@ def test_tables_that_disagree_are_counted(
     with caplog.at_level(logging.WARNING):
         clips = index_root(tmp_path, [load_dataset("dcase2024")])
     assert set(clips["attribute"]) == {"weight15_BckgF"}
-    assert "2 clips have other attributes" in caplog.text
+    assert "attributes in names and tables differ for 2 clips" in caplog.text
     assert "normal_0001_weight15_BckgF (weight,10,Bckg,F in attributes_00.csv)" in caplog.text
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -156,6 +157,33 @@ def test_a_line_with_a_bad_value_still_lists_its_recording(
     found = examine(tmp_path, [load_dataset("own")])
     assert [problem.kind for problem in found.problems] == ["misnamed"] * 3 + ["extra"]
     assert found.problems[-1].path == str(tmp_path / "5.wav")
+
+
+def test_one_round_of_mending_suffices(load_dataset: Load, write_clip: Write, tmp_path: Path) -> None:
+    """Every wrong cell of a line is a problem of its own, told from others by its value; the line is one bad line."""
+    for number in range(1, 4):
+        write_clip(f"{number}.wav", seed_samples(number))
+    write_csv(
+        tmp_path,
+        [
+            ("1.wav", "m", "train", "sorce", "", ""),
+            ("2.wav", "m", "trian", "sorce", "abnormal", ""),
+            ("3.wav", "m", "train", "", "anomaly", ""),
+            ("4.wav", "m", "train", "taget", "", ""),
+        ],
+    )
+    scan = scan_root(tmp_path, [load_dataset("own")])
+    assert Counter(problem.value for problem in scan.bad) == {
+        "domain sorce": 2, "split trian": 1, "condition abnormal": 1, "an anomaly in training": 1, "": 1,
+        "domain taget": 1,
+    }  # fmt: skip
+    assert scan.left_out == 4
+    write_csv(tmp_path, [("1.wav", "train", "source")], header=("file", "splt", "domian"))
+    with pytest.raises(BenchmarkError, match=r"lacks the column split"):
+        index_root(tmp_path, [load_dataset("own")])
+    write_csv(tmp_path, [("1.wav", "train", "", "")], header=("file", "split", "domian", "conditon"))
+    with pytest.raises(BenchmarkError, match=r"some are 'domian', 'conditon'\. Did you mean domain\? Did you mean con"):
+        index_root(tmp_path, [load_dataset("own")])
 
 
 @pytest.mark.parametrize(
