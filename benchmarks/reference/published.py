@@ -14,7 +14,7 @@ from benchmarks.contract import BenchmarkError
 from benchmarks.suggestions import did_you_mean
 
 FOLDER = Path(__file__).parent
-COLUMNS = ("system", "backbone", "m", "dataset", "part", "machine", "metric", "value", "note")
+COLUMNS = ("system", "backbone", "m", "dataset", "part", "machine", "metric", "value", "deviation", "note")
 OVERALL = "all"  # machine, dataset or part of a value that goes over all of them
 
 Row: TypeAlias = Mapping[str, Any]
@@ -86,11 +86,12 @@ def load_reference(name: str) -> pd.DataFrame:
         name: one of `reference_names()`.
 
     Returns:
-        Columns `system backbone m dataset part machine metric value note`. Values are fractions; a metric is `s_auc`,
-        `t_auc`, `mean_auc`, `p_auc`, `h_mean`, `official_score` or `mean` (arithmetic, of official scores). "all"
-        stands where a number goes over all machines, datasets or parts; `backbone` and `m` are NA where the system has
-        none; `note` is empty or says more. An erratum stands corrected, its note says what was printed; the file keeps
-        the printed number.
+        Columns `system backbone m dataset part machine metric value deviation note`. Values are fractions; a metric is
+        `s_auc`, `t_auc`, `mean_auc`, `p_auc`, `h_mean`, `official_score` or `mean` (arithmetic, of official scores).
+        "all" stands where a number goes over all machines, datasets or parts; `backbone` and `m` are NA where the
+        system has none; `deviation` is the standard deviation over runs, NaN where it was not published; `note` is
+        empty or says more. An erratum stands corrected, its note says what was printed; the file keeps the printed
+        number.
 
     Raises:
         BenchmarkError: there is no such table.
@@ -102,7 +103,7 @@ def load_reference(name: str) -> pd.DataFrame:
     file, rows = TABLES[name]
     printed = pd.read_csv(FOLDER / file, dtype=str, keep_default_na=False)
     table = pd.DataFrame(list(rows(printed)), columns=list(COLUMNS))
-    return table.astype({"m": "Int64", "value": float, "backbone": object, "note": object})
+    return table.astype({"m": "Int64", "value": float, "deviation": float, "backbone": object, "note": object})
 
 
 def reference_names() -> tuple[str, ...]:
@@ -111,7 +112,7 @@ def reference_names() -> tuple[str, ...]:
 
 
 def _row(system: str, metric: str, value: float, **others: Any) -> Row:
-    missing: dict[str, Any] = {"backbone": None, "m": None, "machine": OVERALL, "note": ""}
+    missing: dict[str, Any] = {"backbone": None, "m": None, "machine": OVERALL, "deviation": None, "note": ""}
     return {**missing, "system": system, "metric": metric, "value": value, **others}
 
 
@@ -150,13 +151,12 @@ def _asdkit(printed: pd.DataFrame) -> Iterator[Row]:
             if column == "recipe" or not cell:
                 continue
             mean, deviation = _mean_and_deviation(cell)
-            note = "" if deviation is None else f"standard deviation {deviation:.4f} over four runs"
             year, part = str(column)[:2], str(column)[2:]
             if column in ASDKIT_MEANS:
                 where, metric = {"dataset": OVERALL, "part": OVERALL}, ASDKIT_MEANS[str(column)]
             else:
                 where, metric = {"dataset": f"dcase20{year}", "part": part}, "official_score"
-            yield _row(system, metric, mean, backbone=_backbone(cells["recipe"]), note=note, **where)
+            yield _row(system, metric, mean, backbone=_backbone(cells["recipe"]), deviation=deviation, **where)
 
 
 def _rmis(printed: pd.DataFrame) -> Iterator[Row]:

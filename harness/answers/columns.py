@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.answers.board import axis_columns
@@ -19,8 +19,18 @@ SHOWN = {
     "worse": "worse",
     "unclear": "cannot tell",
 }  # words for a machine type's verdict, which is only informative
+STAGES = {  # headings of the seconds of a trial's stages, in the order in which a trial passes them
+    "latents": "embedding to label", "rank": "ranking", "fuse": "labeling", "finetune": "fine-tuning",
+    "embed": "embedding", "score": "scoring", "measure": "measuring", "intervals": "intervals", "draw": "drawing",
+}  # fmt: skip
 HELD = {"held": "held", "failed": "did not hold", "unclear": "cannot tell"}
 SETTING = ("table", "system", "backbone", "m", "dataset", "part")  # published numbers that agree in these are one row
+
+
+def ordered_stages(recorded: Iterable[str]) -> list[str]:
+    """Return the stages that trials recorded seconds of, each once, in the order in which a trial passes them."""
+    order = list(STAGES)
+    return sorted(dict.fromkeys(recorded), key=lambda stage: order.index(stage) if stage in STAGES else len(order))
 
 
 def select_columns(rows: Sequence[Row]) -> list[Column]:
@@ -117,7 +127,7 @@ def reference_lines(rows: Sequence[PublishedRow]) -> list[dict[str, Any]]:
         metric = "h_mean" if row["metric"] == "official_score" and setting in by_machine else row["metric"]
         start = dict(zip(SETTING, setting, strict=True)) | {"metric": metric, "machines": {}}
         line = lines.setdefault((*setting, metric), start)
-        line["machines"][row["machine"]] = (row["published"], row["difference"])
+        line["machines"][row["machine"]] = (row["published"], row["deviation"], row["difference"])
     return list(lines.values())
 
 
@@ -141,13 +151,14 @@ def reference_columns(lines: Sequence[Row]) -> list[Column]:
     ]
 
 
-def _beside(numbers: tuple[float, float | None] | None) -> str:
+def _beside(numbers: tuple[float, float | None, float | None] | None) -> str:
+    """Print a published number, its deviation over runs, and in brackets how the one recorded here differs."""
     if numbers is None:
         return NOTHING
-    published, difference = numbers
-    if difference is None:
-        return in_percent(published)
-    return f"{in_percent(published)} ({in_percent(difference, signed=True)})"
+    published, deviation, difference = numbers
+    spread = "" if deviation is None else f" ± {in_percent(deviation)}"
+    beside = "" if difference is None else f" ({in_percent(difference, signed=True)})"
+    return f"{in_percent(published)}{spread}{beside}"
 
 
 def compare_columns(rows: Sequence[Row]) -> list[Column]:

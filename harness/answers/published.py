@@ -34,6 +34,7 @@ class PublishedRow(TypedDict):
     machine: str
     metric: str
     published: float
+    deviation: float | None
     recorded: float | None
     difference: float | None
     trials: int
@@ -54,8 +55,9 @@ def reference(results: Results | None, name: str | None = None) -> list[Publishe
         name: one published table; None is all of them.
 
     Returns:
-        One row a number: `table system backbone m dataset part machine metric published recorded difference trials
-        note`, fractions; `recorded` and `difference` are None where there is no such cell.
+        One row a number: `table system backbone m dataset part machine metric published deviation recorded difference
+        trials note`, fractions; `deviation` is over the published runs, None where it was not published; `recorded`
+        and `difference` are None where there is no such cell.
 
     Raises:
         HarnessError: there is no such table.
@@ -65,6 +67,34 @@ def reference(results: Results | None, name: str | None = None) -> list[Publishe
         raise HarnessError(unknown("reference", name, names))
     boards = _boards(results) if results is not None else []
     return [row for each in names if name in (None, each) for row in _beside(each, boards, results)]
+
+
+def reference_notes(rows: Sequence[PublishedRow]) -> list[str]:
+    """Say what is noted of published numbers, each note once: of which systems, and of which of their numbers.
+
+    Args:
+        rows: of one table.
+    """
+    systems: dict[str, list[PublishedRow]] = {}
+    for row in rows:
+        systems.setdefault(row["system"], []).append(row)
+    said: dict[tuple[str, str], list[str]] = {}
+    for system, of_system in systems.items():
+        for note in dict.fromkeys(row["note"] for row in of_system if row["note"]):
+            which = _which([row for row in of_system if row["note"] == note], of_system)
+            said.setdefault((which, note), []).append(system)
+    return [f"{', '.join(names)}{which}: {note}" for (which, note), names in said.items()]
+
+
+def _which(noted: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> str:
+    """Say what tells some rows of a system from its others: " (beats, M = 15, slider, t_auc)"."""
+    forms = {"backbone": "{}", "m": "M = {}", "dataset": "{}", "part": "{}", "machine": "{}", "metric": "{}"}
+    told = [
+        form.format(noted[0][name])
+        for name, form in forms.items()
+        if len({row[name] for row in noted}) == 1 and len({row[name] for row in rows}) > 1
+    ]
+    return f" ({', '.join(told)})" if told and len(noted) < len(rows) else ""
 
 
 @dataclass(frozen=True)
@@ -107,6 +137,7 @@ def _beside(name: str, boards: Sequence[_Board], results: Results | None) -> lis
                 "m": None if pd.isna(first["m"]) else int(first["m"]),
                 **{column: published[column] for column in ("dataset", "part", "machine", "metric")},
                 "published": published["value"],
+                "deviation": None if pd.isna(published["deviation"]) else published["deviation"],
                 "recorded": recorded,
                 "difference": None if recorded is None else recorded - published["value"],
                 "trials": cell["trials"] if cell is not None else 0,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from harness.answers.board import leaderboard_columns, row_name, row_namer
-from harness.answers.columns import compare_columns, select_columns
+from harness.answers.columns import STAGES, compare_columns, ordered_stages, select_columns
 from harness.answers.leaderboard import board_notes
 from harness.answers.question import choices_said, differing
 from harness.report.evidence import QUALITY, Board, Zero, labeled_rows, trained_rows
@@ -22,10 +22,6 @@ ELSEWHERE = ("classes", "single", "s/trial", "MiB")  # columns of the leaderboar
 METRIC_HEADINGS = {"auc": "AUC", "s_auc": "sAUC", "t_auc": "tAUC", "p_auc": "pAUC"}
 NAMED = 3  # most sections that a note names
 ALWAYS = ("#", "backbone", "M")  # columns that a table has even if all rows agree in them
-STAGES = {  # headings of the seconds of a trial's stages, in the order in which a trial passes them
-    "latents": "embedding to label", "rank": "ranking", "fuse": "labeling", "finetune": "fine-tuning",
-    "embed": "embedding", "score": "scoring", "measure": "measuring", "intervals": "intervals", "draw": "drawing",
-}  # fmt: skip
 FIRST = ("#", "backbone", "M", "official %")  # columns of the leaderboard that a phone shows without scrolling
 
 
@@ -226,8 +222,7 @@ def cost(board: Board, *, place: int) -> list[Sheet]:
     rows = [row for row in trained_rows(board.rows) if row["seconds"] is not None]
     if not rows:
         return []
-    known = dict.fromkeys(stage for row in rows for stage in row["stages"])
-    stages = sorted(known, key=lambda stage: list(STAGES).index(stage) if stage in STAGES else len(STAGES))
+    stages = ordered_stages(stage for row in rows for stage in row["stages"])
 
     def seconds(stage: str) -> Column:
         return Column(STAGES.get(stage, stage), lambda row: _seconds(row["stages"].get(stage)), right=True)
