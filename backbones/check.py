@@ -209,7 +209,7 @@ def _layers(subject: _Subject) -> str:
     for name, _ in encoder.named_parameters():
         place = encoder.layer_index(name)
         _demand(0 <= place <= encoder.n_layers, f"layer_index({name!r}) is {place}, not in 0..{encoder.n_layers}")
-    return f"{encoder.n_layers} layers"
+    return f"{encoder.n_layers} layer{'s' * (encoder.n_layers != 1)}"
 
 
 def _heard(subject: _Subject) -> str:
@@ -290,19 +290,18 @@ def _follows_to_meta(subject: _Subject) -> str:
 def _speed(subject: _Subject) -> str:
     clip = subject.clips[:1]
     with torch.no_grad():
-        seconds = _best(lambda: subject.encoder(clip))
+        forward = f"{_rate(lambda: subject.encoder(clip))} clips/s forward"
     encoder = subject.build(0).train()
     if not any(parameter.requires_grad for parameter in encoder.parameters()):
-        return f"{1 / seconds:,.1f} clips/s forward"
+        return forward
     fbank = subject.fbank()[:1]
 
     def step() -> None:
         encoder.zero_grad(set_to_none=True)
         encoder.pool(encoder.tokens(fbank)).sum().backward()  # type: ignore[no-untyped-call]
 
-    return (
-        f"{1 / seconds:,.1f} clips/s forward, {1 / _best(step):,.1f} with gradients, {torch.get_num_threads()} threads"
-    )
+    threads = torch.get_num_threads()
+    return f"{forward}, {_rate(step)} with gradients, {threads} thread{'s' * (threads > 1)}"
 
 
 def _memory(subject: _Subject) -> str:
@@ -365,13 +364,15 @@ def _nudged(encoder: Encoder) -> Encoder:
     return encoder.eval()
 
 
-def _best(work: Callable[[], object], *, times: int = 3) -> float:
+def _rate(work: Callable[[], object], *, times: int = 3) -> str:
+    """Say how often work can be done in a second: "12.3", and of slow work not "0.0" but "0.026"."""
     taken = []
     for _ in range(times):
         began = time.perf_counter()
         work()
         taken.append(time.perf_counter() - began)
-    return min(taken)
+    rate = 1 / min(taken)
+    return f"{rate:,.1f}" if rate >= 1 else f"{rate:.2g}"
 
 
 def _shape(tensor: Tensor) -> str:

@@ -89,14 +89,15 @@ def route(
     names = len({a for a in attributes if a is not None})
     if known == 0:
         return _route("unlabeled", f"none of the {clips} clips is labeled")
-    counted = f"{known} of {clips} clips are labeled with {names} attributes"
+    attributes_said = "1 attribute" if names == 1 else f"{names} attributes"
+    counted = f"{known} of {clips} clips {'is' if known == 1 else 'are'} labeled with {attributes_said}"
     conflict = _year_conflict(attributes, labeled, years)
     if known >= LABEL_RICH * clips:
         said = conflict or _cluster_conflict(attributes, labeled, clusters)
         if said:
             return _route("fragmented", f"{counted}, and {said}")
     if known == clips:
-        return _route("direct", f"all {clips} clips are labeled with {names} attributes, and nothing contradicts them")
+        return _route("direct", f"all {clips} clips are labeled with {attributes_said}, and nothing contradicts them")
     obstacle = conflict or _late_labels(labeled, years) or _thin(known, names)
     aside = _one_domain(labeled, domains)
     if obstacle:
