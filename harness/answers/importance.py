@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, TypedDict
 
 import numpy as np
 
-from harness.answers.question import BOARD, EVERYTHING, Question
+from harness.answers.question import BOARD, EVERYTHING, Question, recorded_protocol
 from harness.answers.standings import Standings, read_standings
 from harness.errors import HarnessError
 from harness.scoring.choice import parse_scorer
@@ -77,11 +77,13 @@ def importance(
     """
     key = find_study(results, question.study)["key"] if question.study else None
     standings = read_standings(results, key)
-    known = np.isfinite(standings.official)
+    known, wanted = np.isfinite(standings.official), _wanted(standings, question)
     kept = [
         at
         for at, kind in enumerate(standings["kind"])
-        if known[at] and kind in ("trial", "frozen") and _asked(standings, at, question)
+        if known[at]
+        and kind in ("trial", "frozen")
+        and all(standings[column][at] == name for column, name in wanted.items())
     ]
     if not kept:
         asked = f" of study {question.study}" if question.study else ""
@@ -98,9 +100,11 @@ def importance(
     return rows
 
 
-def _asked(standings: Standings, at: int, question: Question) -> bool:
-    wanted = {"protocol": question.protocol, "backbone": question.backbone, "scorer": question.scorer}
-    return all(name is None or standings[column][at] == name for column, name in wanted.items())
+def _wanted(standings: Standings, question: Question) -> dict[str, str]:
+    """Return the values that a trial must have to be asked for, by column."""
+    protocol = recorded_protocol(question.protocol, set(standings["protocol"]))
+    wanted = {"protocol": protocol, "backbone": question.backbone, "scorer": question.scorer}
+    return {column: name for column, name in wanted.items() if name is not None}
 
 
 def _board(board: Standings, question: Question, importances: Importances | None) -> list[ImportanceRow]:

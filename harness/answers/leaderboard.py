@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.answers.board import BoardRow, Ranked, computed_rows
-from harness.answers.question import BOARD, EVERYTHING, Question, row_columns
+from harness.answers.question import BOARD, EVERYTHING, Question, recorded_protocol, row_columns
 from harness.answers.standings import Cells, Floats, Places, Standings, read_standings
 from harness.errors import HarnessError
 from harness.places import differing_libraries
@@ -169,8 +169,10 @@ def _chosen(standings: Standings, column: str, name: str | None) -> Standings:
         return standings
     stays = [kind == "level" and column != "protocol" for kind in standings["kind"]]
     there = {value for value, level in zip(standings[column], stays, strict=True) if value is not None and not level}
+    if column == "protocol":
+        name = recorded_protocol(name, there)
     if name not in there:
-        raise HarnessError(unknown(f"recorded {column}", name, there))
+        raise HarnessError(unknown(f"recorded {column}", str(name), there))
     kept = [value == name or level for value, level in zip(standings[column], stays, strict=True)]
     return standings.only(np.flatnonzero(kept))
 

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.protocols import ALIASES
 from harness.trials.axes import Axis, axis_names, shown_cell, study_axes
 
 
@@ -122,6 +123,11 @@ def called(row: Mapping[str, Any], named: Collection[str] = ()) -> str:
 
 def _is_known(value: object) -> bool:
     return value is not None and value == value  # noqa: PLR0124 - NaN is the gap in a column of numbers
+
+
+def recorded_protocol(name: str | None, there: Collection[str]) -> str | None:
+    """Return the protocol that a name means among recorded ones: the one called so, else the one it is an alias of."""
+    return name if name is None or name in there else ALIASES.get(name, name)
 
 
 def axes_listed() -> str:

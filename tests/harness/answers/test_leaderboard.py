@@ -239,6 +239,15 @@ def test_a_lone_official_score_is_not_called_a_harmonic_mean() -> None:
     assert paper == {"s_auc", "t_auc", "mean_auc", "p_auc", "h_mean"}
 
 
+def test_a_protocols_other_name_filters_too(results: Results) -> None:
+    """What was run with --protocol paper is asked for by that name, though it is recorded as dcase2025-paper."""
+    put(results, make_spec(protocol=find_protocol("paper")), flat(0.6))
+    assert len(leaderboard(results, Question(protocol="paper"))) == 1
+    put(results, make_spec(protocol=replace(find_protocol("paper"), name="paper")), flat(0.7))
+    (own,) = leaderboard(results, Question(protocol="paper"))
+    assert own["protocol"] == "paper"  # a study file's own protocol of that name comes first
+
+
 def test_the_level_row_passes_filters(results: Results) -> None:
     """Level, which has no backbone and a scorer of its own, stands on a board of one backbone or scorer."""
     put(results, make_spec(), flat(0.6))
