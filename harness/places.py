@@ -92,6 +92,20 @@ def sqlite_path(uri: str) -> Path | None:
     return meant if os.path.isdir(meant.parent) and not os.path.isdir(typed.parent) else typed  # noqa: PTH112
 
 
+def demand_recorded(places: Places) -> None:
+    """Refuse stores in which nothing was recorded yet, where that shows without opening them: a file is not there.
+
+    Raises:
+        HarnessError: there is no such file.
+    """
+    path = sqlite_path(places.results)
+    if path is not None and not path.is_file():
+        raise HarnessError(
+            f"Recorded trials are read from {path}, but there is no such file; run `asdbench demo` or a study first, "
+            "or name the database with --db."
+        )
+
+
 def code_revision() -> str:
     """Return the git commit of the code, with "+changes" where it was edited; outside git the version."""
     here = Path(__file__).parent

@@ -19,7 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.errors import HarnessError
 from harness.files import write_whole
-from harness.gate.baselines import FILES, RecordedArm, Setting, whole_recipe
+from harness.gate.baselines import RecordedArm, Setting, whole_recipe
+from harness.gate.named import FILES
 from harness.stores.readings import TEST_COLUMNS
 from harness.tables import brief
 from harness.trials.axes import Choice, study_axes

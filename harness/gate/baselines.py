@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,6 @@ from harness.stores.results import Results
 from harness.trials.axes import Choice, axis_names, choices, shown_cell, study_axes
 
 FROZEN = "frozen"  # instead of M in a reference, as in STUDY:BACKBONE:frozen
-FILES = (".json", ".json.gz")
 RULES = {"min_confidence", "below"}  # of labeling; early trials did not record them beside their recipe
 
 
@@ -89,14 +87,6 @@ class RecordedArm:
         clips = self.clips[of_year]
         tables = [clips.assign(seed=seed, score=self.scores[setting][seed][of_year]) for seed in seeds]
         return pd.concat(tables, ignore_index=True)
-
-
-def is_file_name(reference: str) -> bool:
-    """Tell whether a reference means a file."""
-    try:
-        return reference.endswith(FILES) or Path(reference).is_file()
-    except (OSError, ValueError):  # too long for a name, or with a sign that no name has
-        return False
 
 
 def find_arm(results: Results, reference: str, *, scorer: str | None = None) -> RecordedArm:

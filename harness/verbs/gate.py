@@ -369,7 +369,8 @@ def baseline_export(reference: str, *, out: Path, scorer: str | None = None, pla
 
 def _arms(baseline: str, candidate: str, *, scorer: str | None, places: Places) -> tuple[RecordedArm, RecordedArm]:
     from harness.gate.baseline_file import read_baseline
-    from harness.gate.baselines import find_arm, is_file_name, of_scorer
+    from harness.gate.baselines import find_arm, of_scorer
+    from harness.gate.named import is_file_name
     from harness.verbs.stores import open_results
 
     files = [is_file_name(reference) for reference in (baseline, candidate)]

@@ -5,8 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import HarnessError
-from harness.places import Places, code_revision, sqlite_path
+from harness.places import Places, code_revision, demand_recorded
 from harness.told import Told, silent
 
 if TYPE_CHECKING:
@@ -45,14 +44,9 @@ def open_results(places: Places) -> Iterator[Results]:
     Raises:
         HarnessError: nothing was recorded there yet.
     """
-    from harness.stores.results import Results
+    demand_recorded(places)
+    from harness.stores.results import Results  # after that, since it imports SQLAlchemy
 
-    path = sqlite_path(places.results)
-    if path is not None and not path.is_file():
-        raise HarnessError(
-            f"Recorded trials are read from {path}, but there is no such file; run `asdbench demo` or a study first, "
-            "or name the database with --db."
-        )
     results = Results(places.results)
     try:
         yield results
