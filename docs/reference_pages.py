@@ -133,7 +133,7 @@ def commands_page() -> str:
         MADE,
         "Every command, as `asdbench COMMAND --help` says it. Those that print a table also take `--json` (fractions, "
         "stable field names), `--csv`, `--markdown`, `--wide` (every column, however wide) and `--columns` (these "
-        "columns alone, by their headings, joined by commas).",
+        "columns beside those that name a row: headings, joined by commas).",
     ]
     group: Any = typer.main.get_command(app)
     for panel, verbs in VERBS.items():

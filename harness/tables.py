@@ -84,13 +84,25 @@ def answering(*columns: Column) -> list[Column]:
 
 
 def plain(name: str, heading: str | None = None) -> Column:
-    """Make a column that prints a value as it is."""
-    return Column(heading or name, lambda row: NOTHING if row.get(name) is None else str(row[name]))
+    """Make a column that prints a value as it is; of what holds or does not, yes or no."""
+
+    def fill(row: Row) -> str:
+        value = row.get(name)
+        if value is None:
+            return NOTHING
+        return ("no", "yes")[value] if isinstance(value, bool) else str(value)
+
+    return Column(heading or name, fill)
 
 
 def count(name: str, heading: str | None = None) -> Column:
     """Make a column that prints a whole number."""
     return Column(heading or name, lambda row: NOTHING if row.get(name) is None else f"{row[name]:,.0f}", right=True)
+
+
+def times(name: str, heading: str) -> Column:
+    """Make a column of moments in UTC, to the minute; its heading says that they are UTC."""
+    return Column(heading, lambda row: NOTHING if row.get(name) is None else moment(row[name]).removesuffix(" UTC"))
 
 
 def number(name: str, heading: str | None = None) -> Column:
@@ -111,16 +123,41 @@ def in_percent(value: float | None, *, signed: bool = False) -> str:
     return f"{shown:+.2f}" if signed else f"{shown:.2f}"
 
 
-def text_table(title: str, columns: Sequence[Column], rows: Sequence[Row], *, width: int | None = None) -> Table:
+def how_many(number: int, what: str, several: str | None = None) -> str:
+    """Say a number of things: "1 trial", "1,200 trials", "2 classes", where `several` is "classes"."""
+    return f"{number:,} {what if number == 1 else several or f'{what}s'}"
+
+
+def lasting(seconds: float) -> str:
+    """Say about how long something takes, as one says it: "40 seconds", "15 minutes", "2.5 hours"."""
+    if seconds < 1:
+        return "under a second"
+    if seconds < 60:
+        return how_many(round(seconds), "second")
+    if seconds < 90 * 60:
+        return how_many(round(seconds / 60), "minute")
+    hours = seconds / 3600
+    return f"{hours:.1f} hours" if hours < 9.95 else f"{hours:,.0f} hours"
+
+
+def moment(value: object) -> str:
+    """Say when something was, to the minute: "2026-11-28 11:03 UTC".
+
+    Args:
+        value: a time in UTC, or its text as `str` and `isoformat` write it.
+    """
+    return f"{str(value)[:16].replace('T', ' ')} UTC"
+
+
+def text_table(columns: Sequence[Column], rows: Sequence[Row], *, width: int | None = None) -> Table:
     """Return a table for a terminal, without a frame where that is narrow.
 
     Args:
-        title: stands above it.
         columns: of the table; `fitting` chooses those for which there is room.
         rows: of the table.
         width: of the terminal; None is any.
     """
-    table = Table(title=_literal(title), title_justify="left", title_style="bold", header_style="bold")
+    table = Table(header_style="bold")
     if _is_narrow(width):
         table.box, table.show_edge, table.pad_edge, table.padding = SIMPLE_HEAD, False, False, (0, 1, 0, 0)
     # text beside a name is wrapped more before the name is: somebody will type it

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 TOPS = ("asdbench.py", "harness", "backbones", "labeling", "benchmarks")
+DEMO_SECONDS = 900  # after which a demonstration that has not ended a trial will not
 NO_DATA = {".pyc", ".lock", ".part"}  # endings of what programs leave behind
 
 
@@ -48,27 +52,77 @@ def test_the_wheel_holds_the_tree(wheel: Path) -> None:
     assert {"studies", "reference"} <= {name.split("/")[1] for name in packed if name.startswith("benchmarks/")}
 
 
-@pytest.mark.slow
-def test_what_is_installed_runs_in_an_empty_folder(wheel: Path, tmp_path: Path) -> None:
-    """Unpacked where nothing else of this repository is found, the command lists, generates, runs a trial, reports."""
-    place, work = tmp_path / "installed", tmp_path / "work"
-    work.mkdir()
+@dataclass(frozen=True)
+class Installed:
+    """The wheel, unpacked where nothing else of this repository is found, and an empty folder to work in."""
+
+    place: Path
+    work: Path
+
+    def begin(self, line: str) -> subprocess.Popen[str]:
+        """Start the installed command in the folder."""
+        environment = {**os.environ, "PYTHONPATH": str(self.place)}
+        for name in ("MLFLOW_TRACKING_URI", "ASDBENCH_CACHE", "ASDBENCH_DATA", "ASDBENCH_WEIGHTS"):
+            environment.pop(name, None)
+        return subprocess.Popen(
+            [sys.executable, self.place / "bin" / "asdbench", *line.split()], cwd=self.work, env=environment,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def run(self, line: str) -> str:
+        """Run it to its end and return what it printed."""
+        with self.begin(line) as begun:
+            out, err = begun.communicate()
+        assert begun.returncode == 0, f"{line}: {out}{err}"
+        return out
+
+
+@pytest.fixture
+def installed(wheel: Path, tmp_path: Path) -> Installed:
+    """Install the wheel beside an empty folder."""
+    found = Installed(tmp_path / "installed", tmp_path / "work")
+    found.work.mkdir()
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    subprocess.run([*pip, "install", "-q", "--no-deps", "--no-index", "--target", place, wheel], check=True)
-    environment = {**os.environ, "PYTHONPATH": str(place)}
-    for name in ("MLFLOW_TRACKING_URI", "ASDBENCH_CACHE"):
-        environment.pop(name, None)
+    subprocess.run([*pip, "install", "-q", "--no-deps", "--no-index", "--target", found.place, wheel], check=True)
+    return found
 
-    def run(line: str) -> str:
-        program = [sys.executable, place / "bin" / "asdbench", *line.split()]
-        done = subprocess.run(program, check=False, cwd=work, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, f"{line}: {done.stdout}{done.stderr}"
-        return done.stdout
 
+@pytest.mark.slow
+def test_what_is_installed_begins_the_demonstration(installed: Installed) -> None:
+    """`asdbench demo` in an empty folder generates its recordings, starts Ray's workers and records trials.
+
+    It is stopped after the first trial: what comes then is the same, and takes minutes.
+    """
+    begun = installed.begin("demo --workers 1")
+    late = threading.Timer(DEMO_SECONDS, begun.kill)
+    late.start()
+    try:
+        assert begun.stderr is not None
+        said = []
+        for line in begun.stderr:
+            said.append(line)
+            if line.startswith("[1/"):
+                break
+        begun.send_signal(signal.SIGINT)
+        _, rest = begun.communicate()
+    finally:
+        late.cancel()
+        begun.kill()
+    assert begun.returncode == 130, "".join(said) + rest
+    assert "Run the same command again to go on" in rest
+    assert any(line.startswith("[1/") for line in said), "".join(said)
+    assert "level" in installed.run("leaderboard --study demo")
+    assert "demo" in installed.run("study ls")
+
+
+@pytest.mark.slow
+def test_what_is_installed_runs_in_an_empty_folder(installed: Installed) -> None:
+    """The command lists, generates, runs a trial, reports."""
+    run = installed.run
     assert "leaderboard" in run("--help")
     assert "real-mini" in run("ls studies --csv")
     run("data generate made --dataset dcase2025 --machine fan --train-source 8 --train-target 4 --test-per-cell 3")
     assert "finished" in run("trial made --protocol dcase2025 --backbone tiny --frozen --clip-seconds 1 --json")
     assert run("reference paper --csv").count("\n") > 10  # the published tables are there
     run("report --out report.html")
-    assert "tiny" in (work / "report.html").read_text()
+    assert "tiny" in (installed.work / "report.html").read_text()

@@ -16,6 +16,7 @@ from harness.cli.options import (
     Seed,
     StudyName,
     places_of,
+    recorded_in,
     tabular,
 )
 
@@ -35,7 +36,9 @@ def leaderboard(
             min=1, show_default=f"{TOP} in a table", help="Only each board's best, and its frozen and level row."
         ),
     ] = None,
-    references: Annotated[bool, typer.Option(help="Show chance and published results beside what was run.")] = True,
+    references: Annotated[
+        bool, typer.Option(show_default="on", help="Show chance and published results beside what was run.")
+    ] = True,
     db: Db = None,
     form: Form = "text",
 ) -> None:
@@ -43,13 +46,14 @@ def leaderboard(
 
     Example: asdbench leaderboard --study demo --markdown
     """
+    places = recorded_in(db)
     from harness import verbs
     from harness.cli.show import show_leaderboard
 
     if top is None and form in ("text", "markdown"):
         top = TOP
     rows = verbs.leaderboard(
-        places=places_of(db, None), study=study, protocol=protocol, backbone=backbone, machine=machine, scorer=scorer,
+        places=places, study=study, protocol=protocol, backbone=backbone, machine=machine, scorer=scorer,
         top=top, references=references,
     )  # fmt: skip
     show_leaderboard(rows, form, machine=machine)
@@ -71,16 +75,17 @@ def compare(
 
     Example: asdbench compare --study demo
     """
+    places = recorded_in(db)
     from harness import verbs
     from harness.answers.compare import FAMILIES
     from harness.cli.show import show_compare
 
     rows = verbs.compare(
-        places=places_of(db, None), study=study, protocol=protocol, backbone=backbone, scorer=scorer,
+        places=places, study=study, protocol=protocol, backbone=backbone, scorer=scorer,
         families=None if every else FAMILIES, resamples=resamples, seed=seed,
     )  # fmt: skip
     mattered = verbs.importance(
-        places=places_of(db, None), study=study, protocol=protocol, backbone=backbone, scorer=scorer,
+        places=places, study=study, protocol=protocol, backbone=backbone, scorer=scorer,
         resamples=resamples, seed=seed,
     ) if form in ("text", "json") else []  # fmt: skip
     show_compare(rows, form, mattered=mattered)
@@ -101,11 +106,12 @@ def importance(
 
     Example: asdbench importance --study demo
     """
+    places = recorded_in(db)
     from harness import verbs
     from harness.cli.show import show_importance
 
     rows = verbs.importance(
-        places=places_of(db, None), study=study, protocol=protocol, backbone=backbone, scorer=scorer,
+        places=places, study=study, protocol=protocol, backbone=backbone, scorer=scorer,
         resamples=resamples, seed=seed,
     )  # fmt: skip
     show_importance(rows, form)
@@ -145,7 +151,9 @@ def report(
     ] = None,
     resamples: Annotated[int, typer.Option(min=100, help="Of the comparisons' bootstrap.")] = 1000,
     seed: Seed = 0,
-    log: Annotated[bool, typer.Option("--log/--no-log", help="Log the page to the study's MLflow run.")] = True,
+    log: Annotated[
+        bool, typer.Option("--log/--no-log", show_default="on", help="Log the page to the study's MLflow run.")
+    ] = True,
     db: Db = None,
     form: Form = "text",
 ) -> None:
@@ -153,13 +161,14 @@ def report(
 
     Example: asdbench report --out report.html --study demo
     """
+    places = recorded_in(db)
     from harness import verbs
     from harness.cli.console import say, show
-    from harness.tables import count, plain
+    from harness.tables import count, how_many, plain
 
     found = verbs.report(
         out, study=study, protocol=protocol, backbone=backbone, scorer=scorer, comparisons=comparisons,
-        resamples=resamples, seed=seed, log=log, places=places_of(db, None),
+        resamples=resamples, seed=seed, log=log, places=places,
     )  # fmt: skip
     if form != "text":
         columns = [plain("out"), count("bytes"), count("boards"), count("rows"), plain("run_id")]
@@ -167,6 +176,6 @@ def report(
         return
     for sentence in found["sentences"]:
         say(sentence)
-    say(f"{found['out']}: {found['bytes'] / 1000:,.0f} kB, {found['rows']} rows. Open it in any browser.")
+    say(f"{found['out']}: {found['bytes'] / 1000:,.0f} kB, {how_many(found['rows'], 'row')}. Open it in any browser.")
     if found["run_id"]:
         say(f"Logged to MLflow run {found['run_id']} as report.html.")

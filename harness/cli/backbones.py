@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -24,6 +24,9 @@ from harness.cli.options import (
     places_of,
     tabular,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 PADDED = 0.25  # if padding takes a larger share of the input, the verb says so
 
@@ -95,7 +98,7 @@ def check_backbone(
     Example: asdbench check-backbone tiny
     """
     from harness import verbs
-    from harness.cli.console import note, show
+    from harness.cli.console import note, say, show
     from harness.tables import plain
 
     report = verbs.check_backbone(
@@ -108,6 +111,23 @@ def check_backbone(
         failed = ", ".join(row["name"] for row in report["rows"] if row["status"] == "fail")
         note(f"{name} does not meet the contract: {failed}.", style="red")
         raise typer.Exit(1)
+    if form == "text":
+        say(checked_sentence(name, report["rows"]), style="green")
+
+
+def checked_sentence(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Say that a backbone meets the contract, and which checks could not be made here.
+
+    Args:
+        name: of the backbone.
+        rows: its checks, none of which failed.
+    """
+    from harness.tables import how_many
+
+    passed = sum(row["status"] == "pass" for row in rows)
+    skipped = [row["name"] for row in rows if row["status"] == "skip"]
+    said = f"{name} meets the contract: {how_many(passed, 'check')} passed, none failed"
+    return f"{said}; not checked here: {', '.join(skipped)}." if skipped else f"{said}."
 
 
 @tabular

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -73,11 +74,13 @@ def _show_table(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], ti
     wide, wanted = _looks.get()
     if wanted is not None:
         columns = named_columns(columns, wanted)
+    if title:  # a sentence of its own: within the table it would be wrapped to the table's width
+        say(title, style="bold")
     if wide:
-        Console(width=WIDE).print(text_table(title, columns, rows), crop=False)
+        Console(width=WIDE).print(text_table(columns, rows), crop=False)
         return
     view = fitting(columns, rows, out.width)
-    out.print(text_table(title, view.columns, rows, width=out.width), soft_wrap=False)
+    out.print(text_table(view.columns, rows, width=out.width), soft_wrap=False)
     if view.same:
         said = ", ".join(f"{heading} {value}" for heading, value in view.same.items())
         say(f"In every row that has one: {said}.")
@@ -117,10 +120,28 @@ def _print(console: Console, text: str, style: str | None, longest: int) -> None
         _pause()
     elif (display := _display.get()) is not None and display.live is not None:
         console = display.live.console  # which prints above the bars
+    text = printable(text, longest=longest)
     # a terminal would break a long line in the middle of a word; files and pipes take lines as long as they are
-    console.print(
-        printable(text, longest=longest), style=style, markup=False, highlight=False, soft_wrap=not console.is_terminal
-    )
+    lines = _lines(text, console.width) if console.is_terminal else [text]
+    console.print("\n".join(lines), style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def _lines(text: str, width: int) -> list[str]:
+    """Break a sentence at blanks into lines for a terminal; a word that is longer, such as a path, stays whole.
+
+    The terminal then shows that word in several lines, and whoever copies it gets one.
+    """
+    lines: list[str] = []
+    room = 0
+    for word in text.split(" "):
+        taken = cell_len(word) + 1
+        if lines and taken <= room:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+            room = width + 1
+        room -= taken
+    return lines
 
 
 def _pause() -> None:

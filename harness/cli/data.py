@@ -24,8 +24,13 @@ from harness.cli.options import (
 if TYPE_CHECKING:
     from harness.tables import Column
 
-# effect of a problem on a study, the worst first -> the words for it in "3 of files that cannot be used"
-EFFECTS = {"stops": "of files that cannot be used", "changes numbers": "that change numbers", "harmless": "harmless"}
+# effect of a problem on a study, the worst first -> the words for one and for several
+EFFECTS = {
+    "stops": ("stops a study", "stop a study"),
+    "changes numbers": ("changes numbers", "change numbers"),
+    "harmless": ("is harmless", "are harmless"),
+}
+MOST_SHOWN = 20  # different values of one kind of problem
 
 data_app = typer.Typer(no_args_is_help=True, help="Recordings: count, examine, download and generate them.")
 
@@ -47,7 +52,7 @@ def data_index(
     """
     from harness import verbs
     from harness.cli.console import show
-    from harness.tables import count, plain
+    from harness.tables import count, how_many, plain
 
     document = verbs.data_index(root, dataset=dataset, ground_truth=ground_truth, skip_bad=skip_bad)
     years = len({row.get("dataset") for row in document["rows"]}) > 1
@@ -57,8 +62,8 @@ def data_index(
         count("clips"),
         count("labeled"),
     ]
-    left_out = f", {document['skipped']:,} bad files left out" if document["skipped"] else ""
-    title = f"{document['clips']:,} clips in {root}{left_out}"
+    left_out = f", {how_many(document['skipped'], 'bad file')} left out" if document["skipped"] else ""
+    title = f"{how_many(document['clips'], 'clip')} in {root}{left_out}"
     show(form, columns, document["rows"], title=title, document=document)
 
 
@@ -78,7 +83,7 @@ def data_doctor(
     """
     from harness import verbs
     from harness.cli.console import note, say, show, telling
-    from harness.tables import Column, count, plain
+    from harness.tables import Column, count, how_many, plain
 
     with telling() as told:
         document = verbs.data_doctor(
@@ -92,8 +97,11 @@ def data_doctor(
         if not problems:
             say("Nothing is wrong.")
         else:
-            show(form, _problem_columns(), _by_kind(problems), title=_in_short(problems))
-            say("The example is the first of its kind; every file: --csv or --json.")
+            rows = _by_value(problems)
+            shown = [row for row in rows if row["place"] < MOST_SHOWN]
+            show(form, _problem_columns(), shown, title=_in_short(problems))
+            more = f" Not shown: {how_many(len(rows) - len(shown), 'more value')}." if len(shown) < len(rows) else ""
+            say(f"The example is the first of several.{more} Every file: --csv or --json.")
     else:
         columns = [plain("effect"), plain("kind"), plain("sentence", "what, and what to do")]
         show(form, columns, problems, title="Problems", document=document)
@@ -105,14 +113,21 @@ def data_doctor(
             raise typer.Exit(1)
 
 
-def _by_kind(problems: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return a row for each kind of problem, the worst first, with their number and the sentence of the first one."""
-    counts = Counter((problem["effect"], problem["kind"]) for problem in problems)
-    examples = {(problem["effect"], problem["kind"]): problem["sentence"] for problem in reversed(problems)}
-    worst = sorted(counts, key=lambda each: (list(EFFECTS).index(each[0]), -counts[each]))
+def _by_value(problems: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return a row for each kind of problem, the worst first, and for each value that wants mending by itself.
+
+    A row has their number and the sentence of the first one; `place` counts the values of a kind from 0.
+    """
+    found: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for problem in problems:
+        of_kind = found.setdefault((problem["effect"], problem["kind"]), {})
+        of_kind.setdefault(problem["value"], []).append(problem["sentence"])
+    effects = list(EFFECTS)
+    worst = sorted(found, key=lambda each: (effects.index(each[0]), -sum(map(len, found[each].values()))))
     return [
-        {"effect": effect, "kind": kind, "count": counts[effect, kind], "example": examples[effect, kind]}
+        {"effect": effect, "kind": kind, "count": len(sentences), "example": sentences[0], "place": place}
         for effect, kind in worst
+        for place, sentences in enumerate(sorted(found[effect, kind].values(), key=len, reverse=True))
     ]
 
 
@@ -127,9 +142,12 @@ def _problem_columns() -> list[Column]:
 
 
 def _in_short(problems: Sequence[Mapping[str, Any]]) -> str:
-    """Return how many problems there are of each effect, in words."""
+    """Say how many problems there are of each effect: "4 problems: 3 stop a study, 1 is harmless."."""
+    from harness.tables import how_many
+
     counts = Counter(problem["effect"] for problem in problems)
-    return "Problems: " + ", ".join(f"{counts[effect]:,} {EFFECTS[effect]}" for effect in EFFECTS if counts[effect])
+    said = [f"{counts[effect]:,} {words[counts[effect] > 1]}" for effect, words in EFFECTS.items() if counts[effect]]
+    return f"{how_many(len(problems), 'problem')}: {', '.join(said)}."
 
 
 @data_app.command("download", cls=Verb)
@@ -208,10 +226,11 @@ def data_own(
 
     document = verbs.data_own(root, machine=machine, overwrite=overwrite)
     columns = [*(plain(name) for name in ("machine", "split", "domain", "condition")), count("clips")]
-    show(form, columns, document["rows"], title=f"Guessed from names: {document['csv']}", document=document)
+    show(form, columns, document["rows"], title="Guessed from names", document=document)
     for sentence in document["left_out"]:
         note(sentence)
     if form == "text":
+        say(f"Written: {document['csv']}")
         say(
             "The machine is a folder's name or what files' names begin with; train, test, normal, anomaly, source and "
             "target are taken from names; of clips that do not say it every fourth is a test clip, and what trains is "
@@ -237,7 +256,7 @@ def sync(
     """
     from harness import verbs
     from harness.cli.console import say, show, telling
-    from harness.tables import plain
+    from harness.tables import how_many, plain
 
     with telling() as told:
         found = verbs.sync(source, rewrite=rewrite, places=places_of(db, None), told=told)
@@ -246,6 +265,7 @@ def sync(
         show(form, columns, found["rows"], title="Refused", document=found)
     if form == "text":
         say(
-            f"From {found['from']}: {found['taken']} trials taken in, {found['there']} there already, "
-            f"{found['unfinished']} unfinished, {found['refused']} refused; {found['studies']} studies."
+            f"From {found['from']}: {how_many(found['taken'], 'trial')} taken in, {found['there']} there already, "
+            f"{found['unfinished']} unfinished, {found['refused']} refused; "
+            f"{how_many(found['studies'], 'study', 'studies')}."
         )

@@ -24,6 +24,7 @@ from harness.cli.options import (
     Weights,
     options_of,
     places_of,
+    recorded_in,
     tabular,
 )
 
@@ -79,18 +80,19 @@ def select(
 
     Example: asdbench select --study paper --freeze choice.json
     """
-    from harness import verbs
-    from harness.cli.console import telling
-    from harness.cli.show import show_check, show_freeze, show_select
-
     if check is not None:
         _only_for_check(study, backbone, scorer, freeze, year, data, protocol)
         if (resamples, seed) != (500, 0):
             raise typer.BadParameter("--resamples and --seed do not go with --check: the file says them.")
+        places = recorded_in(db) if data is None else places_of(db, None)
+        from harness import verbs
+        from harness.cli.console import telling
+        from harness.cli.show import show_check
+
         with telling() as told:
             checked = verbs.select_check(
                 check, data=data, protocol=protocol, ground_truth=ground_truth, skip_bad=skip_bad, threads=threads,
-                places=places_of(db, None), told=told,
+                places=places, told=told,
             )  # fmt: skip
         show_check(checked, form)
         if not checked["held"]:
@@ -101,21 +103,26 @@ def select(
     if data is None and (ground_truth is not None or skip_bad):
         name = "--skip-bad" if ground_truth is None else "--ground-truth"
         raise typer.BadParameter(f"{name} goes with --data, whose recordings it reads.")
+    if data is not None and freeze is None:
+        raise typer.BadParameter("--data goes with --check FILE, whose trials it runs, or with --freeze FILE.")
+    if year is not None and freeze is None:
+        raise typer.BadParameter("--year goes with --freeze FILE, whose choice it narrows.")
+    places = recorded_in(db)
+    from harness import verbs
+    from harness.cli.console import telling
+    from harness.cli.show import show_freeze, show_select
+
     if freeze is not None:
         with telling() as told:
             frozen = verbs.select_freeze(
-                freeze, places=places_of(db, None), study=study, protocol=protocol, backbone=backbone, scorer=scorer,
+                freeze, places=places, study=study, protocol=protocol, backbone=backbone, scorer=scorer,
                 year=year, resamples=resamples, seed=seed, data=data, ground_truth=ground_truth, skip_bad=skip_bad,
                 told=told,
             )  # fmt: skip
         show_freeze(frozen, form)
         return
-    if data is not None:
-        raise typer.BadParameter("--data goes with --check FILE, whose trials it runs, or with --freeze FILE.")
-    if year is not None:
-        raise typer.BadParameter("--year goes with --freeze FILE, whose choice it narrows.")
     rows = verbs.select(
-        places=places_of(db, None), study=study, protocol=protocol, backbone=backbone, scorer=scorer,
+        places=places, study=study, protocol=protocol, backbone=backbone, scorer=scorer,
         resamples=resamples, seed=seed,
     )  # fmt: skip
     show_select(rows, form)
@@ -150,12 +157,17 @@ def regress(
 
     Example: asdbench regress --baseline tiny.json.gz --candidate regression-tiny --margin 0.5 --junit regress.xml
     """
+    from harness.gate.named import is_file_name
+
+    # two files need no database, and what goes wrong belongs into the JUnit file where one is asked for
+    early = junit is None and not (is_file_name(baseline) and is_file_name(candidate))
+    places = recorded_in(db) if early else places_of(db, None)
     from harness import verbs
     from harness.cli.show import show_regress
 
     document = verbs.regress(
         baseline, candidate, margin=margin, scorer=scorer, junit=junit, resamples=resamples, seed=seed,
-        allow=allow or (), places=places_of(db, None),
+        allow=allow or (), places=places,
     )  # fmt: skip
     show_regress(document, form)
     if not document["accepted"]:
@@ -178,10 +190,11 @@ def baseline_export(
 
     Example: asdbench baseline export regression-tiny --out tiny.json.gz
     """
+    places = recorded_in(db)
     from harness import verbs
     from harness.cli.show import show_baseline
 
-    document = verbs.baseline_export(reference, out=out, scorer=scorer, places=places_of(db, None))
+    document = verbs.baseline_export(reference, out=out, scorer=scorer, places=places)
     show_baseline(document, form)
 
 

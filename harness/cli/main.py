@@ -20,6 +20,7 @@ from harness.cli.data import data_app, sync
 from harness.cli.gate import baseline_app, bench_backbone, regress, select
 from harness.cli.options import (
     Form,
+    Journey,
     Verb,
     tabular,
 )
@@ -36,9 +37,10 @@ os.environ.setdefault("DO_NOT_TRACK", "true")
 
 app = typer.Typer(
     name="asdbench",
+    cls=Journey,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    # not "rich", which would read the brackets in "Trials at once [default: 2]" as markup
+    context_settings={"help_option_names": ["--help", "-h"]},
     help="Anomalous sound detection: does Top-M pseudo-labeling beat Top-1, and by more than chance?",
     epilog="Environment: ASDBENCH_WEIGHTS, ASDBENCH_CACHE, MLFLOW_TRACKING_URI.",
 )
@@ -90,6 +92,7 @@ VERBS: dict[str, dict[str, Any]] = {
     },
     "Stores": {"sync": sync},
 }
+Journey.order = [name for verbs_of_panel in VERBS.values() for name in verbs_of_panel]
 for panel, verbs_of_panel in VERBS.items():
     for name, verb in verbs_of_panel.items():
         if isinstance(verb, typer.Typer):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from harness.bounds import span
 
@@ -20,7 +20,10 @@ else:
     Form = str  # importing harness.tables would load rich, which slows `--help`
 
 Root = Annotated[
-    Path, typer.Argument(metavar="ROOT", help="Folder with recordings in the official layout, WAV or FLAC.")
+    Path,
+    typer.Argument(
+        metavar="ROOT", help="Folder with recordings, WAV or FLAC: in the official layout, or your own with their csv."
+    ),
 ]
 Data = Annotated[Path, typer.Option("--data", envvar="ASDBENCH_DATA", help="Folder with the recordings.")]
 GroundTruth = Annotated[
@@ -32,7 +35,8 @@ Csv = Annotated[bool, typer.Option("--csv", help="Print CSV: fractions, every fi
 Markdown = Annotated[bool, typer.Option("--markdown", help="Print a markdown table.")]
 Wide = Annotated[bool, typer.Option("--wide", help="Show every column, however wide the table becomes.")]
 Columns = Annotated[
-    str | None, typer.Option("--columns", help="Show these columns alone, by their headings, joined by commas.")
+    str | None,
+    typer.Option("--columns", help="Show these columns beside those that name a row: headings, joined by commas."),
 ]
 Db = Annotated[
     str | None,
@@ -86,6 +90,30 @@ def places_of(db: str | None, optuna: str | None) -> Places:
     from harness.places import find_places
 
     return find_places(tracking=db, optuna=optuna)
+
+
+def recorded_in(db: str | None, optuna: str | None = None) -> Places:
+    """Return the stores of a verb that reads what is recorded; call it first, since what imports takes seconds.
+
+    Raises:
+        HarnessError: nothing was recorded there yet.
+    """
+    from harness.places import demand_recorded
+
+    places = places_of(db, optuna)
+    demand_recorded(places)
+    return places
+
+
+class Journey(TyperGroup):
+    """The whole command: `--help` and completion list its verbs in the order in which a new user needs them."""
+
+    order: Sequence[str] = ()
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of all verbs."""
+        there = super().list_commands(ctx)
+        return sorted(there, key=lambda name: self.order.index(name) if name in self.order else len(self.order))
 
 
 class Verb(TyperCommand):

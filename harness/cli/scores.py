@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from harness.cli.options import Db, Form, GroundTruth, Seed, Threads, places_of, tabular
+from harness.cli.options import Db, Form, GroundTruth, Seed, Threads, places_of, recorded_in, tabular
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,6 +47,7 @@ def detect(
 
     Example: asdbench detect 3f9c ~/new_clips --machine press
     """
+    places = recorded_in(db)
     from harness import verbs
     from harness.cli.console import note, say, show, telling
     from harness.tables import Column, answering, count, naming, plain
@@ -54,7 +55,7 @@ def detect(
     with telling() as told:
         document = verbs.detect(
             trial, root, best=best, machine=machine, section=section, scorer=scorer, data=data, threads=threads,
-            places=places_of(db, None), told=told,
+            places=places, told=told,
         )  # fmt: skip
     rows = document["rows"]
     columns = [
@@ -85,9 +86,10 @@ def detected_sentence(rows: Sequence[Mapping[str, Any]], unheard: int) -> str:
         unheard: number of clips that were not scored.
     """
     from harness.scoring.thresholds import QUANTILE
+    from harness.tables import how_many
 
     new, trained = ([row for row in rows if row["in_training"] is there] for there in (False, True))
-    said = [f"{'1 clip' if len(rows) == 1 else f'{len(rows)} clips'} scored", _above(new, "new " if trained else "")]
+    said = [f"{how_many(len(rows), 'clip')} scored", _above(new, "new " if trained else "")]
     if trained:
         share = f"{100 * (1 - QUANTILE):.0f} %"
         said.append(f"{_above(trained, 'training ')}, as about {share} of all training clips are by its definition")
@@ -158,13 +160,13 @@ def score(
     """
     from harness import verbs
     from harness.cli.console import note, say, show
-    from harness.tables import in_percent
+    from harness.tables import how_many, in_percent
 
     document = verbs.score(
         folder, dataset=dataset, ground_truth=ground_truth, part=part, explain=explain, record=record,
         resamples=resamples, seed=seed, places=places_of(db, None),
     )  # fmt: skip
-    title = f"{document['clips']:,} clips of {dataset}/{document['part']}"
+    title = f"{how_many(document['clips'], 'clip')} of {dataset}/{document['part']}"
     show(form, score_columns(explain=explain), document["rows"], title=title, document=document)
     if form == "text":
         ends = {
@@ -216,11 +218,12 @@ def submit(
 
     Example: asdbench submit 3f2a9c --out submission
     """
+    places = recorded_in(db)
     from harness import verbs
     from harness.cli.console import note, show
     from harness.tables import Column, count, plain
 
-    document = verbs.submit(key, out=out, scorer=scorer, places=places_of(db, None))
+    document = verbs.submit(key, out=out, scorer=scorer, places=places)
     threshold = Column(
         "threshold", lambda row: "–" if row["threshold"] is None else f"{row['threshold']:.6g}", right=True
     )

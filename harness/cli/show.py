@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.answers.columns import machine_choice_columns, regress_columns, select_columns
+from harness.answers.columns import STAGES, machine_choice_columns, ordered_stages, regress_columns, select_columns
 from harness.cli.console import fits, say, show
 from harness.credentials import shown
 
@@ -89,13 +89,22 @@ def show_status(row: Mapping[str, Any], form: Form) -> None:
 
 
 def _costs(trials: Sequence[Mapping[str, Any]]) -> tuple[list[Any], list[dict[str, Any]]]:
-    from harness.tables import count, naming, number, plain
+    from harness.tables import answering, count, naming, number, plain
 
-    stages = list(dict.fromkeys(stage for row in trials for stage in row["seconds"]))
-    rows = [{**row, **{f"{stage} s": row["seconds"].get(stage) for stage in stages}} for row in trials]
-    choices = naming(plain("kind"), plain("backbone"), *(count(name) for name in ("m", "k1", "k2", "seed")))
-    numbers = [number(f"{stage} s") for stage in stages]
-    return [plain("key"), *choices, plain("status"), *numbers, number("peak_mb", "peak MiB")], rows
+    stages = ordered_stages(stage for row in trials for stage in row["seconds"])
+    rows = [
+        {
+            **row,
+            "total_seconds": sum(row["seconds"].values()) or None,
+            **{f"{s} s": row["seconds"].get(s) for s in stages},
+        }
+        for row in trials
+    ]
+    choices = naming(plain("kind"), plain("backbone"), count("m", "M"), count("k1", "K1"), count("k2", "K2"))
+    choices += naming(count("seed"))
+    numbers = [number(f"{stage} s", STAGES.get(stage, stage)) for stage in stages]
+    cost = answering(number("total_seconds", "seconds"), count("peak_mb", "peak MiB"))
+    return [plain("key"), *choices, plain("status"), *cost, *numbers], rows
 
 
 def show_front(front: Sequence[Mapping[str, Any]]) -> None:
@@ -139,6 +148,7 @@ def show_leaderboard(rows: Sequence[BoardRow], form: Form, *, machine: str | Non
 def show_reference(rows: Sequence[PublishedRow], form: Form) -> None:
     """Show published tables, one row for each system and metric, with the difference of the results recorded here."""
     from harness.answers.columns import reference_columns, reference_lines
+    from harness.answers.published import reference_notes
 
     if form in ("json", "csv"):
         show(form, [], rows, title="")
@@ -147,11 +157,11 @@ def show_reference(rows: Sequence[PublishedRow], form: Form) -> None:
         table = [row for row in rows if row["table"] == name]
         lines = reference_lines(table)
         show(form, reference_columns(lines), lines, title=f"Published: {name}, % (recorded here minus published)")
-    if form == "text":
-        for note in dict.fromkeys(f"{row['table']}, {row['system']}: {row['note']}" for row in rows if row["note"]):
-            say(note)
-        if all(row["recorded"] is None for row in rows):
-            say("None of these cells is recorded here on the full official recordings.")
+        if form == "text":
+            for note in reference_notes(table):
+                say(note)
+    if form == "text" and all(row["recorded"] is None for row in rows):
+        say("None of these cells is recorded here on the full official recordings.")
 
 
 def show_compare(rows: Sequence[ComparedRow], form: Form, *, mattered: Sequence[ImportanceRow] = ()) -> None:
@@ -219,8 +229,9 @@ def show_freeze(frozen: Frozen, form: Form) -> None:
 def show_check(checked: Checked, form: Form) -> None:
     """Show what a frozen choice scored against what it promised, and say whether it held."""
     from harness.answers.columns import check_columns
+    from harness.tables import moment
 
-    title = f"{checked['file']}, frozen {checked['frozen']}, sum {checked['sha256'][:12]}"
+    title = f"{checked['file']}, frozen {moment(checked['frozen'])}, sum {checked['sha256'][:12]}"
     show(form, check_columns(), checked["rows"], title=title, document=checked)
     if form != "text":
         return
@@ -245,8 +256,10 @@ def show_regress(document: Verdict, form: Form) -> None:
 
 def show_baseline(document: Exported, form: Form) -> None:
     """Show what an exported baseline holds."""
-    from harness.tables import Column, plain
+    from harness.tables import Column, how_many, plain
 
     columns = [plain("setting"), Column("seeds", lambda row: ", ".join(map(str, row["seeds"])))]
-    title = f"{document['file']}: {document['backbone']} on {document['protocol']}, {document['clips']} clips"
+    title = (
+        f"{document['file']}: {document['backbone']} on {document['protocol']}, {how_many(document['clips'], 'clip')}"
+    )
     show(form, columns, document["rows"], title=title, document=document)

@@ -17,6 +17,7 @@ from harness.cli.options import (
     SkipBad,
     Verb,
     places_of,
+    recorded_in,
     tabular,
 )
 
@@ -91,32 +92,40 @@ def study_plan(
     from harness import verbs
     from harness.cli.console import say, show, telling
     from harness.studies.costs import said_count
-    from harness.tables import count, number, plain
+    from harness.tables import Column, count, how_many, lasting, number, plain
 
     with telling() as told:
         costs = verbs.study_plan(
             study, data=data, workers=workers, gpu=gpu, share=share, ground_truth=ground_truth, skip_bad=skip_bad,
             told=told,
         )  # fmt: skip
+    exact = {row["exact"] for row in costs["classes"]}
     columns = [
         plain("labels"), count("m", "M"), count("k1", "K1"), count("k2", "K2"), plain("fusion"),
         *(count(name) for name in ("classes", "singletons")), count("left_out", "left out"),
-        plain("exact", "by the encoder's latents"),
+        *([plain("exact")] if len(exact) > 1 else []),
     ]  # fmt: skip
     show(form, columns, costs["classes"], title="Classes of the first seed's labels", document=costs)
     if form == "text":
+        if False in exact:
+            which = "Rows that are not exact" if True in exact else "These rows"
+            say(
+                f"{which} are estimates: clips were clustered by their MFCC, since the encoder's embeddings of all "
+                "clips are made as the study runs."
+            )
+        takes = Column("takes", lambda row: lasting(3600 * row["hours"]), right=True)
         columns = [
             plain("backbone"), plain("train"), count("trials"), count("trainings"),
             *([count("first_rounds", "first rounds")] if any(each["first_rounds"] for each in costs["backbones"])
               else []),
             number("embed_seconds", "s to embed a clip"), number("train_seconds", "s a clip and epoch"),
-            number("hours"),
+            takes,
         ]  # fmt: skip
         show(form, columns, costs["backbones"], title="What each backbone takes")
         say(said_count(costs))
         say(
-            f"About {costs['hours']:.2g} hours with {costs['workers']} trials at a time ({costs['basis']}), "
-            f"{costs['memory_gb']:.1f} GiB of memory, {costs['disk_gb']:.1f} GiB of disk."
+            f"About {lasting(3600 * costs['hours'])} with {how_many(costs['workers'], 'trial')} at a time "
+            f"({costs['basis']}), {costs['memory_gb']:.1f} GiB of memory, {costs['disk_gb']:.1f} GiB of disk."
         )
 
 
@@ -133,10 +142,11 @@ def study_status(
 
     Example: asdbench study status demo
     """
+    places = recorded_in(db, optuna)
     from harness import verbs
     from harness.cli.show import show_status
 
-    row = verbs.study_status(study, trials=trials, places=places_of(db, optuna))
+    row = verbs.study_status(study, trials=trials, places=places)
     show_status(row, form)
 
 
@@ -147,12 +157,16 @@ def study_ls(db: Db = None, form: Form = "text") -> None:
 
     Example: asdbench study ls
     """
+    places = recorded_in(db)
     from harness import verbs
     from harness.cli.console import show
-    from harness.tables import count, plain
+    from harness.tables import count, plain, times
 
-    rows = verbs.study_ls(places=places_of(db, None))
-    columns = [plain("name"), plain("key"), plain("protocol"), count("planned"), count("finished"), plain("created")]
+    rows = verbs.study_ls(places=places)
+    columns = [
+        plain("name"), plain("key"), plain("protocol"), count("planned"), count("finished"),
+        times("created", "created (UTC)"),
+    ]  # fmt: skip
     show(form, columns, rows, title="Recorded studies")
 
 

@@ -48,7 +48,7 @@ def pretrain(
     same file, byte for byte. Once the file is there, the same call does nothing.
 
     Args:
-        root: folder with recordings in the official layout.
+        root: folder with recordings, in the official layout or your own with their csv.
         protocol: by name; its test clips are not heard.
         backbone: by name, one with a decoder.
         out: the checkpoint file, in the backbone's official format.

@@ -29,7 +29,7 @@ from harness.report.forest import forest
 from harness.report.mattered import mattered
 from harness.report.verdict import finding, lead, verdict
 from harness.stores.results import Results
-from harness.tables import without_controls
+from harness.tables import how_many, without_controls
 
 if TYPE_CHECKING:
     from harness.stores.tracker import Tracker
@@ -176,13 +176,9 @@ def _scope(evidence: Evidence) -> str:
     scorers = {row["scorer"] for row in rows if row["keys"] and row["backbone"] is not None}
     seeds = {seed for row in rows for seed in row["seeds"]}
     named = ", ".join(f"{what} {name}" for what, name in evidence.question.names().items() if name)
-    counts = [_counted(len(trials), "finished trial"), *([_counted(len(scorers), "scorer")] if scorers else [])]
+    counts = [how_many(len(trials), "finished trial"), *([how_many(len(scorers), "scorer")] if scorers else [])]
     what = f"{named[:1].upper()}{named[1:]}" if named else "Everything recorded"
-    return f"{what}: {', '.join([*counts, _counted(len(seeds), 'seed')])}."
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+    return f"{what}: {', '.join([*counts, how_many(len(seeds), 'seed')])}."
 
 
 def _contents(boards: Sequence[Mapping[str, Any]], evidence: Evidence) -> list[tuple[str, str]]:

@@ -19,6 +19,7 @@ from harness.keys import digest
 from harness.plugins import unknown
 from harness.studies.plan import Plan, planned_trials
 from harness.studies.study_file import SEARCHES, SamplerTable
+from harness.tables import how_many
 from harness.trials.candidates import planned_ranking
 from harness.trials.contract import TrialSpec
 from harness.trials.labels import fuse_labels
@@ -175,11 +176,13 @@ def plan_costs(
 
 def said_count(count: Mapping[str, Any]) -> str:
     """Say in a sentence what a study plans."""
-    skipped = f", {count['skipped']} bad files left out" if count["skipped"] else ""
+    skipped = f", {how_many(count['skipped'], 'bad file')} left out" if count["skipped"] else ""
+    learn = "that learns" if count["learning"] == 1 else "that learn"
+    train, test = how_many(count["train_clips"], "training clip"), how_many(count["test_clips"], "test clip")
     return (
-        f"{count['study']}: {count['trials']} trials ({count['learning']} that learn, {count['frozen']} frozen, "
-        f"{count['level']} of the level) on {count['train_clips']:,} training clips, {count['labeled']:,} with an "
-        f"attribute, and {count['test_clips']:,} test clips{skipped}. {count['sampler']}"
+        f"{count['study']}: {how_many(count['trials'], 'trial')} ({count['learning']} {learn}, {count['frozen']} "
+        f"frozen, {count['level']} of the level) on {train}, {count['labeled']:,} with an attribute, and "
+        f"{test}{skipped}. {count['sampler']}"
     )
 
 

@@ -94,7 +94,7 @@ def embed(
     this backbone and the same clip length.
 
     Args:
-        root: folder with recordings in the official layout.
+        root: folder with recordings, in the official layout or your own with their csv.
         backbone: by name.
         out: the .npz file; an existing one is replaced once the new one is complete.
         protocol: only the clips of this protocol; "" embeds all clips.

@@ -82,8 +82,9 @@ def bench_backbone(
     from harness import verbs
     from harness.errors import HarnessError
     from harness.gate.baseline_file import read_baseline
-    from harness.gate.baselines import is_file_name
+    from harness.gate.named import is_file_name
     from harness.studies.plan import make_plan
+    from harness.tables import how_many, lasting
     from harness.told import silent
     from harness.verbs.demonstration import RECORDINGS, generate_recordings  # its results can be compared with
 
@@ -97,8 +98,9 @@ def bench_backbone(
         generate_recordings(RECORDINGS, told=told)
     costs = verbs.study_plan(file, data=data or RECORDINGS, workers=workers, places=places, told=told)
     say(
-        f"About {said_minutes(60 * costs['hours'])} with {costs['workers']} trials at a time ({costs['basis']}), less "
-        "where trials are recorded already. Stop it whenever you like: the same command goes on."
+        f"About {lasting(3600 * costs['hours'])} with {how_many(costs['workers'], 'trial')} at a time "
+        f"({costs['basis']}), less where trials are recorded already. Stop it whenever you like: the same command goes "
+        "on."
     )
     outcome = verbs.study_run(
         file, data=data or RECORDINGS, workers=workers, places=places, told=told, listen=listen, say=say
@@ -123,13 +125,6 @@ def name_of(backbone: str) -> str:
     front, place = named_weights(backbone)
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(place.partition("@")[0]).name).strip("-")
     return f"{front}-{plain}" if plain else front
-
-
-def said_minutes(minutes: float) -> str:
-    """Say a duration: "4 minutes", "1.5 hours"."""
-    if minutes < 1.5:
-        return "a minute"
-    return f"{minutes:.0f} minutes" if minutes < 90 else f"{minutes / 60:.1f} hours"
 
 
 def study_of(

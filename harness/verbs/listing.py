@@ -13,7 +13,8 @@ def ls(kind: str | None = None) -> list[dict[str, Any]]:
     """List the names that studies and verbs accept, without importing any plugin.
 
     Args:
-        kind: backbones, losses, strategies, datasets, scorers, protocols or studies; None lists all of them.
+        kind: backbones, losses, strategies, datasets, scorers, protocols or studies, or one of these in the singular;
+            None lists all of them.
 
     Returns:
         A row for each name: `kind`, `name`, `summary`.
@@ -21,9 +22,10 @@ def ls(kind: str | None = None) -> list[dict[str, Any]]:
     Raises:
         HarnessError: there is no such kind.
     """
-    if kind is not None and kind not in LISTS:
-        raise HarnessError(plugins.unknown("ls", kind, LISTS))
-    return [row for name, rows in LISTS.items() if kind in (None, name) for row in rows()]
+    several = SINGULAR.get(kind or "", kind)
+    if several is not None and several not in LISTS:
+        raise HarnessError(plugins.unknown("ls", several, LISTS))
+    return [row for name, rows in LISTS.items() if several in (None, name) for row in rows()]
 
 
 def _list_plugins(kind: plugins.PluginKind) -> Callable[[], list[dict[str, Any]]]:
@@ -37,9 +39,11 @@ def _list_scorers() -> list[dict[str, Any]]:
 
 
 def _list_protocols() -> list[dict[str, Any]]:
-    from benchmarks.protocols import PROTOCOLS
+    from benchmarks.protocols import ALIASES, PROTOCOLS
 
-    return [{"kind": "protocol", "name": name, "summary": each.summary} for name, each in PROTOCOLS.items()]
+    summaries = {name: each.summary for name, each in PROTOCOLS.items()}
+    summaries |= {name: f"another name of {meant}" for name, meant in ALIASES.items()}
+    return [{"kind": "protocol", "name": name, "summary": summary} for name, summary in summaries.items()]
 
 
 def _list_studies() -> list[dict[str, Any]]:
@@ -57,3 +61,8 @@ LISTS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "protocols": _list_protocols,
     "studies": _list_studies,
 }
+# as the column "kind" says it -> what lists it
+SINGULAR = {
+    "backbone": "backbones", "loss": "losses", "strategy": "strategies", "dataset": "datasets", "scorer": "scorers",
+    "protocol": "protocols", "study": "studies",
+}  # fmt: skip

@@ -43,7 +43,7 @@ def study_run(
 
     Args:
         study: name of a study that ships with asdbench, path of a TOML file, or a `StudyFile`.
-        data: folder with recordings in the official layout.
+        data: folder with recordings, in the official layout or your own with their csv.
         workers: number of trials that run at the same time; None is the study's, or as many as the machine has cores
             and GPUs for.
         address: of a Ray cluster to join; None starts Ray on this machine.

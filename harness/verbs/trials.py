@@ -50,7 +50,7 @@ def label(
     """Pseudo-label a protocol's training clips, and return counts and quality of the labels by machine type.
 
     Args:
-        root: folder with recordings in the official layout.
+        root: folder with recordings, in the official layout or your own with their csv.
         protocol: by name.
         m: attributes joined in a pseudo-label.
         k1: nearest labeled neighbours.
@@ -142,7 +142,7 @@ def trial(
     """Run one trial in this process and record it. If it is recorded already, its recorded result is returned.
 
     Args:
-        root: folder with recordings in the official layout.
+        root: folder with recordings, in the official layout or your own with their csv.
         protocol: by name.
         backbone: by name.
         frozen: no labels and no fine-tuning; the same as `m` None.

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import io
+from datetime import datetime
 from typing import Any
 
 import pytest
 from rich.console import Console
 
 from harness.errors import HarnessError
-from harness.tables import answering, fitting, named_columns, naming, percent, plain, text_table
+from harness.tables import (
+    answering,
+    fitting,
+    how_many,
+    lasting,
+    moment,
+    named_columns,
+    naming,
+    percent,
+    plain,
+    text_table,
+    times,
+)
 
 ROWS: list[dict[str, Any]] = [
     {
@@ -67,7 +80,7 @@ def test_names_that_are_too_wide_stand_in_one_column_and_stay_whole() -> None:
         "level",
     ]  # fmt: skip
     console = Console(file=io.StringIO(), width=36)
-    console.print(text_table("", view.columns, rows, width=36))
+    console.print(text_table(view.columns, rows, width=36))
     printed = console.file.getvalue()  # type: ignore[attr-defined]
     assert "audiomae-small" in printed and "subcluster_adacos" in printed and "50.00" in printed
     assert max(len(line) for line in printed.splitlines()) <= 36
@@ -83,7 +96,7 @@ def test_the_first_column_names_where_none_does() -> None:
     """A name of a listing, which somebody will type, is never broken; text beside it is."""
     rows = [{"name": "n" * 40, "note": "word " * 20}]
     console = Console(file=io.StringIO(), width=60)
-    console.print(text_table("", fitting([plain("name"), plain("note")], rows, 60).columns, rows, width=60))
+    console.print(text_table(fitting([plain("name"), plain("note")], rows, 60).columns, rows, width=60))
     assert "n" * 40 in console.file.getvalue()  # type: ignore[attr-defined]
 
 
@@ -103,3 +116,33 @@ def test_columns_by_heading() -> None:
     assert [column.heading for column in named_columns(columns, "AUC, m − 1")] == ["backbone", "AUC", "M − 1, points"]
     with pytest.raises(HarnessError, match=r"\(backbone, M − 1, points, AUC\), but got 'f1'"):
         named_columns(columns, "auc,f1")
+
+
+def test_numbers_of_things_have_their_noun() -> None:
+    """One is said in the singular, none and several in the plural, large numbers with commas."""
+    assert [how_many(number, "trial") for number in (0, 1, 1200)] == ["0 trials", "1 trial", "1,200 trials"]
+    assert [how_many(number, "class", "classes") for number in (1, 2)] == ["1 class", "2 classes"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0.2, "under a second"), (1, "1 second"), (40, "40 seconds"), (61, "1 minute"), (15 * 60, "15 minutes"),
+        (80 * 60, "80 minutes"), (2.5 * 3600, "2.5 hours"), (40 * 3600, "40 hours"),
+    ],
+)  # fmt: skip
+def test_durations_are_said_in_their_unit(seconds: float, said: str) -> None:
+    """Nobody says a quarter of an hour as 0.25 hours."""
+    assert lasting(seconds) == said
+
+
+def test_times_are_utc_to_the_minute() -> None:
+    """A time is shown as stores give it and as files write it, without microseconds, and says that it is UTC."""
+    whens = [datetime(2026, 11, 28, 11, 3, 15, 842495), "2026-11-28 11:03:15.842495", "2026-11-28T11:03:15+00:00"]
+    assert {moment(when) for when in whens} == {"2026-11-28 11:03 UTC"}
+    assert times("created", "created (UTC)").fill({"created": str(whens[0])}) == "2026-11-28 11:03"
+
+
+def test_what_holds_or_does_not_is_yes_or_no() -> None:
+    """A table for people has no True and False."""
+    assert [plain("fetched").fill({"fetched": value}) for value in (True, False, None, 0)] == ["yes", "no", "–", "0"]

@@ -215,9 +215,8 @@ def test_names_are_shown_as_they_are(results: Results) -> None:
         record(results, backbone=name, m=m)
     rows = compare(results, Question(resamples=100))
     console = Console(file=io.StringIO(), width=200)
-    console.print(text_table("[/title]", compare_columns(rows), rows))
+    console.print(text_table(compare_columns(rows), rows))
     assert name in console.file.getvalue()
-    assert "[/title]" in console.file.getvalue()
     assert "| [/red]&lt;b>x\\|y |" in written("markdown", compare_columns(rows), rows, {})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import typer
 
 from benchmarks.datasets.dcase2023 import DATASET
+from benchmarks.protocols import find_protocol
 from benchmarks.synthetic.generator import generate
 from harness.cli.main import app
 
@@ -50,6 +52,49 @@ def test_ls_imports_no_framework() -> None:
     count, *modules = asked.stdout.split()
     assert int(count) > 50
     assert heavy.isdisjoint(modules)
+
+
+READERS = (
+    "leaderboard", "compare", "importance", "report --out page.html", "select", "select --freeze choice.json",
+    "regress --baseline a --candidate b", "baseline export a --out a.json", "study status demo", "study ls",
+    "detect 3f9c clips", "submit 3f9c --out files",
+)  # fmt: skip
+
+
+def test_a_missing_database_is_said_at_once(tmp_path: Path) -> None:
+    """Every verb that reads what is recorded says so where nothing is, before anything heavy is imported."""
+    heavy = {"torch", "ray", "mlflow", "optuna", "sqlalchemy", "pandas", "numpy", "scipy", "sklearn", "librosa"}
+    ask = "\n".join(
+        (
+            "import sys, harness.cli.main as command",
+            "for line in sys.argv[1:]:",
+            "    sys.argv = ['asdbench', *line.split()]",
+            "    try: command.main()",
+            "    except SystemExit as end: print(end.code, line, flush=True)",
+            "print(*sys.modules)",
+        )
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    asked = subprocess.run(
+        [sys.executable, "-c", ask, *READERS], check=True, capture_output=True, text=True, cwd=tmp_path, env=environment
+    )
+    *ends, modules = asked.stdout.splitlines()
+    assert ends == [f"1 {line}" for line in READERS]
+    said = f"asdbench: Recorded trials are read from {tmp_path / 'mlflow.db'}, but there is no such file; run `asdbench"
+    assert asked.stderr.count(said) == len(READERS), asked.stderr
+    assert heavy.isdisjoint(modules.split())
+    assert not any(tmp_path.iterdir())
+
+
+def test_kinds_are_named_in_the_singular_too(asdbench: Any) -> None:
+    """`ls` takes each kind as its column says it, and as it is listed; a protocol's other name is a name."""
+    listed = json.loads(asdbench("ls --json")[1])["rows"]
+    for kind in dict.fromkeys(row["kind"] for row in listed):
+        some = json.loads(asdbench(f"ls {kind} --json")[1])["rows"]
+        assert some == [row for row in listed if row["kind"] == kind], kind
+    named = {row["name"]: row["summary"] for row in json.loads(asdbench("ls protocols --json")[1])["rows"]}
+    assert named["paper"] == "another name of dcase2025-paper"
+    assert all(find_protocol(name) for name in named)
 
 
 def test_every_verb_says_what_it_does() -> None:
@@ -152,7 +197,7 @@ def test_listings_speak_every_form(asdbench: Any) -> None:
         ("study status demo", "asdbench demo"),
         ("leaderboard", "asdbench demo"),
         ("compare", "asdbench demo"),
-        ("ls backbone", "Did you mean 'backbones'?"),
+        ("ls backbonez", "Did you mean 'backbones'?"),
     ],
 )
 def test_mistakes_are_one_sentence(asdbench: Any, root: Path, tmp_path: Path, line: str, said: str) -> None:

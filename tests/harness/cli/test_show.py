@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from harness.answers.leaderboard import leaderboard
-from harness.cli.show import SHOWN, TOP, show_leaderboard, show_status
+from harness.answers.published import reference
+from harness.cli.backbones import checked_sentence
+from harness.cli.show import SHOWN, TOP, show_leaderboard, show_reference, show_status
 from tests.harness.made_up import open_tables, record
 
 
@@ -43,3 +45,34 @@ def test_a_status_prints_the_first_failures_and_costs(more: int, capsys: pytest.
     assert said.count("row") - said.count("rows") >= TOP
     assert (f"{SHOWN} of {SHOWN + 1} failed trials are shown" in said) == bool(more)
     assert (f"{TOP} of {TOP + 1} trials are shown" in said) == bool(more)
+
+
+def test_costs_have_plain_headings(capsys: pytest.CaptureFixture[str]) -> None:
+    """Stages are called as one speaks of them, in a trial's order, behind what a trial took in all."""
+    row = status_of(0, 1)
+    row["trials"][0]["seconds"] = {"draw": 1.0, "finetune": 60.0, "rank": 2.0, "own": 0.5}
+    show_status(row, "text")
+    (heading,) = [line for line in capsys.readouterr().out.splitlines() if "peak MiB" in line]
+    places = [heading.index(name) for name in (" seconds", "peak MiB", "ranking", "fine-tuning", "drawing", "own")]
+    assert places == sorted(places)
+
+
+def test_notes_of_published_numbers_say_whose_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each note stands once, with its systems, and with the number where it is about one; deviations are percent."""
+    show_reference(reference(None), "text")
+    said = capsys.readouterr().out
+    assert "\npaper (beats, M = 15, slider, t_auc): printed 63.70, must be 61.36" in said
+    assert "65.33 ± 0.41" in said and "standard deviation" not in said
+    assert "dcase2026/baseline-mse, dcase2026/baseline-mahala: official baseline" in said
+    lines = [line for line in said.splitlines() if ": frozen, 1-NN" in line]
+    assert len(lines) == len(set(lines)) > 10
+
+
+def test_a_backbone_that_meets_the_contract_is_said_to() -> None:
+    """The report of checks ends with a verdict in words, and with what could not be checked here."""
+    rows = [{"name": name, "status": status} for name, status in (("builds", "pass"), ("speed", "measured"))]
+    assert checked_sentence("tiny", rows) == "tiny meets the contract: 1 check passed, none failed."
+    rows += [{"name": "device", "status": "skip"}, {"name": "shapes", "status": "pass"}]
+    assert checked_sentence("tiny", rows) == (
+        "tiny meets the contract: 2 checks passed, none failed; not checked here: device."
+    )

@@ -26,6 +26,7 @@ from harness.stores.recorder import Recorder
 from harness.stores.results import Results
 from harness.stores.tracker import Tracker
 from harness.studies.progress import Progress, Running
+from harness.tables import plain
 from harness.told import tell
 from tests.harness.made_up import record_study
 
@@ -188,6 +189,18 @@ def test_sentences_break_between_words(shown: Callable[[bool], io.StringIO]) -> 
     assert len(lines) > 2
     assert all(len(line) <= 80 for line in lines)
     assert " ".join(line.strip() for line in lines) == said.strip()
+
+
+def test_a_path_stays_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What somebody will copy is not broken where the terminal ends: in a sentence, nor in the title of a table."""
+    held = io.StringIO()
+    monkeypatch.setattr(console, "out", Console(file=held, force_terminal=True, width=40))
+    path = "/home/somebody/recordings/of/the/press/recordings.csv"
+    console.say(f"Written: {path} and nothing else, so that it can be read")
+    console.show("text", [plain("name")], [{"name": "press"}], title=f"What is in {path}")
+    printed = STYLES.sub("", held.getvalue())
+    assert printed.count(path) == 2
+    assert all(len(line) <= 40 for line in printed.splitlines() if path not in line)
 
 
 def test_silence_is_broken(shown: Callable[[bool], io.StringIO], monkeypatch: pytest.MonkeyPatch) -> None:

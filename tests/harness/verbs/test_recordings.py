@@ -81,9 +81,22 @@ def test_doctor(made: Path, asdbench: Any, tmp_path: Path) -> None:
     assert f"{bad} is cut short" in out.replace("\n", "")
     assert "could not run" in said
     # one line a kind, the worst first, however many files there are of it
-    assert "Problems: 1 of files that cannot be used, 3 that change numbers" in out
+    assert "4 problems: 1 stops a study, 3 change numbers." in out
     assert out.index("truncated") < out.index("missing") and out.count("lacks") == 1
     assert asdbench("data", "doctor", root)[0] == 0
+
+
+def test_the_doctor_shows_each_bad_value_once(asdbench: Any, tmp_path: Path) -> None:
+    """Of several bad values of one kind each is an example of its own, the most frequent first; one round suffices."""
+    root = make_own(tmp_path / "mine", anomalies=True)
+    table = root / "list.csv"
+    table.write_text(table.read_text().replace("source,normal", "sorce,normal").replace(",anomaly,", ",abnormal,"))
+    status, out, _ = asdbench("data", "doctor", root)
+    assert status == 0
+    said = " ".join(out.split())
+    assert "7 problems: 7 stop a study." in said
+    assert said.index("is 'abnormal'") < said.index("is 'sorce'")
+    assert (said.count("'abnormal'"), said.count("'sorce'")) == (1, 1)
 
 
 def test_download_refuses_what_is_not_there(asdbench: Any, tmp_path: Path) -> None:
