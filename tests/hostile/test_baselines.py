@@ -16,7 +16,7 @@ import pytest
 from harness.errors import HarnessError
 from harness.gate import baseline_file
 from harness.gate.baseline_file import checksum, read_baseline
-from harness.gate.baselines import is_file_name
+from harness.gate.named import is_file_name
 from harness.stores.readings import TEST_COLUMNS
 
 CONTENT: dict[str, Any] = {

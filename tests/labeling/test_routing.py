@@ -141,11 +141,11 @@ YEARS = {"years": np.array(["2023"] * 20 + ["2024"] * 40, dtype=object)}
         (["a_1", "b_1"] * 2, {}, "All 4 clips are labeled with 2 attributes, and nothing contradicts them: direct."),
         (["a_1"] * 4, {"fixed": "partial"}, "The protocol fixes partial."),
         (["a_1"] * 4 + [None] * 6, {},
-         "4 of 10 clips are labeled with 1 attributes, but 4.0 clips an "
+         "4 of 10 clips are labeled with 1 attribute, but 4.0 clips an "
          "attribute are under 5: partial."),
         (
             ["a_1"] * 20 + [None] * 20 + ["a_1"] * 20, YEARS,
-            "40 of 60 clips are labeled with 1 attributes, but the newest year, 2024, has them (50%): partial.",
+            "40 of 60 clips are labeled with 1 attribute, but the newest year, 2024, has them (50%): partial.",
         ),
         (
             ["a_1_b_1_c_1_d_1"] * 20 + ["a_1_e_1_f_1_g_1"] * 40, YEARS,
@@ -164,21 +164,21 @@ YEARS = {"years": np.array(["2023"] * 20 + ["2024"] * 40, dtype=object)}
         ),
         (
             ["a_1"] * 10 + [None] * 20, {"domains": np.array(["target"] * 10 + ["source"] * 20, dtype=object)},
-            "10 of 30 clips are labeled with 1 attributes, few and consistent, "
+            "10 of 30 clips are labeled with 1 attribute, few and consistent, "
             "10.0 clips each; all labeled clips come from the target domain: sample-wise.",
         ),
         (
             ["a_1"] * 4 + [None] * 20, {"domains": np.array(["target"] * 4 + ["source"] * 20, dtype=object)},
-            "4 of 24 clips are labeled with 1 attributes, but 4.0 clips an "
+            "4 of 24 clips are labeled with 1 attribute, but 4.0 clips an "
             "attribute are under 5; all labeled clips come from the target domain: partial.",
         ),
         (
             ["a_1"] * 10 + [None] * 20, {"domains": np.array(["target"] * 30, dtype=object)},
-            "10 of 30 clips are labeled with 1 attributes, few and consistent, 10.0 clips each: sample-wise.",
+            "10 of 30 clips are labeled with 1 attribute, few and consistent, 10.0 clips each: sample-wise.",
         ),
         (
             ["a_1"] * 10 + [None] * 20, {"domains": np.array(["target", "source"] * 15, dtype=object)},
-            "10 of 30 clips are labeled with 1 attributes, few and consistent, 10.0 clips each: sample-wise.",
+            "10 of 30 clips are labeled with 1 attribute, few and consistent, 10.0 clips each: sample-wise.",
         ),
     ],
 )  # fmt: skip
