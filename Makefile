@@ -40,7 +40,7 @@ test: setup  ## the default tests
 test-slow: setup  ## the slow tests alone: real studies, kills, eight drivers, full disks, two hosts
 	$(NICE) $(PYTEST) -n $(WORKERS) -m "slow and not long"
 
-test-long: setup simulations  ## what CI leaves out of the slow tests: twenty kills in each kind of store, all simulations
+test-long: setup simulations  ## what CI leaves out of the slow tests: twenty kills in each kind of store, the demonstration, all simulations
 	$(NICE) $(PYTEST) -n $(WORKERS) -m long --ignore tests/harness/statistics --ignore tests/harness/gate
 
 simulations: setup  ## how often every printed interval holds the truth, and how often a gate is fooled: an hour
