@@ -119,6 +119,12 @@ class Journey(TyperGroup):
 class Verb(TyperCommand):
     """A Typer command that is never silent for long, and whose usage shows an argument as `STUDY`, not `{STUDY}`."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for each in self.params:
+            if each.metavar is None and (getattr(each, "min", None), getattr(each, "max", None)) != (None, None):
+                each.metavar = "N"  # its bounds stand behind it; "<int range>" would take the room of the help's words
+
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return the parts of the usage line after the verb's name."""
         return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
