@@ -84,11 +84,15 @@ def select(
         _only_for_check(study, backbone, scorer, freeze, year, data, protocol)
         if (resamples, seed) != (500, 0):
             raise typer.BadParameter("--resamples and --seed do not go with --check: the file says them.")
-        places = recorded_in(db) if data is None else places_of(db, None)
-        from harness import verbs
-        from harness.cli.console import telling
-        from harness.cli.show import show_check
+    else:
+        _not_without_check(freeze, year, data, ground_truth, skip_bad=skip_bad, threads=threads)
+    runs = check is not None and data is not None  # and makes a database where there is none
+    places = places_of(db, None) if runs else recorded_in(db)
+    from harness import verbs
+    from harness.cli.console import telling
+    from harness.cli.show import show_check, show_freeze, show_select
 
+    if check is not None:
         with telling() as told:
             checked = verbs.select_check(
                 check, data=data, protocol=protocol, ground_truth=ground_truth, skip_bad=skip_bad, threads=threads,
@@ -98,20 +102,6 @@ def select(
         if not checked["held"]:
             raise typer.Exit(1)
         return
-    if threads != 1:
-        raise typer.BadParameter("--threads goes with --check FILE, whose trials it runs.")
-    if data is None and (ground_truth is not None or skip_bad):
-        name = "--skip-bad" if ground_truth is None else "--ground-truth"
-        raise typer.BadParameter(f"{name} goes with --data, whose recordings it reads.")
-    if data is not None and freeze is None:
-        raise typer.BadParameter("--data goes with --check FILE, whose trials it runs, or with --freeze FILE.")
-    if year is not None and freeze is None:
-        raise typer.BadParameter("--year goes with --freeze FILE, whose choice it narrows.")
-    places = recorded_in(db)
-    from harness import verbs
-    from harness.cli.console import telling
-    from harness.cli.show import show_freeze, show_select
-
     if freeze is not None:
         with telling() as told:
             frozen = verbs.select_freeze(
@@ -138,6 +128,21 @@ def _only_for_check(
     for name, value in given.items():
         if value is not None:
             raise typer.BadParameter(f"{name} does not go with --check: what is checked stands in the file.")
+
+
+def _not_without_check(
+    freeze: Path | None, year: str | None, data: Path | None, ground_truth: Path | None, *, skip_bad: bool, threads: int
+) -> None:
+    """Refuse options that only --check or --freeze give a meaning."""
+    if threads != 1:
+        raise typer.BadParameter("--threads goes with --check FILE, whose trials it runs.")
+    if data is None and (ground_truth is not None or skip_bad):
+        name = "--skip-bad" if ground_truth is None else "--ground-truth"
+        raise typer.BadParameter(f"{name} goes with --data, whose recordings it reads.")
+    if data is not None and freeze is None:
+        raise typer.BadParameter("--data goes with --check FILE, whose trials it runs, or with --freeze FILE.")
+    if year is not None and freeze is None:
+        raise typer.BadParameter("--year goes with --freeze FILE, whose choice it narrows.")
 
 
 @tabular
