@@ -32,7 +32,7 @@ def cluster() -> Iterator[str]:
 
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 0, "include_dashboard": False})
     try:
-        made.add_node(num_cpus=8, num_gpus=2)
+        made.add_node(num_cpus=4, num_gpus=2)
         made.wait_for_nodes()
         yield made.address
     finally:
@@ -82,6 +82,7 @@ def test_a_whole_gpu_each(cluster: str, recorder: Recorder, places: Places) -> N
     assert most_at_once(trials) == 2
 
 
+@pytest.mark.long
 def test_without_gpus(cluster: str, recorder: Recorder, places: Places) -> None:
     """With gpus = 0 trials run on both nodes and see no GPU, so that none takes memory of one."""
     trials = run(cluster, recorder, places, workers=3, gpus=0)

@@ -94,6 +94,7 @@ def test_two_drivers_at_once(root: Path, tmp_path: Path, undisturbed: dict[str, 
     assert all("7 of 7 trials finished" in text for _, text in said)
 
 
+@pytest.mark.long
 def test_stopping_early_changes_no_other_number(root: Path, tmp_path: Path, undisturbed: dict[str, float]) -> None:
     """Real trials of which some are stopped early: those that end have the numbers of a study that stops none."""
     more = '\n[pruning]\nname = "median"\ngrace = 1\nleast = 1\n'
