@@ -40,7 +40,7 @@ Columns = Annotated[
 ]
 Db = Annotated[
     str | None,
-    typer.Option("--db", show_default="sqlite:///mlflow.db", help="Database of MLflow's runs and the results."),
+    typer.Option("--db", show_default="mlflow.db here", help="Database of MLflow's runs and the results."),
 ]
 Optuna = Annotated[
     str | None, typer.Option("--optuna", show_default="beside --db", help="Database of Optuna's studies.")
