@@ -6,6 +6,7 @@ import os
 import secrets
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,10 +42,12 @@ def shared() -> Path:
     return SHARED
 
 
+# Files whose tests start Ray again and again. They run one after the other, since each Ray has a dozen processes:
+# of three at once on two cores, some did not start within the half minute that Ray waits
+RAY = ("tests/harness/stores/test_faults.py", "tests/harness/engine/")
 # files that take a minute or more: they begin first, so that no worker is left with one of them at the end
 LONG = (
-    "tests/harness/stores/test_faults.py",
-    "tests/harness/engine/",
+    *RAY,
     "tests/harness/gate/test_simulated.py",
     "tests/harness/statistics/test_coverage.py",
     "tests/docs/test_commands.py",
@@ -57,3 +60,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the tests of long files first; their order among themselves stays."""
     places = {each: at for at, each in enumerate(LONG)}
     items.sort(key=lambda item: next((at for each, at in places.items() if item.nodeid.startswith(each)), len(LONG)))
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist, which the GPU's tests do without
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give all tests of a file to one worker, and all that start Ray to one, too."""
+    from xdist.scheduler import LoadFileScheduling  # noqa: PLC0415 - not everywhere
+
+    class OneRay(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "Ray" if nodeid.startswith(RAY) else super()._split_scope(nodeid)
+
+    return OneRay(config, log)

@@ -218,8 +218,14 @@ def known_key(folder: Path) -> str:
         results.close()
 
 
+def patient(page: Page) -> Any:
+    """Leave to the long tests a page whose commands take minutes: the demonstration, a backbone's whole bench."""
+    verbs = {verb_of(words[1:])[0] for words in runnable(page, slow=True)}
+    return pytest.param(page, marks=[pytest.mark.long] if verbs & {"demo", "bench-backbone"} else [], id=page.name)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [page for page in PAGES if trains(page)], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [patient(page) for page in PAGES if trains(page)])
 def test_commands_that_train_run(page: Page, at_home: Path, run: Run) -> None:
     """All commands of a page run one after the other from an empty folder; its study file is in it."""
     for block in page.blocks("toml"):

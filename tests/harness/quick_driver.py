@@ -13,8 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from harness.engine import tune as study
-from harness.engine.messages import ANSWER, Report
-from harness.engine.worker import Desk
+from harness.engine.messages import ANSWER
 from harness.places import find_places
 from harness.stores.recorder import Recorder
 from harness.stores.results import Results
@@ -24,6 +23,7 @@ from harness.studies.plan import Plan, make_plan
 from harness.studies.study_file import StudyFile
 from harness.trials.contract import TrialResult, TrialSpec
 from tests.harness.made_up import make_result
+from tests.harness.quick_trials import answer_as_told
 
 DATA = {"train_data": "aaaa", "test_data": "bbbb"}
 POINTS: dict[str, tuple[type, str]] = {
@@ -55,14 +55,6 @@ def quick_specs() -> dict[str, TrialSpec]:
 def quick_result(spec: TrialSpec) -> TrialResult:
     """A trial's numbers: made up, and the same whenever and wherever it runs."""
     return make_result(spec, shift=float(spec.m or 1))
-
-
-def quick_trial(key: str, desk: Desk, report: Report, *, seconds: float, begun: Path) -> None:
-    """A trial of a worker; it leaves a sign that it began."""
-    with begun.open("a") as file:
-        file.write(f"{os.getpid()}\n")
-    time.sleep(seconds)
-    report({ANSWER: quick_result(desk.specs[key])})
 
 
 def in_this_process(first: Any, *_: object, **__: object) -> None:
@@ -122,13 +114,14 @@ def drive(tracking: str, folder: Path, log: Path, *, alone: bool, seconds: float
     if alone:
         study._run = in_this_process
     else:
-        trial = partial(quick_trial, seconds=seconds, begun=folder / "begun.txt")
+        results = {key: quick_result(spec) for key, spec in quick_specs().items()}
+        trial = partial(answer_as_told, results=results, seconds=seconds, begun=folder / "begun.txt")
     if die:
         die_at(die)
     recordings: Any = SimpleNamespace(
         **DATA, truth_data="", place=places.cache, skipped=0, packed=SimpleNamespace(heard=True)
     )
-    results = Results(places.results)
-    recorder = Recorder(Tracker(places.tracking, code="test"), results)
+    tables = Results(places.results)
+    recorder = Recorder(Tracker(places.tracking, code="test"), tables)
     study.run_study(quick_plan(), recordings, recorder, places, workers=2, trial=trial)
-    results.close()
+    tables.close()

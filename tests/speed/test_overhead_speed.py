@@ -25,8 +25,8 @@ from harness.studies.study_file import StudyFile
 from harness.trials.contract import TrialResult
 from harness.verbs.stores import open_recorder
 from tests.harness.made_up import make_result
+from tests.harness.quick_trials import answer_at_once
 from tests.speed.many_trials import copy_trial, plan_of_many
-from tests.speed.nothing import answer_at_once
 
 TRIALS = 200
 MOST_SECONDS = 0.1  # a trial, beyond what MLflow's own client takes to record it

@@ -2,44 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from harness.engine.messages import ANSWER, Report
 from harness.engine.tune import run_study
-from harness.engine.worker import Desk
 from harness.errors import HarnessError
 from harness.places import Places
 from harness.stores.recorder import Recorder
 from harness.studies.plan import make_plan
-from tests.harness.made_up import make_result
+from tests.harness.made_up import make_result, make_spec
+from tests.harness.quick_trials import answer_and_tell
 from tests.harness.studies.test_cells import RECORDINGS, study
 
 pytestmark = pytest.mark.slow
 
 TRIAL_SECONDS = 0.3
-MOST_SECONDS = 240  # to wait for the other workers, which start one after the other
-
-
-def answer_and_tell(key: str, desk: Desk, report: Report) -> None:
-    """A trial that leaves in the cache which GPU it may see, in which process, from when to when.
-
-    The first one of a worker ends when as many workers as are said in the cache have begun one.
-    """
-    began = time.time()
-    (desk.cache / f"{os.getpid()}.worker").touch()
-    workers = int((desk.cache / "workers").read_text())
-    while len(list(desk.cache.glob("*.worker"))) < workers and time.time() < began + MOST_SECONDS:
-        time.sleep(0.05)
-    time.sleep(TRIAL_SECONDS)
-    seen = os.environ.get("CUDA_VISIBLE_DEVICES", "all") or "none"
-    (desk.cache / f"{key}.seen").write_text(f"{seen} {os.getpid()} {began} {time.time()}")
-    report({ANSWER: make_result(desk.specs[key])})
+TRIAL = partial(answer_and_tell, result=make_result(make_spec()), seconds=TRIAL_SECONDS)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +32,7 @@ def cluster() -> Iterator[str]:
 
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 0, "include_dashboard": False})
     try:
-        made.add_node(num_cpus=8, num_gpus=2)
+        made.add_node(num_cpus=4, num_gpus=2)
         made.wait_for_nodes()
         yield made.address
     finally:
@@ -63,7 +46,7 @@ def run(
     places.cache.mkdir(parents=True, exist_ok=True)
     (places.cache / "workers").write_text(str(workers))
     plan = make_plan(study(level=False, seeds=[0, 1, 2, 3], resources=resources))
-    outcome = run_study(plan, RECORDINGS, recorder, places, address=cluster, workers=workers, trial=answer_and_tell)
+    outcome = run_study(plan, RECORDINGS, recorder, places, address=cluster, workers=workers, trial=TRIAL)
     assert (outcome.progress.finished, outcome.progress.failed) == (12, 0)
     told = [path.read_text().split() for path in sorted(places.cache.glob("*.seen"))]
     assert len(told) == 12
@@ -91,6 +74,7 @@ def test_halves_of_two_gpus(cluster: str, recorder: Recorder, places: Places) ->
             assert all(one[3] <= other[2] for one, other in pairwise(own))
 
 
+@pytest.mark.long
 def test_a_whole_gpu_each(cluster: str, recorder: Recorder, places: Places) -> None:
     """With gpus = "auto" a trial has a GPU of its own, and the node without one stays idle."""
     trials = run(cluster, recorder, places, workers=2)
@@ -98,6 +82,7 @@ def test_a_whole_gpu_each(cluster: str, recorder: Recorder, places: Places) -> N
     assert most_at_once(trials) == 2
 
 
+@pytest.mark.long
 def test_without_gpus(cluster: str, recorder: Recorder, places: Places) -> None:
     """With gpus = 0 trials run on both nodes and see no GPU, so that none takes memory of one."""
     trials = run(cluster, recorder, places, workers=3, gpus=0)
@@ -110,5 +95,5 @@ def test_more_than_there_is(cluster: str, recorder: Recorder, places: Places) ->
     plan = make_plan(study(level=False, resources={"gpus": 3}))
     began = time.monotonic()
     with pytest.raises(HarnessError, match=r"1 CPU and 3 GPU, but no node .*GPU 2.*lower resources"):
-        run_study(plan, RECORDINGS, recorder, places, address=cluster, trial=answer_and_tell)
+        run_study(plan, RECORDINGS, recorder, places, address=cluster, trial=TRIAL)
     assert time.monotonic() - began < 60

@@ -9,8 +9,8 @@ import stat
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -18,22 +18,15 @@ import pytest
 import ray
 
 from harness.engine import own_ray
-from harness.engine.messages import ANSWER, Report
 from harness.engine.own_ray import SOCKET_BYTES, keep_token_private, short_folder
-from harness.engine.worker import Desk
 from harness.errors import HarnessError
 from harness.places import Places
 from harness.stores.recorder import Recorder
 from harness.studies.plan import make_plan
 from harness.studies.progress import Progress
-from tests.harness.made_up import make_result
+from tests.harness.made_up import make_result, make_spec
+from tests.harness.quick_trials import answer_at_once
 from tests.harness.studies.test_cells import RECORDINGS, study
-
-
-def answer_slowly(key: str, desk: Desk, report: Report) -> None:
-    """A trial that takes a moment."""
-    time.sleep(0.2)
-    report({ANSWER: make_result(desk.specs[key])})
 
 
 def listening() -> dict[int, set[str]]:
@@ -72,7 +65,7 @@ def test_a_study_on_one_machine_is_reached_from_it_alone_and_leaves_nothing(
     monkeypatch.setattr(own_ray, "_start", noted)
     outcome = run_study(
         make_plan(study(level=False, seeds=[0])), RECORDINGS, recorder, places, workers=2, listen=listen,
-        trial=answer_slowly,
+        trial=partial(answer_at_once, result=make_result(make_spec()), seconds=0.2),
     )  # fmt: skip
     assert outcome.progress.finished == 3
     addresses = set[str]().union(*(each for now in seen for each in now.values()))

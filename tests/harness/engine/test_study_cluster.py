@@ -5,33 +5,26 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from harness import verbs
 from harness.engine.cluster import check_places
-from harness.engine.messages import ANSWER, Report
-from harness.engine.worker import Desk
 from harness.errors import HarnessError
 from harness.places import Places
 from harness.stores.recorder import Recorder
 from harness.studies.plan import make_plan
 from harness.studies.progress import Progress
-from tests.harness.engine.test_tune import STUDY, counts, make_recordings, official, places_in
-from tests.harness.made_up import make_result
+from tests.harness.made_up import make_result, make_spec
+from tests.harness.quick_trials import answer_at_once
 from tests.harness.studies.test_cells import RECORDINGS, runs, states, study
+from tests.harness.toy_study import STUDY, counts, official, places_in
 
 pytestmark = pytest.mark.slow
 
 MOST_SECONDS = 400
-
-
-def answer_slowly(key: str, desk: Desk, report: Report) -> None:
-    """A trial that takes a moment."""
-    time.sleep(0.3)
-    report({ANSWER: make_result(desk.specs[key])})
 
 
 def test_a_node_that_goes_away(places: Places, recorder: Recorder, tmp_path: Path) -> None:
@@ -59,7 +52,7 @@ def test_a_node_that_goes_away(places: Places, recorder: Recorder, tmp_path: Pat
 
         outcome = run_study(
             plan, RECORDINGS, recorder, places, address=cluster.address, listen=listen,
-            trial=answer_slowly,
+            trial=partial(answer_at_once, result=make_result(make_spec()), seconds=0.3),
         )  # fmt: skip
     finally:
         cluster.shutdown()
@@ -68,20 +61,6 @@ def test_a_node_that_goes_away(places: Places, recorder: Recorder, tmp_path: Pat
     assert states(places)["toy"]["COMPLETE"] == 12
     assert runs(places)["FINISHED"] == 12
     assert runs(places)["RUNNING"] == 0
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Generated recordings of two machine types."""
-    return make_recordings(tmp_path_factory.mktemp("recordings"))
-
-
-@pytest.fixture(scope="module")
-def undisturbed(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
-    """Official scores of a study that one driver ran alone."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    assert start(folder, root).wait(MOST_SECONDS) == 0, (folder / "log0.txt").read_text()
-    return official(folder)
 
 
 def start(folder: Path, root: Path, *, more: str = "", number: int = 0) -> subprocess.Popen[bytes]:
@@ -115,6 +94,7 @@ def test_two_drivers_at_once(root: Path, tmp_path: Path, undisturbed: dict[str, 
     assert all("7 of 7 trials finished" in text for _, text in said)
 
 
+@pytest.mark.long
 def test_stopping_early_changes_no_other_number(root: Path, tmp_path: Path, undisturbed: dict[str, float]) -> None:
     """Real trials of which some are stopped early: those that end have the numbers of a study that stops none."""
     more = '\n[pruning]\nname = "median"\ngrace = 1\nleast = 1\n'

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.harness.engine.test_tune import STUDY, counts, make_recordings, official
+from tests.harness.toy_study import STUDY, counts, official
 
 pytestmark = pytest.mark.slow
 
@@ -51,20 +51,6 @@ def finish(folder: Path, recordings: Path) -> None:
     assert start(folder, recordings).wait(MOST_SECONDS) == 0, (folder / "log.txt").read_text()
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Generated recordings of two machine types."""
-    return make_recordings(tmp_path_factory.mktemp("recordings"))
-
-
-@pytest.fixture(scope="module")
-def undisturbed(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
-    """Official scores of a study that nobody disturbed."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    finish(folder, root)
-    return official(folder)
-
-
 def assert_whole(folder: Path, undisturbed: dict[str, float]) -> None:
     """Every cell stands once in every store, nothing is left open, and the numbers are the undisturbed ones."""
     held = counts(folder)
@@ -76,6 +62,7 @@ def assert_whole(folder: Path, undisturbed: dict[str, float]) -> None:
     assert official(folder) == undisturbed
 
 
+@pytest.mark.long  # tests/harness/stores/test_faults.py kills drivers, too
 def test_driver_killed(root: Path, tmp_path: Path, undisturbed: dict[str, float]) -> None:
     """The driver of real trials killed with SIGKILL after two: the same command goes on to the same numbers."""
     process = start(tmp_path, root)

@@ -16,7 +16,7 @@ from harness.statistics.significance import Spread, crossed_spread, spread_apart
 
 LEVEL = 0.90  # of the gate's interval
 REPETITIONS = 1000
-but_not_in_ci = partial(pytest.param, marks=pytest.mark.simulation)
+but_not_in_ci = partial(pytest.param, marks=pytest.mark.long)
 BY_CHANCE = 0.06  # of acceptances at the margin; 5 % are promised
 
 

@@ -25,7 +25,7 @@ from harness.statistics.significance import crossed_spread, score_interval
 from tests.harness.made_up import RULE
 
 REPETITIONS = 1000
-but_not_in_ci = partial(pytest.param, marks=pytest.mark.simulation)
+but_not_in_ci = partial(pytest.param, marks=pytest.mark.long)
 
 
 def h_means(score: float, shape: tuple[int, int], seed: int, *, gain: float | None = None) -> list[Floats]:

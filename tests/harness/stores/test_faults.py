@@ -29,7 +29,8 @@ pytestmark = pytest.mark.slow
 log = logging.getLogger(__name__)  # shown when a test fails
 
 MOST_SECONDS = 300
-KILLS = ["driver"] * 13 + ["worker"] * 7  # while one worker starts anew the other ends trials, and there are 21
+# of the driver and of workers; while one worker starts anew the other ends trials, and there are 21
+FEW, MANY = ["driver"] * 2 + ["worker"], ["driver"] * 13 + ["worker"] * 7
 DRIVERS = 8
 SEED = int(os.environ.get("ASD_TEST_SEED", "20"))  # of the moments; printed, so that a failure can be repeated
 TRIAL_SECONDS = 1.0
@@ -106,11 +107,20 @@ def assert_whole(places: Places) -> None:
         assert (clips[key].set_index("clip_id")["score"].loc[told.index] == told).all()
 
 
-def test_killed_at_twenty_random_moments(disk: Disk) -> None:
-    """Driver or worker killed with SIGKILL at 20 random moments, the driver started again each time."""
-    moments, driver, kills = random.Random(SEED), disk.start(alone=False), Counter[str]()
+@pytest.mark.parametrize(
+    ("disk", "kills"),
+    [
+        pytest.param("sqlite", FEW, id="sqlite-few"),
+        pytest.param("sqlite", MANY, id="sqlite-many", marks=pytest.mark.long),
+        pytest.param("postgres", MANY, id="postgres-many", marks=pytest.mark.long),
+    ],
+    indirect=["disk"],
+)
+def test_killed_at_random_moments(disk: Disk, kills: list[str]) -> None:
+    """Driver or worker killed with SIGKILL at 3 or 20 random moments, the driver started again each time."""
+    moments, driver, done = random.Random(SEED), disk.start(alone=False), Counter[str]()
     log.warning("moments of seed %d", SEED)
-    planned = moments.sample(KILLS, len(KILLS))
+    planned = moments.sample(kills, len(kills))
     while planned:
         whom = planned[-1]
         early = whom == "driver" and moments.random() < 0.3  # it dies while it starts, too
@@ -118,7 +128,7 @@ def test_killed_at_twenty_random_moments(disk: Disk) -> None:
         if not early:
             wait_for_trial(disk.folder / "begun.txt", driver)
         time.sleep(wait)
-        assert driver.exitcode is None, f"the study ended after {kills}: {disk.said()}"
+        assert driver.exitcode is None, f"the study ended after {done}: {disk.said()}"
         log.warning("%s killed %.3f s after %s", whom, wait, "its start" if early else "a trial began")
         if whom == "worker":
             busy = [each for each in psutil.Process(driver.pid).children(recursive=True) if is_worker(each)]
@@ -129,7 +139,7 @@ def test_killed_at_twenty_random_moments(disk: Disk) -> None:
             os.killpg(driver.pid or 0, signal.SIGKILL)
             driver.join()
             driver = disk.start(alone=False)
-        kills[planned.pop()] += 1
+        done[planned.pop()] += 1
     driver.join(MOST_SECONDS)
     assert driver.exitcode == 0, disk.said()
     assert_whole(disk.places)

@@ -142,6 +142,11 @@ def answer_at_once(key: str, desk: Desk, report: Report) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "places",
+    ["postgres", *(pytest.param(store, marks=pytest.mark.long) for store in ("sqlite", "server"))],
+    indirect=True,
+)
 def test_study_runs_and_goes_on(places: Places, data: dict[str, str]) -> None:
     """A study runs to its end; a larger one on the same cells takes over what is there and runs the rest."""
     from harness.engine.tune import run_study
