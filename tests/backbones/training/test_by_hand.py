@@ -177,6 +177,24 @@ def test_finetuning_is_what_the_recipe_says(varied):
     assert [report.learning_rate for report in reports] == pytest.approx(rates)
 
 
+def test_losses_of_many_sizes_are_summed_in_64_bits():
+    """Beside a clip whose loss is a million times as large the others still count, to the last digit."""
+    waveforms = torch.randn(6, 12, generator=Generator().manual_seed(1)) * 10.0 ** torch.arange(6)[:, None]
+    recipe, reports = FinetuneRecipe(**{**vars(PLAIN), "epochs": 1, "batch_size": 6, "micro_batch": 1}), []
+    finetune(Line(), reader(waveforms), np.arange(6) % 2, n_classes=2, recipe=recipe, device=CPU,
+             on_epoch=reports.append)  # fmt: skip
+    line = Line()
+    head_seed = int(np.random.default_rng([0, 0]).integers(SEEDS))
+    head = torch.empty(2, 3).normal_(0.0, 0.02, generator=Generator().manual_seed(head_seed))
+    summed = 0.0
+    for clip in np.random.default_rng([0, 1]).permutation(6):
+        with torch.no_grad():
+            scores = functional.linear(line.pool(line.tokens(line.fbank(waveforms[clip : clip + 1]))), head)
+            summed += float(functional.cross_entropy(scores, torch.tensor([clip % 2]), reduction="sum"))
+    assert reports[0].loss == pytest.approx(summed / 6, rel=1e-13)
+    assert float(np.float32(summed)) != pytest.approx(summed, rel=1e-13)  # so that 32 bits would be seen
+
+
 def test_masks_hide_what_the_encoder_sees():
     """With SpecAugment the encoder sees features of which bands are the clip's mean; without it, the clips as read."""
     waveforms = torch.randn(6, 48, generator=Generator().manual_seed(2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from itertools import pairwise
 
 import numpy as np
@@ -102,6 +103,34 @@ def test_without_a_seed_it_is_0():
     vectors = waveforms.numpy()
     made = [learn_projection(vectors, targets, n_classes=2, recipe=PLAIN, **seed) for seed in ({}, {"seed": 0})]
     assert torch.equal(made[0].maps[0].weight, made[1].maps[0].weight)
+
+
+class Skipping(Watched):
+    """Uses its second map in the first step alone."""
+
+    def tokens(self, fbank, padding_mask=None):
+        self.seen.append({"second": self.second.weight.detach().clone()})
+        found = self.first(fbank)
+        return self.second(found) if len(self.seen) == 1 else found[..., :3]
+
+
+def test_what_a_step_does_not_use_it_does_not_move():
+    """A layer that is dropped has no gradient in that step: neither decay nor what earlier steps left moves it."""
+    recipe = FinetuneRecipe(**{**vars(PLAIN), "epochs": 4, "micro_batch": 4, "weight_decay": 0.5})
+    _, found, _ = seen(recipe, n=4, encoder=Skipping())
+    weights = [one["second"] for one in found]
+    assert not torch.equal(weights[0], weights[1])
+    assert torch.equal(weights[1], weights[2]) and torch.equal(weights[2], weights[3])
+
+
+def test_without_a_recipe_it_is_the_paper_s():
+    """Forty epochs of at most 512 clips a step, up to the peak in four."""
+    waveforms, reports, others = torch.randn(4, 24, generator=seeded(1)), [], []
+    finetune(Watched(), reader(waveforms), np.arange(4) % 2, n_classes=2, device=CPU, on_epoch=reports.append)
+    pretrain(Masking(), reader(waveforms), 4, device=CPU, on_epoch=others.append)
+    for told, peak in ((reports, 2e-4), (others, 4e-4)):
+        wanted = [rate_at(step, peak=peak, warmup=4.0, total=40) for step in range(40)]
+        assert [report.learning_rate for report in told] == pytest.approx(wanted)
 
 
 def test_what_does_not_learn_is_in_evaluation_mode():
@@ -234,11 +263,13 @@ def test_pretraining_draws_by_epoch_and_step():
         epochs=2, batch_size=4, micro_batch=3, base_learning_rate=0.64, warmup_epochs=0.5, mask_ratio=0.5,
         precision="float32", clip_seconds=1.0,
     )  # fmt: skip
-    told, reports = [], []
+    told, reports, began = [], [], time.perf_counter()
     trained, returned = pretrain(
         Masking(), reader(waveforms), 5, recipe=recipe, seed=7, device=CPU,
         on_epoch=reports.append, on_step=lambda *both: told.append(both),
     )  # fmt: skip
+    assert sum(report.seconds for report in reports) <= time.perf_counter() - began
+    assert all(report.seconds > 0 for report in reports)
     features, at = waveforms.view(5, -1, 6), 0
     for epoch in (1, 2):
         order = np.random.default_rng([7, epoch]).permutation(5)
@@ -260,6 +291,45 @@ def test_pretraining_draws_by_epoch_and_step():
     rates = [rate_at(2 * epoch - 1, peak=0.01, warmup=1.0, total=4) for epoch in (1, 2)]
     assert [report.learning_rate for report in reports] == pytest.approx(rates)
     assert [(report.epoch, report.precision) for report in reports] == [(1, "float32"), (2, "float32")]
+
+
+def test_losses_of_pretraining_are_summed_in_64_bits():
+    """Micro-batches of very different losses add up to the last digit, each by its share of the batch."""
+    waveforms = torch.randn(6, 24, generator=seeded(1)) * 10.0 ** (torch.arange(6)[:, None] / 2)
+    recipe = PretrainRecipe(epochs=1, batch_size=6, micro_batch=1, precision="float32", clip_seconds=1.0)
+    model = Masking()
+    _, (report,) = pretrain(model, reader(waveforms), 6, recipe=recipe, device=CPU)
+    summed = 0.0
+    for clip in np.random.default_rng([0, 1]).permutation(6):
+        with torch.no_grad():
+            summed += float(model.linear(model.fbank(waveforms[clip : clip + 1])).square().mean() * (1 / 6))
+    assert report.loss == pytest.approx(summed, rel=1e-13)
+    assert float(np.float32(summed)) != pytest.approx(summed, rel=1e-13)
+
+
+class Leaving(Masking):
+    """Uses a second map in the first step alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.other = nn.Linear(6, 2)
+
+    def forward_masked(self, fbank, noise, *, mask_ratio):
+        weight = self.other.weight.detach().clone()
+        found = super().forward_masked(fbank, noise, mask_ratio=mask_ratio)
+        self.seen[-1]["other"] = weight
+        if len(self.seen) > 1:
+            return found
+        return MaskedPass(found.loss + self.other(fbank).square().mean(), found.pred, found.mask)
+
+
+def test_what_a_step_of_pretraining_does_not_use_it_does_not_move():
+    """As in fine-tuning: without a gradient neither decay nor earlier steps move a layer."""
+    recipe = PretrainRecipe(epochs=4, batch_size=4, weight_decay=0.5, precision="float32", clip_seconds=1.0)
+    trained, _ = pretrain(Leaving(), reader(torch.randn(4, 24, generator=seeded(1))), 4, recipe=recipe, device=CPU)
+    weights = [one["other"] for one in trained.seen]
+    assert not torch.equal(weights[0], weights[1])
+    assert torch.equal(weights[1], weights[2]) and torch.equal(weights[2], weights[3])
 
 
 def test_a_picture_masks_by_its_own_seed():
