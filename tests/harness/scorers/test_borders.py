@@ -160,6 +160,8 @@ def test_vectors_that_can_be_squared() -> None:
         else:
             with pytest.raises(HarnessError, match="largest of the query vectors"):
                 check_embeddings(asked)
+    for largest in (1e15, 1e-15):  # exactly, which 32 bits do not hold
+        check_embeddings(ScoreRequest(largest * np.eye(2), np.array([None] * 2, dtype=object), np.zeros((1, 2))))  # type: ignore[arg-type]
     with pytest.raises(HarnessError, match="all 2 reference vectors are equal"):
         check_embeddings(asked_of([[1, 2], [1, 2]], [[0, 0]]))
     check_embeddings(asked_of([[1, 2], [1, 2], [1, 3]], [[0, 0]]))

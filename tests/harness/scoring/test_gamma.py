@@ -100,6 +100,24 @@ def test_two_training_clips_are_enough() -> None:
     assert training_scores(First(), asked).tolist() == [-3.0, 3.0]
 
 
+def test_a_section_s_threshold_is_that_of_its_training_scores() -> None:
+    """Training clips are scored against others, a gamma distribution is fitted, and its place is kept with it."""
+
+    class First:
+        def score(self, request: ScoreRequest):
+            return request.queries[:, 0].astype(float) ** 2
+
+    vectors = np.random.default_rng(0).normal(size=(30, 2)).astype(np.float32)
+    asked = ScoreRequest(vectors, np.array(["source", "target"] * 15, dtype=object), vectors)
+    wanted = decision_threshold(vectors[:, 0].astype(float) ** 2)
+    found = thresholds.section_threshold(First(), asked, dataset="d", machine="fan", section="00")
+    assert found == Threshold("d", "fan", "00", wanted)
+    several = thresholds.SectionThresholds()
+    for section in ("00", "01"):
+        several.add("first", First(), asked, ("d", "fan", section))
+    assert several.by_scorer == {"first": (found, Threshold("d", "fan", "01", wanted))}
+
+
 def test_recorded_thresholds_are_found_by_section() -> None:
     """A trial's detail gives those of one scorer by year, machine type and section; none where none are recorded."""
     row = {"dataset": "dcase2023", "machine": "fan", "section": "00", "value": 1.5, "why": ""}
