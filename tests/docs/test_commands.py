@@ -30,7 +30,7 @@ Run = Callable[[list[str]], None]
 # slow test
 CHEAP = {
     "ls", "data index", "data doctor", "data generate", "leaderboard", "compare", "select", "importance", "reference",
-    "report", "score", "submit", "study ls", "study status", "weights ls", "baseline export", "regress",
+    "report", "score", "submit", "study ls", "study status", "sync", "weights ls", "baseline export", "regress",
 }  # fmt: skip
 # what no test runs: it needs the challenge's archives, a hub, or somebody else's server
 ABSENT = {"data download", "weights download", "weights check"}
