@@ -137,12 +137,14 @@ def _joined(request: ScoreRequest) -> ScoreRequest:
         wide = one.references.astype(np.float64)
         norm = float(np.sqrt(np.mean(np.einsum("ij,ij->i", wide, wide)))) if len(wide) else 0.0
         scale = np.float32(1.0 / norm if np.isfinite(norm) and norm > 0 else 1.0)
-        references.append((one.references * scale).reshape(len(one.references), bands, -1))
-        queries.append((one.queries * scale).reshape(len(one.queries), bands, -1))
+        width = wide.shape[1] // bands  # said, since no clip at all leaves NumPy nothing to find it by
+        references.append((one.references * scale).reshape(len(one.references), bands, width))
+        queries.append((one.queries * scale).reshape(len(one.queries), bands, width))
     joined, asked = np.concatenate(references, axis=2), np.concatenate(queries, axis=2)
+    size = request.references.shape[1]
     return replace(
         request,
-        references=joined.reshape(len(joined), -1),
-        queries=asked.reshape(len(asked), -1),
+        references=joined.reshape(len(joined), size),
+        queries=asked.reshape(len(asked), size),
         parts=(Part(bands, joined.shape[2]),),
     )

@@ -142,3 +142,25 @@ def test_cluster_names_sort_as_numbers():
     """Names are padded, so that their order is the numbers' order."""
     assert cluster_names(3).tolist() == ["cluster_00", "cluster_01", "cluster_02"]
     assert sorted(cluster_names(120)) == list(cluster_names(120))
+
+
+def test_copies_are_at_no_distance_in_many_dimensions(make_blobs):
+    """A clip equal to a labeled one takes all from it, to the last digit, whatever 300 rounded products sum up to."""
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(12, 300)) + 40 * rng.normal(size=300)
+    request = make_blobs({"a": (6, 6), "b": (6, 6)}, case="partial", k2=1)
+    ranked = rank(replace(request, features=np.concatenate([points[:6], points[:6], points[6:], points[6:]])))
+    copies = ~ranked.labeled
+    assert (ranked.names[copies, 0] == [clip[0] for clip in ranked.ids[copies]]).all()
+    assert ranked.confidence[copies, 0].tolist() == [1.0] * 12
+
+
+@pytest.mark.parametrize("case", ["fragmented", "partial"])
+def test_blocks_change_nothing(make_blobs, monkeypatch, case):
+    """However many clips are measured at once, candidates and confidences are the same."""
+    request = make_blobs({"a": (6, 7), "b": (5, 9), "c": (4, 3)}, case=case, k2=4, spread=6.0)
+    whole = rank(request)
+    monkeypatch.setattr("labeling.strategies.cluster_wise.ROWS", 3)
+    parts = rank(request)
+    assert (parts.names == whole.names).all()
+    np.testing.assert_allclose(parts.confidence, whole.confidence, rtol=1e-9)

@@ -64,8 +64,9 @@ ROOMS: Mapping[str, Room] = {
     "training": Room(
         ("backbones/training/finetune.py", "backbones/training/pretrain.py", "backbones/training/optimiser.py",
          "backbones/training/recipe.py", "backbones/training/projection.py", "backbones/training/adapters.py",
-         "backbones/features/masks.py", "backbones/losses"),
-        ("tests/backbones/training", "tests/backbones/losses"),
+         "backbones/features/masks.py", "backbones/losses", "backbones/networks/directions.py",
+         "backbones/networks/noise.py"),
+        ("tests/backbones/training", "tests/backbones/losses", "tests/backbones/features"),
         NETWORKS,
     ),
 }  # fmt: skip

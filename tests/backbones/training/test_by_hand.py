@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import time
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from torch import Generator, nn
 from torch.nn import functional
 
 from backbones import load_encoder
-from backbones.contract import Encoder
+from backbones.contract import BackboneError, Encoder
 from backbones.features.masks import apply_masks, draw_masks
 from backbones.networks.audiomae import AudioMaeConfig
 from backbones.training.finetune import finetune
@@ -94,7 +95,7 @@ class Line(Encoder):
 
 
 def taught(recipe, waveforms, targets, *, seed):
-    """Fine-tune `Line` as the paper says it, in plain torch; return the weights and each epoch's loss."""
+    """Fine-tune `Line` as the paper says it, in plain torch; return the weights and each epoch's loss and accuracy."""
     line, n = Line(), len(waveforms)
     head_seed = int(np.random.default_rng([seed, 0]).integers(SEEDS))
     head = torch.empty(2, 3).normal_(0.0, 0.02, generator=Generator().manual_seed(head_seed)).requires_grad_()
@@ -102,7 +103,7 @@ def taught(recipe, waveforms, targets, *, seed):
     weights = [line.linear.weight, line.linear.bias, head, bias]
     moments = [[torch.zeros_like(weight), torch.zeros_like(weight)] for weight in weights]
     features, classes = line.fbank(waveforms), torch.eye(2)[torch.from_numpy(targets)]
-    steps, losses, done = -(-n // recipe.batch_size), [], 0
+    steps, told, done = -(-n // recipe.batch_size), [], 0
     for epoch in range(1, recipe.epochs + 1):
         chance = np.random.default_rng([seed, epoch])
         order = chance.permutation(n)
@@ -118,7 +119,7 @@ def taught(recipe, waveforms, targets, *, seed):
         own = torch.from_numpy(shares.astype(np.float32))
         mixed = own[:, None, None] * features + (1 - own)[:, None, None] * features[partners]
         soft = own[:, None] * classes + (1 - own)[:, None] * classes[partners]
-        summed = 0.0
+        summed, right = 0.0, 0
         for step in range(steps):
             batch = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
             for weight in weights:
@@ -135,8 +136,9 @@ def taught(recipe, waveforms, targets, *, seed):
             stepped(weights, moments, done, rate=rate, decay=recipe.weight_decay, betas=(0.9, 0.999),
                     eps=recipe.adam_eps, all_decay=recipe.decays == "all")  # fmt: skip
             summed += float(loss.detach())
-        losses.append(summed / n)
-    return line, losses
+            right += int((scores.argmax(dim=1) == soft[batch].argmax(dim=1)).sum())
+        told.append((summed / n, right / n))
+    return line, told
 
 
 PLAIN = FinetuneRecipe(
@@ -159,16 +161,38 @@ def test_finetuning_is_what_the_recipe_says(varied):
     """Order, masks, mixup, schedule, clipping, AdamW and decay give the weights and losses of a loop in plain torch."""
     recipe = FinetuneRecipe(**{**vars(PLAIN), **VARIED[varied]})
     waveforms = torch.randn(10, 48, generator=Generator().manual_seed(1))
-    targets, reports = np.arange(10) % 2, []
+    targets, reports, began = np.arange(10) % 2, [], time.perf_counter()
     found = finetune(
         Line(), reader(waveforms), targets, n_classes=2, recipe=recipe, seed=3, device=CPU, on_epoch=reports.append
     )
-    wanted, losses = taught(recipe, waveforms, targets, seed=3)
+    took = time.perf_counter() - began
+    wanted, told = taught(recipe, waveforms, targets, seed=3)
     torch.testing.assert_close(found.linear.weight, wanted.linear.weight, rtol=2e-4, atol=2e-5)
     torch.testing.assert_close(found.linear.bias, wanted.linear.bias, rtol=2e-4, atol=2e-5)
-    assert [report.loss for report in reports] == pytest.approx(losses, rel=1e-4)
+    assert [report.loss for report in reports] == pytest.approx([loss for loss, _ in told], rel=1e-4)
+    assert [report.accuracy for report in reports] == [right for _, right in told]
+    assert [(one.epoch, one.classes, one.precision) for one in reports] == [(i, 2, "float32") for i in range(1, 5)]
+    assert all(report.seconds > 0 for report in reports) and sum(report.seconds for report in reports) <= took
     rates = [rate_at(3 * epoch - 1, peak=0.05, warmup=4.5, total=12) for epoch in range(1, 5)]
     assert [report.learning_rate for report in reports] == pytest.approx(rates)
+
+
+def test_losses_of_many_sizes_are_summed_in_64_bits():
+    """Beside a clip whose loss is a million times as large the others still count, to the last digit."""
+    waveforms = torch.randn(6, 12, generator=Generator().manual_seed(1)) * 10.0 ** torch.arange(6)[:, None]
+    recipe, reports = FinetuneRecipe(**{**vars(PLAIN), "epochs": 1, "batch_size": 6, "micro_batch": 1}), []
+    finetune(Line(), reader(waveforms), np.arange(6) % 2, n_classes=2, recipe=recipe, device=CPU,
+             on_epoch=reports.append)  # fmt: skip
+    line = Line()
+    head_seed = int(np.random.default_rng([0, 0]).integers(SEEDS))
+    head = torch.empty(2, 3).normal_(0.0, 0.02, generator=Generator().manual_seed(head_seed))
+    summed = 0.0
+    for clip in np.random.default_rng([0, 1]).permutation(6):
+        with torch.no_grad():
+            scores = functional.linear(line.pool(line.tokens(line.fbank(waveforms[clip : clip + 1]))), head)
+            summed += float(functional.cross_entropy(scores, torch.tensor([clip % 2]), reduction="sum"))
+    assert reports[0].loss == pytest.approx(summed / 6, rel=1e-13)
+    assert float(np.float32(summed)) != pytest.approx(summed, rel=1e-13)  # so that 32 bits would be seen
 
 
 def test_masks_hide_what_the_encoder_sees():
@@ -196,6 +220,22 @@ def test_widths_of_masks():
         places = np.bincount(chosen, minlength=size - 2) / chosen.size
         assert len(places) == size - 2 and np.abs(places - 1 / (size - 2)).max() < 0.03
     assert not np.array_equal(drawn[:, 0], drawn[:, 1])
+
+
+def test_masks_lie_where_the_generator_says():
+    """Of each mask two numbers are drawn for time and two for mel bins, of 64 bits: for its width, then its place."""
+    drawn = draw_masks(7, (50, 12), time_mask=20, mel_mask=99, masks=3, generator=Generator().manual_seed(4))
+    chance = torch.rand((7, 3, 2, 2), generator=Generator().manual_seed(4), dtype=torch.float64).numpy()
+    for axis, (size, widest) in enumerate(((50, 20), (12, 12))):
+        width = np.floor(chance[:, :, axis, 0] * (widest + 1))
+        first = np.floor(chance[:, :, axis, 1] * (size - width + 1))
+        assert np.array_equal(drawn[:, :, axis, 0].numpy(), first)
+        assert np.array_equal(drawn[:, :, axis, 1].numpy(), first + width)
+    for name in ("time_mask", "mel_mask", "masks"):
+        none = {"time_mask": 0, "mel_mask": 0, "masks": 0}
+        assert not draw_masks(2, (5, 5), **{**none, "masks": 1}, generator=Generator()).diff(dim=3).any()
+        with pytest.raises(BackboneError, match=f"{name} of SpecAugment must be 0 or more, but got -1"):
+            draw_masks(2, (5, 5), **{**none, name: -1}, generator=Generator())
 
 
 def test_masks_fill_with_the_clip_s_own_mean():
