@@ -219,9 +219,11 @@ def known_key(folder: Path) -> str:
 
 
 def patient(page: Page) -> Any:
-    """Leave to the long tests a page whose commands take minutes: the demonstration, a backbone's whole bench."""
+    """Leave to the long tests a page whose commands take minutes: whole studies and benches."""
     verbs = {verb_of(words[1:])[0] for words in runnable(page, slow=True)}
-    return pytest.param(page, marks=[pytest.mark.long] if verbs & {"demo", "bench-backbone"} else [], id=page.name)
+    return pytest.param(
+        page, marks=[pytest.mark.long] if verbs & {"demo", "bench-backbone", "study run"} else [], id=page.name
+    )
 
 
 @pytest.mark.slow

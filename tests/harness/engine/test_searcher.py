@@ -3,34 +3,30 @@
 from __future__ import annotations
 
 import math
-import os
-import signal
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock
 
 from backbones.contract import EpochReport
 from harness.engine.cluster import find_room, gpu_share, reason_of_death
-from harness.engine.messages import ANSWER, LEAVING, SIGNAL, Report, epoch_result
+from harness.engine.messages import SIGNAL, epoch_result
 from harness.engine.messages import signal as training_signal
-from harness.engine.worker import Desk, may_go_away, reason_of
+from harness.engine.worker import may_go_away, reason_of
 from harness.places import Places
 from harness.stores.recorder import Recorder
 from harness.studies.plan import make_plan
 from harness.studies.progress import Outcome
 from harness.studies.study_file import PruningTable
-from harness.trials.contract import Failure
 from harness.trials.limits import GIB, excess, limited, waiting
-from tests.harness.made_up import make_result
+from tests.harness.made_up import make_result, make_spec
+from tests.harness.quick_trials import EPOCHS, learn, misbehave, share
 from tests.harness.studies.test_cells import RECORDINGS, runs, states, study
 
-EPOCHS = 9
+RESULT = make_result(make_spec())
 
 
 @pytest.fixture(scope="module")
@@ -41,35 +37,6 @@ def ray_here() -> Iterator[None]:
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()
-
-
-def learn(key: str, desk: Desk, report: Report, *, shift: float, log: Path) -> None:
-    """A trial whose loss is the better the smaller M is; its classes grow with M, its test scores with the shift."""
-    spec = desk.specs[key]
-    quality = 0.2 + (spec.m or 0) / 20
-    with log.open("a") as lines:
-        lines.write(f"{spec.m} {os.getpid()}\n")
-    for epoch in range(1, EPOCHS + 1):
-        loss = math.log(10 * (spec.m or 0)) * quality ** (epoch / EPOCHS)
-        done = EpochReport(epoch, loss, 0.5, 1e-3, 0.1, classes=10 * (spec.m or 0))
-        report(epoch_result(done, pruning=desk.pruning, last=EPOCHS))
-    report({ANSWER: make_result(spec, shift=shift)})
-
-
-def misbehave(key: str, desk: Desk, report: Report) -> None:
-    """A trial that takes too long at M = 3, too much at M = 5, and dies at M = 7."""
-    spec = desk.specs[key]
-
-    def tell(reason: str) -> None:
-        report({ANSWER: Failure(reason), LEAVING: True})
-
-    minutes, memory = (0.005, None) if spec.m == 3 else (None, 0.01 if spec.m == 5 else None)
-    with limited(tell, minutes=minutes, memory_gb=memory):
-        if spec.m in {3, 5}:
-            time.sleep(60)
-        if spec.m == 7:
-            os.kill(os.getpid(), signal.SIGKILL)
-    report({ANSWER: make_result(spec)})
 
 
 def run(places: Places, recorder: Recorder, file: Any, trial: Any) -> Outcome:
@@ -96,7 +63,7 @@ def failed_runs(recorder: Recorder) -> list[Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["asha", "median"])
+@pytest.mark.parametrize("name", ["asha", pytest.param("median", marks=pytest.mark.long)])
 def test_the_test_set_prunes_nothing(
     ray_here: None, places: Places, recorder: Recorder, tmp_path: Path, name: str
 ) -> None:
@@ -112,7 +79,7 @@ def test_the_test_set_prunes_nothing(
             space={"backbone": ["tiny"], "m": [2, 3, 4, 10, 1, 12]}, recipe={"epochs": EPOCHS},
         )  # fmt: skip
         log = tmp_path / f"{shift}.txt"
-        outcome = run(places, recorder, file, partial(learn, shift=shift, log=log))
+        outcome = run(places, recorder, file, partial(learn, result=make_result(make_spec(), shift=shift), log=log))
         assert outcome.progress.finished + outcome.progress.pruned == 6
         began = [line.split() for line in log.read_text().splitlines()]
         assert [int(m) for m, _ in began] == [2, 3, 4, 10, 1, 12]
@@ -122,23 +89,6 @@ def test_the_test_set_prunes_nothing(
     assert {"tiny M=10 K1=15 K2=15", "tiny M=12 K1=15 K2=15"} <= stopped[0]
     assert not {"tiny M=1 K1=15 K2=15", "tiny M=2 K1=15 K2=15"} & stopped[0]
     assert states(places)["s0"]["PRUNED"] == len(stopped[0])
-
-
-def share(key: str, desk: Desk, report: Report, *, folder: Path) -> None:
-    """M = 10 holds what M = 12 waits for, and is worse than M = 1 was."""
-    spec = desk.specs[key]
-    begun = [folder / f"{m}" for m in (1, 10, 12)]
-    (folder / f"{spec.m}").touch()
-    if spec.m == 12:
-        with FileLock(folder / "lock", timeout=30):
-            pass
-    else:
-        with FileLock(folder / "lock") if spec.m == 10 else nullcontext():
-            while spec.m == 10 and not all(each.exists() for each in begun):
-                time.sleep(0.01)
-            done = EpochReport(1, 1.0 + (spec.m or 0), 0.5, 1e-3, 0.1, classes=10)
-            report(epoch_result(done, pruning=desk.pruning, last=EPOCHS))
-    report({ANSWER: make_result(spec)})
 
 
 @pytest.mark.slow
@@ -152,7 +102,7 @@ def test_a_pruned_trial_lets_go_of_what_others_wait_for(
         seeds=[0], level=False, pruning=PruningTable(name="asha", grace=1, reduction=2).model_dump(),
         space={"backbone": ["tiny"], "m": [1, 10, 12]}, recipe={"epochs": EPOCHS},
     )  # fmt: skip
-    trial = partial(share, folder=tmp_path)
+    trial = partial(share, result=RESULT, folder=tmp_path)
     outcome = run_study(make_plan(file), RECORDINGS, recorder, places, workers=2, trial=trial)
     assert (outcome.progress.finished, outcome.progress.pruned, outcome.progress.failed) == (2, 1, 0)
 
@@ -163,7 +113,7 @@ def test_a_trial_that_takes_too_much_is_one_trials_failure(
 ) -> None:
     """Too long, too large and killed: each is recorded with its own reason, and the others finish."""
     file = study(level=False, seeds=[0], space={"backbone": ["tiny"], "m": [1, 3, 5, 7, 10]}, resources={"retries": 1})
-    outcome = run(places, recorder, file, misbehave)
+    outcome = run(places, recorder, file, partial(misbehave, result=RESULT))
     assert (outcome.progress.finished, outcome.progress.failed, outcome.progress.retried) == (2, 3, 1)
     reasons = {label.split()[1]: reason for label, reason in outcome.failures.items()}
     assert "longer than the 0.005 minutes" in reasons["M=3"]
