@@ -41,6 +41,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_tree(wheel: Path) -> None:
     """Modules, study files, tables and templates are in it, under the names of the tree; no test and no page is."""
     files = [ROOT / "asdbench.py", *(path for top in TOPS[1:] for path in (ROOT / top).rglob("*") if path.is_file())]

@@ -57,6 +57,7 @@ def test_a_cell():
     assert 0.0 <= cell(2, CPU) == cell(2, CPU) <= 1.0
 
 
+@pytest.mark.slow
 def test_speed_in_small(tmp_path: Path):
     """Each of our encoders has a row for each work and way, and the script of the docs makes a table of them."""
     rate = matrix_rate(CPU, side=64, repeats=1)

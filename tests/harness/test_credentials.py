@@ -105,6 +105,7 @@ def guarded(postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     return find_places(tracking=postgres.guest(postgres.ready()))
 
 
+@pytest.mark.slow
 def test_recording_keeps_the_password_to_itself(guarded: Places, tmp_path: Path, asdbench: Any) -> None:
     """A study with a failure that quotes the address leaves no password in tables, artifacts or output."""
     results = Results(guarded.results)

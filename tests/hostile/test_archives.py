@@ -336,7 +336,12 @@ def fetch(root: Path, base: str, answer: Answer, *, md5: str | None = None) -> b
     return download(year(md5), root, base_url=base, tries=2, pause=0.001)[0].fetched
 
 
-@pytest.mark.parametrize("case", SERVERS)
+SLOW_ONES = ("head by drops", "continue for ever")  # they wait until the reader has had enough
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(each, marks=pytest.mark.slow) if each in SLOW_ONES else each for each in SERVERS]
+)
 def test_servers(case: str, base: str, tmp_path: Path) -> None:
     """Each is answered in a sentence, nothing is unpacked, and the next call succeeds when the server is well again."""
     answer, said = SERVERS[case]

@@ -381,6 +381,7 @@ def test_spectrogram_models(good, tmp_path, row):
     check(shutil.copytree(good["ast"], tmp_path / "folder"), *AST_ROWS[row])
 
 
+@pytest.mark.slow
 def test_a_yes_to_everything_runs_nothing(good, tmp_path):
     """With a terminal's yes to every question, no code of a folder runs, whatever its model is called."""
     for number, (name, values) in enumerate([

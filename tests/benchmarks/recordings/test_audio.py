@@ -268,6 +268,7 @@ def test_two_processes_share_a_folder(write_clip: Write, tmp_path: Path) -> None
     assert len(open_pack(tmp_path / "pack").ids) == 60
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_every_real_clip_decodes(shared: Path, load_dataset: Callable[[str], Dataset], tmp_path: Path) -> None:
     """Every real recording decodes to the length that its year has: 10 to 12 s."""

@@ -231,6 +231,7 @@ def test_an_empty_root_is_said_to_be_empty(tmp_path: Path, load_dataset: Load) -
     assert "none was found; where archives were unzipped side by side" in problem.sentence
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_the_real_recordings_are_in_order(shared: Path, load_dataset: Load) -> None:
     """The real recordings lack machine types and are otherwise in order; the samples cannot run the real protocol."""

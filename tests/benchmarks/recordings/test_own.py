@@ -226,6 +226,7 @@ def flat_copy(official: pd.DataFrame, folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_real_clips_in_one_folder_are_the_same_clips(shared: Path, load_dataset: Load, tmp_path: Path) -> None:
     """The real valve clips, flat with a csv, give the table and the samples of the official layout."""

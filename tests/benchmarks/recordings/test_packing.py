@@ -75,6 +75,7 @@ def pack_small(clips: pd.DataFrame, folder: Path) -> None:
     packing.pack(clips, folder)
 
 
+@pytest.mark.slow
 def test_killed_ten_times_the_bytes_are_the_same(write_clip: Write, tmp_path: Path) -> None:
     """Killed with SIGKILL at ten random moments, the next run ends with the bytes of an undisturbed one."""
     clips = table([write_clip(f"{number:04}.wav", noise(6000, number)) for number in range(400)])

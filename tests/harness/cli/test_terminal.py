@@ -81,7 +81,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path) -> Path
     return folder
 
 
-@pytest.mark.parametrize("width", [60, *(pytest.param(each, marks=pytest.mark.slow) for each in (80, 120)), 200])
+@pytest.mark.parametrize("width", [60, *(pytest.param(each, marks=pytest.mark.slow) for each in (80, 120, 200))])
 def test_tables_keep_names(folder: Path, width: int) -> None:
     """At every width rows of every table have their names whole, and what there is no room for is said."""
     printed = in_terminal(folder, width, *VERBS)

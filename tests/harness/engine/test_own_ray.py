@@ -77,6 +77,7 @@ def test_a_study_on_one_machine_is_reached_from_it_alone_and_leaves_nothing(
     assert not folder.exists()
 
 
+@pytest.mark.slow
 def test_importing_the_engine_is_enough() -> None:
     """A command line, which imports Ray by way of the engine alone, has it on loopback without any setting."""
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"}
@@ -221,6 +222,7 @@ def test_no_token_is_made_where_the_user_has_said_how(
     assert not (home / ".ray").exists()
 
 
+@pytest.mark.slow
 def test_folders_of_killed_drivers_are_removed(tmp_path: Path) -> None:
     """A folder whose driver was killed goes at the next start; one that is held, and one that is not ours, stay."""
     hold = (

@@ -10,6 +10,8 @@ from harness import verbs
 from harness.verbs.stores import open_results
 from tests.harness.toy_study import counts, official, places_in, run
 
+pytestmark = pytest.mark.slow
+
 
 def test_stores_agree(finished: Path) -> None:
     """MLflow, the results tables and Optuna hold every trial once."""
@@ -25,7 +27,6 @@ def test_running_again_runs_nothing(root: Path, finished: Path, monkeypatch: pyt
     assert counts(finished) == before
 
 
-@pytest.mark.slow
 def test_workers_change_no_number(
     root: Path, undisturbed: dict[str, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -73,7 +74,6 @@ def test_leaderboard_and_compare(finished: Path) -> None:
 SCORERS = ("knn", "mahalanobis")
 
 
-@pytest.mark.slow
 def test_failed_trials_are_recorded_and_the_study_goes_on(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -107,6 +107,7 @@ WHAT: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 def test_interrupted_and_started_again(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C closes the run and says why; the same run is then finished, and says so no longer."""
     from mlflow import MlflowClient

@@ -205,6 +205,7 @@ def test_cells_of_a_search_stay_with_their_study(places: Places) -> None:
     assert same(all_rows(places), before)
 
 
+@pytest.mark.slow
 def test_search_says_at_its_end_what_it_took_over(places: Places) -> None:
     """A search that found its cells recorded by another study has them again after rebuilding."""
     tracker = Tracker(places.tracking, code="test")

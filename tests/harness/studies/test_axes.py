@@ -14,6 +14,8 @@ from harness.trials.axes import AXES, nested_axes
 from labeling.fusion import FUSIONS
 from tests.harness.studies.test_keys import GOLDEN
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Any:

@@ -129,6 +129,7 @@ def together(count: int, work: Callable[[int], None]) -> None:
         raise errors[0]
 
 
+@pytest.mark.slow
 def test_several_drivers_share_one_study(places: Places) -> None:
     """Three drivers that start one study at once begin each cell once, and each of them sees the study to its end."""
     begun: list[list[str]] = [[], [], []]
@@ -202,6 +203,7 @@ def _full(places: Places) -> str:
     return str(name)
 
 
+@pytest.mark.slow
 def test_cells_of_a_dead_driver_are_taken_up(places: Places) -> None:
     """A driver that vanishes in the middle loses its cell to another, which closes its run and its Optuna trial."""
     with driver(places, study(level=False)) as first:

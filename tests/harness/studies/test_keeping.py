@@ -138,6 +138,7 @@ def _raise() -> None:
     raise KilledError
 
 
+@pytest.mark.slow
 def test_a_recorded_study_trains_its_best_again_when_asked_to_keep(places: Places) -> None:
     """Keeping changes no key: a finished study that is asked to keep runs its best trial once more, and no other."""
     plain, asked = study(), study(keep="best")
@@ -153,6 +154,7 @@ def test_a_recorded_study_trains_its_best_again_when_asked_to_keep(places: Place
         assert drive(cells, answering(places)) == []
 
 
+@pytest.mark.slow
 def test_a_study_never_removes_what_another_keeps(places: Places) -> None:
     """Of two studies one keeps all and one its best among fewer trials: both have what they asked for."""
     everything, fewer = study(keep="all"), study(name="fewer", keep="best", space={"backbone": ["tiny"], "m": [1, 5]})
@@ -206,6 +208,7 @@ def two_drivers(places: Places) -> Iterator[tuple[Any, Any]]:
         yield one, other
 
 
+@pytest.mark.slow
 def test_many_drivers_keep_one_best(two_drivers: tuple[Any, Any], places: Places) -> None:
     """Drivers that end trials in turn leave the one best of all."""
     run, open_cells = answering(places), list(two_drivers)

@@ -175,6 +175,7 @@ def test_a_larger_budget_goes_on(places: Places) -> None:
     assert states(places)["toy"]["COMPLETE"] == 6
 
 
+@pytest.mark.slow
 def test_hours_are_those_of_all_runs(places: Places) -> None:
     """When the hours are spent no trial begins, whoever spent them, and raising them goes on."""
     short = study(sampler={"hours": 0.5})

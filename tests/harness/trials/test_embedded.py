@@ -44,7 +44,7 @@ def refuse(*_: object, **__: object) -> None:
     raise AssertionError("it was trained again")
 
 
-@pytest.mark.parametrize("kind", ["trial", "frozen"])
+@pytest.mark.parametrize("kind", [pytest.param("trial", marks=pytest.mark.slow), "frozen"])
 def test_a_new_scorer_trains_nothing(made: Any, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Scored by another scorer, a trial is as if both had been named at once, to the last bit, without training."""
     spec, recordings, folder = made
@@ -169,6 +169,7 @@ def test_results_keep_every_scorers_rows(recorder: Recorder) -> None:
     assert again.scorers == ("mahalanobis", "kmeans", "knn")
 
 
+@pytest.mark.slow
 def test_a_trial_verb_adds_a_scorer(asdbench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`trial` with another --scorer records both without training again, in one run that stands for the trial."""
     generate(tmp_path / "d", DATASET, machines=("fan",), train_source=6, train_target=2, test_per_cell=3, seconds=1.0)

@@ -68,7 +68,7 @@ def counted(monkeypatch: pytest.MonkeyPatch, name: str) -> list[str]:
     return calls
 
 
-@pytest.mark.parametrize("kind", ["trial", "frozen"])
+@pytest.mark.parametrize("kind", [pytest.param("trial", marks=pytest.mark.slow), "frozen"])
 def test_layers_are_made_once_and_kept(made: Any, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Scorers of three layers share one pass; one more scorer of these layers makes none; a new layer makes one."""
     spec, recordings, folder = made
@@ -152,6 +152,7 @@ def test_a_layer_that_is_not_there_is_refused_before_training(
     assert "LogMelStatistics has no layers that can be named, but got layer=1" in " ".join(err.split())
 
 
+@pytest.mark.slow
 def test_the_board_and_results_name_the_layer(made: Any, asdbench: Any) -> None:
     """A recorded trial stands on the leaderboard once for each layer, under the scorer's text."""
     line = f"trial {made[2] / 'root'} --protocol dcase2023 --backbone tiny --frozen --clip-seconds 1 --json"

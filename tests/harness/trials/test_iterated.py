@@ -200,6 +200,7 @@ def test_what_cannot_be_done_is_refused(root: Path) -> None:
         verbs.label(root, protocol="dcase2023", labels="iterated")
 
 
+@pytest.mark.slow
 def test_a_plan_counts_first_rounds(recordings: Recordings, tmp_path: Path) -> None:
     """Two losses have a first round each, whatever M; their time is part of the hours."""
     space = {

@@ -201,6 +201,7 @@ def test_a_truth_that_is_not_there(asdbench: Any, root: Path, options: str, said
     assert said in err.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_one_trial_of_a_baseline(asdbench: Any, root: Path) -> None:
     """`trial --labels truth` is recorded with its quality and marked on the leaderboard."""
     line = "trial {root} --protocol demo --backbone tiny --epochs 1 --clip-seconds 0.5 --batch-size 32 --k1 3 --k2 3"

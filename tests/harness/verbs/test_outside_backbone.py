@@ -48,6 +48,7 @@ def asdbench(arguments, environment, folder, *, status=0) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_it_is_listed_and_meets_the_contract(installed, tmp_path):
     """`ls` names it without importing it, and `check-backbone` passes it line by line."""
     rows = json.loads(asdbench(["ls", "backbones", "--json"], installed, tmp_path))["rows"]
