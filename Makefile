@@ -1,8 +1,8 @@
 # make demo: the main job, end to end.  make test: the tests.  Both set everything up on a fresh machine.
 PYTHON ?= python3
 BIN := .venv/bin
-# tests at a time: many of them wait for other processes
-WORKERS ?= 3
+# tests at a time: one a core of a small machine; three on two cores take longer than two, as each Ray has a dozen processes
+WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest
 # Ray's workers run 15 steps nicer than their driver, at 19 at most: from 0 they would starve beside the other tests
 NICE := nice -n 15
