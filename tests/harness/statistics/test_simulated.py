@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -106,8 +108,13 @@ def test_a_plain_difference_is_found_and_none_is_not() -> None:
     assert World(clips=25).compare(1).p_value > 0.05
 
 
+def in_ci(worlds: Mapping[str, World], name: str) -> list[Any]:
+    """Return the names of worlds for `parametrize`, of which all but one are left to the long tests."""
+    return [each if each == name else pytest.param(each, marks=pytest.mark.long) for each in worlds]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", WORLDS)
+@pytest.mark.parametrize("name", in_ci(WORLDS, "machines differ"))
 def test_the_interval_covers_a_known_difference(name: str) -> None:
     """The 95 % interval holds the known difference in 93 to 97 % of 1,000 repetitions."""
     covered = coverage(WORLDS[name], 1000, resamples=200)
@@ -115,7 +122,7 @@ def test_the_interval_covers_a_known_difference(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NOTHING)
+@pytest.mark.parametrize("name", in_ci(NOTHING, "luck of runs"))
 def test_no_difference_is_rarely_called_one(name: str) -> None:
     """Without a difference, a family of three corrected tests rejects in at most 6 % of 1,000 repetitions."""
     p_values = np.array([NOTHING[name].compare(seed, resamples=1).p_value for seed in range(3000)]).reshape(1000, 3)
