@@ -132,9 +132,16 @@ def judge(protocol: Protocol, scan: Scan) -> Verdict:
     used = {*train["path"], *test["path"]}
     years = {part.dataset for part in (*protocol.train, *protocol.score)}
     indexed = set(scan.clips["path"])
-    for problem in scan.bad:
-        if problem.path in used or (problem.path not in indexed and problem.dataset in years):
-            return Verdict(protocol.name, False, f"{problem.sentence} Or go on without bad files: --skip-bad.")
+    stopping = [
+        problem
+        for problem in scan.bad
+        if problem.path in used or (problem.path not in indexed and problem.dataset in years)
+    ]
+    if stopping:
+        others = len(stopping) - 1
+        more = f" {others} more {'stops' if others == 1 else 'stop'} it." if others else ""
+        way = " Or go on without bad files: --skip-bad."
+        return Verdict(protocol.name, False, f"{stopping[0].sentence}{more}{way}")
     return Verdict(protocol.name, True, says_no_labels(test))
 
 

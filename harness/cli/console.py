@@ -85,7 +85,8 @@ def _show_table(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], ti
         said = ", ".join(f"{heading} {value}" for heading, value in view.same.items())
         say(f"In every row that has one: {said}.")
     if view.left_out:
-        left_out, some = ", ".join(view.left_out), f"--columns {_quoted(view.left_out[0])}"
+        left_out = ", ".join(f'"{heading}"' if "," in heading else heading for heading in view.left_out)
+        some = f"--columns {_quoted(view.left_out[0])}"
         say(f"No room for: {left_out}. All columns: --wide; some: {some}; every field: --csv.")
 
 

@@ -101,7 +101,9 @@ def data_doctor(
             shown = [row for row in rows if row["place"] < MOST_SHOWN]
             show(form, _problem_columns(), shown, title=_in_short(problems))
             more = f" Not shown: {how_many(len(rows) - len(shown), 'more value')}." if len(shown) < len(rows) else ""
-            say(f"The example is the first of several.{more} Every file: --csv or --json.")
+            first = "The example is the first of several." if any(row["count"] > 1 for row in shown) else ""
+            if first or more:
+                say(f"{first}{more} Every file: --csv or --json.".strip())
     else:
         columns = [plain("effect"), plain("kind"), plain("sentence", "what, and what to do")]
         show(form, columns, problems, title="Problems", document=document)

@@ -95,7 +95,8 @@ def detected_sentence(rows: Sequence[Mapping[str, Any]], unheard: int) -> str:
         said.append(f"{_above(trained, 'training ')}, as about {share} of all training clips are by its definition")
     if not new:
         del said[1]
-    return f"{', '.join(said)}; {unheard} {'was' if unheard == 1 else 'were'} not scored."
+    left = f"; {how_many(unheard, 'clip')} {'was' if unheard == 1 else 'were'} not scored" if unheard else ""
+    return f"{', '.join(said)}{left}."
 
 
 def _above(rows: Sequence[Mapping[str, Any]], which: str) -> str:

@@ -32,12 +32,15 @@ def test_scores_count_in_thresholds() -> None:
 def test_training_clips_are_counted_by_themselves() -> None:
     """A tenth of the training clips lies above the threshold anyway, so they are no find."""
     new = [clip(2, 1), clip(3, 1), clip(0.5, 1)]
-    assert detected_sentence(new, 1) == "3 clips scored, 2 of 3 clips with a threshold are above it; 1 was not scored."
+    assert (
+        detected_sentence(new, 1)
+        == "3 clips scored, 2 of 3 clips with a threshold are above it; 1 clip was not scored."
+    )
     both = [*new, clip(2, 1, trained=True), clip(0.1, 1, trained=True)]
     assert detected_sentence(both, 0) == (
         "5 clips scored, 2 of 3 new clips with a threshold are above it, 1 of 2 training clips with a threshold is "
-        "above it, as about 10 % of all training clips are by its definition; 0 were not scored."
+        "above it, as about 10 % of all training clips are by its definition."
     )
-    assert detected_sentence([clip(1, None)], 0) == "1 clip scored, none has a threshold; 0 were not scored."
+    assert detected_sentence([clip(1, None)], 0) == "1 clip scored, none has a threshold."
     only = detected_sentence(both[3:], 0)
     assert only.startswith("2 clips scored, 1 of 2 training clips") and "new" not in only

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import wave
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from harness.answers.leaderboard import leaderboard
 from harness.answers.published import reference
 from harness.cli.backbones import checked_sentence
+from harness.cli.main import app
 from harness.cli.show import SHOWN, TOP, show_leaderboard, show_reference, show_status
 from tests.harness.made_up import open_tables, record
 
@@ -76,3 +80,27 @@ def test_a_backbone_that_meets_the_contract_is_said_to() -> None:
     assert checked_sentence("tiny", rows) == (
         "tiny meets the contract: 2 checks passed, none failed; not checked here: device."
     )
+
+
+def test_an_example_is_one_of_several_where_there_are_several(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Each wrong value once needs no footer; the protocol's verdict counts what else stops it."""
+    for name in "abcd":
+        with wave.open(str(tmp_path / f"{name}.wav"), "wb") as file:
+            file.setparams((1, 2, 16_000, 0, "NONE", ""))
+            file.writeframes(name.encode() * 2 + bytes(range(250)) * 200)
+    table = tmp_path / "recordings.csv"
+    lines = [
+        "file,machine,split,domain,condition",
+        "c.wav,press,train,source,normal",
+        "d.wav,press,test,source,normal",
+        "a.wav,press,train,sorce,normal",
+        "b.wav,press,test,source,abnormal",
+    ]
+    table.write_text("\n".join(lines) + "\n")
+    with suppress(typer.Exit):
+        app(["data", "doctor", str(tmp_path), "--protocol", "own"], standalone_mode=False)
+    printed = capsys.readouterr()
+    assert "The example is" not in printed.out
+    assert "1 more stops it." in printed.out + printed.err
