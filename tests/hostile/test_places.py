@@ -152,7 +152,7 @@ def test_database_that_is_taken_away_is_told(recorder: Recorder, how: Any, write
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+@pytest.mark.parametrize("umask", [0o000, *(pytest.param(each, marks=pytest.mark.long) for each in (0o022, 0o077))])
 def test_stores_are_private(tmp_path: Path, umask: int) -> None:
     """Databases, what SQLite writes beside them, and artifacts are their owner's alone, whatever the umask."""
     program = (

@@ -114,7 +114,7 @@ def in_ci(worlds: Mapping[str, World], name: str) -> list[Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", in_ci(WORLDS, "machines differ"))
+@pytest.mark.parametrize("name", in_ci(WORLDS, "one seed"))
 def test_the_interval_covers_a_known_difference(name: str) -> None:
     """The 95 % interval holds the known difference in 93 to 97 % of 1,000 repetitions."""
     covered = coverage(WORLDS[name], 1000, resamples=200)
@@ -122,7 +122,7 @@ def test_the_interval_covers_a_known_difference(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", in_ci(NOTHING, "luck of runs"))
+@pytest.mark.parametrize("name", in_ci(NOTHING, "one seed"))
 def test_no_difference_is_rarely_called_one(name: str) -> None:
     """Without a difference, a family of three corrected tests rejects in at most 6 % of 1,000 repetitions."""
     p_values = np.array([NOTHING[name].compare(seed, resamples=1).p_value for seed in range(3000)]).reshape(1000, 3)

@@ -138,7 +138,7 @@ def test_paper_rows_alone_need_no_column(recorder: Recorder) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sampler", ["grid", "tpe"])
+@pytest.mark.parametrize("sampler", ["grid", pytest.param("tpe", marks=pytest.mark.long)])
 def test_a_study_over_all_label_sources(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: str
 ) -> None:
