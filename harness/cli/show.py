@@ -96,12 +96,13 @@ def _costs(trials: Sequence[Mapping[str, Any]]) -> tuple[list[Any], list[dict[st
         {
             **row,
             "total_seconds": sum(row["seconds"].values()) or None,
-            **{f"{s} s": row["seconds"].get(s) for s in stages},
+            **{f"{stage} s": row["seconds"].get(stage) for stage in stages},
         }
         for row in trials
     ]
-    choices = naming(plain("kind"), plain("backbone"), count("m", "M"), count("k1", "K1"), count("k2", "K2"))
-    choices += naming(count("seed"))
+    choices = naming(
+        plain("kind"), plain("backbone"), count("m", "M"), count("k1", "K1"), count("k2", "K2"), count("seed")
+    )
     numbers = [number(f"{stage} s", STAGES.get(stage, stage)) for stage in stages]
     cost = answering(number("total_seconds", "seconds"), count("peak_mb", "peak MiB"))
     return [plain("key"), *choices, plain("status"), *cost, *numbers], rows
