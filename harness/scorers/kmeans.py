@@ -41,7 +41,7 @@ def score(request: ScoreRequest, *, clusters: int = CLUSTERS, metric: str = "cos
     if not target.all():
         centres.append(_centres(vectors[~target], clusters, request.seed))
     queries = request.queries
-    return nearest(queries, np.concatenate(centres), k=1, metric=metric)[0][:, 0]
+    return nearest(queries, np.concatenate(centres), k=1, metric=metric)[0].ravel()
 
 
 def _centres(vectors: NDArray[np.float32], clusters: int, seed: int) -> NDArray[np.float32]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from labeling.clusters import Clusters, check_k2, cluster, cluster_names
+from labeling.clusters import Clusters, cluster, cluster_names
 from labeling.contract import Case, RankedCandidates, RankRequest, Strategy
 from labeling.distances import ROWS, single_thread, squared_distances
 from labeling.pool import Pool, answer, memo_name, open_pool, require_labels
@@ -38,7 +38,6 @@ def rank(request: RankRequest) -> RankedCandidates:
             not hold together (`labeling.pool.open_pool`).
     """
     pool = open_pool(request, strategy=STRATEGY.name, cases=CASES)
-    check_k2(request.k2, len(pool.ids))
     if request.case != "unlabeled":
         require_labels(pool, request.case, "choose unlabeled instead")
     clusters: Clusters = request.memo(

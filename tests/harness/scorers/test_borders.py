@@ -57,7 +57,7 @@ def test_steps_of_the_mixture(steps: int, enough: float, monkeypatch: pytest.Mon
         for weight, mean, variance in zip(fitted.weights_, fitted.means_, variances, strict=True)
     ]
     found = gmm.score(asked)
-    np.testing.assert_allclose(found, -np.logaddexp.reduce(parts, axis=0) / 4, rtol=1e-4)
+    np.testing.assert_allclose(found, -np.logaddexp.reduce(parts, axis=0) / 4, rtol=1e-9)
     assert np.abs(found / plain - 1).max() > 1e-3  # so that other steps would be seen
 
 

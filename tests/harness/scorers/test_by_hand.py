@@ -100,7 +100,7 @@ def test_gmm_is_its_definition(source: int, target: int, components: int) -> Non
         ]
         likelihoods.append(np.logaddexp.reduce(parts, axis=0))
     wanted = -np.max(likelihoods, axis=0) / 4
-    np.testing.assert_allclose(gmm.score(asked, components=components), wanted, rtol=1e-4)
+    np.testing.assert_allclose(gmm.score(asked, components=components), wanted, rtol=1e-9)
 
 
 def test_gmm_leaves_a_constant_dimension_centred() -> None:
