@@ -88,9 +88,9 @@ def _read_layer(scorer: str, word: str) -> Layer:
     return number
 
 
-def _order(layer: Layer) -> tuple[int, int]:
+def _order(layer: Layer) -> tuple[int, ...]:
     """Sort layers from low to high: 4, 12, -2, -1, mean, last."""
-    return (2 + (layer == LAST), 0) if isinstance(layer, str) else (int(layer < 0), layer)
+    return (layer == LAST, layer == MEAN, *(() if isinstance(layer, str) else (layer < 0, layer)))
 
 
 def score_layers(scorer: Scoring, request: ScoreRequest, merge: str) -> Floats:

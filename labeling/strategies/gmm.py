@@ -69,7 +69,7 @@ def rank(request: RankRequest) -> RankedCandidates:
         names = names.astype(np.promote_types(names.dtype, said.dtype))
         names[rows, : order.shape[1]] = said[order]
         confidence[rows, : order.shape[1]] = np.take_along_axis(mixture.posterior, order, axis=1)
-    table = with_own((names, confidence), pool.names, np.where(own, pool.codes, -1), unlabeled=ranked)
+    table = with_own((names, confidence), pool.names, pool.codes, unlabeled=ranked)
     return answer(request, pool, names=table[0], confidence=table[1], labeled=own, strategy=STRATEGY.name)
 
 

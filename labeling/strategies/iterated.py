@@ -48,7 +48,7 @@ def rank(request: RankRequest) -> RankedCandidates:
         distances = clusters.distances
         names = cluster_names(distances.shape[1], prefix=PREFIX)
         rows = ranked_rows(names, inverse_shares(distances), distances, width=request.k2)
-    table, confidence = with_own(rows, pool.names, np.where(own, pool.codes, -1), unlabeled=ranked)
+    table, confidence = with_own(rows, pool.names, pool.codes, unlabeled=ranked)
     return answer(request, pool, names=table, confidence=confidence, labeled=own, strategy=STRATEGY.name)
 
 

@@ -62,7 +62,7 @@ def rank(request: RankRequest) -> RankedCandidates:
     table = ranked_rows(
         cluster_names(len(centroids), prefix=PREFIX), inverse_shares(distances), distances, width=request.k2
     )
-    names, confidence = with_own(table, pool.names, np.where(own, pool.codes, -1), unlabeled=ranked)
+    names, confidence = with_own(table, pool.names, pool.codes, unlabeled=ranked)
     return answer(request, pool, names=names, confidence=confidence, labeled=own, strategy=STRATEGY.name)
 
 

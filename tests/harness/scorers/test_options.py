@@ -10,6 +10,7 @@ import pytest
 from scipy.linalg import cho_factor, cho_solve
 
 from harness.scorers import kmeans, knn_bands, knn_median, mahalanobis
+from harness.scoring import folds
 from harness.scoring.choice import ScorerChoice, load_scorer, parse_scorer
 from harness.scoring.contract import Part, ScoreRequest
 from tests.harness.scorers.test_by_hand import mixed, wide
@@ -128,3 +129,29 @@ def test_domains_without_spread_warn_of_nothing(covariance: str) -> None:
             assert np.isfinite(mahalanobis.score(one, covariance=covariance)).all()
     nothing = mahalanobis.covariance_around([np.ones((3, 5), np.float32)], [np.ones(5)])
     assert nothing.shape == (5, 5) and not nothing.any()
+
+
+class First:
+    """Scores a query by its first number."""
+
+    def score(self, request: ScoreRequest) -> np.ndarray:
+        return request.queries[:, 0].astype(np.float64)
+
+
+def test_no_digit_of_a_standardised_score_moves() -> None:
+    """Mean and deviation are taken over the references fold by fold, each fold's in the order of the references."""
+    asked = mixed(source=260, target=43)
+    parts = folds.deal(folds.in_any_order(asked))
+    first = asked.references[:, 0].astype(np.float64)
+    unseen = np.concatenate([first[parts == part] for part in range(5)])
+    wanted = (asked.queries[:, 0].astype(np.float64) - unseen.mean()) / unseen.std()
+    np.testing.assert_array_equal(folds.standardised(First(), asked), wanted)
+
+
+def test_a_deviation_at_the_border_counts_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores whose deviation is exactly the least one are told as they are, those of a larger one in units of it."""
+    references = np.array([[-2.0], [2.0]] * 5, dtype=np.float32)
+    asked = ScoreRequest(references, np.array([None] * 10, dtype=object), np.array([[6.0]], dtype=np.float32))
+    for least, wanted in ((2.0, 6.0), (1.999, 3.0)):
+        monkeypatch.setattr(folds, "ROUNDING", least)
+        assert folds.standardised(First(), asked).tolist() == [wanted]

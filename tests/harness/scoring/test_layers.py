@@ -188,3 +188,6 @@ def test_listings_show_which_layers_a_scorer_takes() -> None:
     assert shown["merge"] == {"default": "join", "words": ["join", "mean", "zmin"]}
     assert level == {}
     assert read_layers("knn", {}).options() == ()
+    given = {"merge": "mean", "layer": "6+4", "frequency": "keep"}
+    wanted = (("frequency", "keep"), ("layer", "4+6"), ("merge", "mean"))
+    assert read_layers("knn", given).options() == wanted  # in the order in which listings show them
