@@ -83,7 +83,7 @@ def fuse_top_m(
         )
     _check_unique(ids)
     if fusion == "soft":
-        return PseudoLabels(np.array(ids, dtype=np.str_), *_soft(candidates, m=m, below=below))
+        return PseudoLabels(np.array(ids), *_soft(candidates, m=m, below=below))
     kinds = {machine: _kinds(ranked, m=m, fusion=fusion, below=below) for machine, ranked in candidates.items()}
     called = _class_names((machine, names) for machine, (tuples, _) in kinds.items() for names in tuples)
     classes = sorted(called.values())
@@ -92,7 +92,7 @@ def fuse_top_m(
         np.array([index[called[machine, names]] for names in tuples], dtype=np.int64)[kind_of]
         for machine, (tuples, kind_of) in kinds.items()
     ]
-    return PseudoLabels(np.array(ids, dtype=np.str_), np.array(classes, dtype=np.str_), np.concatenate(targets))
+    return PseudoLabels(np.array(ids), np.array(classes), np.concatenate(targets))
 
 
 def fused_names(ranked: RankedCandidates, *, m: int, fusion: Literal["composite", "set"] = "composite") -> list[Names]:
@@ -150,12 +150,11 @@ def label_statistics(candidates: Mapping[str, RankedCandidates], labels: PseudoL
 def _count(
     ranked: RankedCandidates, labels: PseudoLabels, row_of: Mapping[str, int], machine_class: int
 ) -> LabelStatistics:
-    rows = np.array([row_of.get(clip, -1) for clip in ranked.ids.tolist()], dtype=np.int64)
-    part = rows >= 0
-    targets = labels.targets[rows[part]]
-    alone = np.zeros(len(rows), dtype=np.bool_)
+    part = np.array([clip in row_of for clip in ranked.ids.tolist()])
+    targets = labels.targets[[row_of[clip] for clip in ranked.ids[part].tolist()]]
+    alone = part.copy()
     if targets.ndim == 1:
-        sizes = np.bincount(targets, minlength=len(labels.classes))
+        sizes = np.bincount(targets)
         alone[part] = targets == machine_class
     else:
         sizes = np.count_nonzero(targets, axis=0)
@@ -163,7 +162,7 @@ def _count(
     guessed = part & ~ranked.labeled & ~alone
     candidates = (ranked.names[guessed] != "").sum(axis=1)  # (g,)
     return LabelStatistics(
-        clips=len(rows),
+        clips=len(part),
         labeled=int((part & ranked.labeled).sum()),
         pseudo_labeled=int(guessed.sum()),
         machine_alone=int((part & ~ranked.labeled & alone).sum()),
@@ -194,14 +193,13 @@ def _check_unique(ids: list[str]) -> None:
 def _rows(names: NDArray[np.str_], fusion: str) -> tuple[list[Names], NDArray[np.int64]]:
     """Find the distinct rows of (n, m) names: their tuples without padding, and the index of each row's tuple, (n,)."""
     # Making Python strings of NumPy text is slow, so rows are compared as bytes and each distinct row is read once.
-    names = np.ascontiguousarray(names)
     raw, size = names.tobytes(), names.itemsize * names.shape[1]
     kinds: dict[bytes, int] = {}
     kind_of = np.array(
         [kinds.setdefault(raw[start : start + size], len(kinds)) for start in range(0, len(raw), size)], dtype=np.int64
     )
     first = np.unique(kind_of, return_index=True)[1]
-    tuples = [tuple(row) if row[-1] else tuple(filter(None, row)) for row in names[first].tolist()]  # "" pads the end
+    tuples = [tuple(filter(None, row)) for row in names[first].tolist()]  # "" pads the end
     return [tuple(sorted(row)) for row in tuples] if fusion == "set" else tuples, kind_of
 
 
@@ -210,7 +208,7 @@ def _kinds(ranked: RankedCandidates, *, m: int, fusion: str, below: Below) -> tu
     tuples, kind_of = _rows(ranked.names[ranked.retained, :m], fusion)
     if below == "drop" or ranked.retained.all():
         return tuples, kind_of
-    every = np.full(len(ranked.ids), len(tuples), dtype=np.int64)
+    every = np.full(len(ranked.ids), len(tuples))
     every[ranked.retained] = kind_of
     return [*tuples, ()], every
 
@@ -222,7 +220,7 @@ def _taking_part(ranked: RankedCandidates, below: Below) -> list[str]:
 
 def _class_names(keys: Iterable[Key]) -> dict[Key, str]:
     """Give each distinct key a name of its own."""
-    distinct = list(dict.fromkeys(keys))
+    distinct = dict.fromkeys(keys)
     joined = [f"{machine}{MACHINE_END}{JOIN.join(names)}" if names else machine for machine, names in distinct]
     taken = set(joined)
     called = dict(zip(distinct, joined, strict=True))
@@ -272,7 +270,7 @@ def _soft(
         if len(rows):
             np.add.at(targets, (places, columns), weights.astype(np.float32))  # pads add 0
         start += len(rows)
-    return np.array(classes, dtype=np.str_), targets
+    return np.array(classes), targets
 
 
 def _position(classes: NDArray[np.str_], name: str) -> int:

@@ -31,6 +31,7 @@ def test_a_unit_changes_no_digit_of_a_distance(unit: float) -> None:
     whole = nearest(queries, references, k=12)
     np.testing.assert_array_equal(positions, whole[0])
     np.testing.assert_array_equal(distances, whole[1] * unit)
+    np.testing.assert_array_equal(distances, np.sqrt(np.take_along_axis(found, positions, axis=1)))
 
 
 @pytest.mark.parametrize("unit", [1e-14, 1e-7, 1.0, 1e7, 1e14])
