@@ -224,19 +224,16 @@ def _class_names(keys: Iterable[Key]) -> dict[Key, str]:
     joined = [f"{machine}{MACHINE_END}{JOIN.join(names)}" if names else machine for machine, names in distinct]
     taken = set(joined)
     called = dict(zip(distinct, joined, strict=True))
-    if len(taken) == len(joined):
-        return called
     same: defaultdict[str, list[Key]] = defaultdict(list)
     for key, name in called.items():
         same[name].append(key)
-    for name, group in sorted(same.items()):
+    for name, group in same.items():
         # The machine type alone keeps its bare name, since its tuple is the shortest.
         for number, key in enumerate(sorted(group, key=lambda key: (len(key[1]), key))[1:], start=2):
             numbered = f"{name}#{number}"
             while numbered in taken:
                 numbered += "#"
-            taken.add(numbered)
-            called[key] = numbered
+            called[key] = numbered  # no other text is numbered so: what stands before its last # and digits is its own
     return called
 
 
