@@ -143,22 +143,20 @@ def label_statistics(candidates: Mapping[str, RankedCandidates], labels: PseudoL
         By machine type, in the mapping's order.
     """
     row_of = {clip: row for row, clip in enumerate(labels.ids.tolist())}
-    machine_class = {machine: _position(labels.classes, machine) for machine in candidates}
-    return {machine: _count(ranked, labels, row_of, machine_class[machine]) for machine, ranked in candidates.items()}
+    return {machine: _count(machine, ranked, labels, row_of) for machine, ranked in candidates.items()}
 
 
-def _count(
-    ranked: RankedCandidates, labels: PseudoLabels, row_of: Mapping[str, int], machine_class: int
-) -> LabelStatistics:
+def _count(machine: str, ranked: RankedCandidates, labels: PseudoLabels, row_of: Mapping[str, int]) -> LabelStatistics:
     part = np.array([clip in row_of for clip in ranked.ids.tolist()])
     targets = labels.targets[[row_of[clip] for clip in ranked.ids[part].tolist()]]
+    own = labels.classes == machine  # (c,) its class, if there is one
     alone = part.copy()
     if targets.ndim == 1:
         sizes = np.bincount(targets)
-        alone[part] = targets == machine_class
+        alone[part] = own[targets]
     else:
         sizes = np.count_nonzero(targets, axis=0)
-        alone[part] = targets[:, machine_class] > 0 if machine_class >= 0 else False
+        alone[part] = (targets[:, own] > 0).any(axis=1)
     guessed = part & ~ranked.labeled & ~alone
     candidates = (ranked.names[guessed] != "").sum(axis=1)  # (g,)
     return LabelStatistics(
@@ -263,13 +261,8 @@ def _soft(
     for machine, rows, weights in blocks:
         column_of = {key[1][0] if key[1] else "": index[name] for key, name in called.items() if key[0] == machine}
         columns = np.array([[column_of.get(name, 0) for name in row] for row in rows], dtype=np.int64)
+        columns = columns.reshape(weights.shape)  # also of no rows
         places = np.arange(start, start + len(rows))[:, None]
-        if len(rows):
-            np.add.at(targets, (places, columns), weights.astype(np.float32))  # pads add 0
+        np.add.at(targets, (places, columns), weights.astype(np.float32))  # pads add 0
         start += len(rows)
     return np.array(classes), targets
-
-
-def _position(classes: NDArray[np.str_], name: str) -> int:
-    found = np.flatnonzero(classes == name)
-    return int(found[0]) if len(found) else -1

@@ -175,7 +175,7 @@ def _check_unique(ids: Ids) -> None:
 
 
 def _encode(attributes: NDArray[np.object_], ids: Ids) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
-    strange = np.array([not (a is None or (isinstance(a, str) and a != "")) for a in attributes], dtype=np.bool_)
+    strange = np.array([not (a is None or (isinstance(a, str) and a != "")) for a in attributes])
     if strange.any():
         raise LabelingError(
             f"an attribute must be a name or None where it is withheld, but {strange.sum()} are neither: "
@@ -183,7 +183,7 @@ def _encode(attributes: NDArray[np.object_], ids: Ids) -> tuple[NDArray[np.str_]
         )
     names = sorted({str(a) for a in attributes if a is not None})
     index = {name: code for code, name in enumerate(names)}
-    codes = np.array([-1 if a is None else index[a] for a in attributes], dtype=np.int64)
+    codes = np.array([-1 if a is None else index[a] for a in attributes])
     return np.array(names, dtype=np.str_), codes
 
 

@@ -55,7 +55,7 @@ def rank(request: RankRequest) -> RankedCandidates:
     check_k2(request.k2, len(pool.ids))
     own = keeping_own(pool, request.case)
     ranked = np.flatnonzero(~own)
-    names = np.full((len(ranked), request.k2), "", dtype="<U1")
+    names = np.full((len(ranked), request.k2), "")
     confidence = np.zeros((len(ranked), request.k2))
     for domain in np.unique(pool.domains[ranked]):
         rows = np.flatnonzero(pool.domains[ranked] == domain)

@@ -38,7 +38,7 @@ def rank(request: RankRequest) -> RankedCandidates:
     check_k2(request.k2, len(pool.ids))
     own = keeping_own(pool, request.case)
     ranked = np.flatnonzero(~own)
-    rows = np.full((0, request.k2), "", dtype="<U1"), np.zeros((0, request.k2))
+    rows = np.full((0, request.k2), ""), np.zeros((0, request.k2))
     if len(ranked):
         count = min(request.k2, len(ranked))
         clusters: Clusters = request.memo(

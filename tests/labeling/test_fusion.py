@@ -168,12 +168,15 @@ def test_statistics_of_a_fully_labeled_machine_have_no_confidence():
     assert label_statistics({"fan": ranked}, fuse_top_m({"fan": ranked}, m=1))["fan"].mean_confidence is None
 
 
-@pytest.mark.parametrize("fusion", ["composite", "set"])
+@pytest.mark.parametrize("fusion", ["composite", "set", "soft"])
 def test_a_machine_type_of_which_no_clip_is_kept(fusion):
     """It has no class and no confidence; the others' targets are whole numbers all the same."""
     kept, none = table([["b", "a"], ["a"]], prefix="f"), table([["c"], ["d"]], prefix="p", retained=[False, False])
     labels = fuse_top_m({"pump": none, "fan": kept}, m=2, fusion=fusion)
-    assert labels.targets.dtype == np.int64 and labels.ids.tolist() == ["f0", "f1"]
+    assert labels.targets.dtype == (np.float32 if fusion == "soft" else np.int64) and labels.ids.tolist() == [
+        "f0",
+        "f1",
+    ]
     assert asdict(label_statistics({"pump": none, "fan": kept}, labels)["pump"]) == {
         "clips": 2, "labeled": 0, "pseudo_labeled": 0, "machine_alone": 0, "left_out": 2, "classes": 0,
         "singletons": 0, "mean_confidence": None, "candidates": None, "distinct_m": 0,

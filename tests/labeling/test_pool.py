@@ -40,6 +40,8 @@ def test_clips_are_sorted_by_id_with_all_their_columns():
     assert pool.order.tolist() == [3, 1, 4, 2, 0]
     assert pool.labeled.tolist() == [False, False, True, True, True]
     assert opened(request()).domains.tolist() == [""] * 5
+    nobody = opened(request(attributes=np.array([None] * 5, dtype=object)))
+    assert nobody.names.shape == (0,) and nobody.names.dtype.kind == "U"
 
 
 def test_the_answer_comes_in_the_order_of_the_request():
