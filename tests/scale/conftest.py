@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.scale.growth import Sheet
+from tests.scale.growth import ON_A_SERVER, Sheet
 from tests.scale.measured import Stages
 from tests.speed.conftest import fits, text_of
+
+if TYPE_CHECKING:
+    from tests.servers import Postgres
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -33,10 +37,11 @@ class Workshop:
         needs: stage -> the one before it.
         sheet: gets the costs.
         folder: holds a folder a size.
+        server: address of a PostgreSQL server that gets a size's databases; "" keeps them in the folder.
     """
 
-    def __init__(self, module: str, needs: dict[str, str], sheet: Sheet, folder: Path) -> None:
-        self.module, self.needs, self.sheet, self.folder = module, needs, sheet, folder
+    def __init__(self, module: str, needs: dict[str, str], sheet: Sheet, folder: Path, *, server: str = "") -> None:
+        self.module, self.needs, self.sheet, self.folder, self.server = module, needs, sheet, folder, server
         self.processes: dict[int, Stages] = {}
         self.done: set[tuple[str, int]] = set()
 
@@ -47,7 +52,7 @@ class Workshop:
         if stage in self.needs:
             self.run(self.needs[stage], size)
         if size not in self.processes:
-            self.processes[size] = Stages(self.module, str(self.folder / str(size)), str(size))
+            self.processes[size] = Stages(self.module, str(self.folder / str(size)), str(size), server=self.server)
         cost = self.processes[size].run(stage)
         if stage in self.needs:  # what needs nothing makes the input, and is no stage of the product's
             self.sheet.put(stage, size, cost)
@@ -75,9 +80,20 @@ def trials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
     yield from _opened("trial", NEEDS, tmp_path_factory)
 
 
-def _opened(what: str, needs: dict[str, str], folders: pytest.TempPathFactory) -> Iterator[Workshop]:
+@pytest.fixture(scope="session")
+def trials_on_postgresql(tmp_path_factory: pytest.TempPathFactory, postgres: Postgres) -> Iterator[Workshop]:
+    """The same where a server has them."""
+    from tests.scale.trial_stages import NEEDS
+
+    yield from _opened("trial", NEEDS, tmp_path_factory, server=postgres.uri)
+
+
+def _opened(
+    what: str, needs: dict[str, str], folders: pytest.TempPathFactory, *, server: str = ""
+) -> Iterator[Workshop]:
     file = os.environ.get("ASDBENCH_SCALE") or ROOT / ".asdbench" / "full_size.json"
-    workshop = Workshop(f"tests.scale.{what}_stages", needs, Sheet(Path(file), f"{what}s"), folders.mktemp(what))
+    sheet = Sheet(Path(file), f"{what}s on {ON_A_SERVER}" if server else f"{what}s")
+    workshop = Workshop(f"tests.scale.{what}_stages", needs, sheet, folders.mktemp(what), server=server)
     try:
         yield workshop
     finally:

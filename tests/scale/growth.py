@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 LINEAR = 1.15  # an exponent up to this is linear: times of two runs differ by some ten percent
+ON_A_SERVER = "PostgreSQL"  # in the name of sizes whose work a server shares
 LEAST_SECONDS, LEAST_MB = 0.5, 30.0  # below these a cost is noise and constants, not growth
 
 
@@ -56,7 +57,7 @@ class Sheet:
 
     Attributes:
         path: of the file.
-        what: what the sizes count: "clips" or "trials".
+        what: what the sizes count: "clips", "trials", or "trials on PostgreSQL".
     """
 
     path: Path
@@ -80,16 +81,21 @@ class Sheet:
 
     def growths(self, stage: str) -> dict[str, Growth]:
         """Return how a stage's processor time and its memory grow."""
-        return growths(self.stages.get(stage, {}))
+        return growths(self.stages.get(stage, {}), seconds=self.seconds)
+
+    @property
+    def seconds(self) -> str:
+        """Return which seconds count: the clock's where a server does part of the work, else the processor's."""
+        return "wall_seconds" if ON_A_SERVER in self.what else "cpu_seconds"
 
     def _read(self) -> dict[str, Any]:
         return json.loads(self.path.read_text()) if self.path.is_file() else {}
 
 
-def growths(costs: Mapping[str, Mapping[str, Any]]) -> dict[str, Growth]:
-    """Return how processor time and memory grow, of one stage's costs by size."""
+def growths(costs: Mapping[str, Mapping[str, Any]], *, seconds: str = "cpu_seconds") -> dict[str, Growth]:
+    """Return how time and memory grow, of one stage's costs by size."""
     return {
-        "time": growth({int(size): cost["cpu_seconds"] for size, cost in costs.items()}, least=LEAST_SECONDS),
+        "time": growth({int(size): cost[seconds] for size, cost in costs.items()}, least=LEAST_SECONDS),
         "memory": growth({int(size): memory_of(cost) for size, cost in costs.items()}, least=LEAST_MB),
     }
 

@@ -69,12 +69,14 @@ class Stages:
     Args:
         module: ends by calling `serve`.
         arguments: of the module.
+        server: address of a database server; "" is none.
     """
 
-    def __init__(self, module: str, *arguments: str) -> None:
+    def __init__(self, module: str, *arguments: str, server: str = "") -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+            [sys.executable, "-m", module, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "ASDBENCH_SCALE_SERVER": server},
+        )  # fmt: skip
 
     def run(self, stage: str) -> dict[str, Any]:
         """Run a stage and return the fields of its `Cost`.

@@ -34,7 +34,7 @@ def judge(sheet: Sheet, stage: str) -> None:
     found = sheet.growths(stage)
     for size in sheet.sizes(stage):
         cost = sheet.stages[stage][str(size)]
-        print(f"{stage:>18} {size:>8,} {cost['cpu_seconds']:>9.2f} s {memory_of(cost):>9.0f} MiB")  # noqa: T201
+        print(f"{stage:>18} {size:>8,} {cost[sheet.seconds]:>9.2f} s {memory_of(cost):>9.0f} MiB")  # noqa: T201
     print(f"{'':>18} exponents { ({name: each.fitted for name, each in found.items()}) }", flush=True)  # noqa: T201
     fast = above_linear(found, tuple(NAMED.get(stage, ())))
     assert not fast, f"{stage}: {', '.join(fast)} must not grow faster than its size: {found}; mend it, or name it"
@@ -60,3 +60,11 @@ def test_trials(stage: str, trials: Workshop) -> None:
     for size in TRIALS:
         trials.run(stage, size)
     judge(trials.sheet, stage)
+
+
+@pytest.mark.parametrize("stage", TRIAL_STAGES)
+def test_trials_on_postgresql(stage: str, trials_on_postgresql: Workshop) -> None:
+    """Nor does it where a server has them; seconds are the clock's there, and memory is the client's."""
+    for size in TRIALS:
+        trials_on_postgresql.run(stage, size)
+    judge(trials_on_postgresql.sheet, stage)

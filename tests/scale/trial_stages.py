@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import sqlalchemy as sa
+
 from harness import verbs
 from harness.engine import tune
-from harness.places import find_places
+from harness.places import Places, find_places
 from harness.scorefiles.submission import find_key
 from harness.stores.results import Results
 from harness.verbs.stores import open_results
 from tests.scale.measured import Private, serve_stages
 from tests.speed.many_trials import copy_trial, plan_of_many
 from tests.speed.recorded import STUDY, record_trials
-from tests.speed.test_overhead_speed import DATA, Clocked, places_in, run
+from tests.speed.test_overhead_speed import DATA, Clocked, run
 
 TOP = 50
 A_BACKBONE = 1000  # cells of `plan_of_many`
@@ -32,17 +36,29 @@ class Place:
 
     def __init__(self, folder: Path, trials: int) -> None:
         self.folder, self.trials = folder, trials
-        self.recorded = find_places(tracking=f"sqlite:///{folder / 'mlflow.db'}")
+        self.recorded, self.begun = self._places("recorded"), self._places("begun")
 
-    @property
-    def begun(self) -> Path:
-        """Return the folder of a study whose trials but a few are recorded."""
-        return self.folder / "begun"
+    def _places(self, name: str) -> Places:
+        """Return the stores of recorded trials, or of a study whose trials but a few are recorded.
+
+        They are files of the folder, or databases of the server that ASDBENCH_SCALE_SERVER names.
+        """
+        if server := os.environ.get("ASDBENCH_SCALE_SERVER"):
+            database = f"asd_scale_{name}_{self.trials}"
+            admin = sa.create_engine(server, isolation_level="AUTOCOMMIT")
+            with admin.connect() as connection, suppress(sa.exc.ProgrammingError):  # it is there already
+                connection.execute(sa.text(f"CREATE DATABASE {database}"))
+            admin.dispose()
+            return find_places(
+                tracking=sa.make_url(server).set(database=database).render_as_string(hide_password=False)
+            )
+        (self.folder / name).mkdir(exist_ok=True)
+        return find_places(tracking=f"sqlite:///{self.folder / name / 'mlflow.db'}")
 
 
 def recorded(place: Place) -> Callable[[Private], None]:
     """The database, made in bulk; its cost is no stage of the product's."""
-    return lambda _: record_trials(place.folder / "mlflow.db", place.trials) and None
+    return lambda _: record_trials(place.recorded.results, place.trials) and None
 
 
 def leaderboard(place: Place) -> Callable[[Private], Mapping[str, float]]:
@@ -90,8 +106,7 @@ def begun(place: Place) -> Callable[[Private], None]:
     """A study of that many trials, one run and the others copied of it; its cost is no stage of the product's."""
 
     def make(_: Private) -> None:
-        place.begun.mkdir()
-        plan, places = plan_of_many(-(-(place.trials + 10) // A_BACKBONE)), places_in(place.begun)
+        plan, places = plan_of_many(-(-(place.trials + 10) // A_BACKBONE)), place.begun
         specs = {spec.key(): spec for spec in plan.specs(**DATA)}
         with patch.object(tune, "_run", first := Clocked(specs, most=1)):
             run(plan, places)
@@ -99,7 +114,7 @@ def begun(place: Place) -> Callable[[Private], None]:
         run_id = results.run_of(first.keys[0]) or ""
         results.close()
         others = [each for each in specs if each != first.keys[0]][: place.trials - 1]
-        copy_trial(place.begun, key=first.keys[0], run_id=run_id, number=0, keys=others)
+        copy_trial(places, key=first.keys[0], run_id=run_id, number=0, keys=others)
 
     return make
 
@@ -108,7 +123,7 @@ def going_on(place: Place) -> Callable[[Private], Mapping[str, float]]:
     """The study started again: its plan, what is recorded in every store, and eight trials that do nothing."""
 
     def go(_: Private) -> Mapping[str, float]:
-        plan, places = plan_of_many(-(-(place.trials + 10) // A_BACKBONE)), places_in(place.begun)
+        plan, places = plan_of_many(-(-(place.trials + 10) // A_BACKBONE)), place.begun
         specs = {spec.key(): spec for spec in plan.specs(**DATA)}
         with patch.object(tune, "_run", clock := Clocked(specs, most=8)):
             run(plan, places)

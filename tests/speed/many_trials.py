@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import sqlalchemy as sa
+
+from harness.places import Places
 from harness.studies.plan import Plan, make_plan
 from harness.studies.study_file import StudyFile
+from tests.speed.bulk import described, insert_rows, tidy
 
 M = (1, 2, 3, 5, 7, 10, 13, 15)
 K = (15, 16, 17, 18, 19)
+AT_ONCE = 5000  # trials whose rows are written together
 
 
 def plan_of_many(backbones: int) -> Plan:
@@ -28,61 +31,69 @@ def plan_of_many(backbones: int) -> Plan:
     )  # fmt: skip
 
 
-def copy_trial(folder: Path, *, key: str, run_id: str, number: int, keys: Iterable[str]) -> None:
-    """Copy a recorded trial's rows in mlflow.db and optuna.db for other keys.
+def copy_trial(places: Places, *, key: str, run_id: str, number: int, keys: Iterable[str]) -> None:
+    """Copy a recorded trial's rows in the stores of runs and of Optuna for other keys.
 
     Args:
-        folder: of the databases.
+        places: addresses of the stores.
         key: of the trial.
         run_id: MLflow's.
         number: Optuna's, from 0.
         keys: of the trials that shall stand there, too.
     """
     others = list(enumerate(keys, start=1))
-    with sqlite3.connect(folder / "mlflow.db") as database:
-        (trial_id,) = database.execute("SELECT id FROM asd_trials WHERE key = ?", (key,)).fetchone()
+    engine = sa.create_engine(places.results)
+    with engine.begin() as connection:
+        trial_id = connection.execute(sa.text("SELECT id FROM asd_trials WHERE key = :key"), {"key": key}).scalar()
         ours = [{"id": 1000 + n, "trial_id": 1000 + n, "key": k, "run_id": k * 2} for n, k in others]
-        _copy(database, "asd_trials", {"id": trial_id}, ours)
+        _copy(connection, "asd_trials", {"id": trial_id}, ours)
         for table in ("asd_scores", "asd_machine_metrics"):
-            _copy(database, table, {"trial_id": trial_id}, [{"trial_id": each["trial_id"]} for each in ours])
+            _copy(connection, table, {"trial_id": trial_id}, [{"trial_id": each["trial_id"]} for each in ours])
         runs = [{"run_uuid": k * 2} for _, k in others]
         for table in ("runs", "params", "metrics", "latest_metrics"):
-            _copy(database, table, {"run_uuid": run_id}, runs)
-        _copy(database, "tags", {"run_uuid": run_id}, runs, lambda row: _keyed(row, row["run_uuid"][:16]))
-        database.execute("ANALYZE")
-    with sqlite3.connect(folder / "optuna.db") as database:
-        (first,) = database.execute("SELECT trial_id FROM trials WHERE number = ?", (number,)).fetchone()
+            _copy(connection, table, {"run_uuid": run_id}, runs)
+        _copy(connection, "tags", {"run_uuid": run_id}, runs, lambda row: _keyed(row, row["run_uuid"][:16]))
+    tidy(engine)
+    engine.dispose()
+    engine = sa.create_engine(places.optuna)
+    with engine.begin() as connection:
+        found = connection.execute(sa.text("SELECT trial_id FROM trials WHERE number = :number"), {"number": number})
+        first = found.scalar()
         trials = [{"trial_id": 1000 + n, "number": number + n} for n, _ in others]
-        _copy(database, "trials", {"trial_id": first}, trials)
+        _copy(connection, "trials", {"trial_id": first}, trials)
         names = {1000 + n: k for n, k in others}
         for table, own in (
             ("trial_params", "param_id"), ("trial_values", "trial_value_id"),
             ("trial_user_attributes", "trial_user_attribute_id"),
         ):  # fmt: skip
-            copies = [{"trial_id": each["trial_id"], own: None} for each in trials]
-            _copy(database, table, {"trial_id": first}, copies, lambda row: _attributed(row, names[row["trial_id"]]))
+            _copy(
+                connection, table, {"trial_id": first}, trials,
+                lambda row: _attributed(row, names[row["trial_id"]]), without=own,
+            )  # fmt: skip
+    tidy(engine)
+    engine.dispose()
 
 
 def _copy(
-    database: sqlite3.Connection,
+    connection: sa.Connection,
     table: str,
     where: Mapping[str, Any],
-    changes: Iterable[Mapping[str, Any]],
+    changes: Sequence[Mapping[str, Any]],
     change: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+    *,
+    without: str = "",
 ) -> None:
-    """Copy rows once for every set of changes."""
-    columns = [each[1] for each in database.execute(f"PRAGMA table_info({table})")]
+    """Copy rows once for every set of changes, without the column that the database numbers itself."""
     ((name, value),) = where.items()
-    rows = database.execute(f"SELECT * FROM {table} WHERE {name} = ?", (value,)).fetchall()
+    made = described(connection.engine, table)
+    rows = [dict(row) for row in connection.execute(made.select().where(made.c[name] == value)).mappings()]
     assert rows, table
-    made = [
-        tuple(
-            change({**dict(zip(columns, row, strict=True)), **{n: v for n, v in each.items() if n in columns}}).values()
-        )
-        for each in changes
-        for row in rows
-    ]
-    database.executemany(f"INSERT INTO {table} VALUES ({','.join('?' * len(columns))})", made)
+    for row in rows:
+        row.pop(without, None)
+    for start in range(0, len(changes), AT_ONCE):
+        some = changes[start : start + AT_ONCE]
+        copies = [change({**row, **{n: v for n, v in each.items() if n in row}}) for each in some for row in rows]
+        insert_rows(connection, table, copies)
 
 
 def _keyed(row: dict[str, Any], key: str) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import sqlalchemy as sa
 
 from backbones.contract import EpochReport
 from backbones.training.recipe import FinetuneRecipe
@@ -23,6 +23,7 @@ from harness.stores.results import Results
 from harness.stores.run_names import result_metrics, spec_params
 from harness.stores.tracker import Tracker
 from harness.trials.contract import BackboneChoice, TrialResult, TrialSpec
+from tests.speed.bulk import insert_rows, tidy
 
 STUDY = "recorded"
 STUDY_KEY = "5" * 16
@@ -47,17 +48,17 @@ class Recorded:
     keys: tuple[str, ...]
 
 
-def record_trials(path: Path, trials: int = 10_000) -> Recorded:
-    """Make a SQLite database of finished trials of one study, with MLflow's runs and the results tables.
+def record_trials(database: Path | str, trials: int = 10_000) -> Recorded:
+    """Make a database of finished trials of one study, with MLflow's runs and the results tables.
 
     Two thousand cells (10 backbones, 8 M, 5 K1, 5 K2) of five seeds each fill 10,000 trials; fewer trials fill fewer
     cells, more have more backbones. Numbers are drawn: a backbone, an M, a machine type and a seed each add their part.
 
     Args:
-        path: of the file, which must not exist.
+        database: path of a SQLite file, which must not exist, or the address of an empty database.
         trials: how many.
     """
-    uri = f"sqlite:///{path}"
+    uri = f"sqlite:///{database}" if isinstance(database, Path) else database
     tracker, results = Tracker(uri, code="recorded"), Results(uri)
     study_run = tracker.start_study(STUDY_KEY, STUDY, params={}, tags={})
     results.put_study(
@@ -66,13 +67,11 @@ def record_trials(path: Path, trials: int = 10_000) -> Recorded:
     every, keys = _made(trials), list[str]()
     while made := list(islice(every, AT_ONCE)):
         _put_tables(results, made, first=len(keys) + 1)
-        _put_runs(path, made, experiment=tracker.experiment, parent=study_run)
+        _put_runs(results.engine, made, experiment=tracker.experiment, parent=study_run)
         keys += [result.spec.key() for result in made]
     results.link(STUDY_KEY, keys)
+    tidy(results.engine)
     results.close()
-    with sqlite3.connect(path) as connection:
-        connection.execute("ANALYZE")
-    connection.close()
     return Recorded(uri, STUDY_KEY, study_run, tuple(keys))
 
 
@@ -198,32 +197,38 @@ def _put_tables(results: Results, made: Sequence[TrialResult], *, first: int) ->
         )  # fmt: skip
 
 
-def _put_runs(path: Path, made: Sequence[TrialResult], *, experiment: str, parent: str) -> None:
+def _put_runs(engine: sa.Engine, made: Sequence[TrialResult], *, experiment: str, parent: str) -> None:
     """Write MLflow's own tables, as its client fills them, without its client's milliseconds a run."""
     runs, metrics, params, tags = [], [], [], []
     for result in made:
         run, spec = run_id_of(result.spec.key()), result.spec
-        runs.append((run, spec.label(), "UNKNOWN", "", "", "unknown", "FINISHED", NOW, NOW, "", "active", "",
-                     int(experiment), None))  # fmt: skip
-        metrics += [(name, value, NOW, 0, 0, run) for name, value in result_metrics(result).items()]
+        runs.append(
+            {
+                "run_uuid": run, "name": spec.label(), "source_type": "UNKNOWN", "source_name": "",
+                "entry_point_name": "", "user_id": "unknown", "status": "FINISHED", "start_time": NOW,
+                "end_time": NOW, "source_version": "", "lifecycle_stage": "active", "artifact_uri": "",
+                "experiment_id": int(experiment),
+            }
+        )  # fmt: skip
         last = result.epochs[-1]
         curves = {"loss": last.loss, "accuracy": last.accuracy, "learning_rate": last.learning_rate}
-        metrics += [(f"train/{name}", value, NOW, last.epoch, 0, run) for name, value in curves.items()]
-        params += [(name, str(value), run) for name, value in spec_params(spec).items() if value is not None]
+        numbers = [(name, value, 0) for name, value in result_metrics(result).items()]
+        numbers += [(f"train/{name}", value, last.epoch) for name, value in curves.items()]
+        metrics += [
+            {"key": name, "value": value, "timestamp": NOW, "step": step, "is_nan": False, "run_uuid": run}
+            for name, value, step in numbers
+        ]
+        known = {name: str(value) for name, value in spec_params(spec).items() if value is not None}
+        params += [{"key": name, "value": value, "run_uuid": run} for name, value in known.items()]
         named = {
             "mlflow.runName": spec.label(), "mlflow.parentRunId": parent, "mlflow.user": "unknown",
             "mlflow.source.name": "asdbench", "mlflow.source.type": "LOCAL", "asd.kind": spec.kind,
             "asd.key": spec.key(), "asd.study": STUDY, "asd.train_data": spec.train_data,
             "asd.test_data": spec.test_data, "asd.code": "recorded",
         }  # fmt: skip
-        tags += [(name, value, run) for name, value in named.items()]
-    with sqlite3.connect(path) as connection:
-        connection.executemany(f"INSERT INTO runs VALUES ({', '.join('?' * 14)})", runs)
-        for table in ("latest_metrics", "metrics"):
-            connection.executemany(
-                f"INSERT INTO {table} (key, value, timestamp, step, is_nan, run_uuid) VALUES (?, ?, ?, ?, ?, ?)",
-                metrics,
-            )
-        connection.executemany("INSERT INTO params (key, value, run_uuid) VALUES (?, ?, ?)", params)
-        connection.executemany("INSERT INTO tags (key, value, run_uuid) VALUES (?, ?, ?)", tags)
-    connection.close()
+        tags += [{"key": name, "value": value, "run_uuid": run} for name, value in named.items()]
+    with engine.begin() as connection:
+        for table, rows in (
+            ("runs", runs), ("latest_metrics", metrics), ("metrics", metrics), ("params", params), ("tags", tags),
+        ):  # fmt: skip
+            insert_rows(connection, table, rows)

@@ -141,7 +141,7 @@ def resume(folder: Path, monkeypatch: pytest.MonkeyPatch, *, recorded: int) -> t
     run_id = results.run_of(key) or ""
     results.close()
     others = [each for each in specs if each != key][: recorded - 1]
-    copy_trial(folder, key=key, run_id=run_id, number=0, keys=others)
+    copy_trial(places, key=key, run_id=run_id, number=0, keys=others)
     with monkeypatch.context() as patch:
         patch.setattr(study, "_run", clock := Clocked(specs, most=8))
         began = time.perf_counter()
