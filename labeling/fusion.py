@@ -163,7 +163,7 @@ def _count(machine: str, ranked: RankedCandidates, labels: PseudoLabels, row_of:
         clips=len(part),
         labeled=int((part & ranked.labeled).sum()),
         pseudo_labeled=int(guessed.sum()),
-        machine_alone=int((part & ~ranked.labeled & alone).sum()),
+        machine_alone=int(alone.sum()),
         left_out=int((~part).sum()),
         classes=int((sizes > 0).sum()),
         singletons=int((sizes == 1).sum()),
@@ -220,7 +220,6 @@ def _class_names(keys: Iterable[Key]) -> dict[Key, str]:
     """Give each distinct key a name of its own."""
     distinct = dict.fromkeys(keys)
     joined = [f"{machine}{MACHINE_END}{JOIN.join(names)}" if names else machine for machine, names in distinct]
-    taken = set(joined)
     called = dict(zip(distinct, joined, strict=True))
     same: defaultdict[str, list[Key]] = defaultdict(list)
     for key, name in called.items():
@@ -229,7 +228,7 @@ def _class_names(keys: Iterable[Key]) -> dict[Key, str]:
         # The machine type alone keeps its bare name, since its tuple is the shortest.
         for number, key in enumerate(sorted(group, key=lambda key: (len(key[1]), key))[1:], start=2):
             numbered = f"{name}#{number}"
-            while numbered in taken:
+            while numbered in joined:
                 numbered += "#"
             called[key] = numbered  # no other text is numbered so: what stands before its last # and digits is its own
     return called

@@ -60,7 +60,7 @@ def nearest(
             if metric == "euclidean":
                 similar -= half_squares  # |a - b|^2 is smallest where a.b - |b|^2 / 2 is largest
             if exclude is not None:
-                inside = np.flatnonzero((exclude[rows] >= first) & (exclude[rows] < first + len(block)))
+                inside = (exclude[rows] >= first) & (exclude[rows] < first + len(block))
                 similar[inside, exclude[rows][inside] - first] = -np.inf
             found = _largest(similar, k)
             values, at = np.take_along_axis(similar, found, axis=1), found + first

@@ -178,6 +178,8 @@ def test_silent_clips_divide_nothing_by_0() -> None:
         asked = asked_of([[1, 0], [0, 0], [0, 1]], [[0, 0], [2, 0], [-1, -1]])
         np.testing.assert_allclose(knn_rescaled.score(asked)[:2], [1.0, 0.0])
         np.testing.assert_allclose(knn.score(asked), [1.0, 0.0, 1.0])
+    beside = asked_of([[0, 0], [0.3, 0.91**0.5], [-1, 0]], [[2, 0]])  # at cosines of 0, 0.3 and -1
+    np.testing.assert_allclose(knn.score(beside), [0.7], rtol=1e-6)
     assert neighbours.inverse_norms(np.array([[0.3, 0.4]], dtype=np.float32)).tolist() == pytest.approx([2.0])
     short = asked_of([[0.1, 0], [0, 0.2]], [[0.05, 0], [0.1, 0.1], [-0.3, 0]])  # shorter than 1, some numbers 0
     np.testing.assert_allclose(knn.score(short), [0.0, 1 - 0.5**0.5, 1.0], atol=1e-9)
@@ -237,6 +239,11 @@ def test_a_silent_layer_joins_as_it_is() -> None:
         warnings.simplefilter("error")
         found = parse_scorer("knn:layer=1+2").score(silent)
     np.testing.assert_allclose(found, knn.score(asked), rtol=1e-4)
+    heard = replace(silent, queries=np.pad(asked.queries, ((0, 0), (0, 3)), constant_values=0.5))
+    norm = np.sqrt((asked.references.astype(np.float64) ** 2).sum(axis=1).mean())
+    away = cdist(asked.queries / norm, asked.references / norm).min(axis=1)  # and what a query has there stays too
+    found = parse_scorer("knn:layer=1+2,metric=euclidean").score(heard)
+    np.testing.assert_allclose(found, np.sqrt(away**2 + 3 * 0.25), rtol=1e-5)
 
 
 @pytest.mark.parametrize("merge", ["join", "mean", "zmin"])
@@ -245,8 +252,10 @@ def test_layers_of_no_clip(merge: str) -> None:
     asked, merged = replace(request(), parts=(Part(1, 5), Part(1, 3))), parse_scorer(f"knn:layer=1+2,merge={merge}")
     assert merged.score(replace(asked, queries=asked.queries[:0])).shape == (0,)
     none = replace(asked, references=asked.references[:0], reference_domains=asked.reference_domains[:0])
-    with pytest.raises(HarnessError, match=r"at least (one normal training clip|2 references)"):
-        merged.score(none)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(HarnessError, match=r"at least (one normal training clip|2 references)"):
+            merged.score(none)
 
 
 def test_units_of_layers_do_not_matter() -> None:

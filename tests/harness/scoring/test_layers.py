@@ -14,7 +14,7 @@ from harness.errors import HarnessError
 from harness.scoring.choice import list_scorers, parse_scorer, plain_name, with_layers
 from harness.scoring.contract import Part, ScoreRequest
 from harness.scoring.folds import standardised
-from harness.scoring.layers import OPTIONS, read_layers
+from harness.scoring.layers import OPTIONS, read_layers, score_layers
 from harness.scoring.thresholds import training_scores
 from harness.studies.study_file import StudyFile
 from tests.harness.scorers.test_contract import request
@@ -140,6 +140,23 @@ def test_joined_layers_stand_band_by_band() -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     with pytest.raises(HarnessError, match="bands must divide the 2 frequency bands of what it hears, but got 4"):
         parse_scorer("knn_bands:bands=4,layer=3+7").score(asked)
+
+
+def test_a_scorer_is_told_of_one_part() -> None:
+    """Joined layers are one part of as many bands as divide all, each alone is its own, with as many numbers a band."""
+
+    class Spy:
+        def __init__(self) -> None:
+            self.parts: list[tuple[Part, ...]] = []
+
+        def score(self, request: ScoreRequest) -> np.ndarray:
+            self.parts.append(request.parts)
+            return request.queries[:, 0].astype(float)
+
+    for merge, wanted in (("join", [(Part(2, 11),)]), ("mean", [(Part(4, 3),), (Part(2, 5),)])):
+        spy = Spy()
+        score_layers(spy, layered((Part(4, 3), Part(2, 5))), merge)
+        assert spy.parts == wanted
 
 
 def test_a_threshold_is_learnt_from_the_same_layers() -> None:
