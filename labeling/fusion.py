@@ -243,10 +243,9 @@ def _soft(
         kept = np.ones_like(ranked.retained) if below == "machine" else ranked.retained
         names = np.where(ranked.retained[:, None], ranked.names[:, :m], "")[kept]  # (n, k) -> (n', m)
         weights = np.where(names == "", 0.0, ranked.confidence[:, :m][kept])
-        total = weights.sum(axis=1, keepdims=True)
         even = (names != "").astype(np.float64)
-        even[~even.any(axis=1), 0] = 1.0  # no candidate: the machine type takes all
-        weights = np.where(total > 0.0, weights, even)
+        even[:, 0] = 1.0  # no candidate: the machine type takes all
+        weights = np.where(weights.any(axis=1, keepdims=True), weights, even)
         blocks.append((machine, names.tolist(), weights / weights.sum(axis=1, keepdims=True)))
     called = _class_names(
         (machine, (name,) if name else ())
@@ -258,7 +257,7 @@ def _soft(
     targets = np.zeros((sum(len(rows) for _, rows, _ in blocks), len(classes)), dtype=np.float32)
     start = 0
     for machine, rows, weights in blocks:
-        column_of = {key[1][0] if key[1] else "": index[name] for key, name in called.items() if key[0] == machine}
+        column_of = {"".join(key[1]): index[name] for key, name in called.items() if key[0] == machine}  # one, or none
         columns = np.array([[column_of.get(name, 0) for name in row] for row in rows], dtype=np.int64)
         columns = columns.reshape(weights.shape)  # also of no rows
         places = np.arange(start, start + len(rows))[:, None]
