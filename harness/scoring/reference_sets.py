@@ -49,7 +49,7 @@ def check_request(request: ScoreRequest) -> tuple[float, float]:
         # cheap check without a copy: a finite sum of squares means that every number is finite; only if it is not are
         # the numbers themselves checked
         flat = np.ravel(vectors)
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(over="ignore"):
             sums.append(float(np.dot(flat, flat)))
         if not np.isfinite(sums[-1]):
             bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))

@@ -60,6 +60,12 @@ def test_every_constant_acts(monkeypatch):
     decibels = 10.0 * np.log10(np.maximum(1e-10, power))
     expected = librosa.feature.mfcc(S=np.maximum(decibels, decibels.max() - 25.0), n_mfcc=13)
     np.testing.assert_allclose(of_one(waveform), [*expected.mean(axis=1), *expected.std(axis=1)], atol=1e-4)
+    frames = []
+    plain = librosa.stft
+    monkeypatch.setattr(librosa, "stft", lambda samples, **how: frames.append(len(samples)) or plain(samples, **how))
+    for seconds in (1023, 1024, 1025, 3000):
+        of_one(noise(3, seconds=seconds / 16_000))
+    assert frames[1::2] == [1024, 1024, 1025, 3000]  # the first of two is of nothing, and imports librosa's parts
     short = noise(2, seconds=700 / 16_000)
     assert (of_one(short) == of_one(np.append(short, np.zeros(324, np.float32)))).all()
 

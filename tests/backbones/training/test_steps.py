@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -11,9 +12,11 @@ from torch import Generator
 
 from backbones.networks.directions import weights_of
 from backbones.training.finetune import finetune
+from backbones.training.pretrain import PretrainRecipe, pretrain
 from backbones.training.recipe import FinetuneRecipe
 from tests.backbones.conftest import reader
 from tests.backbones.training.test_by_hand import PLAIN, Line
+from tests.backbones.training.test_draws import Masking
 
 CPU = torch.device("cpu")
 SCALED = ["adacos", "subcluster_adacos:subclusters=2", "adaproj:subclusters=2"]
@@ -63,3 +66,14 @@ def test_hard_targets_are_weights_of_one():
     soft = weights_of(torch.tensor([2, 0]), 3)
     assert soft.dtype == torch.float32 and soft.tolist() == [[0, 0, 1], [1, 0, 0]]
     assert weights_of(soft, 3) is soft
+
+
+def test_single_precision_warns_of_nothing():
+    """Where no bfloat16 is asked for nothing is cast, and torch does not say that it will not."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        losses(replace(PLAIN, epochs=1))
+        pretrain(
+            Masking(), reader(torch.ones(2, 24)), 2, device=CPU,
+            recipe=PretrainRecipe(epochs=1, batch_size=2, precision="float32", clip_seconds=1.0),
+        )  # fmt: skip

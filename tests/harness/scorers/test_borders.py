@@ -165,6 +165,11 @@ def test_vectors_that_can_be_squared() -> None:
     with pytest.raises(HarnessError, match="all 2 reference vectors are equal"):
         check_embeddings(asked_of([[1, 2], [1, 2]], [[0, 0]]))
     check_embeddings(asked_of([[1, 2], [1, 2], [1, 3]], [[0, 0]]))
+    for value, said in ((1e25, "float32 can hold"), (np.inf, "must be finite"), (np.nan, "must be finite")):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # one sentence and no warning beside it
+            with pytest.raises(HarnessError, match=said):
+                check_embeddings(asked_of([[value, 0], [-value, 1]], [[0, 0]]))
 
 
 def test_silent_clips_divide_nothing_by_0() -> None:
@@ -225,6 +230,29 @@ def test_of_equal_neighbours_the_first_is_the_nearest() -> None:
     for metric in ("cosine", "euclidean"):
         _, places = neighbours.nearest(vectors[[1, 5]], vectors, k=1, metric=metric)
         assert places[:, 0].tolist() == [1, 0]
+        many = np.tile(vectors[:2], (30, 1))  # and of all neighbours each kind in the order in which its copies stand
+        _, places = neighbours.nearest(vectors[:1], many, k=60, metric=metric)
+        assert places[0].tolist() == [*range(0, 60, 2), *range(1, 60, 2)]
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+@pytest.mark.parametrize("k", [2, 7, 300])
+def test_neighbours_among_many(metric: str, k: int) -> None:
+    """The k nearest of hundreds in one block are those of a full search, in its order."""
+    rng = np.random.default_rng(0)
+    queries, references = (rng.normal(size=(rows, 5)).astype(np.float32) for rows in (12, 700))
+    distances, places = neighbours.nearest(queries, references, k=k, metric=metric)
+    away = cdist(queries.astype(np.float64), references.astype(np.float64), metric)
+    assert np.array_equal(places, away.argsort(axis=1)[:, :k])
+    np.testing.assert_allclose(distances, np.sort(away, axis=1)[:, :k], rtol=1e-9)
+
+
+def test_whole_numbers_on_either_side_are_refused() -> None:
+    """References and queries must both be floating-point numbers."""
+    asked = request()
+    for side in ("references", "queries"):
+        with pytest.raises(HarnessError, match="must be floating-point numbers"):
+            check_embeddings(replace(asked, **{side: getattr(asked, side).astype(int)}))
 
 
 def test_a_silent_layer_joins_as_it_is() -> None:
