@@ -89,4 +89,4 @@ def _coefficients(waveform: NDArray[np.float32], sample_rate: int) -> NDArray[np
     power = spectrum.real**2 + spectrum.imag**2
     mel = librosa.feature.melspectrogram(S=power, sr=sample_rate, n_mels=MEL_BINS)
     decibels = librosa.power_to_db(mel, top_db=TOP_DB)
-    return np.asarray(librosa.feature.mfcc(S=decibels, n_mfcc=COEFFICIENTS), dtype=np.float32)
+    return np.asarray(librosa.feature.mfcc(S=decibels, n_mfcc=COEFFICIENTS))

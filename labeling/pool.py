@@ -112,7 +112,7 @@ def memo_name(request: RankRequest, pool: Pool, step: str, *, labels: bool = Tru
         `labels`, the digest also covers the attributes, so that withholding others gives another name.
     """
     digest = hashlib.sha256()
-    for column in (pool.ids, pool.names, pool.codes, pool.domains)[: 4 if labels else 1]:
+    for column in (pool.ids, pool.names, pool.codes, pool.domains) if labels else (pool.ids,):
         digest.update(f"{column.dtype.str}{column.shape}".encode())
         digest.update(np.ascontiguousarray(column).tobytes())
     said = "".join(f" {name}={value}" for name, value in settings.items())

@@ -75,7 +75,7 @@ def check_embeddings(request: ScoreRequest) -> None:
     ):
         if least**2 * vectors.size < squares < LARGEST**2:
             continue  # so is every number; the search below costs as much as a part of the scoring
-        largest = max(float(vectors.max(initial=0.0)), -float(vectors.min(initial=0.0)))
+        largest = float(np.abs(vectors).max(initial=0.0))
         if largest > LARGEST or 0 < largest < least:
             raise HarnessError(
                 f"Embeddings must be numbers whose squares float32 can hold, {SMALLEST:g} to {LARGEST:g}, but the "

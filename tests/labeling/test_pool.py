@@ -51,7 +51,7 @@ def test_the_answer_comes_in_the_order_of_the_request():
     own = keeping_own(pool, "partial")
     rows = {"names": pool.ids[:, None], "confidence": np.arange(5.0)[:, None], "labeled": own, "strategy": "test"}
     said = answer(asked, pool, **rows)
-    assert said.ids.dtype.kind == "U"
+    assert said.ids.dtype.kind == pool.ids.dtype.kind == "U"
     assert said.names[:, 0].tolist() == said.ids.tolist() == ["e", "b", "d", "a", "c"]
     assert said.confidence[:, 0].tolist() == [4, 1, 3, 0, 2]
     assert said.labeled.tolist() == [True, False, True, False, True] and said.retained.all()

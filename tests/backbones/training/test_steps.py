@@ -77,3 +77,16 @@ def test_single_precision_warns_of_nothing():
             Masking(), reader(torch.ones(2, 24)), 2, device=CPU,
             recipe=PretrainRecipe(epochs=1, batch_size=2, precision="float32", clip_seconds=1.0),
         )  # fmt: skip
+
+
+def test_the_device_that_is_named_is_taken(monkeypatch):
+    """Nobody looks for a GPU where a device is named."""
+
+    def nowhere():
+        raise AssertionError
+
+    for module in ("finetune", "pretrain"):
+        monkeypatch.setattr(f"backbones.training.{module}.pick_device", nowhere)
+    assert len(losses(replace(PLAIN, epochs=1))) == 1
+    recipe = PretrainRecipe(epochs=1, batch_size=2, precision="float32", clip_seconds=1.0)
+    assert len(pretrain(Masking(), reader(torch.ones(2, 24)), 2, device=CPU, recipe=recipe)[1]) == 1
