@@ -104,7 +104,7 @@ class Cache:
     @contextmanager
     def alone(self, kind: str, key: str) -> Iterator[None]:
         """Lock (kind, key): other processes that want to make the same value wait until the block has ended."""
-        path = self._path(kind, key)
+        path = self.path(kind, key)
         with _writing(self.folder):
             make_private_folder(path.parent)
             lock = private_lock(path.with_name(f"{path.name}.lock"))
@@ -157,21 +157,22 @@ class Cache:
 
         return remember
 
-    def _path(self, kind: str, key: str) -> Path:
+    def path(self, kind: str, key: str) -> Path:
+        """Return the file that keeps the value of (kind, key), whether it is there or not."""
         return self.folder / kind / key[:2] / f"{key}{ENTRY}"
 
     def _write(self, kind: str, key: str, content: bytes) -> None:
         if len(content) > MOST_BYTES:
             logger.warning("a value of %r has %d MiB and is made each time", kind, len(content) // 2**20)
             return
-        path = self._path(kind, key)
+        path = self.path(kind, key)
         with _writing(self.folder):
             make_private_folder(path.parent)
             write_whole(path, content, private=True)
 
     def _read(self, kind: str, key: str, of: Sequence[Class], fits: Fits | None) -> tuple[Any] | None:
         try:
-            with open_regular(self._path(kind, key)) as file:
+            with open_regular(self.path(kind, key)) as file:
                 value = _unpacked(file, kind, key, of)
             return (value,) if fits is None or fits(value) else None
         except FileNotFoundError:

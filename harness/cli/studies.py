@@ -35,6 +35,10 @@ def study_run(
         int | None, typer.Option(**span("workers"), show_default="as the study says", help="Trials at once.")
     ] = None,
     address: Annotated[str | None, typer.Option(help="Join this Ray cluster instead of starting Ray here.")] = None,
+    share: Annotated[
+        str | None,
+        typer.Option(help="With --address: folder or object store (s3://...) from which nodes get the recordings."),
+    ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Take up again what is recorded as failed.")
     ] = False,
@@ -58,6 +62,7 @@ def study_run(
             data=data,
             workers=workers,
             address=address,
+            share=share,
             retry_failed=retry_failed,
             ground_truth=ground_truth,
             skip_bad=skip_bad,

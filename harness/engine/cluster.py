@@ -114,7 +114,8 @@ def check_places(folders: Sequence[Path]) -> None:
         if missing:
             raise HarnessError(
                 f"Every node must have the folder {missing[0]}, with the prepared recordings, but {host} has not; "
-                "let ASDBENCH_CACHE name a folder that all nodes share, or copy it there under the same path."
+                "let ASDBENCH_CACHE name a folder that all nodes share, or name a share with --share, from which each "
+                "fetches it."
             )
 
 

@@ -32,6 +32,7 @@ from harness.engine.cluster import (
 )
 from harness.engine.messages import ANSWER, EPOCHS, Pruned, stop_sign
 from harness.engine.pruning import make_scheduler
+from harness.engine.share import publish
 from harness.engine.shelf import SpecShelf
 from harness.engine.trainable import Work, run_in_tune
 from harness.engine.worker import Desk, work
@@ -176,6 +177,7 @@ def run_study(
     *,
     workers: int | None = None,
     address: str | None = None,
+    share: str | None = None,
     retry_failed: bool = False,
     listen: Event = lambda _progress: None,
     trial: Work | None = None,
@@ -189,6 +191,7 @@ def run_study(
         places: of Optuna's study and the cache.
         workers: trials that run at once; None is the study's number, or as many as there are cores and GPUs for.
         address: of a Ray cluster to join; None starts Ray on this machine for as long as the study runs.
+        share: folder or fsspec address through which nodes of the cluster without the prepared recordings get them.
         retry_failed: take up again what is recorded as failed.
         listen: told after each trial.
         trial: function that runs a trial in a worker; tests and benchmarks pass one that needs no recordings.
@@ -199,7 +202,7 @@ def run_study(
     opened = study_session(plan, recordings, recorder, places, listen=listen, retry_failed=retry_failed)
     with opened as session:
         if not session.cells.over:
-            _run(session.cells, plan, recordings, places, workers=workers, address=address, trial=trial)
+            _run(session.cells, plan, recordings, places, workers=workers, address=address, share=share, trial=trial)
     return session.outcome()
 
 
@@ -211,6 +214,7 @@ def _run(
     *,
     workers: int | None,
     address: str | None,
+    share: str | None,
     trial: Work | None,
 ) -> None:
     asked = plan.file.resources
@@ -218,7 +222,11 @@ def _run(
     with ray_cluster(address) as nodes, _folder_of_tune(places.cache) as folder:
         gpus = gpu_share(asked.gpus, nodes)
         room = find_room(nodes, cpus=asked.cpus, gpus=gpus)
-        if trial is None:
+        if share is not None:
+            tell("putting the prepared recordings into the share")
+            publish(recordings.place, share)
+            check_places([])
+        elif trial is None:
             check_places([recordings.place, places.cache])
         searcher = CellSearcher(cells, at_once=trials_at_once(asked, workers, room=room))
         signs = folder / "signs"
@@ -226,7 +234,7 @@ def _run(
         desk = Desk(
             SpecShelf(cells.specs), recordings.place, places.cache, signs, threads=max(1, int(asked.cpus)),
             pruning=plan.file.pruning, minutes=asked.minutes, memory_gb=asked.memory_gb, gpus=gpus,
-            keep=plan.file.keep != "none",
+            keep=plan.file.keep != "none", share=share or "",
         )  # fmt: skip
         scheduler = make_scheduler(
             plan.file.pruning,

@@ -15,6 +15,7 @@ from backbones.memory import ran_out_of_memory
 from harness.cache import Cache
 from harness.detection.bundle import keep_detector, kept_folder
 from harness.engine.messages import ANSWER, LEAVING, Report, epoch_result
+from harness.engine.share import fetch
 from harness.errors import HarnessError
 from harness.trials.checkpoints import forget_training
 from harness.trials.contract import Failure, TrialResult, TrialSpec
@@ -46,6 +47,7 @@ class Desk:
         memory_gb: limit of its worker's resident memory, GiB.
         keep: whether trials with pseudo-labels leave their encoder for the driver (`harness.stores.kept.keeper`).
         gpus: of a trial; with 0 it sees none.
+        share: address from which a machine without the prepared recordings fetches them; "" is none.
     """
 
     specs: Mapping[str, TrialSpec]
@@ -58,6 +60,7 @@ class Desk:
     memory_gb: float | None = None
     keep: bool = False
     gpus: float = 1.0
+    share: str = ""
 
 
 def work(key: str, desk: Desk, report: Report) -> None:
@@ -68,11 +71,23 @@ def work(key: str, desk: Desk, report: Report) -> None:
     def tell(reason: str) -> None:
         report({ANSWER: Failure(reason), LEAVING: True})
 
-    with limited(tell, minutes=desk.minutes, memory_gb=desk.memory_gb):
-        answer = answer_trial(desk.specs[key], desk, report)
+    answer: TrialResult | Failure | None = fetch_recordings(desk)  # before the trial's time begins to run
+    if answer is None:
+        with limited(tell, minutes=desk.minutes, memory_gb=desk.memory_gb):
+            answer = answer_trial(desk.specs[key], desk, report)
     if isinstance(answer, TrialResult) or not answer.again:  # otherwise another try continues from the checkpoint
         forget_training(desk.cache, key)
     report({ANSWER: answer})
+
+
+def fetch_recordings(desk: Desk) -> Failure | None:
+    """Fetch the prepared recordings if this machine lacks them and a share has them; return why that failed."""
+    try:
+        if desk.share:
+            fetch(desk.place, desk.share)
+    except Exception as error:  # noqa: BLE001 - as below
+        return Failure(reason=reason_of(error), trace=traceback.format_exc(), again=may_go_away(error))
+    return None
 
 
 def answer_trial(spec: TrialSpec, desk: Desk, report: Report) -> TrialResult | Failure:
@@ -108,7 +123,8 @@ def check_place(place: Path) -> None:
     if not place.is_dir():
         raise HarnessError(
             f"The prepared recordings must be in {place}, but {socket.gethostname()} has no such folder; "
-            "let ASDBENCH_CACHE name a folder that all nodes share, or copy it there under the same path."
+            "let ASDBENCH_CACHE name a folder that all nodes share, or name a share with --share, from which each "
+            "fetches it."
         )
 
 

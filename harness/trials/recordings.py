@@ -286,7 +286,7 @@ def open_recordings(place: Path) -> Recordings:
     if len(names) not in (2, 3):
         raise HarnessError(f"Prepared recordings must lie in a folder named after their fingerprints, but got {place}.")
     train, test = (_read_clips(place / f"{name}.parquet") for name in ("train", "test"))
-    packed = _open_silent(place) if (place / SILENT_FILE).exists() else open_pack(_audio_of(place))
+    packed = _open_silent(place) if (place / SILENT_FILE).exists() else open_pack(audio_of(place))
     truth = _read_truth(place / TRUTH_FILE)
     found = Recordings(train, test, packed, _fingerprint(train, packed), _fingerprint(test, packed), place, truth=truth)
     if names != [each for each in (found.train_data, found.test_data, found.truth_data) if each]:
@@ -333,7 +333,7 @@ def _read_truth(path: Path) -> dict[str, str]:
 
 def _open_silent(place: Path) -> SilentClips:
     """Open the embeddings of prepared clips without sound."""
-    cache, key = Cache(place.parent.parent), _silent_key(place)
+    cache, key = Cache(place.parent.parent), silent_key(place)
     found = cache.find(SILENT, key, fits=lambda kept: len(kept) == 3 and len(kept[1]) == len(kept[2]))
     if found is None:
         raise HarnessError(
@@ -344,12 +344,13 @@ def _open_silent(place: Path) -> SilentClips:
     return SilentClips(source, ids.tolist(), vectors)
 
 
-def _silent_key(place: Path) -> str:
+def silent_key(place: Path) -> str:
+    """Return the cache's key of the embeddings of prepared clips without sound; "" where it says none."""
     named = read_bytes(place / SILENT_FILE, what="The place of embeddings", most=64).decode("ascii", "replace")
     return named if named.isalnum() else ""
 
 
-def _audio_of(place: Path) -> Path:
+def audio_of(place: Path) -> Path:
     """Return the folder of the packed audio of prepared recordings: one of the same cache."""
     named = read_bytes(place / AUDIO_FILE, what="The place of packed audio", most=2**16).replace(b"\0", b"?")
     audio, packs = Path(os.path.realpath(os.fsdecode(named))), Path(os.path.realpath(place.parent.parent / AUDIO))
@@ -395,5 +396,5 @@ def with_released(recordings: Recordings, folder: Path) -> Recordings:
             f"{folder} tells is of the {len(bare)} unlabeled training clips; name the folder of their year's tables."
         )
     changed = replace(recordings, truth={**released, **recordings.truth})
-    kept = _audio_of(recordings.place) if recordings.packed.heard else Path(_silent_key(recordings.place))
+    kept = audio_of(recordings.place) if recordings.packed.heard else Path(silent_key(recordings.place))
     return place_recordings(changed, kept)

@@ -31,6 +31,7 @@ def study_run(
     data: Path,
     workers: int | None = None,
     address: str | None = None,
+    share: str | None = None,
     retry_failed: bool = False,
     ground_truth: Path | None = None,
     skip_bad: bool = False,
@@ -47,6 +48,8 @@ def study_run(
         workers: number of trials that run at the same time; None is the study's, or as many as the machine has cores
             and GPUs for.
         address: of a Ray cluster to join; None starts Ray on this machine.
+        share: shared folder, or address of an object store that fsspec knows, through which nodes of the cluster get
+            the prepared recordings, each once into its own cache; None demands that every node sees them.
         retry_failed: run trials again that are recorded as failed.
         ground_truth: the user's copy of the official files about evaluation clips.
         skip_bad: leave out recordings that cannot be used; their number is recorded in the study's run.
@@ -63,6 +66,8 @@ def study_run(
     """
     from harness.studies.costs import counted, said_count
 
+    if share is not None:
+        share = _check_share(share, address)
     places = places or find_places()
     prepared = _prepared(
         study, data, workers=workers, ground_truth=ground_truth, skip_bad=skip_bad, places=places, told=told
@@ -74,12 +79,27 @@ def study_run(
 
     with open_recorder(places) as recorder:
         outcome = run_study(
-            plan, recordings, recorder, places, workers=workers, address=address, retry_failed=retry_failed,
-            listen=listen,
+            plan, recordings, recorder, places, workers=workers, address=address, share=share,
+            retry_failed=retry_failed, listen=listen,
         )  # fmt: skip
         told("writing the report", 0, 0)
         log_study_pictures(recorder, outcome)
         return outcome
+
+
+def _check_share(share: str, address: str | None) -> str:
+    """Return a share's address as every process understands it; see `study_run`."""
+    from harness.credentials import remember
+    from harness.engine.share import check_share
+
+    if address is None:
+        raise HarnessError(
+            f"--share is for the nodes of a cluster, but got {share} without --address; leave it out on one machine."
+        )
+    remember(share)
+    share = share if "://" in share else str(Path(share).expanduser().absolute())  # workers run in other folders
+    check_share(share)
+    return share
 
 
 @dataclass(frozen=True)

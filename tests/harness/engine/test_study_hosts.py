@@ -1,4 +1,4 @@
-"""Two hosts, each a network of its own with a Ray node, joined as the page "More than one machine" says."""
+"""Hosts, each a network of its own with a Ray node, joined as the page "More than one machine" says."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,34 +21,41 @@ from tests.servers import free_port
 pytestmark = pytest.mark.slow
 
 RAY = str(Path(sys.executable).with_name("ray"))
-FIRST, SECOND = "10.211.0.1", "10.211.0.2"
+NETWORK = "10.211.0."
 
 
 class Hosts:
-    """Two network namespaces with a cable between them, and what runs in each.
+    """Network namespaces that hang on one switch, and what runs in each.
 
     Args:
         folder: for Ray's own files; its sockets want a short path.
+        number: of hosts.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.names = [f"asd{os.getpid()}{side}" for side in "ab"]
-        self.address = f"{FIRST}:{free_port()}"
+    def __init__(self, folder: Path, number: int = 2) -> None:
+        self.names = [f"asd{os.getpid()}h{host}" for host in range(number)]
+        self.addresses = [f"{NETWORK}{host + 1}" for host in range(number)]
+        self.address = f"{self.addresses[0]}:{free_port()}"
         self.environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         for name in ("MLFLOW_TRACKING_URI", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"):
             self.environment.pop(name, None)
         self.folder = folder
 
     def lay(self) -> None:
-        """Make the namespaces and the cable."""
-        first, second = self.names
+        """Make the namespaces, a switch in the first one, and a cable from it to each other one."""
+        first = self.names[0]
         for name in self.names:
             network("netns", "add", name)
             network("-n", name, "link", "set", "lo", "up")
-        network("link", "add", "cable", "netns", first, "type", "veth", "peer", "name", "cable", "netns", second)
-        for name, address in zip(self.names, (FIRST, SECOND), strict=True):
-            network("-n", name, "addr", "add", f"{address}/24", "dev", "cable")
-            network("-n", name, "link", "set", "cable", "up")
+        network("-n", first, "link", "add", "switch", "type", "bridge")
+        for place, name in enumerate(self.names[1:], start=1):
+            cable = f"cable{place}"
+            network("link", "add", cable, "netns", first, "type", "veth", "peer", "name", "cable", "netns", name)
+            network("-n", first, "link", "set", cable, "master", "switch", "up")
+        for place, (name, address) in enumerate(zip(self.names, self.addresses, strict=True)):
+            device = "cable" if place else "switch"
+            network("-n", name, "addr", "add", f"{address}/24", "dev", device)
+            network("-n", name, "link", "set", device, "up")
 
     def begin(self, host: int, command: Sequence[str], *, log: Path, **environment: str) -> subprocess.Popen[bytes]:
         """Start a program on a host."""
@@ -57,15 +65,22 @@ class Hosts:
                 env=self.environment | environment, start_new_session=True,
             )  # fmt: skip
 
-    def start_ray(self) -> None:
-        """Start a head on the first host and a node on the second, each with one core."""
-        common = ["--num-cpus=1", "--disable-usage-stats"]
+    def start_ray(self, host: int, *, cores: int = 1, own: Path | None = None) -> None:
+        """Start Ray's head on the first host, or a node on another one.
+
+        Args:
+            host: which.
+            cores: that it says it has.
+            own: folder that only this host shall see empty, as one of its own disk; the other hosts see it as it is.
+        """
         head = ["--head", f"--port={self.address.partition(':')[2]}", "--include-dashboard=false",
                 f"--temp-dir={self.folder}"]  # fmt: skip
-        for host, (address, options) in enumerate([(FIRST, head), (SECOND, [f"--address={self.address}"])]):
-            log = self.folder / f"host{host}.txt"
-            command = [RAY, "start", f"--node-ip-address={address}", *common, *options]
-            assert self.begin(host, command, log=log).wait(90) == 0, log.read_text()
+        command = [RAY, "start", f"--node-ip-address={self.addresses[host]}", f"--num-cpus={cores}",
+                   "--disable-usage-stats", *([f"--address={self.address}"] if host else head)]  # fmt: skip
+        if own is not None:  # a network namespace is one of mounts, too
+            command = ["sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', str(own), *command]
+        log = self.folder / f"host{host}.txt"
+        assert self.begin(host, command, log=log).wait(90) == 0, log.read_text()
 
     def cut_power(self, host: int) -> None:
         """Kill everything on a host at once."""
@@ -80,6 +95,18 @@ class Hosts:
             subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
 
 
+@contextmanager
+def laid_hosts(number: int = 2) -> Iterator[Hosts]:
+    """Lay hosts, and take them away at the end."""
+    with tempfile.TemporaryDirectory(prefix="asd", ignore_cleanup_errors=True) as folder:
+        made = Hosts(Path(folder), number)
+        try:
+            made.lay()
+            yield made
+        finally:
+            made.clear()
+
+
 def network(*words: str) -> None:
     """Run ip, or skip the test where networks cannot be made."""
     try:
@@ -92,15 +119,9 @@ def network(*words: str) -> None:
 
 @pytest.fixture
 def hosts() -> Iterator[Hosts]:
-    """Two hosts with a Ray node each."""
-    with tempfile.TemporaryDirectory(prefix="asd", ignore_cleanup_errors=True) as folder:
-        made = Hosts(Path(folder))
-        try:
-            made.lay()
-            made.start_ray()
-            yield made
-        finally:
-            made.clear()
+    """Two hosts."""
+    with laid_hosts() as made:
+        yield made
 
 
 def test_a_host_that_loses_power(hosts: Hosts, root: Path, undisturbed: dict[str, float], tmp_path: Path) -> None:
@@ -108,6 +129,8 @@ def test_a_host_that_loses_power(hosts: Hosts, root: Path, undisturbed: dict[str
 
     A driver without the cluster's token is refused in one sentence.
     """
+    for host in range(2):
+        hosts.start_ray(host)
     both = tmp_path / "both"
     both.mkdir()
     (both / "toy.toml").write_text(STUDY % "1e-3")
@@ -131,3 +154,30 @@ def test_a_host_that_loses_power(hosts: Hosts, root: Path, undisturbed: dict[str
     assert (held["optuna"]["COMPLETE"], held["optuna"].get("RUNNING", 0)) == (4, 0), held
 
     assert official(both) == undisturbed
+
+
+def test_a_host_with_a_disk_of_its_own(hosts: Hosts, root: Path, undisturbed: dict[str, float], tmp_path: Path) -> None:
+    """A host whose cache is empty fetches the recordings from the share, once, and its trials give the same numbers.
+
+    Without a share the host is named before a trial begins.
+    """
+    cache, share = tmp_path / "cache", tmp_path / "share"
+    cache.mkdir()
+    hosts.start_ray(0)
+    hosts.start_ray(1, own=cache)
+    (tmp_path / "toy.toml").write_text(STUDY % "1e-3")
+    study = [sys.executable, "-m", "harness.cli.main", "study", "run", "toy.toml", "--data", str(root), "--address",
+             hosts.address]  # fmt: skip
+    log = tmp_path / "log.txt"
+    refused = hosts.begin(0, study, log=log, ASDBENCH_CACHE=str(cache))
+    assert refused.wait(MOST_SECONDS) == 1, log.read_text()
+    assert "name a share with --share, from which each fetches it" in " ".join(log.read_text().split())
+
+    driver = hosts.begin(0, [*study, "--share", str(share)], log=log, ASDBENCH_CACHE=str(cache))
+    assert driver.wait(MOST_SECONDS) == 0, log.read_text()
+    assert counts(tmp_path)["tables"] == {"finished": 7}
+    assert official(tmp_path) == undisturbed
+    inside = subprocess.run(["ip", "netns", "pids", hosts.names[1]], capture_output=True, text=True, check=True)
+    seen = Path("/proc") / inside.stdout.split()[0] / "root" / str(cache).lstrip("/")
+    assert [path.name[:8] for path in (seen / "audio").iterdir()] == ["fetched-"]
+    assert not list(cache.glob("audio/fetched-*"))
