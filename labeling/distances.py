@@ -96,11 +96,11 @@ def nearest(
 
 def _smallest(squared: NDArray[np.float64], k: int) -> NDArray[np.int64]:
     """Find the columns of the k smallest of each row of (q, r), in order, ties by column: (q, k)."""
-    columns = np.argpartition(squared, k - 1, axis=1)[:, :k]
+    columns = np.argpartition(squared, k - 1)[:, :k]
     worst = np.take_along_axis(squared, columns, axis=1).max(axis=1, keepdims=True)  # (q, 1)
     # If several references tie for the k-th place, argpartition picks any of them; a stable sort takes the first ones.
-    crowded = np.flatnonzero((squared <= worst).sum(axis=1) > k)
+    crowded = (squared <= worst).sum(axis=1) > k
     columns[crowded] = np.argsort(squared[crowded], kind="stable")[:, :k]
-    columns.sort(axis=1)
+    columns.sort()
     within = np.take_along_axis(squared, columns, axis=1)
     return np.take_along_axis(columns, np.argsort(within, kind="stable"), axis=1)

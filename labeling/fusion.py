@@ -83,7 +83,7 @@ def fuse_top_m(
         )
     _check_unique(ids)
     if fusion == "soft":
-        return PseudoLabels(np.array(ids, dtype=np.str_), *_soft(candidates, m=m, below=below))
+        return PseudoLabels(np.array(ids), *_soft(candidates, m=m, below=below))
     kinds = {machine: _kinds(ranked, m=m, fusion=fusion, below=below) for machine, ranked in candidates.items()}
     called = _class_names((machine, names) for machine, (tuples, _) in kinds.items() for names in tuples)
     classes = sorted(called.values())
@@ -92,7 +92,7 @@ def fuse_top_m(
         np.array([index[called[machine, names]] for names in tuples], dtype=np.int64)[kind_of]
         for machine, (tuples, kind_of) in kinds.items()
     ]
-    return PseudoLabels(np.array(ids, dtype=np.str_), np.array(classes, dtype=np.str_), np.concatenate(targets))
+    return PseudoLabels(np.array(ids), np.array(classes), np.concatenate(targets))
 
 
 def fused_names(ranked: RankedCandidates, *, m: int, fusion: Literal["composite", "set"] = "composite") -> list[Names]:
@@ -143,30 +143,27 @@ def label_statistics(candidates: Mapping[str, RankedCandidates], labels: PseudoL
         By machine type, in the mapping's order.
     """
     row_of = {clip: row for row, clip in enumerate(labels.ids.tolist())}
-    machine_class = {machine: _position(labels.classes, machine) for machine in candidates}
-    return {machine: _count(ranked, labels, row_of, machine_class[machine]) for machine, ranked in candidates.items()}
+    return {machine: _count(machine, ranked, labels, row_of) for machine, ranked in candidates.items()}
 
 
-def _count(
-    ranked: RankedCandidates, labels: PseudoLabels, row_of: Mapping[str, int], machine_class: int
-) -> LabelStatistics:
-    rows = np.array([row_of.get(clip, -1) for clip in ranked.ids.tolist()], dtype=np.int64)
-    part = rows >= 0
-    targets = labels.targets[rows[part]]
-    alone = np.zeros(len(rows), dtype=np.bool_)
+def _count(machine: str, ranked: RankedCandidates, labels: PseudoLabels, row_of: Mapping[str, int]) -> LabelStatistics:
+    part = np.array([clip in row_of for clip in ranked.ids.tolist()])
+    targets = labels.targets[[row_of[clip] for clip in ranked.ids[part].tolist()]]
+    own = labels.classes == machine  # (c,) its class, if there is one
+    alone = part.copy()
     if targets.ndim == 1:
-        sizes = np.bincount(targets, minlength=len(labels.classes))
-        alone[part] = targets == machine_class
+        sizes = np.bincount(targets)
+        alone[part] = own[targets]
     else:
         sizes = np.count_nonzero(targets, axis=0)
-        alone[part] = targets[:, machine_class] > 0 if machine_class >= 0 else False
+        alone[part] = (targets[:, own] > 0).any(axis=1)
     guessed = part & ~ranked.labeled & ~alone
     candidates = (ranked.names[guessed] != "").sum(axis=1)  # (g,)
     return LabelStatistics(
-        clips=len(rows),
+        clips=len(part),
         labeled=int((part & ranked.labeled).sum()),
         pseudo_labeled=int(guessed.sum()),
-        machine_alone=int((part & ~ranked.labeled & alone).sum()),
+        machine_alone=int(alone.sum()),
         left_out=int((~part).sum()),
         classes=int((sizes > 0).sum()),
         singletons=int((sizes == 1).sum()),
@@ -194,14 +191,13 @@ def _check_unique(ids: list[str]) -> None:
 def _rows(names: NDArray[np.str_], fusion: str) -> tuple[list[Names], NDArray[np.int64]]:
     """Find the distinct rows of (n, m) names: their tuples without padding, and the index of each row's tuple, (n,)."""
     # Making Python strings of NumPy text is slow, so rows are compared as bytes and each distinct row is read once.
-    names = np.ascontiguousarray(names)
     raw, size = names.tobytes(), names.itemsize * names.shape[1]
     kinds: dict[bytes, int] = {}
     kind_of = np.array(
         [kinds.setdefault(raw[start : start + size], len(kinds)) for start in range(0, len(raw), size)], dtype=np.int64
     )
     first = np.unique(kind_of, return_index=True)[1]
-    tuples = [tuple(row) if row[-1] else tuple(filter(None, row)) for row in names[first].tolist()]  # "" pads the end
+    tuples = [tuple(filter(None, row)) for row in names[first].tolist()]  # "" pads the end
     return [tuple(sorted(row)) for row in tuples] if fusion == "set" else tuples, kind_of
 
 
@@ -210,7 +206,7 @@ def _kinds(ranked: RankedCandidates, *, m: int, fusion: str, below: Below) -> tu
     tuples, kind_of = _rows(ranked.names[ranked.retained, :m], fusion)
     if below == "drop" or ranked.retained.all():
         return tuples, kind_of
-    every = np.full(len(ranked.ids), len(tuples), dtype=np.int64)
+    every = np.full(len(ranked.ids), len(tuples))
     every[ranked.retained] = kind_of
     return [*tuples, ()], every
 
@@ -222,23 +218,19 @@ def _taking_part(ranked: RankedCandidates, below: Below) -> list[str]:
 
 def _class_names(keys: Iterable[Key]) -> dict[Key, str]:
     """Give each distinct key a name of its own."""
-    distinct = list(dict.fromkeys(keys))
+    distinct = dict.fromkeys(keys)
     joined = [f"{machine}{MACHINE_END}{JOIN.join(names)}" if names else machine for machine, names in distinct]
-    taken = set(joined)
     called = dict(zip(distinct, joined, strict=True))
-    if len(taken) == len(joined):
-        return called
     same: defaultdict[str, list[Key]] = defaultdict(list)
     for key, name in called.items():
         same[name].append(key)
-    for name, group in sorted(same.items()):
+    for name, group in same.items():
         # The machine type alone keeps its bare name, since its tuple is the shortest.
         for number, key in enumerate(sorted(group, key=lambda key: (len(key[1]), key))[1:], start=2):
             numbered = f"{name}#{number}"
-            while numbered in taken:
+            while numbered in joined:
                 numbered += "#"
-            taken.add(numbered)
-            called[key] = numbered
+            called[key] = numbered  # no other text is numbered so: what stands before its last # and digits is its own
     return called
 
 
@@ -251,10 +243,9 @@ def _soft(
         kept = np.ones_like(ranked.retained) if below == "machine" else ranked.retained
         names = np.where(ranked.retained[:, None], ranked.names[:, :m], "")[kept]  # (n, k) -> (n', m)
         weights = np.where(names == "", 0.0, ranked.confidence[:, :m][kept])
-        total = weights.sum(axis=1, keepdims=True)
         even = (names != "").astype(np.float64)
-        even[~even.any(axis=1), 0] = 1.0  # no candidate: the machine type takes all
-        weights = np.where(total > 0.0, weights, even)
+        even[:, 0] = 1.0  # no candidate: the machine type takes all
+        weights = np.where(weights.any(axis=1, keepdims=True), weights, even)
         blocks.append((machine, names.tolist(), weights / weights.sum(axis=1, keepdims=True)))
     called = _class_names(
         (machine, (name,) if name else ())
@@ -266,15 +257,10 @@ def _soft(
     targets = np.zeros((sum(len(rows) for _, rows, _ in blocks), len(classes)), dtype=np.float32)
     start = 0
     for machine, rows, weights in blocks:
-        column_of = {key[1][0] if key[1] else "": index[name] for key, name in called.items() if key[0] == machine}
+        column_of = {"".join(key[1]): index[name] for key, name in called.items() if key[0] == machine}  # one, or none
         columns = np.array([[column_of.get(name, 0) for name in row] for row in rows], dtype=np.int64)
+        columns = columns.reshape(weights.shape)  # also of no rows
         places = np.arange(start, start + len(rows))[:, None]
-        if len(rows):
-            np.add.at(targets, (places, columns), weights.astype(np.float32))  # pads add 0
+        np.add.at(targets, (places, columns), weights.astype(np.float32))  # pads add 0
         start += len(rows)
-    return np.array(classes, dtype=np.str_), targets
-
-
-def _position(classes: NDArray[np.str_], name: str) -> int:
-    found = np.flatnonzero(classes == name)
-    return int(found[0]) if len(found) else -1
+    return np.array(classes), targets

@@ -87,6 +87,6 @@ def _coefficients(waveform: NDArray[np.float32], sample_rate: int) -> NDArray[np
     spectrum = librosa.stft(samples, n_fft=FFT_SAMPLES, hop_length=HOP_SAMPLES)  # (1025, frames)
     # librosa.feature.mfcc(y=...) computes np.abs(spectrum) ** 2, whose square root changes the last bits of the numbers
     power = spectrum.real**2 + spectrum.imag**2
-    mel = librosa.feature.melspectrogram(S=power, sr=sample_rate, n_fft=FFT_SAMPLES, n_mels=MEL_BINS)
+    mel = librosa.feature.melspectrogram(S=power, sr=sample_rate, n_mels=MEL_BINS)
     decibels = librosa.power_to_db(mel, top_db=TOP_DB)
-    return np.asarray(librosa.feature.mfcc(S=decibels, n_mfcc=COEFFICIENTS), dtype=np.float32)
+    return np.asarray(librosa.feature.mfcc(S=decibels, n_mfcc=COEFFICIENTS))

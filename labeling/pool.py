@@ -112,7 +112,7 @@ def memo_name(request: RankRequest, pool: Pool, step: str, *, labels: bool = Tru
         `labels`, the digest also covers the attributes, so that withholding others gives another name.
     """
     digest = hashlib.sha256()
-    for column in (pool.ids, pool.names, pool.codes, pool.domains)[: 4 if labels else 1]:
+    for column in (pool.ids, pool.names, pool.codes, pool.domains) if labels else (pool.ids,):
         digest.update(f"{column.dtype.str}{column.shape}".encode())
         digest.update(np.ascontiguousarray(column).tobytes())
     said = "".join(f" {name}={value}" for name, value in settings.items())
@@ -175,7 +175,7 @@ def _check_unique(ids: Ids) -> None:
 
 
 def _encode(attributes: NDArray[np.object_], ids: Ids) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
-    strange = np.array([not (a is None or (isinstance(a, str) and a != "")) for a in attributes], dtype=np.bool_)
+    strange = np.array([not (a is None or (isinstance(a, str) and a != "")) for a in attributes])
     if strange.any():
         raise LabelingError(
             f"an attribute must be a name or None where it is withheld, but {strange.sum()} are neither: "
@@ -183,7 +183,7 @@ def _encode(attributes: NDArray[np.object_], ids: Ids) -> tuple[NDArray[np.str_]
         )
     names = sorted({str(a) for a in attributes if a is not None})
     index = {name: code for code, name in enumerate(names)}
-    codes = np.array([-1 if a is None else index[a] for a in attributes], dtype=np.int64)
+    codes = np.array([-1 if a is None else index[a] for a in attributes])
     return np.array(names, dtype=np.str_), codes
 
 

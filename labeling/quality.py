@@ -73,7 +73,7 @@ def label_quality(
 
 
 def _judge(ranked: RankedCandidates, truth: Mapping[str, str], *, m: int, fusion: Fusion) -> LabelQuality:
-    true = np.array([truth.get(clip, "") for clip in ranked.ids.tolist()], dtype=np.str_)
+    true = np.array([truth.get(clip, "") for clip in ranked.ids.tolist()])
     judged = (true != "") & ~ranked.labeled
     taken = judged & ranked.retained
     if not judged.any():
@@ -104,14 +104,13 @@ def _judge(ranked: RankedCandidates, truth: Mapping[str, str], *, m: int, fusion
 def _numbers(values: list[str] | list[tuple[str, ...]]) -> NDArray[np.int64]:
     """Number different values 0, 1, ... in the order they come."""
     numbers: dict[object, int] = {}
-    return np.array([numbers.setdefault(value, len(numbers)) for value in values], dtype=np.int64)
+    return np.array([numbers.setdefault(value, len(numbers)) for value in values])
 
 
 def _purity(labels: NDArray[np.int64], truths: NDArray[np.int64]) -> float:
-    pairs, counts = np.unique(labels * (truths.max() + 1) + truths, return_counts=True)
-    best = np.zeros(labels.max() + 1, dtype=np.int64)
-    np.maximum.at(best, pairs // (truths.max() + 1), counts)
-    return float(best.sum() / len(labels))
+    from sklearn.metrics.cluster import contingency_matrix  # noqa: PLC0415 - as in `_agreement`
+
+    return float(contingency_matrix(labels, truths).max(axis=1).sum() / len(labels))
 
 
 def _entropy(labels: NDArray[np.int64]) -> float:

@@ -84,7 +84,7 @@ def route(
     _check(attributes, domains, years)
     if fixed is not None:
         return _fixed(fixed)
-    labeled = np.array([a is not None for a in attributes], dtype=np.bool_)
+    labeled = np.array([a is not None for a in attributes])
     clips, known = len(labeled), int(labeled.sum())
     names = len({a for a in attributes if a is not None})
     if known == 0:
@@ -113,7 +113,7 @@ def attribute_keys(attribute: str) -> frozenset[str]:
     its own key.
     """
     tokens = attribute.strip("_").split("_")[0::2]
-    keys = frozenset(key for token in tokens if (key := re.split(r"\d", token, maxsplit=1)[0]))
+    keys = frozenset(key for token in tokens if (key := re.split(r"\d", token)[0]))
     return keys or frozenset({attribute})
 
 
@@ -178,7 +178,7 @@ def _late_labels(labeled: NDArray[np.bool_], years: NDArray[np.object_] | None) 
     """Say in words that the newest year is labeled; "" if it is not, or if there are not several years."""
     if years is None or len(set(years)) < 2:
         return ""
-    newest = max(set(years))
+    newest = max(years)
     share = float(labeled[years == newest].mean())
     return f"the newest year, {newest}, has them ({share:.0%})" if share >= LABEL_RICH else ""
 

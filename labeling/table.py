@@ -69,8 +69,8 @@ def with_own(
     Args:
         rows: names and confidence (u, k) of the unlabeled clips.
         names: (c,) attributes.
-        codes: (n,) index of a clip's attribute, -1 where it has none.
-        unlabeled: (u,) positions of the unlabeled clips.
+        codes: (n,) index of a clip's attribute; read of those that keep their own alone.
+        unlabeled: (u,) positions of the clips that do not.
 
     Returns:
         Names and confidence (n, k) of all clips; an own attribute has confidence 1.
@@ -80,6 +80,6 @@ def with_own(
     table = np.full((len(codes), width), "", dtype=np.promote_types(ranked.dtype, names.dtype))
     confidence = np.zeros((len(codes), width))
     table[unlabeled], confidence[unlabeled] = ranked, shares
-    labeled = np.flatnonzero(codes >= 0)
+    labeled = np.delete(np.arange(len(codes)), unlabeled)
     table[labeled, 0], confidence[labeled, 0] = names[codes[labeled]], 1.0
     return table, confidence

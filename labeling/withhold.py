@@ -55,13 +55,13 @@ def withhold(
 
 def _in_domain(clips: int, domains: NDArray[np.object_] | None, domain: str | None) -> NDArray[np.bool_]:
     if domain is None:
-        return np.ones(clips, dtype=np.bool_)
+        return np.full(clips, True)
     if domains is None or len(domains) != clips:
         got = "none" if domains is None else str(len(domains))
         raise LabelingError(
             f"to withhold the domain {domain}, domains must have one row a clip, {clips}, but got {got}."
         )
-    chosen = np.array([found == domain for found in domains], dtype=np.bool_)
+    chosen = np.array([found == domain for found in domains])
     if not chosen.any():
         known = ", ".join(sorted({str(found) for found in domains}))
         raise LabelingError(f"the domain to withhold must be one of {known}, but got {domain}.")

@@ -57,8 +57,7 @@ def _spread_within(sets: list[NDArray[np.float32]]) -> Floats:
     for references in sets:
         squares += len(references) * references.var(axis=0, dtype=np.float64)
     deviation = np.sqrt(squares / sum(len(references) for references in sets))
-    largest = deviation.max(initial=0.0)
-    return np.where(deviation > EPSILON * largest, deviation, 1.0) if largest > 0 else np.ones_like(deviation)
+    return np.where(deviation > EPSILON * deviation.max(), deviation, 1.0)
 
 
 def _fit(vectors: Floats, most: int, seed: int) -> GaussianMixture:
@@ -66,7 +65,7 @@ def _fit(vectors: Floats, most: int, seed: int) -> GaussianMixture:
     from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415 - a second, for this scorer alone
     from sklearn.mixture import GaussianMixture  # noqa: PLC0415
 
-    components = int(np.clip(len(vectors) // CLIPS_A_COMPONENT, 1, most))
+    components = max(1, min(len(vectors) // CLIPS_A_COMPONENT, most))
     added = PRIOR_CLIPS * components / len(vectors)  # what the prior adds to the variance of a component of mean size
     mixture = GaussianMixture(
         components, covariance_type="diag", reg_covar=added, tol=ENOUGH * vectors.shape[1], max_iter=STEPS,

@@ -41,7 +41,7 @@ def score(request: ScoreRequest, *, clusters: int = CLUSTERS, metric: str = "cos
     if not target.all():
         centres.append(_centres(vectors[~target], clusters, request.seed))
     queries = request.queries
-    return nearest(queries, np.concatenate(centres), k=1, metric=metric)[0][:, 0]
+    return nearest(queries, np.concatenate(centres), k=1, metric=metric)[0].ravel()
 
 
 def _centres(vectors: NDArray[np.float32], clusters: int, seed: int) -> NDArray[np.float32]:
@@ -52,9 +52,10 @@ def _centres(vectors: NDArray[np.float32], clusters: int, seed: int) -> NDArray[
             f"name the scorer kmeans:clusters={len(vectors)} or fewer."
         )
     members = cluster(vectors, k2=clusters, seed=seed).members
-    sums = np.zeros((int(members.max()) + 1, vectors.shape[1]))
+    counts = np.bincount(members)
+    sums = np.zeros((counts.size, vectors.shape[1]))
     np.add.at(sums, members, vectors)
-    return (sums / np.bincount(members)[:, None]).astype(np.float32)
+    return (sums / counts[:, None]).astype(np.float32)
 
 
 SCORER = Scorer(

@@ -54,7 +54,7 @@ def score(
                 np.ascontiguousarray(references[:, band : band + dim // bands]),
                 k=1,
                 metric=metric,
-            )[0][:, 0]
+            )[0].ravel()
             for band in range(0, dim, dim // bands)
         ]  # bands of (q,)
         joined = np.mean(away, axis=0) if join == "mean" else np.max(away, axis=0)

@@ -56,7 +56,7 @@ def _smallest_rescaled(
             block = slice(first, first + REFERENCE_ROWS)
             away = _distances(queries[rows], references[block], centre, metric)
             places = (away * weights[block]).argmin(axis=1) + first
-            exact = exact_distances(queries[rows], references, places[:, None], metric)[:, 0]
+            exact = exact_distances(queries[rows], references, places[:, None], metric).ravel()
             scores[rows] = np.minimum(scores[rows], exact * weights[places])
     return scores
 

@@ -24,11 +24,11 @@ def score(request: ScoreRequest) -> NDArray[np.float64]:
         raise HarnessError(
             f"The level scorer reads one number a clip, its level in dB, but got {request.references.shape[1]}."
         )
-    levels = np.sort(request.references[:, 0].astype(np.float64))
-    queries = request.queries[:, 0].astype(np.float64)
+    levels = np.sort(request.references.ravel().astype(np.float64))
+    queries = request.queries.ravel().astype(np.float64)
     above = np.searchsorted(levels, queries)  # place of the first level that is no lower
     upper = np.abs(levels[np.minimum(above, levels.size - 1)] - queries)
-    lower = np.abs(levels[np.maximum(above - 1, 0)] - queries)
+    lower = np.abs(levels[above - 1] - queries)  # of the lowest queries this is the highest level, which is no nearer
     return np.minimum(lower, upper)
 
 

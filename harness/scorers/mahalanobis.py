@@ -47,7 +47,7 @@ def _distances(queries: NDArray[np.float32], mean: Floats, covariance: Floats) -
     for start in range(0, len(queries), ROWS):
         rows = slice(start, start + ROWS)
         away = queries[rows].astype(np.float64) - mean
-        distances[rows] = np.sqrt(np.maximum(np.einsum("ij,ji->i", away, cho_solve(factor, away.T)), 0.0))
+        distances[rows] = np.sqrt(np.einsum("ij,ji->i", away, cho_solve(factor, away.T)))
     return distances
 
 
@@ -65,7 +65,7 @@ def covariance_around(sets: list[NDArray[np.float32]], means: list[Floats]) -> F
 
     away = np.concatenate([vectors - mean for vectors, mean in zip(sets, means, strict=True)])
     if not away.any():
-        return np.zeros((away.shape[1], away.shape[1]))
+        return np.asarray(away.T @ away)  # all 0, as nothing differs
     share = max(float(ledoit_wolf_shrinkage(away, assume_centered=True)), LEAST_SHARE)
     return np.asarray(shrunk_covariance(empirical_covariance(away, assume_centered=True), shrinkage=share))
 

@@ -53,7 +53,7 @@ def _filled(
     one = np.resize(each, missing)  # every reference in turn, so that none is favoured by chance
     other = beside[one, random.integers(beside.shape[1], size=missing)]
     share = random.random((missing, 1), dtype=np.float32)
-    return np.concatenate([vectors, vectors[one] + share * (vectors[other] - vectors[one])], dtype=np.float32)
+    return np.concatenate([vectors, vectors[one] + share * (vectors[other] - vectors[one])])
 
 
 SCORER = Scorer(

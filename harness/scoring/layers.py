@@ -88,9 +88,9 @@ def _read_layer(scorer: str, word: str) -> Layer:
     return number
 
 
-def _order(layer: Layer) -> tuple[int, int]:
+def _order(layer: Layer) -> tuple[int, ...]:
     """Sort layers from low to high: 4, 12, -2, -1, mean, last."""
-    return (2 + (layer == LAST), 0) if isinstance(layer, str) else (int(layer < 0), layer)
+    return (layer == LAST, layer == MEAN, *(() if isinstance(layer, str) else (layer < 0, layer)))
 
 
 def score_layers(scorer: Scoring, request: ScoreRequest, merge: str) -> Floats:
@@ -136,7 +136,7 @@ def _joined(request: ScoreRequest) -> ScoreRequest:
         one = _part(request, place)
         wide = one.references.astype(np.float64)
         norm = float(np.sqrt(np.mean(np.einsum("ij,ij->i", wide, wide)))) if len(wide) else 0.0
-        scale = np.float32(1.0 / norm if np.isfinite(norm) and norm > 0 else 1.0)
+        scale = 1.0 / norm if np.isfinite(norm) and norm > 0 else 1.0
         width = wide.shape[1] // bands  # said, since no clip at all leaves NumPy nothing to find it by
         references.append((one.references * scale).reshape(len(one.references), bands, width))
         queries.append((one.queries * scale).reshape(len(one.queries), bands, width))

@@ -60,7 +60,7 @@ def nearest(
             if metric == "euclidean":
                 similar -= half_squares  # |a - b|^2 is smallest where a.b - |b|^2 / 2 is largest
             if exclude is not None:
-                inside = np.flatnonzero((exclude[rows] >= first) & (exclude[rows] < first + len(block)))
+                inside = (exclude[rows] >= first) & (exclude[rows] < first + len(block))
                 similar[inside, exclude[rows][inside] - first] = -np.inf
             found = _largest(similar, k)
             values, at = np.take_along_axis(similar, found, axis=1), found + first
@@ -92,8 +92,8 @@ def exact_distances(queries: Vectors, references: Vectors, places: Places, metri
 
 def inverse_norms(vectors: Vectors) -> Vectors:
     """Return 1 / |v| of each row in float32, 0 for a zero vector: (n, d) -> (n,)."""
-    norms: Vectors = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float32))
-    inverse: Vectors = np.divide(1, norms, out=np.zeros_like(norms), where=norms > 0)
+    norms: Vectors = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+    inverse: Vectors = np.divide(1, norms, out=norms, where=norms > 0)  # 0 stays
     return inverse
 
 

@@ -49,7 +49,7 @@ def check_request(request: ScoreRequest) -> tuple[float, float]:
         # cheap check without a copy: a finite sum of squares means that every number is finite; only if it is not are
         # the numbers themselves checked
         flat = np.ravel(vectors)
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(over="ignore"):
             sums.append(float(np.dot(flat, flat)))
         if not np.isfinite(sums[-1]):
             bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
@@ -75,7 +75,7 @@ def check_embeddings(request: ScoreRequest) -> None:
     ):
         if least**2 * vectors.size < squares < LARGEST**2:
             continue  # so is every number; the search below costs as much as a part of the scoring
-        largest = max(float(vectors.max(initial=0.0)), -float(vectors.min(initial=0.0)))
+        largest = float(np.abs(vectors).max(initial=0.0))
         if largest > LARGEST or 0 < largest < least:
             raise HarnessError(
                 f"Embeddings must be numbers whose squares float32 can hold, {SMALLEST:g} to {LARGEST:g}, but the "

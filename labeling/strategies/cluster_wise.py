@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
-from labeling.clusters import Clusters, check_k2, cluster, cluster_names
+from labeling.clusters import Clusters, cluster, cluster_names
 from labeling.contract import Case, RankedCandidates, RankRequest, Strategy
 from labeling.distances import ROWS, single_thread, squared_distances
 from labeling.pool import Pool, answer, memo_name, open_pool, require_labels
@@ -38,7 +40,6 @@ def rank(request: RankRequest) -> RankedCandidates:
             not hold together (`labeling.pool.open_pool`).
     """
     pool = open_pool(request, strategy=STRATEGY.name, cases=CASES)
-    check_k2(request.k2, len(pool.ids))
     if request.case != "unlabeled":
         require_labels(pool, request.case, "choose unlabeled instead")
     clusters: Clusters = request.memo(
@@ -52,7 +53,7 @@ def rank(request: RankRequest) -> RankedCandidates:
         rows = ranked_rows(cluster_names(distances.shape[1]), inverse_shares(distances), distances, width=request.k2)
     else:
         rows = _by_cluster(request, pool, clusters, ranked)
-    names, confidence = with_own(rows, pool.names, np.where(own, pool.codes, -1), unlabeled=ranked)
+    names, confidence = with_own(rows, pool.names, pool.codes, unlabeled=ranked)
     return answer(request, pool, names=names, confidence=confidence, labeled=own, strategy=STRATEGY.name)
 
 
@@ -60,16 +61,17 @@ def _by_cluster(
     request: RankRequest, pool: Pool, clusters: Clusters, ranked: NDArray[np.int64]
 ) -> tuple[NDArray[np.str_], NDArray[np.float64]]:
     """Rank the attributes of the clusters for the clips at `ranked` (r,): names and confidence (r, k2)."""
-    counts = np.zeros((len(clusters.between), len(pool.names)), dtype=np.int64)
-    np.add.at(counts, (clusters.members[pool.labeled], pool.codes[pool.labeled]), 1)
-    lender = _lenders(clusters, counts.sum(axis=1) > 0)
+    size = len(clusters.between), len(pool.names)
+    cells = np.ravel_multi_index((clusters.members[pool.labeled], pool.codes[pool.labeled]), size)
+    counts = np.bincount(cells, minlength=math.prod(size)).reshape(size)  # labeled clips of a cluster and attribute
+    lender = _lenders(clusters, counts.max(axis=1) > 0)
     sources = lender[clusters.members[ranked]]  # (r,) the cluster that a clip's candidates come from
     centred = pool.features.astype(np.float64) - pool.features.mean(axis=0, dtype=np.float64)
     reach = np.full((len(ranked), len(pool.names)), np.inf)
     with single_thread():
         spread = float(np.einsum("nd,nd->n", centred, centred).max())
         for source in np.unique(sources):
-            lent = np.flatnonzero(pool.labeled & (clusters.members == source))
+            lent = pool.labeled & (clusters.members == source)
             takers = np.flatnonzero(sources == source)
             for start in range(0, len(takers), ROWS):
                 rows = takers[start : start + ROWS]
@@ -77,8 +79,8 @@ def _by_cluster(
                 codes, nearest = _nearest_by_code(squared, pool.codes[lent])
                 reach[np.ix_(rows, codes)] = np.sqrt(nearest)
     if request.case == "fragmented":
-        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)  # (clusters, c)
-        return ranked_rows(pool.names, shares[sources], reach, width=request.k2)
+        near = counts[sources]  # (r, c), of clusters that have labeled clips
+        return ranked_rows(pool.names, near / near.sum(axis=1, keepdims=True), reach, width=request.k2)
     return ranked_rows(pool.names, inverse_shares(reach), reach, width=request.k2)
 
 

@@ -20,7 +20,7 @@ def rank(request: RankRequest) -> RankedCandidates:
     pool = open_pool(request, strategy=STRATEGY.name, cases=CASES, reads_features=False)
     require_labels(pool, request.case, "choose unlabeled instead")
     unlabeled = np.flatnonzero(~pool.labeled)
-    empty = np.full((len(unlabeled), 1), "", dtype="<U1"), np.zeros((len(unlabeled), 1))
+    empty = np.full((len(unlabeled), 1), ""), np.zeros((len(unlabeled), 1))
     names, confidence = with_own(empty, pool.names, pool.codes, unlabeled=unlabeled)
     return answer(request, pool, names=names, confidence=confidence, labeled=pool.labeled, strategy=STRATEGY.name)
 

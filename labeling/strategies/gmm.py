@@ -55,7 +55,7 @@ def rank(request: RankRequest) -> RankedCandidates:
     check_k2(request.k2, len(pool.ids))
     own = keeping_own(pool, request.case)
     ranked = np.flatnonzero(~own)
-    names = np.full((len(ranked), request.k2), "", dtype="<U1")
+    names = np.full((len(ranked), request.k2), "")
     confidence = np.zeros((len(ranked), request.k2))
     for domain in np.unique(pool.domains[ranked]):
         rows = np.flatnonzero(pool.domains[ranked] == domain)
@@ -69,7 +69,7 @@ def rank(request: RankRequest) -> RankedCandidates:
         names = names.astype(np.promote_types(names.dtype, said.dtype))
         names[rows, : order.shape[1]] = said[order]
         confidence[rows, : order.shape[1]] = np.take_along_axis(mixture.posterior, order, axis=1)
-    table = with_own((names, confidence), pool.names, np.where(own, pool.codes, -1), unlabeled=ranked)
+    table = with_own((names, confidence), pool.names, pool.codes, unlabeled=ranked)
     return answer(request, pool, names=table[0], confidence=table[1], labeled=own, strategy=STRATEGY.name)
 
 

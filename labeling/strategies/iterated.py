@@ -38,7 +38,7 @@ def rank(request: RankRequest) -> RankedCandidates:
     check_k2(request.k2, len(pool.ids))
     own = keeping_own(pool, request.case)
     ranked = np.flatnonzero(~own)
-    rows = np.full((0, request.k2), "", dtype="<U1"), np.zeros((0, request.k2))
+    rows = np.full((0, request.k2), ""), np.zeros((0, request.k2))
     if len(ranked):
         count = min(request.k2, len(ranked))
         clusters: Clusters = request.memo(
@@ -48,7 +48,7 @@ def rank(request: RankRequest) -> RankedCandidates:
         distances = clusters.distances
         names = cluster_names(distances.shape[1], prefix=PREFIX)
         rows = ranked_rows(names, inverse_shares(distances), distances, width=request.k2)
-    table, confidence = with_own(rows, pool.names, np.where(own, pool.codes, -1), unlabeled=ranked)
+    table, confidence = with_own(rows, pool.names, pool.codes, unlabeled=ranked)
     return answer(request, pool, names=table, confidence=confidence, labeled=own, strategy=STRATEGY.name)
 
 

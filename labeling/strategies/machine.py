@@ -19,7 +19,7 @@ def rank(request: RankRequest) -> RankedCandidates:
     return answer(
         request,
         pool,
-        names=np.full((count, 1), "", dtype="<U1"),
+        names=np.full((count, 1), ""),
         confidence=np.zeros((count, 1)),
         labeled=np.zeros(count, dtype=np.bool_),
         strategy=STRATEGY.name,

@@ -35,7 +35,7 @@ def rank(request: RankRequest) -> RankedCandidates:
     require_labels(pool, request.case, "choose unlabeled instead")
     _check(request, int(pool.labeled.sum()))
     unlabeled = np.flatnonzero(~pool.labeled)
-    rows = np.full((0, request.k1), "", dtype="<U1"), np.zeros((0, request.k1))
+    rows = np.full((0, request.k1), ""), np.zeros((0, request.k1))
     if len(unlabeled):
         positions, distances = _neighbours(request, pool)
         codes = pool.codes[pool.labeled][positions[:, : request.k1]]  # (u, k1)

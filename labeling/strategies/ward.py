@@ -45,7 +45,7 @@ def rank(request: RankRequest) -> RankedCandidates:
     own = keeping_own(pool, request.case)
     ranked = np.flatnonzero(~own)
     if not len(ranked):
-        empty = np.full((0, request.k2), "", dtype="<U1"), np.zeros((0, request.k2))
+        empty = np.full((0, request.k2), ""), np.zeros((0, request.k2))
         names, confidence = with_own(empty, pool.names, pool.codes, unlabeled=ranked)
         return answer(request, pool, names=names, confidence=confidence, labeled=own, strategy=STRATEGY.name)
     points = pool.features[ranked].astype(np.float64)
@@ -62,7 +62,7 @@ def rank(request: RankRequest) -> RankedCandidates:
     table = ranked_rows(
         cluster_names(len(centroids), prefix=PREFIX), inverse_shares(distances), distances, width=request.k2
     )
-    names, confidence = with_own(table, pool.names, np.where(own, pool.codes, -1), unlabeled=ranked)
+    names, confidence = with_own(table, pool.names, pool.codes, unlabeled=ranked)
     return answer(request, pool, names=names, confidence=confidence, labeled=own, strategy=STRATEGY.name)
 
 

@@ -101,7 +101,7 @@ def test_points_at_the_origin_and_no_points():
     assert positions.shape == distances.shape == (0, 2)
 
 
-@pytest.mark.parametrize("k", [1, 2, 3, 17, 40])
+@pytest.mark.parametrize("k", [1, 2, 3, 17, 25, 33, 39, 40])
 def test_nearest_among_many_ties_is_a_stable_sort(k):
     """On a coarse grid of points every query has ties, before, at and behind the k-th place; positions decide."""
     rng = np.random.default_rng(k)

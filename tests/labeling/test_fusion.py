@@ -166,3 +166,40 @@ def test_statistics_of_a_fully_labeled_machine_have_no_confidence():
     """Without pseudo-labeled clips there is no mean confidence to speak of."""
     ranked = table([["a"], ["b"]], labeled=[True, True])
     assert label_statistics({"fan": ranked}, fuse_top_m({"fan": ranked}, m=1))["fan"].mean_confidence is None
+
+
+@pytest.mark.parametrize("fusion", ["composite", "set", "soft"])
+def test_a_machine_type_of_which_no_clip_is_kept(fusion):
+    """It has no class and no confidence; the others' targets are whole numbers all the same."""
+    kept, none = table([["b", "a"], ["a"]], prefix="f"), table([["c"], ["d"]], prefix="p", retained=[False, False])
+    labels = fuse_top_m({"pump": none, "fan": kept}, m=2, fusion=fusion)
+    assert labels.targets.dtype == (np.float32 if fusion == "soft" else np.int64) and labels.ids.tolist() == [
+        "f0",
+        "f1",
+    ]
+    assert asdict(label_statistics({"pump": none, "fan": kept}, labels)["pump"]) == {
+        "clips": 2, "labeled": 0, "pseudo_labeled": 0, "machine_alone": 0, "left_out": 2, "classes": 0,
+        "singletons": 0, "mean_confidence": None, "candidates": None, "distinct_m": 0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("fusion", ["composite", "soft"])
+@pytest.mark.parametrize("below", ["drop", "machine"])
+def test_statistics_are_plain_numbers(fusion, below):
+    """Counts are Python's own, since they are written to files; the machine type's class is there or not."""
+    kept = table([["b", "a"], ["a"], ["c"]], prefix="f", labeled=[True, False, False], retained=[True, True, False])
+    labels = fuse_top_m({"fan": kept}, m=2, fusion=fusion, below=below)
+    found = asdict(label_statistics({"fan": kept}, labels)["fan"])
+    assert {type(value) for value in found.values()} == {int, float}
+    alone = below == "machine"
+    assert (found["labeled"], found["pseudo_labeled"]) == (1, 1)
+    assert (found["machine_alone"], found["left_out"]) == ((1, 0) if alone else (0, 1))
+
+
+def test_clips_of_two_machine_types_are_named():
+    """Those that stand in two are named, in the order of their ids, and no others."""
+    two = {"fan": table([["a"]] * 3, prefix="c"), "pump": table([["a"]] * 2, prefix="c")}
+    two["pump"].ids[:] = ["c2", "c1"]
+    two["fan"].ids[:] = ["c2", "c0", "c1"]
+    with pytest.raises(LabelingError, match="one machine type, but c1, c2 stand in two"):
+        fuse_top_m(two, m=1)

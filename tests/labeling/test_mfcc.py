@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
+from labeling import mfcc
 from labeling.contract import LabelingError
 from labeling.mfcc import DIMENSIONS, mfcc_statistics
 
@@ -46,6 +47,27 @@ def test_no_bit_of_recorded_numbers_moves():
         decibels = 10.0 * np.log10(np.maximum(1e-10, power))
         expected = librosa.feature.mfcc(S=np.maximum(decibels, decibels.max() - 80.0), n_mfcc=20)
     assert (of_one(waveform) == np.concatenate([expected.mean(axis=1), expected.std(axis=1)])).all()
+
+
+def test_every_constant_acts(monkeypatch):
+    """Window, step, mel bins, floor and coefficients are those of the module, whatever librosa's own defaults are."""
+    constants = {"FFT_SAMPLES": 1024, "HOP_SAMPLES": 300, "MEL_BINS": 40, "TOP_DB": 25.0, "COEFFICIENTS": 13}
+    for name, value in {**constants, "DIMENSIONS": 26}.items():
+        monkeypatch.setattr(mfcc, name, value)
+    waveform = noise(1, seconds=0.4) * np.linspace(0, 1, 6400, dtype=np.float32) ** 4
+    spectrum = librosa.stft(waveform, n_fft=1024, hop_length=300)
+    power = librosa.filters.mel(sr=16_000, n_fft=1024, n_mels=40) @ (spectrum.real**2 + spectrum.imag**2)
+    decibels = 10.0 * np.log10(np.maximum(1e-10, power))
+    expected = librosa.feature.mfcc(S=np.maximum(decibels, decibels.max() - 25.0), n_mfcc=13)
+    np.testing.assert_allclose(of_one(waveform), [*expected.mean(axis=1), *expected.std(axis=1)], atol=1e-4)
+    frames = []
+    plain = librosa.stft
+    monkeypatch.setattr(librosa, "stft", lambda samples, **how: frames.append(len(samples)) or plain(samples, **how))
+    for seconds in (1023, 1024, 1025, 3000):
+        of_one(noise(3, seconds=seconds / 16_000))
+    assert frames[1::2] == [1024, 1024, 1025, 3000]  # the first of two is of nothing, and imports librosa's parts
+    short = noise(2, seconds=700 / 16_000)
+    assert (of_one(short) == of_one(np.append(short, np.zeros(324, np.float32)))).all()
 
 
 def test_no_clip_sees_another():

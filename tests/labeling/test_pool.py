@@ -40,6 +40,8 @@ def test_clips_are_sorted_by_id_with_all_their_columns():
     assert pool.order.tolist() == [3, 1, 4, 2, 0]
     assert pool.labeled.tolist() == [False, False, True, True, True]
     assert opened(request()).domains.tolist() == [""] * 5
+    nobody = opened(request(attributes=np.array([None] * 5, dtype=object)))
+    assert nobody.names.shape == (0,) and nobody.names.dtype.kind == "U"
 
 
 def test_the_answer_comes_in_the_order_of_the_request():
@@ -49,7 +51,7 @@ def test_the_answer_comes_in_the_order_of_the_request():
     own = keeping_own(pool, "partial")
     rows = {"names": pool.ids[:, None], "confidence": np.arange(5.0)[:, None], "labeled": own, "strategy": "test"}
     said = answer(asked, pool, **rows)
-    assert said.ids.dtype.kind == "U"
+    assert said.ids.dtype.kind == pool.ids.dtype.kind == "U"
     assert said.names[:, 0].tolist() == said.ids.tolist() == ["e", "b", "d", "a", "c"]
     assert said.confidence[:, 0].tolist() == [4, 1, 3, 0, 2]
     assert said.labeled.tolist() == [True, False, True, False, True] and said.retained.all()

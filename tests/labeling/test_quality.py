@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 
@@ -33,6 +35,14 @@ def test_right_labels_are_pure_and_found():
     assert (quality.purity, quality.ari, quality.recall_at_m, quality.entropy) == (1.0, 1.0, 1.0, 1.0)
     assert quality.nmi == pytest.approx(1.0)
     assert (quality.clips, quality.classes, quality.true_classes, quality.left_out) == (4, 2, 2, 0.0)
+
+
+def test_measures_are_plain_numbers():
+    """Python's own, since they are written to files; one class has the entropy 0, and not -0."""
+    quality = asdict(label_quality({"fan": candidates([["a"], ["a"], ["b"], ["b"]])}, TRUTH, m=1)["fan"])
+    assert {type(value) for value in quality.values()} == {int, float}
+    alone = label_quality({"fan": candidates([["a"]] * 4)}, TRUTH, m=1)["fan"]
+    assert str(alone.entropy) == "0.0"
 
 
 def test_renamed_labels_are_pure_but_not_found():

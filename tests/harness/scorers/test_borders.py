@@ -57,7 +57,7 @@ def test_steps_of_the_mixture(steps: int, enough: float, monkeypatch: pytest.Mon
         for weight, mean, variance in zip(fitted.weights_, fitted.means_, variances, strict=True)
     ]
     found = gmm.score(asked)
-    np.testing.assert_allclose(found, -np.logaddexp.reduce(parts, axis=0) / 4, rtol=1e-4)
+    np.testing.assert_allclose(found, -np.logaddexp.reduce(parts, axis=0) / 4, rtol=1e-9)
     assert np.abs(found / plain - 1).max() > 1e-3  # so that other steps would be seen
 
 
@@ -165,6 +165,11 @@ def test_vectors_that_can_be_squared() -> None:
     with pytest.raises(HarnessError, match="all 2 reference vectors are equal"):
         check_embeddings(asked_of([[1, 2], [1, 2]], [[0, 0]]))
     check_embeddings(asked_of([[1, 2], [1, 2], [1, 3]], [[0, 0]]))
+    for value, said in ((1e25, "float32 can hold"), (np.inf, "must be finite"), (np.nan, "must be finite")):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # one sentence and no warning beside it
+            with pytest.raises(HarnessError, match=said):
+                check_embeddings(asked_of([[value, 0], [-value, 1]], [[0, 0]]))
 
 
 def test_silent_clips_divide_nothing_by_0() -> None:
@@ -178,6 +183,8 @@ def test_silent_clips_divide_nothing_by_0() -> None:
         asked = asked_of([[1, 0], [0, 0], [0, 1]], [[0, 0], [2, 0], [-1, -1]])
         np.testing.assert_allclose(knn_rescaled.score(asked)[:2], [1.0, 0.0])
         np.testing.assert_allclose(knn.score(asked), [1.0, 0.0, 1.0])
+    beside = asked_of([[0, 0], [0.3, 0.91**0.5], [-1, 0]], [[2, 0]])  # at cosines of 0, 0.3 and -1
+    np.testing.assert_allclose(knn.score(beside), [0.7], rtol=1e-6)
     assert neighbours.inverse_norms(np.array([[0.3, 0.4]], dtype=np.float32)).tolist() == pytest.approx([2.0])
     short = asked_of([[0.1, 0], [0, 0.2]], [[0.05, 0], [0.1, 0.1], [-0.3, 0]])  # shorter than 1, some numbers 0
     np.testing.assert_allclose(knn.score(short), [0.0, 1 - 0.5**0.5, 1.0], atol=1e-9)
@@ -223,6 +230,29 @@ def test_of_equal_neighbours_the_first_is_the_nearest() -> None:
     for metric in ("cosine", "euclidean"):
         _, places = neighbours.nearest(vectors[[1, 5]], vectors, k=1, metric=metric)
         assert places[:, 0].tolist() == [1, 0]
+        many = np.tile(vectors[:2], (30, 1))  # and of all neighbours each kind in the order in which its copies stand
+        _, places = neighbours.nearest(vectors[:1], many, k=60, metric=metric)
+        assert places[0].tolist() == [*range(0, 60, 2), *range(1, 60, 2)]
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+@pytest.mark.parametrize("k", [2, 7, 300])
+def test_neighbours_among_many(metric: str, k: int) -> None:
+    """The k nearest of hundreds in one block are those of a full search, in its order."""
+    rng = np.random.default_rng(0)
+    queries, references = (rng.normal(size=(rows, 5)).astype(np.float32) for rows in (12, 700))
+    distances, places = neighbours.nearest(queries, references, k=k, metric=metric)
+    away = cdist(queries.astype(np.float64), references.astype(np.float64), metric)
+    assert np.array_equal(places, away.argsort(axis=1)[:, :k])
+    np.testing.assert_allclose(distances, np.sort(away, axis=1)[:, :k], rtol=1e-9)
+
+
+def test_whole_numbers_on_either_side_are_refused() -> None:
+    """References and queries must both be floating-point numbers."""
+    asked = request()
+    for side in ("references", "queries"):
+        with pytest.raises(HarnessError, match="must be floating-point numbers"):
+            check_embeddings(replace(asked, **{side: getattr(asked, side).astype(int)}))
 
 
 def test_a_silent_layer_joins_as_it_is() -> None:
@@ -237,6 +267,11 @@ def test_a_silent_layer_joins_as_it_is() -> None:
         warnings.simplefilter("error")
         found = parse_scorer("knn:layer=1+2").score(silent)
     np.testing.assert_allclose(found, knn.score(asked), rtol=1e-4)
+    heard = replace(silent, queries=np.pad(asked.queries, ((0, 0), (0, 3)), constant_values=0.5))
+    norm = np.sqrt((asked.references.astype(np.float64) ** 2).sum(axis=1).mean())
+    away = cdist(asked.queries / norm, asked.references / norm).min(axis=1)  # and what a query has there stays too
+    found = parse_scorer("knn:layer=1+2,metric=euclidean").score(heard)
+    np.testing.assert_allclose(found, np.sqrt(away**2 + 3 * 0.25), rtol=1e-5)
 
 
 @pytest.mark.parametrize("merge", ["join", "mean", "zmin"])
@@ -245,8 +280,10 @@ def test_layers_of_no_clip(merge: str) -> None:
     asked, merged = replace(request(), parts=(Part(1, 5), Part(1, 3))), parse_scorer(f"knn:layer=1+2,merge={merge}")
     assert merged.score(replace(asked, queries=asked.queries[:0])).shape == (0,)
     none = replace(asked, references=asked.references[:0], reference_domains=asked.reference_domains[:0])
-    with pytest.raises(HarnessError, match=r"at least (one normal training clip|2 references)"):
-        merged.score(none)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(HarnessError, match=r"at least (one normal training clip|2 references)"):
+            merged.score(none)
 
 
 def test_units_of_layers_do_not_matter() -> None:

@@ -14,7 +14,7 @@ from harness.errors import HarnessError
 from harness.scoring.choice import list_scorers, parse_scorer, plain_name, with_layers
 from harness.scoring.contract import Part, ScoreRequest
 from harness.scoring.folds import standardised
-from harness.scoring.layers import OPTIONS, read_layers
+from harness.scoring.layers import OPTIONS, read_layers, score_layers
 from harness.scoring.thresholds import training_scores
 from harness.studies.study_file import StudyFile
 from tests.harness.scorers.test_contract import request
@@ -142,6 +142,23 @@ def test_joined_layers_stand_band_by_band() -> None:
         parse_scorer("knn_bands:bands=4,layer=3+7").score(asked)
 
 
+def test_a_scorer_is_told_of_one_part() -> None:
+    """Joined layers are one part of as many bands as divide all, each alone is its own, with as many numbers a band."""
+
+    class Spy:
+        def __init__(self) -> None:
+            self.parts: list[tuple[Part, ...]] = []
+
+        def score(self, request: ScoreRequest) -> np.ndarray:
+            self.parts.append(request.parts)
+            return request.queries[:, 0].astype(float)
+
+    for merge, wanted in (("join", [(Part(2, 11),)]), ("mean", [(Part(4, 3),), (Part(2, 5),)])):
+        spy = Spy()
+        score_layers(spy, layered((Part(4, 3), Part(2, 5))), merge)
+        assert spy.parts == wanted
+
+
 def test_a_threshold_is_learnt_from_the_same_layers() -> None:
     """Training clips are scored by the same layers and merge as test clips: (r,) finite scores."""
     asked = layered()
@@ -188,3 +205,6 @@ def test_listings_show_which_layers_a_scorer_takes() -> None:
     assert shown["merge"] == {"default": "join", "words": ["join", "mean", "zmin"]}
     assert level == {}
     assert read_layers("knn", {}).options() == ()
+    given = {"merge": "mean", "layer": "6+4", "frequency": "keep"}
+    wanted = (("frequency", "keep"), ("layer", "4+6"), ("merge", "mean"))
+    assert read_layers("knn", given).options() == wanted  # in the order in which listings show them
