@@ -56,14 +56,13 @@ def find_tiers(arms: Sequence[Arm | None]) -> list[int | None]:
     places = [place for place, arm in enumerate(arms) if arm is not None]
     ranked = [arm for arm in arms if arm is not None]
     groups = _alike(ranked)
-    found: list[int] = []
-    tier = 0
-    while len(found) < len(ranked):
-        tier += 1
-        found += [tier] * (_first_worse(ranked, groups, leader=len(found)) - len(found))
     tiers: list[int | None] = [None] * len(arms)
-    for place, number in zip(places, found, strict=True):
-        tiers[place] = number
+    tier, leader = 0, 0
+    for rank, place in enumerate(places):
+        if rank == leader:
+            tier += 1
+            leader = _first_worse(ranked, groups, leader=rank)
+        tiers[place] = tier
     return tiers
 
 

@@ -79,6 +79,32 @@ class TestCompare:
         (row,) = compare(results, FEW)
         assert row["differs"] is differs
 
+    @pytest.mark.parametrize(
+        ("ends", "p_value", "differs"),
+        [
+            ((0.01, 0.03), 0.024, True),
+            ((0.01, 0.03), 0.026, False),
+            ((0.01, 0.03), 0.025, False),
+            ((0.0, 0.03), 0.001, False),
+            ((-0.03, 0.0), 0.001, False),
+        ],
+    )
+    def test_a_difference_is_said_by_the_corrected_value_below_the_level(
+        self,
+        results: Results,
+        monkeypatch: pytest.MonkeyPatch,
+        ends: tuple[float, float],
+        p_value: float,
+        differs: bool,
+    ) -> None:
+        """With two M tried it is twice the value, below 5 % and not at it; an interval that ends at zero holds it."""
+        for m in (1, 3, 5):
+            record(results, m=m, luck=m)
+        found_as(monkeypatch, ci_low=ends[0], ci_high=ends[1], p_value=p_value, delta=0.01)
+        rows = compare(results, FEW)
+        assert [row["p_corrected"] for row in rows] == [2 * p_value] * 2
+        assert [row["differs"] for row in rows] == [differs] * 2
+
     def test_seeds_are_counted_at_the_corrected_level(self, results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
         """With two M tried, the seeds that would show a difference are those of a test at 97.5 %, not at 95 %."""
         for m in (1, 3, 7):

@@ -146,8 +146,8 @@ def test_a_stretched_interval_by_hand(level: float) -> None:
     plain = np.tanh(np.arctanh(0.1) + half * np.array([-1, 1]) / (1 - 0.01))
     for shapeless in ((), np.full(9, 0.7), [0.3 + 5e-13, 0.3 - 5e-13], np.r_[np.zeros(99), 9.0],
                       np.r_[np.zeros(99), -9.0], [1e-12, -1e-12], np.r_[-9.0, np.zeros(98), 9.0],
-                      np.r_[-9.0, np.zeros(59), np.full(40, 9 / 40)],
-                      np.r_[9.0, np.zeros(59), np.full(40, -9 / 40)]):  # fmt: skip
+                      np.r_[-8.0, np.zeros(67), np.full(32, 0.25)],
+                      np.r_[8.0, np.zeros(67), np.full(32, -0.25)]):  # fmt: skip
         assert stretched_interval(shapeless, around=0.1, spread=spread, level=level) == pytest.approx(tuple(plain))
     low, high = score_interval(0.7, spread, level=level)
     assert (logit(low), logit(high)) == pytest.approx((logit(0.7) - half / 0.21, logit(0.7) + half / 0.21))
