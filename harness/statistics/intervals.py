@@ -82,7 +82,7 @@ class ClipDraws:
 
     resamples: int = RESAMPLES
     seed: int = 0
-    _kept: dict[tuple[str, str, str], Counts] = field(default_factory=dict, repr=False)
+    _kept: dict[tuple[str, str, str], Counts] = field(default_factory=dict)
 
     def of(self, section: SectionScores) -> Counts:
         """Return how often each clip of a section was drawn: (n, resamples)."""

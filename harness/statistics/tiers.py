@@ -57,7 +57,8 @@ def find_tiers(arms: Sequence[Arm | None]) -> list[int | None]:
     ranked = [arm for arm in arms if arm is not None]
     groups = _alike(ranked)
     tiers: list[int | None] = [None] * len(arms)
-    tier, leader = 0, 0
+    tier = 0
+    leader: int | None = 0
     for rank, place in enumerate(places):
         if rank == leader:
             tier += 1
@@ -117,14 +118,14 @@ def _p_values(mean: Floats, variance: Floats, freedom: Floats) -> Floats:
     return np.where(size <= ROUNDING, 1.0, np.where(error <= ROUNDING, 0.0, p_values))
 
 
-def _first_worse(ranked: Sequence[Arm], groups: Sequence[_Group], *, leader: int) -> int:
-    """Return the rank of the first row that is significantly worse than the leader; the number of rows if none is."""
+def _first_worse(ranked: Sequence[Arm], groups: Sequence[_Group], *, leader: int) -> int | None:
+    """Return the rank of the first row that is significantly worse than the leader; None if none is."""
     p_values = np.empty(len(ranked))
     for group in groups:
         rest = group.places > leader
         p_values[group.places[rest]] = _against(ranked[leader], group, rest)
     worse = holm(np.minimum(p_values[leader + 1 :] * (len(ranked) - leader) / 2, 1.0)) < SURE
-    return leader + 1 + int(worse.argmax()) if worse.any() else len(ranked)
+    return leader + 1 + int(worse.argmax()) if worse.any() else None
 
 
 @dataclass(frozen=True)

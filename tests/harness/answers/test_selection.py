@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from benchmarks.contract import DatasetPart, Protocol
 from benchmarks.metrics.rules import metric_rule
+from harness.answers import selection
 from harness.answers.grids import Grid, choose
 from harness.answers.question import Question
 from harness.answers.selection import select
@@ -121,6 +122,24 @@ def test_other_years_choose_too(results: Results) -> None:
     assert {each["m"] for each in by_years["machines"]} == {3}
     assert by_years["optimism"] > 0.02
     assert "chosen on other years (M = 3" in by_years["sentence"]
+
+
+def test_every_interval_of_a_choice_is_at_95(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the score and of the optimism, chosen on other machines or on other years."""
+    levels: dict[str, list[float]] = {"score_interval": [], "stretched_interval": []}
+    for name, seen in levels.items():
+
+        def kept(*given: Any, level: float = 0.95, _seen: list[float] = seen, **named: Any) -> tuple[float, float]:
+            _seen.append(level)
+            return 0.0, 1.0
+
+        monkeypatch.setattr(selection, name, kept)
+    old = Protocol("old", (DatasetPart("dcase2022", "dev"),), (DatasetPart("dcase2022", "dev"),))
+    for m in (1, 3):
+        record(results, m=m, luck=m)
+        record(results, m=m, luck=m, protocol=old, test_data="old", clips=clips_of(year="dcase2022"))
+    assert len(select(results, Question(resamples=10))) == 4
+    assert levels == {"score_interval": [0.95] * 4, "stretched_interval": [0.95] * 4}
 
 
 OTHER_MACHINES = [  # numbers alone: clips under one fingerprint are always the same

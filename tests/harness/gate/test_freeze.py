@@ -103,6 +103,7 @@ def test_the_file_says_all_that_a_reader_needs(frozen_at: Path, choice: FrozenCh
     assert (content["train_data"], content["test_data"], content["seen"]) == ("aaaa", "bbbb", ["bbbb"])
     promise = content["promise"]
     assert 0 < promise["ci_low"] < promise["official_score"] < promise["ci_high"] < 1
+    assert promise["level"] == 0.95 and "whole 95 % interval" in promise["holds"]
     assert f"at least {100 * promise['ci_low']:.2f} %" in promise["holds"]
     assert content["libraries"]["numpy"]
     assert content["date"].startswith("20")
