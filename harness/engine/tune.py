@@ -229,6 +229,8 @@ def _run(
         elif trial is None:
             check_places([recordings.place, places.cache])
         searcher = CellSearcher(cells, at_once=trials_at_once(asked, workers, room=room))
+        # else Tune starts one worker after the other: of sixteen the last would begin after minutes
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(searcher.at_once)
         signs = folder / "signs"
         signs.mkdir()
         desk = Desk(

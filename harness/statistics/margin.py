@@ -93,7 +93,7 @@ def _critical(arm: Floats, reference: Floats, margin: float, share: float, *, pa
         drawn.append(expit(places + sign * gain / 2 + luck))
     differences = _harmonic(drawn[0]).mean(axis=1) - _harmonic(drawn[1]).mean(axis=1)
     shares = [_shares(one) for one in drawn]
-    errors = crossed_errors(shares[0] - shares[1]) if paired else apart_errors(*shares)
+    errors = standard_errors(*shares)  # where seeds pair, all of their luck stands in the arm
     return float(np.quantile((differences - differences.mean()) / np.maximum(errors, ROUNDING), share))
 
 
@@ -135,17 +135,7 @@ def _shares(values: Floats) -> Floats:
     return np.asarray(machines * _harmonic(values)[:, None] - (machines - 1) * left)
 
 
-def crossed_errors(tables: Floats) -> Floats:
-    """Return the standard errors of `harness.statistics.significance.crossed_spread` of many tables at once.
-
-    Args:
-        tables: (n, machines, seeds), two machines or more.
-    """
-    of_machines, of_seeds, of_rest = _squares(tables)
-    return np.asarray(np.sqrt((of_machines + np.maximum(of_seeds - of_rest, 0.0)) / tables[0].size))
-
-
-def apart_errors(arms: Floats, references: Floats) -> Floats:
+def standard_errors(arms: Floats, references: Floats) -> Floats:
     """Return the standard errors of `harness.statistics.significance.spread_apart` of many pairs of tables at once.
 
     Args:
@@ -153,21 +143,17 @@ def apart_errors(arms: Floats, references: Floats) -> Floats:
         references: (n, machines, other seeds).
     """
     gains = arms.mean(axis=2) - references.mean(axis=2)
-    variance = gains.var(axis=1, ddof=1) / gains.shape[1]
-    for tables in (arms, references):
-        _, of_seeds, of_rest = _squares(tables)
-        variance = variance + np.maximum(of_seeds - of_rest, 0.0) / tables[0].size
-    return np.asarray(np.sqrt(variance))
+    of_machines = gains.var(axis=1, ddof=1) / gains.shape[1]
+    return np.asarray(np.sqrt(of_machines + _of_seeds(arms) + _of_seeds(references)))
 
 
-def _squares(tables: Floats) -> tuple[Floats, Floats, Floats]:
-    """Return the mean squares of machines, seeds and what is left, three of (n,); for one seed the last two are 0."""
+def _of_seeds(tables: Floats) -> Floats:
+    """Return what seeds' luck on all machines alike adds to the variance of a mean: (n, machines, seeds) -> (n,)."""
     count, machines, seeds = tables.shape
-    mean = tables.mean(axis=(1, 2))
-    rows, columns = tables.mean(axis=2), tables.mean(axis=1)
-    of_machines = seeds * ((rows - mean[:, None]) ** 2).sum(axis=1) / (machines - 1)
     if seeds == 1:
-        return of_machines, np.zeros(count), np.zeros(count)
-    of_seeds = machines * ((columns - mean[:, None]) ** 2).sum(axis=1) / (seeds - 1)
+        return np.zeros(count)
+    rows, columns, mean = tables.mean(axis=2), tables.mean(axis=1), tables.mean(axis=(1, 2))
+    of_seeds = columns.var(axis=1, ddof=1) / seeds
     residual = tables - rows[:, :, None] - columns[:, None, :] + mean[:, None, None]
-    return of_machines, of_seeds, (residual**2).sum(axis=(1, 2)) / ((machines - 1) * (seeds - 1))
+    rest = (residual**2).sum(axis=(1, 2)) / ((machines - 1) * (seeds - 1))
+    return np.asarray(np.maximum(of_seeds - rest / (machines * seeds), 0.0))

@@ -109,13 +109,12 @@ def variation_apart(arm: ArrayLike, reference: ArrayLike, *, clips: float = 0.0)
     tables = [finite_array(values, "values") for values in (arm, reference)]
     parts = [variation(table) for table in tables]
     of_seeds, of_rest = sum(part.of_seeds for part in parts), sum(part.of_rest for part in parts)
-    machines = tables[0].shape[0]
     known = all(part.known for part in parts)
-    if machines == 1:
-        return Variation(1, clips, of_seeds, 0.0, known)
     gains = tables[0].mean(axis=1) - tables[1].mean(axis=1)
+    if gains.size == 1:
+        return Variation(1, clips, of_seeds, 0.0, known)
     luck = sum(part.of_rest / table.shape[1] for part, table in zip(parts, tables, strict=True))
-    return Variation(machines, max(float(gains.var(ddof=1)) - luck, 0.0), of_seeds, of_rest, known)
+    return Variation(gains.size, max(float(gains.var(ddof=1)) - luck, 0.0), of_seeds, of_rest, known)
 
 
 @dataclass(frozen=True)
@@ -188,15 +187,15 @@ def seeds_needed(
 def _machines_needed(
     distance: float, vary: Variation, *, level: float, power: float, per_seed: float | None
 ) -> int | None:
-    """Return the fewest machines, more than were tested, that would show a difference of this size."""
-    if vary.machines == 1 or distance <= ROUNDING:
+    """Return the fewest machines that would show a difference of this size, where those tested do not."""
+    if vary.machines == 1:
         return None
 
     def shown_by(machines: int) -> bool:
         spread = replace(vary, machines=machines).spread(SEEDS_ON_MORE_MACHINES, per_seed=per_seed)
         return _shows(distance, spread, level=level, power=power)
 
-    tried = range(vary.machines + 1, MOST_MACHINES + 1)
+    tried = range(vary.machines, MOST_MACHINES + 1)
     at = bisect_left(tried, x=True, key=shown_by)  # more machines never show less
     return tried[at] if at < len(tried) else None
 

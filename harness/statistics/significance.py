@@ -114,7 +114,7 @@ def _shape(samples: ArrayLike, level: float) -> tuple[float, float]:
     if deviation <= ROUNDING:
         return -1.0, 1.0
     low, high = (np.quantile(checked, tails) - checked.mean()) / (deviation * float(ndtri(0.5 + level / 2)))
-    if not low <= 0 <= high:  # nearly all samples are one value, and the few others have no shape
+    if not low < 0 < high:  # nearly all samples are one value, and the few others have no shape
         return -1.0, 1.0
     return float(low), float(high)
 
@@ -158,9 +158,6 @@ def mean_spread(
     if machines == 1:
         variance = clips + of_seeds / seeds
         parts = [(of_seeds / seeds, seeds - 1)]
-    elif seeds == 1:
-        variance = of_machines / machines
-        parts = [(variance, machines - 1)]
     elif of_seeds <= of_rest:
         variance = of_machines / (machines * seeds)
         parts = [(variance, machines - 1)]
@@ -188,8 +185,8 @@ def spread_apart(arm: ArrayLike, reference: ArrayLike, *, clips: float = 0.0) ->
         clips: variance over clips, counted where there is one machine alone.
     """
     tables = [finite_array(values, "values") for values in (arm, reference)]
-    machines = tables[0].shape[0]
     gains = tables[0].mean(axis=1) - tables[1].mean(axis=1)
+    machines = gains.size
     variance, parts = (clips, []) if machines == 1 else _of_machines(gains)
     for table in tables:
         seeds = table.shape[1]
@@ -220,10 +217,12 @@ def spread_of_parts(variance: float, parts: Sequence[tuple[float, float]]) -> Sp
         variance: of the mean.
         parts: for each mean square, (what it contributes to the variance, its degrees of freedom).
     """
-    uncertain = sum(part**2 / freedom for part, freedom in parts if freedom)
-    freedom = min(variance**2 / uncertain, ENDLESS) if uncertain > 0 else ENDLESS
-    least = min((freedom for _, freedom in parts if freedom), default=1)
-    return Spread(float(np.sqrt(variance)), max(float(freedom), float(least)))
+    counted = [(part, freedom) for part, freedom in parts if freedom]
+    error, uncertain = float(np.sqrt(variance)), sum(part**2 / freedom for part, freedom in counted)
+    if not uncertain:
+        return Spread(error, ENDLESS)
+    least = min(freedom for _, freedom in counted)
+    return Spread(error, float(max(min(variance**2 / uncertain, ENDLESS), least)))
 
 
 def paired_test(differences: ArrayLike, *, draws: int = DRAWS, seed: int = 0) -> float:
@@ -267,7 +266,7 @@ def holm(p_values: ArrayLike) -> Floats:
     values = np.asarray(p_values, dtype=np.float64)
     if values.ndim != 1 or not ((values >= 0) & (values <= 1)).all():
         raise HarnessError(f"p-values must be (n,) numbers between 0 and 1, but got {values.tolist()}.")
-    order = np.argsort(values, kind="stable")
+    order = np.argsort(values)
     corrected = np.empty_like(values)
     corrected[order] = np.minimum(np.maximum.accumulate(values[order] * np.arange(values.size, 0, -1)), 1.0)
     return corrected

@@ -11,7 +11,7 @@ from scipy.special import stdtr
 
 from benchmarks.metrics.rules import EPSILON
 from harness.statistics.bootstrap import Floats
-from harness.statistics.significance import ENDLESS, ROUNDING, holm
+from harness.statistics.significance import ROUNDING, holm
 
 SURE = 0.05  # significance level: a row with a smaller corrected p-value counts as worse than the leader
 
@@ -56,22 +56,13 @@ def find_tiers(arms: Sequence[Arm | None]) -> list[int | None]:
     places = [place for place, arm in enumerate(arms) if arm is not None]
     ranked = [arm for arm in arms if arm is not None]
     groups = _alike(ranked)
-    found = np.zeros(len(ranked), dtype=int)
-    leader, tier = 0, 1
-    while leader < len(ranked):
-        found[leader:] = tier
-        p_values = np.ones(len(ranked))
-        for group in groups:
-            rest = group.places > leader
-            p_values[group.places[rest]] = _against(ranked[leader], group, rest)
-        pairs = np.minimum(p_values[leader + 1 :] * (len(ranked) - leader) / 2, 1.0)
-        worse = np.flatnonzero(holm(pairs) < SURE)
-        if not worse.size:
-            break
-        leader, tier = leader + 1 + int(worse[0]), tier + 1
     tiers: list[int | None] = [None] * len(arms)
-    for place, number in zip(places, found.tolist(), strict=True):
-        tiers[place] = number
+    tier, leader = 0, 0
+    for rank, place in enumerate(places):
+        if rank == leader:
+            tier += 1
+            leader = _first_worse(ranked, groups, leader=rank)
+        tiers[place] = tier
     return tiers
 
 
@@ -85,7 +76,7 @@ def parts_of_score(h_means: Floats) -> Floats:
         h_means: (n, w) of n trials; NaN where undefined.
     """
     there = np.isfinite(h_means)
-    inverse = np.where(there, 1 / np.maximum(np.where(there, h_means, 1.0), EPSILON), 0.0)
+    inverse = np.where(there, 1 / np.maximum(h_means, EPSILON), 0.0)
     count, total = there.sum(axis=1, keepdims=True), inverse.sum(axis=1, keepdims=True)
     alone = count <= 1
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -97,39 +88,43 @@ def parts_of_score(h_means: Floats) -> Floats:
 def differ(differences: Floats) -> Floats:
     """Return two-sided p-values of r rows of paired differences, if the true difference is 0: (r, s, w) -> (r,).
 
-    The same number as `crossed_spread(row.T).p_value(row.mean())`, for all rows at once.
+    The same number as `crossed_spread(row.T).p_value(row.mean())`, for all rows at once; 1 for a single difference, of
+    which nobody knows how it varies, and for none.
     """
     rows, seeds, machines = differences.shape
+    size = seeds * machines
+    if size <= 1:
+        return np.ones(rows)
     mean = differences.mean(axis=(1, 2))
+    if 1 in (seeds, machines):
+        return _p_values(mean, differences.var(axis=(1, 2), ddof=1) / size, np.full(rows, size - 1.0))
     around = differences - mean[:, None, None]
     by_machine, by_seed = around.mean(axis=1), around.mean(axis=2)
-    of_machines = seeds * (by_machine**2).sum(axis=1) / max(machines - 1, 1)
-    of_seeds = machines * (by_seed**2).sum(axis=1) / max(seeds - 1, 1)
-    size = seeds * machines
-    if size == 1:
-        return np.ones(rows)
-    if machines == 1 or seeds == 1:
-        variance = (of_seeds if machines == 1 else of_machines) / size
-        return _p_values(mean, variance, np.full(rows, size - 1.0))
-    rest_freedom = (machines - 1) * (seeds - 1)
-    rest = around - by_machine[:, None, :] - by_seed[:, :, None]
+    of_machines = seeds * (by_machine**2).sum(axis=1) / (machines - 1)
+    of_seeds = machines * (by_seed**2).sum(axis=1) / (seeds - 1)
+    rest, rest_freedom = around - by_machine[:, None, :] - by_seed[:, :, None], (machines - 1) * (seeds - 1)
     of_rest = (rest**2).sum(axis=(1, 2)) / rest_freedom
     seeds_count = of_seeds > of_rest
-    variance = np.where(seeds_count, of_machines + of_seeds - of_rest, of_machines) / size
-    squares = of_machines**2 / (machines - 1)
-    squares += np.where(seeds_count, of_seeds**2 / (seeds - 1) + of_rest**2 / rest_freedom, 0.0)
-    uncertain = squares / size**2
-    freedom = np.minimum(np.divide(variance**2, uncertain, out=np.full(rows, ENDLESS), where=uncertain > 0), ENDLESS)
-    least = np.where(seeds_count, min(machines - 1, seeds - 1), machines - 1)
-    return _p_values(mean, variance, np.maximum(freedom, least))
+    total = np.where(seeds_count, of_machines + of_seeds - of_rest, of_machines)
+    squares = of_machines**2 / (machines - 1) + of_seeds**2 / (seeds - 1) + of_rest**2 / rest_freedom
+    freedom = np.divide(total**2, squares, out=np.full(rows, machines - 1.0), where=seeds_count)
+    return _p_values(mean, total / size, np.maximum(freedom, min(machines - 1, seeds - 1)))
 
 
 def _p_values(mean: Floats, variance: Floats, freedom: Floats) -> Floats:
-    error = np.sqrt(variance)
-    size = np.abs(mean)
-    sure = error <= ROUNDING
-    p_values = 2 * stdtr(freedom, -size / np.where(sure, 1.0, error))
-    return np.where(size <= ROUNDING, 1.0, np.where(sure, 0.0, p_values))
+    error, size = np.sqrt(variance), np.abs(mean)
+    p_values = 2 * stdtr(freedom, -size / np.maximum(error, ROUNDING))
+    return np.where(size <= ROUNDING, 1.0, np.where(error <= ROUNDING, 0.0, p_values))
+
+
+def _first_worse(ranked: Sequence[Arm], groups: Sequence[_Group], *, leader: int) -> int:
+    """Return the rank of the first row that is significantly worse than the leader; the number of rows if none is."""
+    p_values = np.empty(len(ranked))
+    for group in groups:
+        rest = group.places > leader
+        p_values[group.places[rest]] = _against(ranked[leader], group, rest)
+    worse = holm(np.minimum(p_values[leader + 1 :] * (len(ranked) - leader) / 2, 1.0)) < SURE
+    return leader + 1 + int(worse.argmax()) if worse.any() else len(ranked)
 
 
 @dataclass(frozen=True)
@@ -144,12 +139,16 @@ class _Group:
 
 def _alike(arms: Sequence[Arm]) -> list[_Group]:
     groups: dict[tuple[tuple[int, ...], bytes], list[int]] = {}
-    defined = [_defined(arm) for arm in arms]
     for place, arm in enumerate(arms):
-        groups.setdefault((arm.seeds, defined[place].tobytes()), []).append(place)
+        groups.setdefault((arm.seeds, _defined(arm).tobytes()), []).append(place)
     return [
-        _Group(seeds, defined[places[0]], np.array(places), np.stack([arms[place].parts for place in places]))
-        for (seeds, _), places in groups.items()
+        _Group(
+            seeds,
+            np.frombuffer(defined, dtype=np.bool_),
+            np.array(places),
+            np.stack([arms[place].parts for place in places]),
+        )
+        for (seeds, defined), places in groups.items()
     ]
 
 
@@ -160,10 +159,8 @@ def _defined(arm: Arm) -> NDArray[np.bool_]:
 def _against(leader: Arm, group: _Group, rest: NDArray[np.bool_]) -> Floats:
     """Return p-values of a group's rows against a leader: (r,)."""
     scored = group.defined & _defined(leader)
-    if not scored.any():
-        return np.ones(int(rest.sum()))
     ours, theirs = leader.parts[:, scored], group.parts[rest][:, :, scored]
-    shared = sorted(set(leader.seeds) & set(group.seeds))
+    shared = [seed for seed in leader.seeds if seed in group.seeds]
     if len(shared) > 1:
         return differ(theirs[:, _at(group.seeds, shared)] - ours[_at(leader.seeds, shared)])
     return differ(theirs.mean(axis=1, keepdims=True) - ours.mean(axis=0))

@@ -19,7 +19,7 @@ from harness.answers.grids import first_best, recorded_numbers
 from harness.answers.question import Question
 from harness.answers.selection import select
 from harness.statistics.arms import pseudo_values, recorded_arms
-from harness.statistics.comparison import Comparison, compare_arms, compare_numbers
+from harness.statistics.comparison import Comparison, MachineDifference, compare_arms, compare_numbers
 from harness.statistics.power import Variation, seeds_needed, seeds_to_reject
 from harness.statistics.significance import Spread, crossed_spread, holm, paired_test
 from harness.stores.results import Results
@@ -79,6 +79,32 @@ class TestCompare:
         (row,) = compare(results, FEW)
         assert row["differs"] is differs
 
+    @pytest.mark.parametrize(
+        ("ends", "p_value", "differs"),
+        [
+            ((0.01, 0.03), 0.024, True),
+            ((0.01, 0.03), 0.026, False),
+            ((0.01, 0.03), 0.025, False),
+            ((0.0, 0.03), 0.001, False),
+            ((-0.03, 0.0), 0.001, False),
+        ],
+    )
+    def test_a_difference_is_said_by_the_corrected_value_below_the_level(
+        self,
+        results: Results,
+        monkeypatch: pytest.MonkeyPatch,
+        ends: tuple[float, float],
+        p_value: float,
+        differs: bool,
+    ) -> None:
+        """With two M tried it is twice the value, below 5 % and not at it; an interval that ends at zero holds it."""
+        for m in (1, 3, 5):
+            record(results, m=m, luck=m)
+        found_as(monkeypatch, ci_low=ends[0], ci_high=ends[1], p_value=p_value, delta=0.01)
+        rows = compare(results, FEW)
+        assert [row["p_corrected"] for row in rows] == [2 * p_value] * 2
+        assert [row["differs"] for row in rows] == [differs] * 2
+
     def test_seeds_are_counted_at_the_corrected_level(self, results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
         """With two M tried, the seeds that would show a difference are those of a test at 97.5 %, not at 95 %."""
         for m in (1, 3, 7):
@@ -91,6 +117,18 @@ class TestCompare:
         }
         assert needed[0.95] != needed[0.975]
         assert {row["seeds_needed"] for row in compare(results, FEW)} == {needed[0.975]}
+
+    def test_no_fewer_seeds_are_named_than_the_corrected_test_takes(
+        self, results: Results, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Nothing varies, but flipping the signs of one machine's seeds rejects at 97.5 % from seven seeds on."""
+        for m in (1, 3, 7):
+            record(results, m=m, luck=m)
+        still = Variation(machines=1, of_machines=0.0, of_seeds=0.0, of_rest=0.0, known=True)
+        alone = (MachineDifference("dcase2023", "fan", 0.6, 0.5, 0.1, -0.1, 0.3),)
+        found_as(monkeypatch, vary=still, machines=alone, delta=0.1, ci_low=-0.1, ci_high=0.3, p_value=0.5)
+        assert {row["seeds_needed"] for row in compare(results, FEW)} == {7}
+        assert (seeds_to_reject(1, level=0.975), seeds_to_reject(1)) == (7, 6)
 
     def test_the_interval_is_at_95(self, results: Results) -> None:
         """Without clips it is Student's t at 97.5 % to each side, in Fisher's z, exactly."""

@@ -11,7 +11,7 @@ from scipy.special import expit, logit
 from scipy.stats import t as student
 
 from harness.statistics.bootstrap import Floats
-from harness.statistics.margin import _ends, apart_errors, crossed_errors, margin_low
+from harness.statistics.margin import _ends, margin_low, standard_errors
 from harness.statistics.significance import Spread, crossed_spread, spread_apart
 
 LEVEL = 0.90  # of the gate's interval
@@ -104,9 +104,10 @@ def test_errors_of_many_tables_are_those_of_each(shape: tuple[int, int]) -> None
     random = np.random.default_rng(0)
     arms, references = (random.normal(size=(5, *shape)) for _ in range(2))
     others = random.normal(size=(5, shape[0], 3))
-    crossed, apart = crossed_errors(arms - references), apart_errors(arms, others)
+    constant = np.repeat(references[:, :, :1], shape[1], axis=2)  # seeds that pair: all of their luck is the arm's
+    paired, apart = standard_errors(arms, constant), standard_errors(arms, others)
     for at in range(5):
-        assert crossed[at] == pytest.approx(crossed_spread(arms[at] - references[at]).error)
+        assert paired[at] == pytest.approx(crossed_spread(arms[at] - constant[at]).error)
         assert apart[at] == pytest.approx(spread_apart(arms[at], others[at]).error)
 
 

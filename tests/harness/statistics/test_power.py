@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import stdtrit
 from scipy.stats import t as student
 
 from harness.statistics.power import (
@@ -19,6 +20,8 @@ from harness.statistics.power import (
     variation_apart,
 )
 from harness.statistics.significance import Spread, crossed_spread, paired_test, spread_apart
+
+pytestmark = pytest.mark.filterwarnings("error")  # nothing is divided by nothing on the way
 
 FINE = {"allow_nan": False, "allow_infinity": False}
 
@@ -163,6 +166,30 @@ def test_seeds_needed_by_hand(machines: int, parts: tuple[float, float, float]) 
         assert seeds_needed(distance, vary) == seeds_needed(distance, vary, level=0.95, power=0.8, least=2)
 
 
+@pytest.mark.parametrize("machines", [1, 2, 7])
+@pytest.mark.parametrize("seeds", [2, 3, 17, 99, 100])
+def test_so_many_seeds_show_what_they_reach_and_no_less(machines: int, seeds: int) -> None:
+    """A distance of exactly both quantiles' errors is shown; the next smaller number takes a seed more, up to 100."""
+    vary = Variation(machines, of_machines=0.0, of_seeds=0.3, of_rest=0.9, known=True)
+    spread = vary.spread(seeds)
+    reach = spread.half_width(0.95) + float(stdtrit(spread.freedom, 0.8)) * spread.error
+    assert seeds_needed(reach, vary) == SeedsNeeded(seeds, possible=True, known=True)
+    more = SeedsNeeded(seeds + 1 if seeds < 100 else None, possible=True, known=True)
+    assert seeds_needed(np.nextafter(reach, 0), vary) == more
+
+
+@pytest.mark.parametrize("machines", [1, 3])
+def test_no_difference_is_never_shown(machines: int) -> None:
+    """Nor one of rounding, though nothing varied; and of one seed nothing is known, however large it is."""
+    still = Variation(machines, 0.0, 0.0, 0.0, known=True)
+    for distance in (0.0, 1e-12):
+        assert seeds_needed(distance, still) == SeedsNeeded(None, possible=False, known=True, machines=None)
+    assert seeds_needed(1.1e-12, still) == SeedsNeeded(2, possible=True, known=True)
+    for distance in (0.0, 0.5):
+        unknown = SeedsNeeded(None, possible=False, known=False, machines=None)
+        assert seeds_needed(distance, Variation(machines, 0.0, 0.0, 0.0, known=False)) == unknown
+
+
 def test_machines_needed_by_hand() -> None:
     """The first number of machines above those tested that shows it with ten seeds each; up to a thousand."""
     vary = Variation(2, of_machines=1.0, of_seeds=0.01, of_rest=0.2, known=True)
@@ -189,7 +216,7 @@ def test_machines_needed_by_hand() -> None:
 def test_components_by_hand() -> None:
     """Mean squares over the cells, none below 0, of one table and of two whose seeds do not pair."""
     random = np.random.default_rng(0)
-    for shape in ((3, 4), (5, 2), (2, 3), (1, 4), (4, 1), (1, 1)):
+    for shape in ((3, 4), (5, 2), (2, 3), (2, 2), (2, 1), (1, 4), (1, 2), (4, 1), (1, 1)):
         for shared in (0.0, 2.0):
             table, other = (random.normal(size=size) + shared * random.normal(size=(1, size[1]))
                             for size in (shape, (shape[0], shape[1] + 1)))  # fmt: skip

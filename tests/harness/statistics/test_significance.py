@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import astuple
 
 import numpy as np
 import pytest
@@ -24,6 +25,8 @@ from harness.statistics.significance import (
     stretched_interval,
     within,
 )
+
+pytestmark = pytest.mark.filterwarnings("error")  # nothing is divided by nothing on the way
 
 DEFAULTS = {
     comparison.compare_arms: {"resamples": 1000, "seed": 0, "level": 0.95, "paired": True},
@@ -104,6 +107,33 @@ def test_an_interval_on_its_scale() -> None:
         np.testing.assert_allclose(found, wanted, rtol=1e-12)
 
 
+ARRAYS = {
+    "within a score": lambda of: within(of, 0.01, 0.02, scale="score"),
+    "within a difference": lambda of: within(0.1, of, of, scale="difference"),
+    "shape": lambda of: stretched_interval(of, around=0.1, spread=Spread(0.01, 5)),
+    "crossed": lambda of: crossed_spread([of, of, np.roll(of, 1)]),
+    "apart": lambda of: spread_apart([of, np.roll(of, 1)], [of, of]),
+    "components": lambda of: astuple(power.variation([of, np.roll(of, 1)])),
+    "components apart": lambda of: astuple(power.variation_apart([of, np.roll(of, 1)], [of, of])),
+    "signs": paired_test,
+    "holm": holm,
+    "finite": lambda of: finite_array(of, "x"),
+}
+
+
+@pytest.mark.parametrize("function", ARRAYS)
+def test_numbers_may_come_in_any_form(function: str) -> None:
+    """A list, 32 bits or an array that must stay as it is: computed with 64 bits, and what was given is not changed."""
+    values = np.array([0.1, 0.7, 0.2, 0.4, 0.3], dtype=np.float32).astype(np.float64)
+    values.setflags(write=False)
+    wanted = ARRAYS[function](values)
+    for form in (values.tolist(), values.astype(np.float32), tuple(values)):
+        np.testing.assert_array_equal(
+            np.asarray(ARRAYS[function](form), dtype=object), np.asarray(wanted, dtype=object)
+        )
+    assert holm([1, 0]).dtype == np.float64
+
+
 @pytest.mark.parametrize("level", [0.6, 0.95])
 def test_a_stretched_interval_by_hand(level: float) -> None:
     """Quantiles about the samples' mean, over those of a normal sample of equal spread, times Student's half width."""
@@ -115,7 +145,9 @@ def test_a_stretched_interval_by_hand(level: float) -> None:
     assert np.arctanh(found) == pytest.approx(np.arctanh(0.1) + half * shape / (1 - 0.01))
     plain = np.tanh(np.arctanh(0.1) + half * np.array([-1, 1]) / (1 - 0.01))
     for shapeless in ((), np.full(9, 0.7), [0.3 + 5e-13, 0.3 - 5e-13], np.r_[np.zeros(99), 9.0],
-                      np.r_[np.zeros(99), -9.0]):  # fmt: skip
+                      np.r_[np.zeros(99), -9.0], [1e-12, -1e-12], np.r_[-9.0, np.zeros(98), 9.0],
+                      np.r_[-8.0, np.zeros(67), np.full(32, 0.25)],
+                      np.r_[8.0, np.zeros(67), np.full(32, -0.25)]):  # fmt: skip
         assert stretched_interval(shapeless, around=0.1, spread=spread, level=level) == pytest.approx(tuple(plain))
     low, high = score_interval(0.7, spread, level=level)
     assert (logit(low), logit(high)) == pytest.approx((logit(0.7) - half / 0.21, logit(0.7) + half / 0.21))
@@ -187,6 +219,13 @@ def test_a_spread_apart_by_hand(shapes: tuple[tuple[int, int], tuple[int, int]],
     assert (found.error, found.freedom) == pytest.approx((variance**0.5, freedom))
 
 
+def test_seeds_that_differ_exactly_as_the_rest_does_do_not_count() -> None:
+    """All three mean squares are 2: the three degrees of freedom of four machines are left."""
+    table = np.array([[4.0, 0], [0, 0], [0, 0], [0, 0]])
+    assert squares(table) == (2.0, 2.0, 2.0)
+    assert crossed_spread(table) == spread_apart(table, np.zeros((4, 1))) == Spread(0.5, pytest.approx(3))
+
+
 def test_degrees_of_freedom_of_parts() -> None:
     """Satterthwaite's, at least the smallest part's, at most a thousand million; a part without any does not count."""
     assert spread_of_parts(3.0, [(1.0, 2), (2.0, 4)]).freedom == pytest.approx(9 / (1 / 2 + 4 / 4))
@@ -225,6 +264,24 @@ def test_equal_sums_are_ties_however_they_are_rounded() -> None:
     assert paired_test([0.1, 0.2, -0.3]) == 1.0
     assert paired_test([0.3, 0.1, 0.2]) == 2 / 8
     assert paired_test([0.1, 0.2, 0.3, 0.0]) == 4 / 16
+
+
+def test_how_far_sums_may_differ_and_be_ties() -> None:
+    """By 1e-12 a difference and no more: of two by 2e-12, of three by 3e-12, of seventeen by 17e-12; the end counts."""
+    for zeros in (0, 1, 2):
+        for share, ties in ((0.9, True), (1.1, False)):
+            gains = [1.0, share * (2 + zeros) * 0.5e-12, *[0.0] * zeros]
+            assert paired_test(gains) == (1.0 if ties else 0.5)
+    for k in (8, 13, 20):
+        gains = np.array([k * 1e-12, 1e-12])
+        assert gains.sum() - 2e-12 == gains[0] - gains[1]
+        assert paired_test(gains) == 1.0
+    for share, ties in ((0.9, True), (1.1, False)):
+        p_value = paired_test([1.0, share * 8.5e-12, *[0.0] * 15], draws=400)
+        assert (p_value == 1.0) == ties
+    gains = np.array([13e-12, 8.5e-12, *[0.0] * 15])
+    assert gains.sum() - 17e-12 == gains[0] - gains[1]
+    assert paired_test(gains, draws=400) == 1.0
 
 
 def test_holm_by_hand() -> None:
