@@ -20,7 +20,7 @@ def inverse_shares(distances: NDArray[np.float64]) -> NDArray[np.float64]:
     """
     nearest = distances.min(axis=1, keepdims=True, initial=np.inf)
     on_top = distances == 0.0
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore"):
         weights = np.where(np.isfinite(distances), (nearest / distances) ** 2, 0.0)
     weights = np.where(nearest == 0.0, on_top.astype(np.float64), weights)
     total = weights.sum(axis=1, keepdims=True)

@@ -57,7 +57,7 @@ def _in_domain(clips: int, domains: NDArray[np.object_] | None, domain: str | No
     if domain is None:
         return np.full(clips, True)
     if domains is None or len(domains) != clips:
-        got = "none" if domains is None else str(len(domains))
+        got = "none" if domains is None else len(domains)
         raise LabelingError(
             f"to withhold the domain {domain}, domains must have one row a clip, {clips}, but got {got}."
         )

@@ -95,7 +95,7 @@ def _nearest_by_code(
     squared: NDArray[np.float64], codes: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Take the minimum over the columns of each code: (q, r), (r,) -> the codes that occur (c',), minima (q, c')."""
-    order = np.argsort(codes, kind="stable")
+    order = np.argsort(codes)
     present, starts = np.unique(codes[order], return_index=True)
     return present, np.minimum.reduceat(squared[:, order], starts, axis=1)
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.metrics import adjusted_mutual_info_score
 
 from labeling import clusters as clusters_module
+from labeling import routing
 from labeling.clusters import Clusters, cluster, cluster_names
 from labeling.contract import RankRequest
 from labeling.distances import nearest, squared_distances, standardise
-from labeling.strategies import cluster_wise
+from labeling.strategies import cluster_wise, gmm
 from labeling.table import inverse_shares, ranked_rows
 
 UNITS = [2.0**-40, 2.0**-20, 1.0, 2.0**20]
@@ -59,6 +62,33 @@ def test_no_more_clusters_are_asked_for_than_clips_differ(monkeypatch: pytest.Mo
     signed = np.array([[0.0], [-0.0], [0.0], [-0.0], [5.0], [-5.0]])
     cluster(signed, k2=6, seed=0)
     assert asked == [1, 3, 4, 4, 4, 3]
+
+
+def test_shares_warn_of_nothing() -> None:
+    """Neither a distance of 0 nor one without end is divided by aloud."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        shares = inverse_shares(np.array([[0.0, 0.0, 1.0, np.inf], [np.inf] * 4, [1.0, 2.0, np.inf, np.inf]]))
+    np.testing.assert_allclose(shares, [[0.5, 0.5, 0, 0], [0] * 4, [0.8, 0.2, 0, 0]])
+
+
+def test_agreement_at_the_border(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels and clusters that agree exactly by the least agreement do not conflict."""
+    labels = np.array([f"car_{number % 2}" for number in range(60)], dtype=object)
+    numbers = (np.arange(60) + (np.arange(60) < 25)) % 2
+    agreement = float(adjusted_mutual_info_score(labels.tolist(), numbers))
+    for least, case in ((agreement, "direct"), (np.nextafter(agreement, 1), "fragmented")):
+        monkeypatch.setattr(routing, "AGREEMENT", least)
+        assert routing.route(labels, clusters=numbers).case == case
+
+
+def test_mixtures_are_those_of_their_seed() -> None:
+    """Where groups overlap, starts decide: a mixture's posterior is scikit-learn's from the same seed."""
+    rng = np.random.default_rng(3)
+    features = rng.normal(scale=2.0, size=(8, 3))[rng.integers(0, 8, 120)] + 0.6 * rng.normal(size=(120, 3))
+    found = [gmm.fit_mixture(features, largest=12, seed=seed).posterior for seed in (0, 1)]
+    assert found[0].shape != found[1].shape or not np.allclose(*found, atol=1e-6)
+    np.testing.assert_array_equal(found[1], gmm.fit_mixture(features, largest=12, seed=1).posterior)
 
 
 def test_no_clusters_have_no_names() -> None:

@@ -149,5 +149,8 @@ def test_refuses_shares_and_domains_that_are_none():
         withhold(IDS, ATTRIBUTES, domains=np.array(["source"] * 1000, dtype=object), domain="tgt")
     with pytest.raises(LabelingError, match="domains must have one row a clip, 1000, but got none"):
         withhold(IDS, ATTRIBUTES, domain="target")
+    many = np.array(["e", "b", None, "d", "a", "f", "c", "h"] * 125, dtype=object)
+    with pytest.raises(LabelingError, match="must be one of None, a, b, c, d, e, f, h, but got tgt"):
+        withhold(IDS, ATTRIBUTES, domains=many, domain="tgt")
     with pytest.raises(LabelingError, match="attributes must have one row a clip, 1000, but got 5"):
         withhold(IDS, ATTRIBUTES[:5])
