@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from harness.gate import regression
 from harness.gate.baselines import Setting
 from harness.statistics.comparison import Comparison, compare_numbers
 from harness.statistics.margin import margin_low
-from harness.statistics.power import seeds_needed
+from harness.statistics.power import Variation, seeds_needed
 from harness.trials.axes import axis_names
 
 Seeds = tuple[int, ...]
@@ -58,12 +60,29 @@ def test_a_row_by_hand(case: str) -> None:
 
 
 def test_seeds_are_counted_as_the_lower_end_counts_them() -> None:
-    """Where three seeds cannot tell, 93 % and two degrees of freedom a seed take other numbers than 90 or 95 % do."""
+    """At 93 %, with two degrees of freedom a seed: at 90 or 95 %, or with three, some distances take other numbers."""
     found = compared((0, 1, 2), (0, 1, 2), -0.004, paired=True)
-    counts = {seeds_needed(0.01, found.vary, level=level, per_seed=per_seed).count
-              for level, per_seed in ((0.93, 2), (0.90, 2), (0.95, 2), (0.93, None))}  # fmt: skip
-    assert len(counts) > 1
-    assert regression._needed(0.01, found) == seeds_needed(0.01, found.vary, level=0.93, per_seed=2)
+    found = replace(found, vary=Variation(15, of_machines=4e-4, of_seeds=0.0, of_rest=1e-3, known=True))
+    distances = np.linspace(0.012, 0.04, 30)
+    counts = {
+        asked: [seeds_needed(each, found.vary, level=asked[0], per_seed=asked[1]) for each in distances]
+        for asked in ((0.93, 2), (0.90, 2), (0.95, 2), (0.93, None))
+    }
+    assert [regression._needed(each, found) for each in distances] == counts.pop((0.93, 2))
+    assert all([regression._needed(each, found) for each in distances] != other for other in counts.values())
+
+
+def test_machines_that_lack_a_number_are_left_out_of_the_model() -> None:
+    """In one arm or the other, of one seed or of all; where none is whole, the plain lower end is left."""
+    found = compared((0, 1, 2), (0, 1, 2), -0.004, paired=True)
+    arm, reference = (table.copy() for table in found.tables)
+    arm[0, 1], reference[2] = np.nan, np.nan
+    asked = {"delta": found.delta, "margin": 0.005, "level": 0.9, "paired": True, "seed": 3}
+    wanted = margin_low((arm[[1, 3]], reference[[1, 3]]), found.spread, **asked)
+    holed = replace(found, tables=(arm, reference))
+    assert regression._calibrated_low(holed, 0.005, paired=True, seed=3) == wanted
+    nothing = replace(found, tables=(np.full_like(arm, np.nan), reference))
+    assert regression._calibrated_low(nothing, 0.005, paired=True, seed=3) == found.ci_low
 
 
 @pytest.mark.parametrize(
