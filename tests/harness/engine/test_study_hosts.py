@@ -22,6 +22,11 @@ pytestmark = pytest.mark.slow
 
 RAY = str(Path(sys.executable).with_name("ray"))
 NETWORK = "10.211.0."
+WAIT = """import ray, sys, time
+ray.init(address=sys.argv[1], logging_level="ERROR")
+while sum(node["Alive"] for node in ray.nodes()) < int(sys.argv[2]):
+    time.sleep(0.2)
+"""  # `ray start` returns before the head knows of the node
 
 
 class Hosts:
@@ -81,6 +86,12 @@ class Hosts:
             command = ["sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', str(own), *command]
         log = self.folder / f"host{host}.txt"
         assert self.begin(host, command, log=log).wait(90) == 0, log.read_text()
+
+    def wait_for_nodes(self, number: int) -> None:
+        """Wait until the head knows of so many nodes: a study that begins before sees fewer."""
+        log = self.folder / "wait.txt"
+        waiting = self.begin(0, [sys.executable, "-c", WAIT, self.address, str(number)], log=log)
+        assert waiting.wait(MOST_SECONDS) == 0, log.read_text()
 
     def cut_power(self, host: int) -> None:
         """Kill everything on a host at once."""
@@ -156,6 +167,7 @@ def test_a_host_that_loses_power(hosts: Hosts, root: Path, undisturbed: dict[str
     assert official(both) == undisturbed
 
 
+@pytest.mark.long
 def test_a_host_with_a_disk_of_its_own(hosts: Hosts, root: Path, undisturbed: dict[str, float], tmp_path: Path) -> None:
     """A host whose cache is empty fetches the recordings from the share, once, and its trials give the same numbers.
 
@@ -165,6 +177,7 @@ def test_a_host_with_a_disk_of_its_own(hosts: Hosts, root: Path, undisturbed: di
     cache.mkdir()
     hosts.start_ray(0)
     hosts.start_ray(1, own=cache)
+    hosts.wait_for_nodes(2)
     (tmp_path / "toy.toml").write_text(STUDY % "1e-3")
     study = [sys.executable, "-m", "harness.cli.main", "study", "run", "toy.toml", "--data", str(root), "--address",
              hosts.address]  # fmt: skip
