@@ -14,7 +14,6 @@ import os
 import re
 import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -25,13 +24,14 @@ import fsspec
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from benchmarks.folders import file_beside
+from benchmarks.folders import clear_folders, file_beside, held_folder
 from harness.cache import Cache
 from harness.credentials import scrubbed
 from harness.errors import HarnessError
 from harness.files import make_private_folder, making_private, open_regular, private_lock, private_umask
 from harness.trials.recordings import AUDIO, AUDIO_FILE, SILENT, SILENT_FILE, audio_of, silent_key
 
+UNFINISHED = "fetched-"  # begins the names of folders that become prepared recordings once they are whole
 CHUNK_BYTES = 2**20
 MOST_LISTING_BYTES = 2**26  # some 300,000 files
 MOST_FILE_BYTES = 2**40
@@ -119,9 +119,10 @@ def fetch(place: Path, share: str) -> bool:
         listed = _read_listing(store, _listing_of(root, place), share)
         cache = Cache(place.parent.parent)
         audio = cache.folder / AUDIO / f"fetched-{place.name}"
+        clear_folders(place.parent, lambda name: name.startswith(UNFINISHED))  # of workers that were killed
         # the folder that says that all is there takes its name at the end
-        with tempfile.TemporaryDirectory(prefix="fetched-", dir=make_private_folder(place.parent)) as folder:
-            tables = make_private_folder(Path(folder) / "tables")
+        with held_folder(place.parent, UNFINISHED) as folder:
+            tables = make_private_folder(folder / "tables")
             for name, each in listed.items():
                 part, _, file = name.partition("/")
                 target = {"tables": tables, "audio": audio}.get(part, Path()) / file
@@ -265,13 +266,14 @@ def _store(share: str) -> tuple[Any, str]:
 
 @contextmanager
 def _answering(share: str, what: str, *, again: bool = False) -> Iterator[None]:
-    """Turn what a store raises into one sentence: an `OSError`, which another try may mend, if `again`."""
+    """Turn what a store raises into one sentence: if `again`, an `OSError`, which another try may mend.
+
+    What is not there stays a `FileNotFoundError` then, as whoever reads knows best what to say of it.
+    """
     try:
         yield
-    except FileNotFoundError:
-        raise
     except Exception as error:  # every store has errors of its own
-        if isinstance(error, HarnessError):
+        if isinstance(error, HarnessError) or (again and isinstance(error, FileNotFoundError)):
             raise
         said = f"The share {scrubbed(share)} must {what}, but: {scrubbed(str(error)) or type(error).__name__}."
         raise (OSError(said) if again else HarnessError(said)) from error

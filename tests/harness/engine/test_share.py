@@ -94,6 +94,26 @@ def test_a_node_opens_what_the_driver_prepared(
     assert not list(folder.glob("cache/recordings/fetched-*"))
 
 
+@pytest.mark.parametrize("address", ["/proc/nowhere/share", "{}/root/file/share"])
+def test_a_share_that_takes_nothing_is_said(node: tuple[Path, Recordings, Recordings], address: str) -> None:
+    """A folder that cannot be made, and one below a file, are one sentence each."""
+    folder, known, _ = node
+    (folder / "root" / "file").touch()
+    with pytest.raises(HarnessError, match="must take the prepared recordings, but"):
+        share.publish(known.place, address.format(folder))
+
+
+def test_what_a_killed_worker_left_goes(node: tuple[Path, Recordings, Recordings]) -> None:
+    """The folder of a fetch that was killed is removed by the next one."""
+    folder, known, _ = node
+    share.publish(known.place, str(folder / "share"))
+    enter(folder)
+    left = known.place.parent / "fetched-of-a-killed-worker"
+    (left / "tables").mkdir(parents=True)
+    assert share.fetch(known.place, str(folder / "share"))
+    assert not left.exists()
+
+
 def test_publishing_again_writes_nothing_and_mends_what_lacks(node: tuple[Path, Recordings, Recordings]) -> None:
     """A second driver leaves whole files as they are, and puts there anew what is gone or cut."""
     folder, known, _ = node
