@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backbones.contract import EpochReport
-
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # a worker shall start without torch, see `harness.engine.trainable`
+    from backbones.contract import EpochReport
     from harness.studies.study_file import PruningTable
 
 Report = Callable[[dict[str, Any]], None]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -141,3 +143,10 @@ def test_a_trial_without_an_answer_ends(monkeypatch: pytest.MonkeyPatch) -> None
     """It is done without one, which the driver records."""
     (told,) = told_by(lambda _key, _desk, _report: None, monkeypatch)
     assert (told["done"], ANSWER in told) == (True, False)
+
+
+def test_a_worker_starts_without_torch() -> None:
+    """What a worker imports as it starts brings no torch, which takes seconds: a trial's own start brings it."""
+    said = "import sys, harness.engine.trainable; print(*sys.modules)"
+    asked = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, check=True)
+    assert {"torch", "sklearn", "librosa", "harness.engine.worker"}.isdisjoint(asked.stdout.split())
