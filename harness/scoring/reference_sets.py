@@ -100,9 +100,6 @@ def reference_sets(request: ScoreRequest, *, domains: str = "apart") -> Iterator
     if domains == "together":
         yield request.references
         return
-    if len(set(request.reference_domains)) == 1:
-        yield request.references
-        return
     for domain in ("source", "target", None):
         chosen = of_domain(request, domain)
         if chosen.all():

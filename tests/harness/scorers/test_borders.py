@@ -61,6 +61,16 @@ def test_steps_of_the_mixture(steps: int, enough: float, monkeypatch: pytest.Mon
     assert np.abs(found / plain - 1).max() > 1e-3  # so that other steps would be seen
 
 
+def test_a_clip_alone_is_fitted_twice_and_others_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """scikit-learn fits no single vector, and a clip twice has its mean; more clips are fitted as they are."""
+    seen: list[int] = []
+    fit = GaussianMixture.fit
+    monkeypatch.setattr(GaussianMixture, "fit", lambda self, vectors: seen.append(len(vectors)) or fit(self, vectors))
+    for source, target in ((30, 1), (25, 2)):
+        gmm.score(mixed(source=source, target=target))
+    assert seen == [30, 2, 25, 2]
+
+
 def test_one_target_clip_is_a_component() -> None:
     """Its mean is the clip, its variance (1 * 0 + 10 * 1) / 11; the source's component is farther away here."""
     asked = mixed(source=30, target=1)

@@ -9,7 +9,7 @@ from scipy import stats
 from harness.errors import HarnessError
 from harness.scoring import thresholds
 from harness.scoring.contract import ScoreRequest
-from harness.scoring.thresholds import Threshold, decision_threshold, threshold_of, training_scores
+from harness.scoring.thresholds import Threshold, decision_threshold, decisions, threshold_of, training_scores
 
 
 def test_the_start_from_moments() -> None:
@@ -28,7 +28,7 @@ def test_the_start_from_moments() -> None:
 
 def test_the_distance_of_a_fit() -> None:
     """Kolmogorov and Smirnov's: the largest gap of shares of scores to the distribution, at a score and before it."""
-    for seed, fit in ((0, (3.0, 1.0, 2.0)), (1, (2.0, 3.0, 2.0)), (2, (5.0, 0.0, 3.0))):
+    for seed, fit in ((0, (3.0, 1.0, 2.0)), (1, (2.0, 3.0, 2.0)), (2, (5.0, 0.0, 3.0)), (3, (3.0, -1.0, 1.5))):
         scores = np.sort(np.random.default_rng(seed).gamma(3.0, 2.0, size=25) + 1)
         wanted = stats.kstest(scores, stats.gamma(*fit).cdf).statistic
         assert thresholds._distance(scores, fit) == pytest.approx(wanted, rel=1e-12)
@@ -86,6 +86,23 @@ def test_scores_that_count_as_equal(monkeypatch: pytest.MonkeyPatch) -> None:
     for wrong in ([[1.0, 2.0]], [1.0]):
         with pytest.raises(HarnessError, match="at least two training clips"):
             decision_threshold(wrong)
+
+
+def test_scores_of_less_precision_are_taken_at_their_value() -> None:
+    """Scores in float32 decide as the same numbers in float64, and as a list."""
+    scores = np.random.default_rng(0).gamma(3.0, 2.0, size=50).astype(np.float32)
+    found = decision_threshold(scores)
+    assert found == decision_threshold(scores.astype(np.float64)) == decision_threshold(scores.tolist())
+    tenth = np.float32(0.1)  # 0.10000000149
+    assert decisions(np.array([tenth]), 0.1).tolist() == [1], "0.1 rounded to float32 would be no more than it"
+    assert decisions(np.array([tenth]), float(tenth)).tolist() == [0]
+
+
+def test_no_training_clip_lies_above_the_threshold_of_equal_ones() -> None:
+    """Where scores differ by rounding alone, the largest of them is the threshold."""
+    scores = np.array([1.0, 1.0, 1.0, np.nextafter(1.0, 2.0)])
+    assert decision_threshold(scores) == scores[-1] > scores[1]
+    assert not decisions(scores, decision_threshold(scores)).any()
 
 
 def test_two_training_clips_are_enough() -> None:
