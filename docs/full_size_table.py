@@ -18,9 +18,21 @@ LEAST = {"cpu_seconds": 0.5, "wall_seconds": 0.5, "mb": 30.0}  # costs below are
 
 
 def table(content: dict[str, Any]) -> str:
-    """Return a table for clips and one a kind of store for recorded trials: time and memory at each size, exponents."""
+    """Return a table for clips, one a kind of store for recorded trials, and one of nodes, as far as measured."""
     parts = [_table(content[what], what) for what in WHATS if content.get(what)]
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, *([_nodes(content["nodes"])] if content.get("nodes") else [])])
+
+
+def _nodes(found: dict[str, dict[str, float]]) -> str:
+    """Return the table of a study of trials that only wait, on one node and on several."""
+    headings = ("nodes", "workers", "trials a second", "could be", "driver, s a trial", "statements", "commits a trial")
+    lines = [f"| {' | '.join(headings)} |", f"|{' ---: |' * len(headings)}"]
+    for nodes, each in found.items():
+        lines.append(
+            f"| {nodes} | {each['workers']} | {each['trials_a_second']:.2f} | {each['workers'] / each['wait']:.2f} | "
+            f"{each['driver_seconds_a_trial']:.2f} | {each['statements']:.0f} | {each['commits']:.1f} |"
+        )
+    return "\n".join(lines)
 
 
 def _table(stages: dict[str, dict[str, Any]], what: str) -> str:

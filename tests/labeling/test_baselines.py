@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 
 from labeling.contract import LabelingError
 from labeling.fusion import fuse_top_m
-from labeling.strategies import direct, gmm, machine
+from labeling.strategies import direct, gmm, iterated, machine
 
 
 def test_direct_gives_each_clip_its_attribute(make_blobs):
@@ -165,3 +166,49 @@ def test_gmm_of_clips_of_no_domain_beside_others(make_blobs):
             order = sorted(range(len(shares)), key=lambda one, shares=shares: (-shares[one], one))
             assert ranked.names[row, : len(order)].tolist() == [f"{prefix}_{one:02d}" for one in order]
             assert ranked.confidence[row, : len(order)].tolist() == shares[order].tolist()
+
+
+def test_machine_reads_no_features(make_blobs):
+    """Nor do they matter to the lower bound: NaN, or none at all."""
+    request = make_blobs({"a": (3, 2)})
+    for features in (np.full((5, 1), np.nan), np.zeros((5, 0))):
+        assert not machine.rank(replace(request, features=features)).labeled.any()
+
+
+def test_a_clip_without_a_name_has_no_confidence(make_blobs):
+    """Confidence 0 pads where a name is empty."""
+    ranked = direct.rank(make_blobs({"a": (2, 3)}, case="direct"))
+    assert ranked.confidence[ranked.names == ""].tolist() == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("shape", [(60, 30), (60, 8), (24, 30), (25, 5), (9, 40), (11, 2), (2, 3)])
+def test_gmm_is_its_definition(shape):
+    """Standardised features, at most 16 components and half as many as clips, BIC's choice among mixtures of 1 to K2."""
+    clips, dims = shape
+    random = np.random.default_rng(clips + dims)
+    features = random.normal(size=shape) * np.linspace(1, 9, dims) + 4.0 * random.integers(3, size=(clips, 1))
+    scaled = (features - features.mean(axis=0)) / features.std(axis=0)
+    kept = min(16, dims, max(1, clips // 2))
+    points = PCA(kept, svd_solver="full").fit_transform(scaled)
+    floor = 0.01 * points.var(axis=0).mean()
+    mixtures = [
+        GaussianMixture(count, covariance_type="diag", reg_covar=floor, random_state=5).fit(points)
+        for count in range(1, max(1, min(6, clips // 5)) + 1)
+    ]
+    best = min(mixtures, key=lambda mixture: mixture.bic(points))
+    found = gmm.fit_mixture(features, largest=6, seed=5).posterior
+    np.testing.assert_allclose(found, best.predict_proba(points), atol=1e-6)
+
+
+def test_gmm_of_other_k2_is_another_mixture(make_blobs, memo):
+    """A memo that all trials share keeps the mixture of each K2 apart."""
+    request = make_blobs({"a": (0, 30), "b": (0, 30), "c": (0, 30)}, case="unlabeled", memo=memo)
+    found = [len(set(gmm.rank(replace(request, k2=k2)).names[:, 0])) for k2 in (1, 2, 3)]
+    assert found == [1, 2, 3]
+
+
+@pytest.mark.parametrize("strategy", [gmm, iterated])
+def test_components_are_numbered_by_how_many_there_are(make_blobs, strategy):
+    """A hundred clips and more in two groups: two digits are enough for their names."""
+    ranked = strategy.rank(make_blobs({"a": (0, 60), "b": (0, 60)}, case="unlabeled", k2=2))
+    assert {name.rsplit("_", 1)[1] for name in ranked.names[:, 0]} == {"00", "01"}

@@ -58,3 +58,6 @@ def test_the_table_has_a_row_a_stage_and_says_what_was_not_measured() -> None:
     table = full_size_table.table({"clips": stages, "cores": 2})
     assert "| index | 2.0 s, 300 MiB | 20.0 s, 300 MiB | 1.00 | 0.00 |" in table
     assert growths(stages["index"])["time"].fitted == pytest.approx(1.0)
+    node = {"workers": 4, "wait": 5.0, "trials_a_second": 0.77, "driver_seconds_a_trial": 0.2, "statements": 171.2,
+            "commits": 20.9}  # fmt: skip
+    assert "| 1 | 4 | 0.77 | 0.80 | 0.20 | 171 | 20.9 |" in full_size_table.table({"nodes": {"1": node}})
