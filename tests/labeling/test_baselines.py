@@ -183,7 +183,7 @@ def test_a_clip_without_a_name_has_no_confidence(make_blobs):
 
 @pytest.mark.parametrize("shape", [(60, 30), (60, 8), (24, 30), (25, 5), (9, 40), (11, 2), (2, 3)])
 def test_gmm_is_its_definition(shape):
-    """Standardised features, at most 16 components and half as many as clips, BIC's choice among mixtures of 1 to K2."""
+    """Standardised features, at most 16 components and half as many as clips, BIC's choice of 1 to K2 mixtures."""
     clips, dims = shape
     random = np.random.default_rng(clips + dims)
     features = random.normal(size=shape) * np.linspace(1, 9, dims) + 4.0 * random.integers(3, size=(clips, 1))

@@ -57,8 +57,8 @@ def test_two_clips_differ_along_one_axis(dimensions):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_two_clips_differ_along_one_axis(seed):
-    """However many dimensions they have, what rounding adds across that axis is no axis: the second column is 0."""
+def test_rounding_is_no_axis(seed):
+    """Two clips differ along one axis; what rounding adds across it in many dimensions leaves the second column 0."""
     seen = plane(np.random.default_rng(seed).normal(size=(2, 20_000)))
     assert (seen[:, 1] == 0).all()
     assert (seen[:, 0] != 0).all()

@@ -284,7 +284,7 @@ STAGES: dict[str, Callable[[Place], Callable[[Private], Any]]] = {
 }  # fmt: skip
 NEEDS = {
     "index": "tree", "doctor": "tree", "packing": "tree", "packed": "packing", "opening": "packing",
-    "streaming": "packing", "statistics": "packing", "latents": "packing", "labels": "latents",
+    "streaming": "packing", "statistics": "packing", "latents": "statistics", "labels": "latents",
     "embeddings": "packing", "embeddings_opened": "embeddings", "scoring": "packing", "trial": "labels",
     "records": "trial",
 }  # fmt: skip
