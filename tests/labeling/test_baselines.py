@@ -181,22 +181,31 @@ def test_a_clip_without_a_name_has_no_confidence(make_blobs):
     assert ranked.confidence[ranked.names == ""].tolist() == [0.0, 0.0, 0.0]
 
 
-@pytest.mark.parametrize("shape", [(60, 30), (60, 8), (24, 30), (25, 5), (9, 40), (11, 2), (2, 3)])
-def test_gmm_is_its_definition(shape):
-    """Standardised features, at most 16 components and half as many as clips, BIC's choice of 1 to K2 mixtures."""
-    clips, dims = shape
-    random = np.random.default_rng(clips + dims)
-    features = random.normal(size=shape) * np.linspace(1, 9, dims) + 4.0 * random.integers(3, size=(clips, 1))
+@pytest.mark.parametrize("shape", [(60, 30), (60, 8), (24, 30), (30, 40), (9, 40), (11, 2), (2, 3)])
+def test_gmm_reads_principal_components(shape):
+    """The first components of standardised features, up to their sign: at most 16, and half as many as clips."""
+    features = np.random.default_rng(0).normal(size=shape) * np.linspace(1, 9, shape[1])
     scaled = (features - features.mean(axis=0)) / features.std(axis=0)
-    kept = min(16, dims, max(1, clips // 2))
-    points = PCA(kept, svd_solver="full").fit_transform(scaled)
-    floor = 0.01 * points.var(axis=0).mean()
+    wanted = PCA(min(16, shape[1], shape[0] // 2), svd_solver="full").fit_transform(scaled)
+    np.testing.assert_allclose(np.abs(gmm._principal(features)), np.abs(wanted), atol=1e-9)
+
+
+@pytest.mark.parametrize(("shape", "apart", "chosen"), [((60, 8), 3.0, 2), ((80, 40), 2.0, 2), ((25, 5), 1.0, 1)])
+def test_gmm_is_its_definition(shape, apart, chosen):
+    """The posterior is that of the mixture which BIC chooses, of 1 to K2 components, on principal components."""
+    random = np.random.default_rng(sum(shape))
+    features = random.normal(size=shape) * np.linspace(1, 2, shape[1]) + apart * random.integers(2, size=(shape[0], 1))
+    scaled = (features - features.mean(axis=0)) / features.std(axis=0)
+    points = PCA(min(16, shape[1], shape[0] // 2), svd_solver="full").fit_transform(scaled)
     mixtures = [
-        GaussianMixture(count, covariance_type="diag", reg_covar=floor, random_state=5).fit(points)
-        for count in range(1, max(1, min(6, clips // 5)) + 1)
+        GaussianMixture(count, covariance_type="diag", reg_covar=0.01 * points.var(axis=0).mean(), random_state=5).fit(
+            points
+        )
+        for count in range(1, min(6, shape[0] // 5) + 1)
     ]
     best = min(mixtures, key=lambda mixture: mixture.bic(points))
     found = gmm.fit_mixture(features, largest=6, seed=5).posterior
+    assert found.shape[1] == chosen
     np.testing.assert_allclose(found, best.predict_proba(points), atol=1e-6)
 
 

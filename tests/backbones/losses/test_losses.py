@@ -306,7 +306,11 @@ def test_a_margin_takes_no_mixture() -> None:
     from backbones import load_encoder
 
     encoder, soft = load_encoder("tiny", dim=8, width=2), np.full((4, 2), 0.5, dtype=np.float32)
-    for targets, mixup in ((soft, 0.0), (np.array([0, 1, 0, 1]), 0.3)):
+    for targets, mixup, why in (
+        (soft, 0.0, "soft fusion makes them"), (np.array([0, 1, 0, 1]), 0.3, r"mixup = 0\.3 makes them"),
+    ):  # fmt: skip
         recipe = FinetuneRecipe(epochs=1, loss="arcface", mixup=mixup)
-        with pytest.raises(BackboneError, match="must have one class a clip"):
+        with pytest.raises(
+            BackboneError, match=f"must have one class a clip, but targets are weights over several \\({why}"
+        ):
             finetune(encoder, reader(tones(4)), targets, n_classes=2, recipe=recipe)

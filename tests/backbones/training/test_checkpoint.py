@@ -62,11 +62,12 @@ def test_cut_and_resumed(tmp_path, name, recipe):
 def test_resuming_repeats_nothing(tmp_path):
     """What was finished is read back and not trained again."""
     encoder = load_encoder("tiny", **SMALL["tiny"])
-    first = run(encoder, tones(8), np.arange(8) % 2, LONGER, checkpoint=every_epoch(tmp_path))
-    reports = []
+    told, reports = [], []
+    first = run(encoder, tones(8), np.arange(8) % 2, LONGER, checkpoint=every_epoch(tmp_path), on_epoch=told.append)
     again = run(encoder, tones(8), np.arange(8) % 2, LONGER, checkpoint=every_epoch(tmp_path), on_epoch=reports.append)
     assert farthest(first, again) == 0
     assert len(reports) == LONGER.epochs
+    assert reports == told, "down to the seconds that they took"
 
 
 PROGRAM = """
