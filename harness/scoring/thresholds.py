@@ -92,7 +92,7 @@ def _moments(scores: Floats) -> Gamma:
 def _fit(scores: Floats, start: Gamma | None) -> Gamma | None:
     """Fit (shape, location, scale) by maximum likelihood, from scipy's own start or another; None if that fails."""
     try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of intermediate steps; where the search ends is judged by its caller
             shape, location, scale = (
                 stats.gamma.fit(scores)
