@@ -189,9 +189,11 @@ def test_out_of_memory_halves_the_micro_batch():
 
 
 def test_bfloat16():
-    """Fine-tuning in bfloat16 gives finite float32 weights near those of float32."""
-    encoder = load_encoder("beats", **SMALL["beats"])
-    tuned = run(encoder, tones(8), np.arange(8) % 2, changed(QUICK, precision="bfloat16"))
+    """Fine-tuning in bfloat16 gives finite float32 weights near those of float32, and says so in its reports."""
+    encoder, reports = load_encoder("beats", **SMALL["beats"]), []
+    recipe = changed(QUICK, precision="bfloat16")
+    tuned = run(encoder, tones(8), np.arange(8) % 2, recipe, on_epoch=reports.append)
+    assert {report.precision for report in reports} == {"bfloat16"}
     assert {value.dtype for value in tuned.state_dict().values()} == {torch.float32}
     assert 0 < farthest(tuned, run(encoder, tones(8), np.arange(8) % 2)) < 0.02
 

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness import plugins
 from harness.errors import HarnessError
-from harness.scoring.choice import canonical_scorers, is_computed, parse_scorer, plain_name
+from harness.scoring.choice import canonical_scorers, is_computed, load_scorer, parse_scorer, plain_name
 from harness.stores.run_names import result_metrics
 from harness.studies.study_file import StudyFile
 from tests.harness.made_up import make_result, make_spec
@@ -80,6 +81,21 @@ def test_mistakes_are_one_sentence(text: str, said: str) -> None:
     """What is wrong, the rule, and the nearest right name."""
     with pytest.raises(HarnessError, match=said):
         parse_scorer(text)
+
+
+WORDED = [
+    (name, option)
+    for name in plugins.names("scorer")
+    for option, default in load_scorer(name).options.items()
+    if isinstance(default, str) and name != "ensemble"
+]
+
+
+@pytest.mark.parametrize(("name", "option"), WORDED)
+def test_a_word_that_an_option_does_not_have_is_refused(name: str, option: str) -> None:
+    """Every option that takes a word says which ones there are; none lets another through to the scorer."""
+    with pytest.raises(HarnessError, match=f"{name}:{option} must be one of .*, but got 'nonsense'"):
+        parse_scorer(f"{name}:{option}=nonsense")
 
 
 def test_scores_of_an_earlier_version_stand_apart() -> None:
