@@ -87,7 +87,7 @@ WORDED = [
     (name, option)
     for name in plugins.names("scorer")
     for option, default in load_scorer(name).options.items()
-    if isinstance(default, str) and name != "ensemble"
+    if isinstance(default, str) and option != "of"
 ]
 
 
