@@ -114,7 +114,7 @@ def memo_name(request: RankRequest, pool: Pool, step: str, *, labels: bool = Tru
     digest = hashlib.sha256()
     for column in (pool.ids, pool.names, pool.codes, pool.domains) if labels else (pool.ids,):
         digest.update(f"{column.dtype.str}{column.shape}".encode())
-        digest.update(column.tobytes())
+        digest.update(np.ascontiguousarray(column).tobytes())
     said = "".join(f" {name}={value}" for name, value in settings.items())
     return f"{step}{said} seed={request.seed} clips={digest.hexdigest()[:16]}"
 

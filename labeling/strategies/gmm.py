@@ -58,7 +58,7 @@ def rank(request: RankRequest) -> RankedCandidates:
     names = np.full((len(ranked), request.k2), "")
     confidence = np.zeros((len(ranked), request.k2))
     for domain in np.unique(pool.domains[ranked]):
-        rows = pool.domains[ranked] == domain
+        rows = np.flatnonzero(pool.domains[ranked] == domain)
         features = pool.features[ranked[rows]]
         mixture: Mixture = request.memo(
             memo_name(request, pool, "mixture", k2=request.k2, domain=domain, case=request.case),
@@ -95,7 +95,7 @@ def _principal(features: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """Reduce standardised features to their first principal components: (n, d) -> (n, <= 16)."""
     points = standardise(features)
     clips, dimensions = points.shape
-    kept = min(DIMENSIONS, clips // 2)  # and as many as there are dimensions
+    kept = max(1, min(DIMENSIONS, dimensions, clips // 2))
     if clips > dimensions:
         axes = np.linalg.eigh(points.T @ points).eigenvectors[:, ::-1]
     else:

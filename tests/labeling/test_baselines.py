@@ -7,12 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 
 from labeling.contract import LabelingError
 from labeling.fusion import fuse_top_m
-from labeling.strategies import direct, gmm, iterated, machine
+from labeling.strategies import direct, gmm, machine
 
 
 def test_direct_gives_each_clip_its_attribute(make_blobs):
@@ -166,58 +165,3 @@ def test_gmm_of_clips_of_no_domain_beside_others(make_blobs):
             order = sorted(range(len(shares)), key=lambda one, shares=shares: (-shares[one], one))
             assert ranked.names[row, : len(order)].tolist() == [f"{prefix}_{one:02d}" for one in order]
             assert ranked.confidence[row, : len(order)].tolist() == shares[order].tolist()
-
-
-def test_machine_reads_no_features(make_blobs):
-    """Nor do they matter to the lower bound: NaN, or none at all."""
-    request = make_blobs({"a": (3, 2)})
-    for features in (np.full((5, 1), np.nan), np.zeros((5, 0))):
-        assert not machine.rank(replace(request, features=features)).labeled.any()
-
-
-def test_a_clip_without_a_name_has_no_confidence(make_blobs):
-    """Confidence 0 pads where a name is empty."""
-    ranked = direct.rank(make_blobs({"a": (2, 3)}, case="direct"))
-    assert ranked.confidence[ranked.names == ""].tolist() == [0.0, 0.0, 0.0]
-
-
-@pytest.mark.parametrize("shape", [(60, 30), (60, 8), (24, 30), (30, 40), (9, 40), (11, 2), (2, 3)])
-def test_gmm_reads_principal_components(shape):
-    """The first components of standardised features, up to their sign: at most 16, and half as many as clips."""
-    features = np.random.default_rng(0).normal(size=shape) * np.linspace(1, 9, shape[1])
-    scaled = (features - features.mean(axis=0)) / features.std(axis=0)
-    wanted = PCA(min(16, shape[1], shape[0] // 2), svd_solver="full").fit_transform(scaled)
-    np.testing.assert_allclose(np.abs(gmm._principal(features)), np.abs(wanted), atol=1e-9)
-
-
-@pytest.mark.parametrize(("shape", "apart", "chosen"), [((60, 8), 3.0, 2), ((80, 40), 2.0, 2), ((25, 5), 1.0, 1)])
-def test_gmm_is_its_definition(shape, apart, chosen):
-    """The posterior is that of the mixture which BIC chooses, of 1 to K2 components, on principal components."""
-    random = np.random.default_rng(sum(shape))
-    features = random.normal(size=shape) * np.linspace(1, 2, shape[1]) + apart * random.integers(2, size=(shape[0], 1))
-    scaled = (features - features.mean(axis=0)) / features.std(axis=0)
-    points = PCA(min(16, shape[1], shape[0] // 2), svd_solver="full").fit_transform(scaled)
-    mixtures = [
-        GaussianMixture(count, covariance_type="diag", reg_covar=0.01 * points.var(axis=0).mean(), random_state=5).fit(
-            points
-        )
-        for count in range(1, min(6, shape[0] // 5) + 1)
-    ]
-    best = min(mixtures, key=lambda mixture: mixture.bic(points))
-    found = gmm.fit_mixture(features, largest=6, seed=5).posterior
-    assert found.shape[1] == chosen
-    np.testing.assert_allclose(found, best.predict_proba(points), atol=1e-6)
-
-
-def test_gmm_of_other_k2_is_another_mixture(make_blobs, memo):
-    """A memo that all trials share keeps the mixture of each K2 apart."""
-    request = make_blobs({"a": (0, 30), "b": (0, 30), "c": (0, 30)}, case="unlabeled", memo=memo)
-    found = [len(set(gmm.rank(replace(request, k2=k2)).names[:, 0])) for k2 in (1, 2, 3)]
-    assert found == [1, 2, 3]
-
-
-@pytest.mark.parametrize("strategy", [gmm, iterated])
-def test_components_are_numbered_by_how_many_there_are(make_blobs, strategy):
-    """A hundred clips and more in two groups: two digits are enough for their names."""
-    ranked = strategy.rank(make_blobs({"a": (0, 60), "b": (0, 60)}, case="unlabeled", k2=2))
-    assert {name.rsplit("_", 1)[1] for name in ranked.names[:, 0]} == {"00", "01"}

@@ -154,18 +154,3 @@ def test_refuses_shares_and_domains_that_are_none():
         withhold(IDS, ATTRIBUTES, domains=many, domain="tgt")
     with pytest.raises(LabelingError, match="attributes must have one row a clip, 1000, but got 5"):
         withhold(IDS, ATTRIBUTES[:5])
-
-
-def test_the_widest_row_bounds_m():
-    """M may be as large as the candidates of some machine type are many, and no larger."""
-    both = {"fan": candidates([["a", "b", "c"]] * 4), "pump": candidates([["a"]] * 4)}
-    assert label_quality(both, TRUTH, m=3)["fan"].recall_at_m == 1.0
-    with pytest.raises(LabelingError, match="m must be between 1 and 3"):
-        label_quality(both, TRUTH, m=4)
-
-
-def test_no_clip_retained_has_no_recall_of_retained_ones():
-    """Where all judged clips are left out there is nothing to find: None, and no warning of a mean of nothing."""
-    quality = label_quality({"fan": candidates([["a"]] * 4, retained=[False] * 4)}, TRUTH, m=1)["fan"]
-    assert (quality.recall_at_m_retained, quality.left_out, quality.purity) == (None, 1.0, None)
-    assert quality.recall_at_m == 0.5

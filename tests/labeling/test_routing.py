@@ -208,21 +208,3 @@ def test_the_thresholds_stay():
     """Those with which cases were chosen in recorded trials."""
     assert (routing.LABEL_RICH, routing.SHARED_KEYS, routing.AGREEMENT) == (0.5, 0.5, 0.05)
     assert (routing.AGREEMENT_CLIPS, routing.CLIPS_PER_ATTRIBUTE, routing.FEW_ATTRIBUTES) == (30, 5.0, 64)
-
-
-def test_keys_of_an_attribute_can_be_looked_up():
-    """They are one value, whatever the name: a key of a dictionary."""
-    assert {attribute_keys("07"): 1, attribute_keys("car_B1"): 2} == {frozenset({"07"}): 1, frozenset({"car"}): 2}
-
-
-def test_years_share_the_keys_of_the_shorter_list():
-    """A year with fewer kinds of attribute does not conflict with one that has these and others, in either order."""
-    long, short = ["car_1_spd_2_mic_3_load_4"], ["car_1"]
-    for first, second in ((long, short), (short, long)):
-        assert route(**clips(("2021", first), ("2022", second))).case == "direct"
-
-
-def test_the_earlier_year_of_a_conflict_stands_first():
-    """Whatever the order of the clips, and the first conflict in time is the one that is said."""
-    years = (("2022", ["zone_1"]), ("2024", ["mix_1"]), ("2021", ["m-n_W"]))
-    assert "2021 (m-n) and 2022 (zone) share 0% of their keys" in route(**clips(*years)).why
