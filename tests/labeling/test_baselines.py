@@ -28,6 +28,7 @@ def test_direct_leaves_clips_without_attribute_to_the_machine(make_blobs):
     labels = fuse_top_m({"fan": ranked}, m=1)
     assert labels.classes[labels.targets].tolist() == ["fan|a", "fan|a", "fan"]
     assert ranked.labeled.tolist() == [True, True, False]
+    assert ranked.confidence.tolist() == [[1.0], [1.0], [0.0]]
 
 
 def test_direct_needs_a_label(make_blobs):
@@ -36,10 +37,11 @@ def test_direct_needs_a_label(make_blobs):
         direct.rank(make_blobs({"a": (0, 3)}, case="direct"))
 
 
-def test_direct_reads_no_features(make_blobs):
+@pytest.mark.parametrize("strategy", [direct, machine])
+def test_features_of_nothing_are_not_read(make_blobs, strategy):
     """NaN features do not matter to a strategy that declares none."""
-    request = make_blobs({"a": (3, 0)}, case="direct")
-    assert direct.rank(replace(request, features=np.full((3, 1), np.nan))).labeled.all()
+    request = replace(make_blobs({"a": (3, 0)}, case="direct"), features=np.full((3, 1), np.nan))
+    assert strategy.rank(request).retained.all()
 
 
 def test_machine_trains_every_clip_under_its_machine_type(make_blobs):
@@ -95,12 +97,26 @@ def test_gmm_leaves_labeled_clips_their_own(make_blobs):
 
 
 def test_gmm_fits_once_per_domain_and_k2(make_blobs, memo):
-    """Mixtures are kept by the memo under their domain."""
-    request = make_blobs({"a": (0, 20)}, case="unlabeled", k2=2, memo=memo)
+    """Mixtures are kept by the memo under their domain, and asked for once a ranking."""
+    asked = []
+
+    def told(name, make):
+        asked.append(name)
+        return memo(name, make)
+
+    request = make_blobs({"a": (0, 20)}, case="unlabeled", k2=2, memo=told)
     request = replace(request, domains=np.array(["source", "target"] * 10, dtype=object))
     gmm.rank(request)
     gmm.rank(request)
     assert memo.made == ["mixture", "mixture"]
+    assert len(asked) == 4
+
+
+def test_gmm_shares_no_mixture_between_k2(make_blobs, memo):
+    """With one memo, K2 = 1 and K2 = 3 give three groups one component and three."""
+    for k2 in (3, 1, 2):
+        request = make_blobs({"a": (0, 20), "b": (0, 20), "c": (0, 20)}, case="unlabeled", k2=k2, memo=memo)
+        assert len(set(gmm.rank(request).names[:, 0])) == k2
 
 
 def test_gmm_refuses_k2_above_the_clips(make_blobs):

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from types import ModuleType
 
 import numpy as np
 import pytest
 from sklearn.metrics import adjusted_mutual_info_score
+from sklearn.mixture import GaussianMixture
 
 from labeling import clusters as clusters_module
 from labeling import routing
 from labeling.clusters import Clusters, cluster, cluster_names
 from labeling.contract import RankRequest
-from labeling.distances import nearest, squared_distances, standardise
-from labeling.strategies import cluster_wise, gmm
+from labeling.distances import nearest, single_thread, squared_distances, standardise
+from labeling.strategies import cluster_wise, gmm, iterated
 from labeling.table import inverse_shares, ranked_rows
 
 UNITS = [2.0**-40, 2.0**-20, 1.0, 2.0**20]
@@ -91,6 +93,43 @@ def test_mixtures_are_those_of_their_seed() -> None:
     np.testing.assert_array_equal(found[1], gmm.fit_mixture(features, largest=12, seed=1).posterior)
 
 
+@pytest.mark.parametrize(
+    ("clips", "dims", "kept", "seed"), [(60, 5, 5, 0), (60, 5, 5, 3), (24, 24, 12, 1), (24, 24, 12, 3), (20, 40, 10, 0)]
+)
+def test_no_digit_of_a_mixture_moves(clips: int, dims: int, kept: int, seed: int) -> None:
+    """Axes come of the smaller table, at most half the clips many; EM takes 100 steps at most, from the seed."""
+    rng = np.random.default_rng(seed)
+    features = rng.normal(size=(4, dims))[rng.integers(0, 4, clips)] + 0.4 * rng.normal(size=(clips, dims))
+    points = standardise(features)
+    with single_thread(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if clips > dims:
+            axes = np.linalg.eigh(points.T @ points)[1][:, ::-1]
+        else:
+            axes = np.linalg.svd(points, full_matrices=False)[2].T
+        reduced = points @ axes[:, :kept]
+        floor = 0.01 * reduced.var(axis=0).mean()
+        fits = [
+            GaussianMixture(count, covariance_type="diag", reg_covar=floor, max_iter=100, random_state=seed).fit(
+                reduced
+            )
+            for count in range(1, min(4, clips // 5) + 1)
+        ]
+        wanted = min(fits, key=lambda fit: fit.bic(reduced)).predict_proba(reduced)
+    assert wanted.shape[1] > 1  # else every clip has 1, whatever came before
+    np.testing.assert_array_equal(gmm.fit_mixture(features, largest=4, seed=seed).posterior, wanted)
+
+
+def test_mixtures_stop_after_their_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where groups overlap, a mixture that may take one step is not the one that took as many as it needs."""
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(4, 5))[rng.integers(0, 4, 60)] + 0.4 * rng.normal(size=(60, 5))
+    whole = gmm.fit_mixture(features, largest=4, seed=0).posterior
+    monkeypatch.setattr(gmm, "MAX_ITERATIONS", 1)
+    short = gmm.fit_mixture(features, largest=4, seed=0).posterior
+    assert short.shape != whole.shape or not np.allclose(short, whole, atol=1e-3)
+
+
 def test_no_clusters_have_no_names() -> None:
     """Names are text, also where there are none of them."""
     assert cluster_names(0).shape == (0,) and cluster_names(0).dtype.kind == "U"
@@ -152,13 +191,14 @@ def test_blocks_change_no_digit(case: str, monkeypatch: pytest.MonkeyPatch) -> N
     np.testing.assert_array_equal(parts.confidence, whole.confidence)
 
 
-def test_cluster_names_count_clusters_and_not_clips() -> None:
+@pytest.mark.parametrize(("strategy", "prefix"), [(cluster_wise, "cluster"), (iterated, "iterated"), (gmm, "gmm")])
+def test_cluster_names_count_clusters_and_not_clips(strategy: ModuleType, prefix: str) -> None:
     """A hundred clips and more in two clusters are named with two digits."""
     request = RankRequest(
         np.array([f"{number:03d}" for number in range(105)]), np.arange(105.0)[:, None] // 60,
         np.full(105, None, dtype=object), "unlabeled", k1=1, k2=2,
     )  # fmt: skip
-    assert set(cluster_wise.rank(request).names.ravel()) == {"cluster_00", "cluster_01"}
+    assert set(strategy.rank(request).names.ravel()) == {f"{prefix}_00", f"{prefix}_01"}
 
 
 def test_one_clustering_serves_whatever_is_withheld(memo) -> None:

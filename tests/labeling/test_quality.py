@@ -85,6 +85,7 @@ def test_nothing_retained_or_judged_is_undefined():
     """Measures without clips are None, not 0."""
     none_retained = label_quality({"fan": candidates([["a"]] * 4, retained=[False] * 4)}, TRUTH, m=1)["fan"]
     assert (none_retained.left_out, none_retained.purity, none_retained.recall_at_m) == (1.0, None, 0.5)
+    assert none_retained.recall_at_m_retained is None
     none_judged = label_quality({"fan": candidates([["a"]] * 4)}, {}, m=1)["fan"]
     assert (none_judged.clips, none_judged.left_out, none_judged.recall_at_m) == (0, None, None)
 
@@ -103,6 +104,24 @@ def test_one_candidate_wide_tables_are_judged_at_any_m():
     assert label_quality(narrow, TRUTH, m=3, widest=15)["fan"].recall_at_m == 0.75
     with pytest.raises(LabelingError, match="m must be between 1 and 1"):
         label_quality(narrow, TRUTH, m=3)
+    beside = {**narrow, "pump": candidates([["a", "b", "c"]] * 4), "valve": candidates([["a", "b"]] * 4)}
+    found = label_quality(beside, TRUTH, m=3)  # the widest row of all counts
+    assert [found[machine].recall_at_m for machine in beside] == [0.75, 1.0, 1.0]
+    with pytest.raises(LabelingError, match="m must be between 1 and 3"):
+        label_quality(beside, TRUTH, m=4)
+
+
+def test_what_attributes_are_called_moves_no_digit():
+    """The same attributes under names that sort otherwise have the same quality to the last digit."""
+    rng = np.random.default_rng(0)
+    names = np.array([f"vel_{number}" for number in range(7)])
+    for _ in range(5):
+        true, first = rng.integers(0, 7, 90), rng.integers(0, 7, 90)
+        found = []
+        for called in (names, names[::-1], rng.permutation(names)):
+            truth = {str(clip): str(name) for clip, name in enumerate(called[true])}
+            found.append(label_quality({"fan": candidates(called[first][:, None])}, truth, m=1)["fan"])
+        assert found[0] == found[1] == found[2]
 
 
 def test_refuses_m_above_the_candidates():

@@ -117,8 +117,9 @@ def test_labels_of_one_domain_are_mentioned():
     ],
 )
 def test_keys_of_official_attributes(attribute, keys):
-    """Keys are read from every form that the official names have."""
+    """Keys are read from every form that the official names have, and can be counted like names."""
     assert attribute_keys(attribute) == keys
+    assert len({attribute_keys(attribute), frozenset(keys)}) == 1
 
 
 def test_refuses_empty_and_uneven_columns():
@@ -156,6 +157,12 @@ YEARS = {"years": np.array(["2023"] * 20 + ["2024"] * 40, dtype=object)}
             ["a_1_b_1_c_1"] * 20 + ["d_1"] * 5 + [None] * 35, YEARS,
             "25 of 60 clips are labeled with 2 attributes, but 2023 (a, b, c) and "
             "2024 (d) share 0% of their keys: partial.",
+        ),
+        (
+            ["a_1"] * 20 + ["b_1"] * 20 + ["c_1"] * 20,
+            {"years": np.repeat(["2025", "2024", "2023"], 20).astype(object)},
+            "60 of 60 clips are labeled with 3 attributes, and 2023 (c) "
+            "and 2024 (b) share 0% of their keys: fragmented.",
         ),
         (
             ["a_1", "a_2"] * 20, {"clusters": np.arange(40) // 2 % 2},
@@ -208,3 +215,11 @@ def test_the_thresholds_stay():
     """Those with which cases were chosen in recorded trials."""
     assert (routing.LABEL_RICH, routing.SHARED_KEYS, routing.AGREEMENT) == (0.5, 0.5, 0.05)
     assert (routing.AGREEMENT_CLIPS, routing.CLIPS_PER_ATTRIBUTE, routing.FEW_ATTRIBUTES) == (30, 5.0, 64)
+
+
+@pytest.mark.parametrize("names", [("a_1_b_1_c_1", "a_1"), ("a_1", "a_1_b_1_c_1")])
+def test_a_year_with_few_of_another_s_keys_shares_them_all(names):
+    """What is shared is a part of the smaller year's keys, be it the earlier or the later one."""
+    assert (
+        route(**clips(*((year, [name]) for year, name in zip(("2023", "2024"), names, strict=True)))).case == "direct"
+    )

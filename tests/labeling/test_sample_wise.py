@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.ensemble import RandomForestClassifier
 
 from labeling.contract import LabelingError, RankRequest
 from labeling.quality import label_quality
@@ -170,3 +171,17 @@ def test_the_borders_of_confidence(make_blobs):
     for confidence in (-0.01, 1.01):
         with pytest.raises(LabelingError, match="min_confidence must be between 0 and 1"):
             rank(make_blobs({"a": (3, 1)}, min_confidence=confidence))
+
+
+def test_a_forest_grows_and_answers_in_one_thread(make_blobs, monkeypatch):
+    """Threads add up trees' answers in the order in which they end, which moves last digits: one is asked for."""
+    asked = []
+
+    class Told(RandomForestClassifier):
+        def predict_proba(self, X):  # noqa: N803 - scikit-learn's name
+            asked.append((self.n_estimators, self.n_jobs))
+            return super().predict_proba(X)
+
+    monkeypatch.setattr("sklearn.ensemble.RandomForestClassifier", Told)
+    rank(make_blobs({"a": (4, 1), "b": (4, 1)}))
+    assert asked == [(100, 1)]

@@ -54,3 +54,26 @@ def test_two_clips_differ_along_one_axis(dimensions):
     drawn = plane(np.random.default_rng(0).normal(size=(2, dimensions)))
     np.testing.assert_allclose(np.sort(drawn[:, 0]), [-(dimensions**0.5), dimensions**0.5], rtol=1e-6)
     assert not drawn[:, 1].any()
+
+
+def test_clips_on_a_line_have_no_second_place():
+    """Where all columns are one, times a factor, there is only rounding noise beside the first axis."""
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        drawn = plane(rng.normal(size=(4, 1)) * rng.uniform(0.5, 2.0, size=1000))
+        assert np.abs(drawn[:, 0]).min() > 0 and not drawn[:, 1].any()
+
+
+@pytest.mark.parametrize("shape", [(40, 5), (5, 40)])
+def test_axes_are_made_of_the_smaller_table(shape, monkeypatch):
+    """A table of all pairs of dimensions or of clips, whichever are fewer: 20,000 clips would make one of 3 GB."""
+    asked = []
+    plain = np.linalg.eigh
+
+    def told(table):
+        asked.append(table.shape)
+        return plain(table)
+
+    monkeypatch.setattr(np.linalg, "eigh", told)
+    plane(np.random.default_rng(0).normal(size=shape))
+    assert asked == [(5, 5)]

@@ -113,3 +113,11 @@ def test_no_more_clusters_than_clips_that_need_one(make_blobs):
     assert (ranked.names[~ranked.labeled] != "").sum(axis=1).tolist() == [2, 2]
     full = ward.rank(make_blobs({"a": (3, 0)}, case="partial", k2=2))
     assert full.names.tolist() == [["a", ""]] * 3 and (full.confidence == [[1.0, 0.0]] * 3).all()
+
+
+@pytest.mark.parametrize("clips", [1, 2, 5])
+def test_merges_are_a_table_for_any_number_of_clips(clips):
+    """One merge fewer than clips, four numbers each; of one clip there is none, and one cluster."""
+    merges = ward.merge_clips(np.random.default_rng(0).normal(size=(clips, 3)))
+    assert merges.shape == (clips - 1, 4)
+    assert ward.cut(merges, clusters=1).tolist() == [0] * clips
