@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,6 +93,39 @@ def test_cut_and_resumed(tmp_path):
     assert [report.loss for report in reports] == [report.loss for report in whole_reports]
 
 
+def test_a_run_that_was_cut_repeats_no_step(tmp_path):
+    """It goes on with the next step, reports the epochs before again, and starts anew where anything differs."""
+    model, waveforms, recipe = model_of(), tones(6), changed(QUICK, batch_size=2, micro_batch=2)  # 3 epochs of 3 steps
+    path = tmp_path / "run.pt"
+    with pytest.raises(KeyboardInterrupt):
+        run(model, waveforms, recipe, on_step=cut_at(5), checkpoint=TrainingCheckpoint(path, 0))
+    kept = path.read_bytes()
+
+    def steps_of(of=recipe, **options):
+        path.write_bytes(kept)
+        done, told = [], []
+        options = {"on_epoch": told.append, "checkpoint": TrainingCheckpoint(path), **options}
+        _, reports = run(model, waveforms, of, on_step=lambda step, _all: done.append(step), **options)
+        assert options["on_epoch"] is None or told == reports
+        return done
+
+    assert steps_of()[0] == steps_of(on_epoch=None)[0] in (5, 6), "the step during which it was cut, or the one after"
+    assert steps_of()[-1] == 9
+    assert steps_of(seed=1) == steps_of(changed(recipe, mask_ratio=0.5)) == list(range(1, 10))
+
+
+def test_one_clip_is_enough():
+    """A single clip is learnt from, on the device that is found where none is named; none at all is refused."""
+    assert len(run(model_of(), tones(1), device=None)[1]) == 3
+    with pytest.raises(BackboneError, match="at least one clip and a seed of 0 or more, but got 0 and 0"):
+        pretrain(model_of(), reader(tones(1)), 0, recipe=QUICK, device=CPU)
+
+
+def test_weights_are_drawn_from_the_seed():
+    """A model without a file differs by its seed alone."""
+    assert farthest(model_of(seed=3), model_of(seed=3)) == 0 < farthest(model_of(seed=3), model_of())
+
+
 def test_seeded():
     """Another seed draws other masks and another order."""
     model = model_of()
@@ -145,6 +180,10 @@ def test_padding():
     model = model_of()
     assert padding_share(model, (model.n_frames - 1) * 0.01 + 0.025) == 0
     assert padding_share(model, 48 * 0.01 + 0.015) == 0.5
+    large: Any = SimpleNamespace(sample_rate=16000, n_frames=1024)
+    assert padding_share(large, 4.015) == 1 - 400 / 1024, (
+        "4.015 * 16000 is a little below the 64,240 samples of 400 frames"
+    )
 
 
 @pytest.mark.parametrize("name", ["beats", "tiny"])
