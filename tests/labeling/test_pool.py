@@ -127,3 +127,10 @@ def test_a_request_s_defaults():
     made = iter(range(9))
     assert [forget("a", lambda: next(made)) for _ in range(3)] == [0, 1, 2] == [*range(3)]
     assert asked.memo is forget
+
+
+def test_what_is_remembered_is_no_part_of_a_request():
+    """Two requests for the same clips are equal, whoever remembers their steps."""
+    asked = request()
+    assert replace(asked, memo=lambda _name, make: make()) == asked
+    assert replace(asked, seed=1) != asked
