@@ -1,7 +1,8 @@
 """Change the code that makes numbers, one place at a time, and see whether a test notices: `make mutants`.
 
 Every change (`tests.mutants.changes`) is tried against the tests of its room (`tests.mutants.rooms`) that call its
-function, the quickest first, up to the first failure; one outside of functions against all tests. Results are kept
+function, the quickest first, up to the first failure; one outside of functions against all tests. A test that takes
+twenty times what it does without a change has noticed an endless loop. Results are kept
 under .asdbench/mutants: a run that was cut goes on where it stopped, and a survivor is tried again once the tests
 changed.
 """
@@ -127,7 +128,12 @@ def _try_room(name: str, mutants: list[Mutant], *, jobs: int) -> list[Result]:
         began = time.monotonic()
         tried = itertools.chain(
             _collected(inside, room, reached, jobs, limit),
-            _forked(outside, lambda mutant: run_tests(reached.tests_for(mutant), mutant=mutant), jobs, limit),
+            _forked(
+                outside,
+                lambda mutant: run_tests(reached.tests_for(mutant), mutant=mutant, seconds=reached.seconds),
+                jobs,
+                limit,
+            ),
         )
         for done, (mutant, killed, seconds) in enumerate(tried, start=1):
             result = ledger.add(mutant.name, mutant.file, "killed" if killed else "surviving", seconds)
@@ -155,7 +161,7 @@ def _collected(
             os.write(writing, f"{place[id(mutant)]} {killed:d} {seconds}\n".encode())
 
     tests = list(reached.seconds)
-    child = _fork(lambda: Collected(room.files(), loop).run(tests), Path(os.devnull))
+    child = _fork(lambda: Collected(room.files(), loop, reached.seconds).run(tests), Path(os.devnull))
     os.close(writing)
     with os.fdopen(reading) as lines:
         for line in lines:

@@ -16,6 +16,7 @@ import importlib.machinery
 import importlib.util
 import json
 import os
+import signal
 import sys
 import time
 from collections import defaultdict
@@ -31,6 +32,7 @@ from tests.mutants.changes import Mutant, first_line
 from tests.mutants.rooms import ROOT
 
 CALLED = "_asdbench_mutants_called"  # the name by which functions say that they are called
+LEAST_S, FACTOR = 60.0, 20.0  # a test may take so long, and so many times what it takes without a change
 
 
 def warm_up(packages: Sequence[str]) -> None:
@@ -128,17 +130,46 @@ class _Reached:
         )
 
 
-def run_tests(tests: Sequence[str], *, mutant: Mutant | None = None, trace: Sequence[str] = ()) -> int:
+class Patience:
+    """Ends the process where a test takes far longer than it does without a change: the mutant loops for ever.
+
+    Args:
+        seconds: that each test takes without a change.
+    """
+
+    def __init__(self, seconds: Mapping[str, float]) -> None:
+        self.seconds = seconds
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Any:
+        """Set the alarm, whose signal ends a process that does not listen to it, and take it away after the test."""
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, max(LEAST_S, FACTOR * self.seconds.get(item.nodeid, 0.0)))
+        try:
+            return (yield)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+
+
+def run_tests(
+    tests: Sequence[str],
+    *,
+    mutant: Mutant | None = None,
+    seconds: Mapping[str, float] | None = None,
+    trace: Sequence[str] = (),
+) -> int:
     """Run tests in this process, and return pytest's exit code.
 
     Args:
         tests: files or node ids, run in this order.
         mutant: what is changed; None leaves the code as it is.
+        seconds: that each test takes without a change; one that takes far longer ends the process.
         trace: files of which to note the functions that tests call, in the file named by ASDBENCH_REACHED.
     """
     if mutant is not None:
         sys.meta_path.insert(0, _Finder({mutant.file: mutant.tree}))
-    return _session(tests, _Reached(trace) if trace else None)
+    plugins: list[object] = [] if seconds is None else [Patience(seconds)]
+    return _session(tests, *plugins, *([_Reached(trace)] if trace else []))
 
 
 class Collected:
@@ -148,15 +179,16 @@ class Collected:
     module would have given it. So this holds for changes inside functions that nothing calls while tests are collected.
     """
 
-    def __init__(self, files: Sequence[str], loop: Callable[[Collected], None]) -> None:
+    def __init__(self, files: Sequence[str], loop: Callable[[Collected], None], seconds: Mapping[str, float]) -> None:
         self.files = files
+        self.patience = Patience(seconds)
         self.loop = loop
         self.items: dict[str, pytest.Item] = {}
         self.functions: dict[str, dict[tuple[str, int], list[FunctionType]]] = {}
 
     def run(self, tests: Sequence[str]) -> int:
         """Collect tests, do the loop and return pytest's exit code."""
-        return _session(tests, self)
+        return _session(tests, self, self.patience)
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Do the loop instead of running tests."""
@@ -198,10 +230,10 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
             yield from _codes(each)
 
 
-def _session(tests: Sequence[str], plugin: object) -> int:
+def _session(tests: Sequence[str], *plugins: object) -> int:
     settings.load_profile("mutants")
     said = ["-x", "-q", "-s", "--tb=line", "--no-header"]
     said += [part for name in ("cacheprovider", "randomly", "unraisableexception") for part in ("-p", f"no:{name}")]
     with contextlib.suppress(SystemExit):
-        return int(pytest.main([*said, *tests], plugins=[plugin] if plugin else []))
+        return int(pytest.main([*said, *tests], plugins=plugins))
     return 1
