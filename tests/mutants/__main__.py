@@ -2,9 +2,8 @@
 
 Every change (`tests.mutants.changes`) is tried against the tests of its room (`tests.mutants.rooms`) that call its
 function, the quickest first, up to the first failure; one outside of functions against all tests. A test that takes
-twenty times what it does without a change has noticed an endless loop. Results are kept
-under .asdbench/mutants: a run that was cut goes on where it stopped, and a survivor is tried again once the tests
-changed.
+twenty times what it does without a change has noticed an endless loop. Results are kept under .asdbench/mutants: a run
+that was cut goes on where it stopped, and a survivor is tried again once the tests changed.
 """
 
 from __future__ import annotations
