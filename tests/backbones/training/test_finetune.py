@@ -240,6 +240,8 @@ def test_gradient_decay_needs_an_encoder_that_has_it():
         (np.array([[0.5, 0.4]] * 2), "sum to 1"),
         (np.array([[1.5, -0.5]] * 2), "0 or more"),
         (np.array([[np.nan, 1.0]] * 2), "finite"),
+        (np.array([[np.inf, 0.0], [0.5, 0.5]]), "finite"),
+        (np.array([[1, 0], [0, 1]]), "weights of shape .n, 2., but are int64"),
     ],
 )
 def test_wrong_targets(targets, message):
