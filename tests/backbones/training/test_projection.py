@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from backbones.contract import BackboneError, EpochReport
-from backbones.training.projection import learn_projection, project
+from backbones.training.projection import Projection, learn_projection, project
 from backbones.training.recipe import FinetuneRecipe
 
 RECIPE = FinetuneRecipe(
@@ -78,6 +78,14 @@ def test_numbers_that_never_differ_do_no_harm(clips: tuple[NDArray[np.float32], 
     vectors[:, 5] = 3.0
     learned = learn_projection(vectors, targets, n_classes=3, recipe=RECIPE)
     assert np.isfinite(project(learned, vectors)).all()
+
+
+def test_a_new_projection_takes_numbers_as_they_are() -> None:
+    """Before it has seen any clip, nothing is taken off and nothing divided."""
+    new = Projection(3, dim=2)
+    with torch.no_grad():
+        wanted = new.maps[0](torch.tensor([[1.0, 2.0, 3.0]]))
+        assert torch.equal(new.pool(new.tokens(new.fbank(torch.tensor([[1.0, 2.0, 3.0]])))), wanted)
 
 
 def test_what_concerns_the_encoder_changes_nothing(clips: tuple[NDArray[np.float32], NDArray[np.int64]]) -> None:
