@@ -91,8 +91,7 @@ def learn_projection(
         recipe,
         train="all",
         micro_batch=recipe.batch_size,
-        time_mask=0, mel_mask=0, masks=0,
-        layer_decay=1.0, gradient_decay=1.0, freeze_layers=0, lora_rank=0,
+        masks=0, layer_decay=1.0, gradient_decay=1.0, freeze_layers=0, lora_rank=0,
         precision="float32" if recipe.precision == "auto" else recipe.precision,  # the same digits on every processor
     )  # fmt: skip
     learned = finetune(

@@ -91,7 +91,10 @@ def test_a_new_projection_takes_numbers_as_they_are() -> None:
 def test_what_concerns_the_encoder_changes_nothing(clips: tuple[NDArray[np.float32], NDArray[np.int64]]) -> None:
     """Masks, layers, adapters and micro-batches of a recipe have nothing to act on: same numbers, same key."""
     vectors, targets = clips
-    other = replace(RECIPE, freeze_layers=20, lora_rank=4, layer_decay=0.5, time_mask=3, micro_batch=2)
+    other = replace(
+        RECIPE, freeze_layers=20, lora_rank=4, layer_decay=0.5, gradient_decay=0.5, time_mask=3, mel_mask=8, masks=4,
+        micro_batch=2,
+    )  # fmt: skip
     made = [project(learn_projection(vectors, targets, n_classes=3, recipe=r), vectors) for r in (RECIPE, other)]
     np.testing.assert_array_equal(*made)
     assert other.content() == RECIPE.content()
@@ -103,6 +106,13 @@ def test_mixup_and_soft_targets(clips: tuple[NDArray[np.float32], NDArray[np.int
     soft = np.eye(3, dtype=np.float32)[targets]
     learned = learn_projection(vectors, soft, n_classes=3, recipe=replace(RECIPE, mixup=0.4))
     assert nearest(project(learned, vectors), targets) > nearest(vectors, targets)
+
+
+def test_one_number_is_a_projection(clips: tuple[NDArray[np.float32], NDArray[np.int64]]) -> None:
+    """The smallest has one dimension."""
+    vectors, targets = clips
+    recipe = replace(RECIPE, epochs=1, projection_dim=1)
+    assert project(learn_projection(vectors, targets, n_classes=3, recipe=recipe), vectors).shape == (60, 1)
 
 
 @pytest.mark.parametrize("wrong", [{"projection_dim": 0}, {"projection_hidden": -1}])
