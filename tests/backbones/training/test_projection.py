@@ -108,6 +108,14 @@ def test_mixup_and_soft_targets(clips: tuple[NDArray[np.float32], NDArray[np.int
     assert nearest(project(learned, vectors), targets) > nearest(vectors, targets)
 
 
+@pytest.mark.filterwarnings("error")
+def test_no_clip_is_refused_in_a_sentence() -> None:
+    """There is no mean of nothing, and nobody warns of one."""
+    nothing = np.zeros((0, 30), dtype=np.float32)
+    with pytest.raises(BackboneError, match="at least one clip"):
+        learn_projection(nothing, np.zeros(0, dtype=np.int64), n_classes=3, recipe=RECIPE)
+
+
 def test_one_number_is_a_projection(clips: tuple[NDArray[np.float32], NDArray[np.int64]]) -> None:
     """The smallest has one dimension."""
     vectors, targets = clips
