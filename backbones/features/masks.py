@@ -40,8 +40,8 @@ def draw_masks(
         if value < 0:
             raise BackboneError(f"{name} of SpecAugment must be 0 or more, but got {value}; 0 switches it off.")
     draws = torch.rand((clips, masks, 2, 2), generator=generator, dtype=torch.float64)
-    size = torch.tensor(shape, dtype=torch.float64)
-    widest = torch.minimum(torch.tensor([time_mask, mel_mask], dtype=torch.float64), size)
+    size = torch.tensor(shape)
+    widest = torch.minimum(torch.tensor([time_mask, mel_mask]), size)
     width = (draws[..., 0] * (widest + 1)).floor()  # (clips, masks, 2)
     first = (draws[..., 1] * (size - width + 1)).floor()
     return torch.stack((first, first + width), dim=-1).long()

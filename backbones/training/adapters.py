@@ -50,7 +50,7 @@ class LowRankLinear(nn.Linear):
     def merged(self) -> nn.Linear:
         """Return the plain linear map that computes the same."""
         with torch.device("meta"):
-            linear = nn.Linear(self.in_features, self.out_features, bias=self.bias is not None)
+            linear = nn.Linear(self.in_features, self.out_features)
         self.weight += self.scale * (self.lora_up @ self.lora_down)
         linear.weight, linear.bias = self.weight, self.bias
         return linear
@@ -71,7 +71,7 @@ def choose_what_learns(encoder: Encoder, recipe: FinetuneRecipe, *, seed: int) -
         encoder.requires_grad_(False)
     if recipe.lora_rank:
         _add_adapters(encoder, recipe, Generator().manual_seed(seed))
-    elif recipe.freeze_layers:
+    else:
         for name, parameter in encoder.named_parameters():
             if _is_frozen(encoder, name, recipe):
                 parameter.requires_grad_(False)

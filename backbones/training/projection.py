@@ -79,13 +79,15 @@ def learn_projection(
         checkpoint: as of `finetune`.
 
     Raises:
-        BackboneError: the projection has no size, or as of `finetune`.
+        BackboneError: the projection has no size, there is no clip, or as of `finetune`.
     """
     if recipe.projection_dim < 1 or recipe.projection_hidden < 0:
         raise BackboneError(
             "projection_dim must be 1 or more and projection_hidden 0 or more, but got "
             f"{recipe.projection_dim} and {recipe.projection_hidden}."
         )
+    if not len(vectors):
+        raise BackboneError("A projection needs at least one clip, but got none; see which clips labeling kept.")
     fresh = _fresh(vectors, recipe, seed=seed)
     learning = replace(
         recipe,
@@ -115,8 +117,8 @@ def _fresh(vectors: NDArray[np.float32], recipe: FinetuneRecipe, *, seed: int) -
     generator = Generator().manual_seed(int(np.random.default_rng([seed, 0, 2]).integers(SEEDS)))
     with torch.no_grad():
         exact = vectors.astype(np.float64)
-        spread = exact.std(axis=0) if len(vectors) else np.ones(vectors.shape[1])
-        made.mean.copy_(torch.from_numpy(exact.mean(axis=0) if len(vectors) else np.zeros(vectors.shape[1])))
+        spread = exact.std(axis=0)
+        made.mean.copy_(torch.from_numpy(exact.mean(axis=0)))
         made.scale.copy_(torch.from_numpy(np.where(spread > 0, spread, 1.0)))
         for linear in made.maps:
             assert isinstance(linear, nn.Linear)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from backbones import load_encoder
-from backbones.contract import BackboneError
+from backbones.contract import BackboneError, Encoder
 from backbones.training.adapters import LowRankLinear, choose_what_learns, merge_adapters
 from backbones.training.recipe import FinetuneRecipe
 from tests.backbones.conftest import SMALL, tones
@@ -121,3 +122,28 @@ def test_later_choices_leave_keys_alone():
     assert FinetuneRecipe(lora_alpha=4.0).content() == FinetuneRecipe().content()
     assert FinetuneRecipe(freeze_layers=2).content()["freeze_layers"] == 2
     assert FinetuneRecipe(lora_rank=4).content()["lora_alpha"] == 16.0
+
+
+class Narrowing(Encoder):
+    """Two linear maps, sixteen numbers to four and back."""
+
+    def __init__(self):
+        super().__init__()
+        self.dim = 16
+        self.down, self.up = nn.Linear(16, 4), nn.Linear(4, 16, bias=False)
+
+
+def test_only_maps_wider_than_the_rank_on_either_side_are_adapted():
+    """An adapter as wide as its map would save nothing."""
+    for rank, adapted in ((3, 2), (4, 0), (8, 0)):
+        encoder, recipe = Narrowing(), FinetuneRecipe(lora_rank=rank, lora_targets="all")
+        if adapted:
+            choose_what_learns(encoder, recipe, seed=0)
+        else:
+            with pytest.raises(
+                BackboneError, match=f"wider than {rank} in the layers that learn, but Narrowing has none"
+            ):
+                choose_what_learns(encoder, recipe, seed=0)
+        assert sum(isinstance(module, LowRankLinear) for module in encoder.modules()) == adapted
+        merge_adapters(encoder)
+        assert [name for name, _ in encoder.named_parameters()] == ["down.weight", "down.bias", "up.weight"]

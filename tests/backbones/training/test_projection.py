@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from backbones.contract import BackboneError, EpochReport
+from backbones.training import projection
 from backbones.training.projection import Projection, learn_projection, project
 from backbones.training.recipe import FinetuneRecipe
 
@@ -114,6 +116,23 @@ def test_no_clip_is_refused_in_a_sentence() -> None:
     nothing = np.zeros((0, 30), dtype=np.float32)
     with pytest.raises(BackboneError, match="at least one clip"):
         learn_projection(nothing, np.zeros(0, dtype=np.int64), n_classes=3, recipe=RECIPE)
+
+
+@pytest.mark.parametrize(("asked", "taken"), [("auto", "float32"), ("float32", "float32"), ("bfloat16", "bfloat16")])
+def test_what_is_handed_on(
+    clips: tuple[NDArray[np.float32], NDArray[np.int64]], monkeypatch: pytest.MonkeyPatch, asked: str, taken: str
+) -> None:
+    """A processor's own choice is float32, the same digits everywhere; what a recipe names is taken. A run goes on."""
+    handed: list[Any] = []
+
+    def told(fresh: Projection, *_: object, **options: Any) -> Projection:
+        handed.append((options["recipe"].precision, options["checkpoint"]))
+        return fresh
+
+    monkeypatch.setattr(projection, "finetune", told)
+    kept: Any = object()
+    learn_projection(*clips, n_classes=3, recipe=replace(RECIPE, precision=asked), checkpoint=kept)
+    assert handed == [(taken, kept)]
 
 
 def test_one_number_is_a_projection(clips: tuple[NDArray[np.float32], NDArray[np.int64]]) -> None:
