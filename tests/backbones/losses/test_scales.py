@@ -83,11 +83,15 @@ def test_directions_are_unit_vectors_of_the_seed() -> None:
 
 @pytest.mark.parametrize("name", ["adacos", "subcluster_adacos:subclusters=3", "adaproj:subclusters=3"])
 @pytest.mark.parametrize("soft", [False, True])
-def test_scales_follow_what_is_seen(name: str, soft: bool) -> None:
+@pytest.mark.parametrize("near_its_class", [False, True])
+def test_scales_follow_what_is_seen(name: str, soft: bool, near_its_class: bool) -> None:
     """B sums over the classes by what of a clip is not theirs; the angle is that to the clip's own classes."""
     embeddings, classes = drawn()
     head = head_of(name).train()
     scale = head.scale.value.item()
+    if near_its_class:  # so that the median angle counts as it is, and not as pi / 4
+        own = head.bases[classes, :, 0] if name.startswith("adaproj") else head.directions.weight.detach()[classes, 0]
+        embeddings = own + 0.04 * embeddings
     if name.startswith("adaproj"):
         x = embeddings.double().numpy()
         x /= np.linalg.norm(x, axis=1, keepdims=True)
@@ -112,6 +116,54 @@ def test_scales_follow_what_is_seen(name: str, soft: bool) -> None:
     wanted = max(1.0, math.log(b) / math.cos(min(math.pi / 4, median)))
     assert head.scale.value.item() == pytest.approx(wanted, rel=1e-5)
     assert wanted > 1.0
+    assert (median < math.pi / 4) == (near_its_class and not soft) or name.startswith("adaproj")
+
+
+@pytest.mark.parametrize("name", ["adacos", "subcluster_adacos:subclusters=3", "adaproj:subclusters=3"])
+def test_rounding_above_one_is_one(name: str) -> None:
+    """A weight that sums to a little more than 1 in single precision is a whole one, and the scale follows."""
+    embeddings, classes = drawn()
+    whole, above = head_of(name).train(), head_of(name).train()
+    weights = nn.functional.one_hot(classes, CLASSES).float()
+    whole(embeddings, weights)
+    above(embeddings, weights * (1 + 2**-22))
+    for head in (whole, above):
+        head.end_step()
+    assert above.scale.value.item() == pytest.approx(whole.scale.value.item(), rel=1e-5)
+    assert above.scale.value.item() != head_of(name).scale.value.item()
+
+
+@pytest.mark.parametrize("cosine", [1 + 2**-22, -1 - 2**-22])
+def test_a_cosine_beyond_one_has_an_angle(cosine: float) -> None:
+    """Rounding may make a cosine larger than 1: the angle is 0, or a straight one."""
+    scale = AdaptiveScale(10, adaptive=True)
+    scale.see(torch.full((3,), 2.0), torch.full((3,), cosine))
+    scale.end_step()
+    assert scale.value.item() == pytest.approx(2.0 / math.cos(0.0 if cosine > 0 else math.pi / 4))
+
+
+@pytest.mark.parametrize("name", ["adacos", "arcface", "subcluster_adacos:subclusters=3"])
+def test_the_length_of_a_direction_does_not_matter(name: str) -> None:
+    """Directions are normalised at every use, however long learning has made them."""
+    embeddings, classes = drawn()
+    head = head_of(name)
+    before = head(embeddings, classes)[0].item()
+    with torch.no_grad():
+        head.directions.weight.mul_(torch.linspace(0.5, 3.0, CLASSES)[:, None, None])
+    assert head(embeddings, classes)[0].item() == pytest.approx(before, rel=1e-5)
+
+
+def test_what_a_loss_learns() -> None:
+    """Directions learn unless the choice says that they stay as they are drawn."""
+    assert [name for name, _ in head_of("subcluster_adacos").named_parameters()] == ["directions.weight"]
+    assert not list(head_of("subcluster_adacos:learned=false").parameters())
+    assert not list(head_of("adaproj").parameters())
+
+
+def test_a_scale_is_finite() -> None:
+    """An infinite one would leave no number of the loss."""
+    with pytest.raises(BackboneError, match="arcface needs a scale above 0"):
+        arcface.build(dim=4, n_classes=2, generator=Generator(), scale=math.inf)
 
 
 class Given(nn.Module):
