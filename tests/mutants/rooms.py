@@ -66,7 +66,8 @@ ROOMS: Mapping[str, Room] = {
          "backbones/training/recipe.py", "backbones/training/projection.py", "backbones/training/adapters.py",
          "backbones/features/masks.py", "backbones/losses", "backbones/networks/directions.py",
          "backbones/networks/noise.py"),
-        ("tests/backbones/training", "tests/backbones/losses", "tests/backbones/features"),
+        ("tests/backbones/training", "tests/backbones/losses", "tests/backbones/features",
+         "tests/backbones/networks/test_noise.py"),
         NETWORKS,
     ),
 }  # fmt: skip
