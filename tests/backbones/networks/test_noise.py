@@ -78,6 +78,10 @@ def test_what_stays_is_scaled_up(whole: bool) -> None:
         (draw,) = drawn(seed, (1, 1) if whole else (3, 4))
         assert torch.equal(found[row], torch.where(draw >= 0.25, 4.0, 0.0).expand(3, 4))
     assert dropout.eval()(values) is values
+    border = float(drawn(1, (1, 1) if whole else (3, 4))[0].max())
+    with drawing_from(noise(1)):
+        stays = Dropout(border, whole=whole).train()(values[:1])
+    assert int((stays != 0).sum()) == (12 if whole else 1), "the largest draw is not below itself"
     assert Dropout(0.0).train()(values) is values
 
 
