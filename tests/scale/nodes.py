@@ -1,6 +1,6 @@
 """A study of trials that wait, on a Ray cluster: `python -m tests.scale.nodes FOLDER ADDRESS WORKERS TRIALS`.
 
-Prints a line of JSON: trials a second in the second half, when all workers have begun, and what the driver did for each.
+Prints a line of JSON: trials a second of the second half, when all workers have begun, and what the driver did.
 """
 
 from __future__ import annotations
