@@ -155,7 +155,8 @@ def test_the_length_of_a_direction_does_not_matter(name: str) -> None:
 
 def test_what_a_loss_learns() -> None:
     """Directions learn unless the choice says that they stay as they are drawn."""
-    assert [name for name, _ in head_of("subcluster_adacos").named_parameters()] == ["directions.weight"]
+    for learns in ("subcluster_adacos", "adacos", "arcface"):
+        assert [name for name, _ in head_of(learns).named_parameters()] == ["directions.weight"]
     assert not list(head_of("subcluster_adacos:learned=false").parameters())
     assert not list(head_of("adaproj").parameters())
 

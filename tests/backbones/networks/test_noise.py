@@ -78,6 +78,7 @@ def test_what_stays_is_scaled_up(whole: bool) -> None:
         (draw,) = drawn(seed, (1, 1) if whole else (3, 4))
         assert torch.equal(found[row], torch.where(draw >= 0.25, 4.0, 0.0).expand(3, 4))
     assert dropout.eval()(values) is values
+    assert not Dropout(0.25).whole, "number by number, unless it is said"
     border = float(drawn(1, (1, 1) if whole else (3, 4))[0].max())
     with drawing_from(noise(1)):
         stays = Dropout(border, whole=whole).train()(values[:1])

@@ -12,7 +12,7 @@ from torch import nn
 from backbones import load_encoder
 from backbones.contract import BackboneError, Encoder
 from backbones.training.finetune import finetune
-from backbones.training.optimiser import Schedule, make_optimiser
+from backbones.training.optimiser import Schedule, make_optimiser, set_learning_rate
 from backbones.training.recipe import FinetuneRecipe
 from tests.backbones.conftest import SMALL, reader, tones
 
@@ -217,6 +217,8 @@ def test_layer_decay_and_weight_decay(name):
     for group in optimiser.param_groups:
         for parameter in group["params"]:
             assert (group["weight_decay"] > 0) == (sum(side > 1 for side in parameter.shape) > 1)
+    set_learning_rate(optimiser, 0.1)
+    assert sorted({group["lr"] for group in optimiser.param_groups}, reverse=True) == [0.1 * each for each in scales]
 
 
 def test_gradient_decay_needs_an_encoder_that_has_it():

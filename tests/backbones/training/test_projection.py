@@ -83,8 +83,9 @@ def test_numbers_that_never_differ_do_no_harm(clips: tuple[NDArray[np.float32], 
 
 
 def test_a_new_projection_takes_numbers_as_they_are() -> None:
-    """Before it has seen any clip, nothing is taken off and nothing divided."""
+    """Before it has seen any clip, nothing is taken off and nothing divided; numbers of embeddings are no mel bins."""
     new = Projection(3, dim=2)
+    assert not new.bins_are_mel
     with torch.no_grad():
         wanted = new.maps[0](torch.tensor([[1.0, 2.0, 3.0]]))
         assert torch.equal(new.pool(new.tokens(new.fbank(torch.tensor([[1.0, 2.0, 3.0]])))), wanted)
