@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
+MEASURED = Path(os.environ.get("ASDBENCH_SCALE") or ROOT / ".asdbench" / "full_size.json")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -91,8 +92,7 @@ def trials_on_postgresql(tmp_path_factory: pytest.TempPathFactory, postgres: Pos
 def _opened(
     what: str, needs: dict[str, str], folders: pytest.TempPathFactory, *, server: str = ""
 ) -> Iterator[Workshop]:
-    file = os.environ.get("ASDBENCH_SCALE") or ROOT / ".asdbench" / "full_size.json"
-    sheet = Sheet(Path(file), f"{what}s on {ON_A_SERVER}" if server else f"{what}s")
+    sheet = Sheet(MEASURED, f"{what}s on {ON_A_SERVER}" if server else f"{what}s")
     workshop = Workshop(f"tests.scale.{what}_stages", needs, sheet, folders.mktemp(what), server=server)
     try:
         yield workshop

@@ -66,14 +66,12 @@ class Sheet:
 
     def __post_init__(self) -> None:
         """Read what earlier runs measured."""
-        self.stages = self._read().get(self.what, {})
+        self.stages = kept(self.path).get(self.what, {})
 
     def put(self, stage: str, size: int, cost: Mapping[str, Any]) -> None:
         """Keep a cost."""
         self.stages.setdefault(stage, {})[str(size)] = dict(cost)
-        whole = self._read() | {self.what: self.stages, "cores": os.cpu_count()}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text(json.dumps(whole, indent=1) + "\n")
+        keep(self.path, self.what, self.stages)
 
     def sizes(self, stage: str) -> list[int]:
         """Return the sizes at which a stage was measured."""
@@ -88,8 +86,17 @@ class Sheet:
         """Return which seconds count: the clock's where a server does part of the work, else the processor's."""
         return "wall_seconds" if ON_A_SERVER in self.what else "cpu_seconds"
 
-    def _read(self) -> dict[str, Any]:
-        return json.loads(self.path.read_text()) if self.path.is_file() else {}
+
+def kept(path: Path) -> dict[str, Any]:
+    """Return what earlier runs left in a file; nothing where there is none."""
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def keep(path: Path, what: str, found: Mapping[str, Any]) -> None:
+    """Put what was measured beside what the file has of other things."""
+    whole = kept(path) | {what: found, "cores": os.cpu_count()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(whole, indent=1) + "\n")
 
 
 def growths(costs: Mapping[str, Mapping[str, Any]], *, seconds: str = "cpu_seconds") -> dict[str, Growth]:

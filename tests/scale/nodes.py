@@ -12,22 +12,19 @@ import time
 from collections import Counter
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import sqlalchemy as sa
 
 from harness.engine import tune
-from harness.places import find_places
 from harness.studies.plan import make_plan
 from harness.studies.study_file import StudyFile
-from harness.verbs.stores import open_recorder
 from tests.harness.made_up import make_result
 from tests.harness.quick_trials import answer_as_told
-from tests.speed.test_overhead_speed import DATA
+from tests.speed.test_overhead_speed import DATA, places_in, run
 
 WAIT_SECONDS = 5.0  # of a trial, which sleeps: two cores cannot compute for sixteen workers
-BACKBONES = 10
+CELLS = 10  # of the study, each with as many seeds as give the trials
 
 
 class Watched(tune.CellSearcher):
@@ -54,27 +51,22 @@ def measure(folder: Path, address: str, workers: int, trials: int) -> dict[str, 
     """Run a study in a cluster and return what it cost."""
     os.environ["ASDBENCH_CACHE"] = str(folder / "cache")
     file = {
-        "name": "nodes", "protocol": "dcase2023", "seeds": list(range(trials // BACKBONES)), "frozen": False,
-        "level": False, "space": {"backbone": ["tiny"], "m": list(range(1, BACKBONES + 1))},
+        "name": "nodes", "protocol": "dcase2023", "seeds": list(range(trials // CELLS)), "frozen": False,
+        "level": False, "space": {"backbone": ["tiny"], "m": list(range(1, CELLS + 1))},
     }  # fmt: skip
     plan = make_plan(StudyFile.model_validate(file))
     specs = list(plan.specs(**DATA))
     results, begun = dict.fromkeys((spec.key() for spec in specs), make_result(specs[0])), folder / "begun"
-    places = find_places(tracking=f"sqlite:///{folder / 'mlflow.db'}")
-    recordings: Any = SimpleNamespace(
-        **DATA, truth_data="", place=places.cache, skipped=0, packed=SimpleNamespace(heard=True)
-    )
     seen, ended = Counter[str](), list[float]()
     sa.event.listen(sa.Engine, "before_cursor_execute", lambda *_: seen.update(["statements"]))
     sa.event.listen(sa.Engine, "commit", lambda *_: seen.update(["commits"]))
     tune.CellSearcher = Watched  # type: ignore[misc]
     began = time.perf_counter()
-    with open_recorder(places) as recorder:
-        outcome = tune.run_study(
-            plan, recordings, recorder, places, workers=workers, address=address,
-            trial=partial(answer_as_told, results=results, seconds=WAIT_SECONDS, begun=begun),
-            listen=lambda _progress: ended.append(time.perf_counter()),
-        )  # fmt: skip
+    outcome = run(
+        plan, places_in(folder), workers=workers, address=address,
+        trial=partial(answer_as_told, results=results, seconds=WAIT_SECONDS, begun=begun),
+        listen=lambda _progress: ended.append(time.perf_counter()),
+    )  # fmt: skip
     assert outcome.progress.finished == trials, outcome
     between = ended[-1] - ended[-trials // 2]
     return {

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 
 import pytest
 
 from tests.harness.engine.test_study_hosts import laid_hosts
-from tests.scale.conftest import ROOT
+from tests.scale.conftest import MEASURED, ROOT
+from tests.scale.growth import keep
 from tests.scale.nodes import WAIT_SECONDS
 
 pytestmark = pytest.mark.scale
@@ -39,10 +39,7 @@ def run(folder: Path, nodes: int) -> dict[str, float]:
 def test_nodes(tmp_path: Path) -> None:
     """Sixteen workers on four nodes give more trials a second than four on one; the databases see the same of each."""
     found = {str(nodes): run(tmp_path / str(nodes), nodes) for nodes in (1, 4)}
-    path = Path(os.environ.get("ASDBENCH_SCALE") or ROOT / ".asdbench" / "full_size.json")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    kept = json.loads(path.read_text()) if path.is_file() else {}
-    path.write_text(json.dumps({**kept, "nodes": found, "cores": os.cpu_count()}, indent=1) + "\n")
+    keep(MEASURED, "nodes", found)
     print(json.dumps(found, indent=1))  # noqa: T201
     one, four = found["1"], found["4"]
     assert one["trials_a_second"] <= 1.1 * CORES / WAIT_SECONDS  # it is no more than four at once

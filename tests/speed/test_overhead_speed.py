@@ -41,13 +41,13 @@ def places_in(folder: Path) -> Places:
     return find_places(tracking=f"sqlite:///{folder / 'mlflow.db'}")
 
 
-def run(plan: Plan, places: Places, **options: Any) -> Any:
+def run(plan: Plan, places: Places, *, workers: int = 2, **options: Any) -> Any:
     """Run a study of trials that need no recordings, from opening its stores on."""
     recordings: Any = SimpleNamespace(
         **DATA, truth_data="", place=places.cache, skipped=0, packed=SimpleNamespace(heard=True)
     )
     with open_recorder(places) as recorder:
-        return study.run_study(plan, recordings, recorder, places, workers=2, **options)
+        return study.run_study(plan, recordings, recorder, places, workers=workers, **options)
 
 
 def log_by_hand(client: MlflowClient, experiment: str, results: Iterable[TrialResult]) -> None:
