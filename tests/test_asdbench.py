@@ -156,6 +156,7 @@ def test_shadows_are_seen_wherever_a_name_would_be_found(
 
 
 @pytest.mark.slow
+@pytest.mark.long  # tests/harness/detection/test_detector.py loads a model beside files of our names
 def test_a_study_runs_beside_packages_of_the_same_names(crowded: Path) -> None:
     """Ray puts the working directory first on its workers' path; trials run all the same."""
     (crowded / "small.toml").write_text(STUDY)

@@ -104,7 +104,12 @@ def run(*line: str, encoding: str = "utf-8", stdout: int = subprocess.PIPE, fold
 
 
 @pytest.mark.parametrize(
-    "encoding", ["ascii", *(pytest.param(each, marks=pytest.mark.slow) for each in ("cp932", "latin-1", "euc_jp"))]
+    "encoding",
+    [
+        "ascii",
+        pytest.param("cp932", marks=pytest.mark.slow),
+        *(pytest.param(each, marks=[pytest.mark.slow, pytest.mark.long]) for each in ("latin-1", "euc_jp")),
+    ],
 )
 def test_signs_that_an_encoding_lacks_are_replaced(encoding: str, tmp_path: Path) -> None:
     """Tables and errors are printed in an encoding without their signs."""

@@ -23,7 +23,7 @@ recipe = {{ epochs = 1, batch_size = 8, clip_seconds = 0.5 }}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("labelled", [False, True])
+@pytest.mark.parametrize("labelled", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_from_a_folder_to_detections(labelled: bool, tmp_path: Path, asdbench: Any) -> None:
     """Commands alone: csv, study with kept encoders, leaderboard, report, and new clips by a learned trial."""
     for machine, hz in (("pump", 200.0), ("press", 700.0)):

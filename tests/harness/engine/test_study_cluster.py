@@ -84,6 +84,7 @@ def start(folder: Path, root: Path, *, more: str = "", number: int = 0) -> subpr
         return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
 
 
+@pytest.mark.long  # tests/harness/stores/test_faults.py starts eight of made-up trials
 def test_two_drivers_at_once(root: Path, tmp_path: Path, undisturbed: dict[str, float]) -> None:
     """The same command started twice at once shares the cells: each is in every store once, with the same numbers."""
     drivers = [start(tmp_path, root, number=number) for number in range(2)]

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -73,6 +74,7 @@ def test_driver_killed(root: Path, tmp_path: Path, undisturbed: dict[str, float]
     assert_whole(tmp_path, undisturbed)
 
 
+@pytest.mark.long  # tests/harness/engine/test_searcher.py has a worker that dies, too
 def test_worker_killed(root: Path, tmp_path: Path, undisturbed: dict[str, float]) -> None:
     """A worker killed with SIGKILL in the middle of a trial: the trial is made again, the study ends well."""
     process = start(tmp_path, root)
@@ -88,26 +90,34 @@ def test_worker_killed(root: Path, tmp_path: Path, undisturbed: dict[str, float]
     assert "Traceback" not in said
 
 
-def test_interrupted(root: Path, tmp_path: Path, undisturbed: dict[str, float]) -> None:
-    """Ctrl-C, which a terminal sends to every process, stops cleanly, leaves no run open and says how to go on."""
+@pytest.mark.parametrize(
+    ("stop", "status"),
+    [
+        pytest.param(lambda process: os.killpg(process.pid, signal.SIGINT), 130, id="Ctrl-C"),
+        pytest.param(subprocess.Popen.terminate, 143, id="SIGTERM", marks=pytest.mark.long),
+    ],
+)
+def test_interrupted(
+    stop: Callable[[subprocess.Popen[bytes]], None],
+    status: int,
+    root: Path,
+    tmp_path: Path,
+    undisturbed: dict[str, float],
+) -> None:
+    """Ctrl-C of a terminal, which every process gets, or SIGTERM of a scheduler, which the driver gets, stops cleanly.
+
+    No run is left open, and a sentence says how to go on.
+    """
     process = start(tmp_path, root)
     wait_for(tmp_path, process, 2)
-    os.killpg(process.pid, signal.SIGINT)
-    assert_stopped(tmp_path, process.wait(60), status=130)
-    process = start(tmp_path, root)
-    wait_for(tmp_path, process, 4)
-    process.send_signal(signal.SIGTERM)  # of a scheduler whose time is up
-    assert_stopped(tmp_path, process.wait(60), status=143)
-    finish(tmp_path, root)
-    assert_whole(tmp_path, undisturbed)
-
-
-def assert_stopped(folder: Path, found: int, *, status: int) -> None:
-    """The driver has ended with this status and a sentence, and nothing is left open."""
-    said, held = (folder / "log.txt").read_text(), counts(folder)
+    stop(process)
+    found = process.wait(60)
+    said, held = (tmp_path / "log.txt").read_text(), counts(tmp_path)
     assert found == status, said
     assert said.rstrip().endswith("Run the same command again to go on where it stopped."), said
     assert "RUNNING" not in {**held["mlflow"], **held["optuna"]}, held
+    finish(tmp_path, root)
+    assert_whole(tmp_path, undisturbed)
 
 
 def is_busy(process: psutil.Process) -> bool:
