@@ -24,7 +24,7 @@ import sqlalchemy as sa
 from harness.errors import HarnessError
 from harness.interrupts import stop_if_asked, whole
 from harness.stores.database import creation_lock, store_errors
-from harness.stores.readings import KEYS_A_QUERY
+from harness.stores.readings import FEW
 from harness.stores.results import Results
 
 RENEW_SECONDS = 20.0
@@ -192,11 +192,11 @@ class Claims:
             self.release(what)
 
     def _look(self, keys: Iterable[str]) -> tuple[list[Any], Mapping[str, float], float]:
-        wanted, rows = list(dict.fromkeys(keys)), list[Any]()
+        wanted, query = set(keys), sa.select(claims)
+        if len(wanted) <= FEW:  # of more, all claims are read: they are few, since one goes as its trial is recorded
+            query = query.where(claims.c.key.in_(sorted(wanted)))
         with store_errors(self.uri), self.engine.connect() as connection:
-            for start in range(0, len(wanted), KEYS_A_QUERY):
-                part = wanted[start : start + KEYS_A_QUERY]
-                rows += connection.execute(sa.select(claims).where(claims.c.key.in_(part))).fetchall()
+            rows = [row for row in connection.execute(query).fetchall() if row.key in wanted]
             return rows, self._leases(connection), _clock(connection)
 
     def _insert(self, key: str, label: str) -> bool:

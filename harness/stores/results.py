@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from harness.errors import HarnessError
 from harness.stores.database import creation_lock, open_engine, store_errors
-from harness.stores.readings import NO_CLIP_SCORES, Readings, clip_cells, clips_digest, slices, unpacked_clips
+from harness.stores.readings import NO_CLIP_SCORES, Readings, clip_cells, clips_digest, unpacked_clips
 from harness.stores.tables import (
     add_new_columns,
     machine_metrics,
@@ -58,9 +58,9 @@ class Results(Readings):
 
         def write(connection: sa.Connection) -> None:
             study_id = connection.execute(sa.select(studies.c.id).where(studies.c.key == study_key)).scalar_one()
-            for some in slices(trial_keys):  # all keys of the study would be read again for each of its trials
+            for some in self._slices(trial_keys):  # all keys of the study would be read again for each of its trials
                 known = sa.select(study_trials.c.trial_key).where(
-                    study_trials.c.study_id == study_id, study_trials.c.trial_key.in_(some)
+                    study_trials.c.study_id == study_id, self._among(study_trials.c.trial_key, some)
                 )
                 there = set(connection.scalars(known))
                 if new := [{"study_id": study_id, "trial_key": key} for key in some if key not in there]:

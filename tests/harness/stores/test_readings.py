@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import astuple
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.gate.baselines import find_arm
-from harness.stores import readings
+from harness.stores import claims, readings
+from harness.stores.claims import Claims
 from harness.stores.results import Results
 from tests.harness.made_up import open_tables, record
 
@@ -41,3 +44,42 @@ def test_linking_a_trial_again_links_it_once(results: Results, monkeypatch: pyte
     results.link("key-toy", [*keys, "another", keys[0], "another"])
     results.link("key-toy", ["another"])
     assert sorted(results.study_keys("key-toy")) == sorted([*keys, "another"])
+
+
+def read_of(results: Results, keys: list[str]) -> dict[str, Any]:
+    """Return all that is read of some trials by their keys."""
+    claimed = Claims(results)
+    with claimed:
+        claimed.take(keys[1], "a trial")
+        claimed.take("of another study")
+        living = {key: claim.label for key, claim in claimed.living(keys).items()}
+    return {
+        "ends": {key: astuple(end) for key, end in results.ends(keys).items()},
+        "rows": results.rows_of(keys),
+        "scorers": results.scorers_of(keys),
+        "best": results.best_of(keys, "knn"),
+        "costs": results.costs(keys),
+        "measured": {key: astuple(numbers) for key, numbers in results.measured(keys, "knn").items()},
+        "recorded": results.recorded(keys).to_dict("records"),
+        "clips": {key: clips.to_dict("records") for key, clips in results.clip_scores(keys, "knn").items()},
+        "living": living,
+    }
+
+
+@pytest.mark.parametrize("store", ["sqlite", "postgres"])
+def test_trials_are_found_however_many_are_asked_for(
+    store: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More keys than a query may name give what one query gives, of the trials that were asked for alone."""
+    tables = Results(request.getfixturevalue("postgres").create()) if store == "postgres" else open_tables(tmp_path)
+    keys = record(tables, study="toy")
+    keys += record(tables, m=3, study="toy")
+    record(tables, m=5, study="toy")
+    at_once = read_of(tables, [*keys, "never recorded"])
+    assert set(at_once["ends"]) == set(at_once["clips"]) == set(at_once["measured"]) == set(keys)
+    assert at_once["living"] == {keys[1]: "a trial"}
+    monkeypatch.setattr(readings, "KEYS_A_QUERY", 4)
+    monkeypatch.setattr(readings, "KEYS_A_QUERY_OF_A_SERVER", 4)
+    monkeypatch.setattr(claims, "FEW", 4)
+    assert read_of(tables, [*keys, "never recorded"]) == at_once
+    tables.close()
