@@ -119,29 +119,28 @@ def regress(
     """
     if not (math.isfinite(margin) and 0 <= margin <= 100):
         raise HarnessError(f"margin must be between 0 and 100 points of the official score, but got {margin:g}.")
+    fraction = margin / 100
     _check_comparable(baseline, candidate)
     pairs, notes, allowed = alike(baseline, candidate, allow=allow)
     rows: list[VerdictRow] = []
     sentences: list[str] = []
     for of_baseline, of_candidate in pairs:
-        pairing = _pair_seeds(
-            tuple(sorted(baseline.scores[of_baseline])), tuple(sorted(candidate.scores[of_candidate]))
-        )
+        pairing = _pair_seeds(tuple(baseline.scores[of_baseline]), tuple(candidate.scores[of_candidate]))
         for dataset in baseline.years():
             found = compare_arms(
                 candidate.table(of_candidate, dataset, pairing.candidate),
                 baseline.table(of_baseline, dataset, pairing.baseline),
                 rule_of(dataset), resamples=resamples, seed=seed, level=LEVEL, paired=pairing.paired,
             )  # fmt: skip
-            official = _official_row(of_candidate, dataset, pairing, found, margin / 100, seed=seed)
-            rows += [official, *_machine_rows(official, found, margin / 100)]
-            sentences.append(_sentence(baseline, candidate, official, found, margin))
+            official = _official_row(of_candidate, dataset, pairing, found, fraction, seed=seed)
+            rows += [official, *_machine_rows(official, found, fraction)]
+            sentences.append(_sentence(baseline, candidate, official, found, fraction))
     verdicts = {row["verdict"] for row in rows if row["machine"] is None}
     verdict: Finding = "worse" if "worse" in verdicts else "unclear" if "unclear" in verdicts else "accepted"
     return {
         "accepted": verdict == "accepted",
         "verdict": verdict,
-        "margin": margin / 100,
+        "margin": fraction,
         "baseline": baseline.name,
         "candidate": candidate.name,
         "protocol": baseline.protocol,
@@ -167,7 +166,7 @@ def _check_comparable(baseline: RecordedArm, candidate: RecordedArm) -> None:
 
 
 def _pair_seeds(baseline: tuple[int, ...], candidate: tuple[int, ...]) -> _Pairing:
-    shared = tuple(sorted(set(baseline) & set(candidate)))
+    shared = tuple(seed for seed in baseline if seed in candidate)
     if len(shared) == min(len(baseline), len(candidate)):
         return _Pairing(shared, shared, paired=True)
     return _Pairing(baseline, candidate, paired=False)
@@ -241,28 +240,28 @@ def _sentence(baseline: RecordedArm, candidate: RecordedArm, row: VerdictRow, fo
     delta, low = (in_percent(value, signed=True) for value in (row["delta"], row["low"]))
     span = f"90 % interval {low} to {in_percent(row['high'], signed=True)}"
     who = f"{candidate.backbone} ({candidate.name}) against {baseline.backbone} ({baseline.name}), {row['setting']}, "
-    who += str(row["dataset"])
-    points = f"{margin:g} points"
+    who += row["dataset"]
+    points = f"{100 * margin:g} points"
     if row["verdict"] == "accepted":
-        said = f"{who}: accepted, {delta} points ({span}), not worse by more than {points}"
+        said = f"accepted, {delta} points ({span}), not worse by more than {points}"
     elif row["verdict"] == "worse":
-        said = f"{who}: refused, {delta} points ({span}), worse by more than {points}"
-    elif not found.seeds_vary and row["low"] >= -margin / 100 - ROUNDING:
+        said = f"refused, {delta} points ({span}), worse by more than {points}"
+    elif _verdict(row["low"], row["high"], margin) == "accepted":  # by machines and clips alone
         said = (
-            f"{who}: refused, as one seed cannot tell how seeds differ ({delta} points, {span} over machines and clips "
+            f"refused, as one seed cannot tell how seeds differ ({delta} points, {span} over machines and clips "
             "alone); run at least three seeds of each"
         )
     else:
         said = (
-            f"{who}: refused, as these data cannot show that it is not worse by more than {points} "
-            f"({delta} points, {span}); {_more(row['delta'] + margin / 100, found)}"
+            f"refused, as these data cannot show that it is not worse by more than {points} "
+            f"({delta} points, {span}); {_more(row['delta'] + margin, found)}"
         )
     caveats = []
     if not row["paired"]:
         caveats.append("seeds do not pair, so each side's are taken as draws of their own")
     if not found.seeds_vary and "one seed" not in said:
         caveats.append("one seed, so the interval knows nothing of how seeds differ")
-    return "; ".join([said, *caveats]) + "."
+    return f"{who}: {'; '.join([said, *caveats])}."
 
 
 def _more(distance: float, found: Comparison) -> str:

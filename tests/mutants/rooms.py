@@ -46,6 +46,8 @@ TABLES = ("numpy", "scipy.stats", "pandas", "sklearn.metrics", "pydantic")
 LEARNING = (*TABLES, "scipy.cluster.hierarchy", "sklearn.cluster", "sklearn.mixture", "sklearn.ensemble",
             "sklearn.covariance", "librosa", "soundfile")  # fmt: skip
 NETWORKS = (*LEARNING, "torch", "torchaudio")
+# not mlflow, of which the project turns telemetry off before it imports it
+STORES = (*TABLES, "torch", "sqlalchemy", "alembic", "optuna.importance", "sklearn.ensemble", "rich.table", "typer")
 ROOMS: Mapping[str, Room] = {
     "metrics": Room(
         ("benchmarks/metrics/measures.py", "benchmarks/metrics/roc.py", "benchmarks/metrics/numbers.py",
@@ -69,5 +71,12 @@ ROOMS: Mapping[str, Room] = {
         ("tests/backbones/training", "tests/backbones/losses", "tests/backbones/features",
          "tests/backbones/networks/test_noise.py"),
         NETWORKS,
+    ),
+    "answers": Room(
+        ("harness/gate/regression.py", "harness/gate/unlike.py", "harness/gate/checks.py", "harness/answers/compare.py",
+         "harness/answers/selection.py", "harness/answers/leaderboard.py", "harness/answers/standings.py",
+         "harness/answers/importance.py"),
+        ("tests/harness/answers", "tests/harness/gate"),
+        STORES,
     ),
 }  # fmt: skip
