@@ -9,9 +9,9 @@ from typing import Any, TypeAlias, TypedDict, cast
 
 import pandas as pd
 
-from harness.answers.grids import REFERENCE_M, best_families, is_paired, recorded_numbers
+from harness.answers.grids import REFERENCE_M, best_families, is_paired, recorded_numbers, recorded_years
 from harness.answers.leaderboard import study_trial_keys
-from harness.answers.question import BOARD, EVERYTHING, Question, called, curve_columns, differing
+from harness.answers.question import BOARD, EVERYTHING, Question, called, curve_columns, differing, recorded_protocol
 from harness.errors import HarnessError
 from harness.places import differing_libraries
 from harness.plugins import unknown
@@ -159,14 +159,13 @@ def trials_with_m(results: Results, question: Question, *, asked: str) -> pd.Dat
         HarnessError: there is none, or none of that name.
     """
     trials = results.trial_scores(study_trial_keys(results, question.study) if question.study else question.keys)
-    if not trials.empty:
-        trials = trials[(trials["kind"] == "trial") & trials["m"].notna()]  # baselines without an M have no Top-M
+    trials = trials[(trials["kind"] == "trial") & trials["m"].notna()]  # baselines without an M have no Top-M
     if trials.empty:
         raise HarnessError(
             f"{asked} needs recorded trials with an M, but there is none yet; run `asdbench demo` or a study."
         )
-    for column in ("protocol", "backbone", "scorer"):
-        name = getattr(question, column)
+    protocol = recorded_protocol(question.protocol, set(trials["protocol"]))
+    for column, name in {"protocol": protocol, "backbone": question.backbone, "scorer": question.scorer}.items():
         if name is not None:
             if name not in set(trials[column]):
                 raise HarnessError(unknown(f"recorded {column}", name, set(trials[column])))
@@ -188,7 +187,7 @@ def _family(
     named: Collection[str],
 ) -> list[ComparedRow]:
     first = _first(family)
-    by_m = {int(str(m)): _by_seed(cells) for m, cells in family.astype({"m": int}).groupby("m")}
+    by_m = {m: _by_seed(family[family["m"] == m]) for m in sorted({int(m) for m in family["m"]})}
     if REFERENCE_M not in by_m or len(by_m) < 2:
         there = ", ".join(map(str, by_m))
         raise HarnessError(
@@ -198,7 +197,7 @@ def _family(
     pairs = _paired_seeds(first, by_m, refused)
     clips = results.clip_scores(family["key"], first["scorer"])
     rows: list[ComparedRow] = []
-    for dataset in _years(results, first, clips):
+    for dataset in recorded_years(results, family):
         compared: list[tuple[_Paired, Comparison]] = []
         for m, seeds in pairs.items():
             keys = [{one: of_m[one] for one in seeds} for of_m in (by_m[m], by_m[REFERENCE_M])]
@@ -230,7 +229,7 @@ def _by_seed(cells: pd.DataFrame) -> dict[int, str]:
             f"is recorded as {' and '.join(twice[twice['seed'] == first['seed']]['key'])}, from protocols of one name "
             "that differ; choose one with --study."
         )
-    return {int(seed): str(key) for seed, key in zip(cells["seed"], cells["key"], strict=True)}
+    return dict(zip(cells["seed"].tolist(), cells["key"].tolist(), strict=True))
 
 
 def _paired_seeds(first: Trial, by_m: Mapping[int, Mapping[int, str]], refused: list[str]) -> dict[int, list[int]]:
@@ -238,10 +237,11 @@ def _paired_seeds(first: Trial, by_m: Mapping[int, Mapping[int, str]], refused: 
     pairs: dict[int, list[int]] = {}
     reference = by_m[REFERENCE_M]
     for m, of_m in by_m.items():
-        shared = sorted(set(of_m) & set(reference))
-        if m != REFERENCE_M and shared:
+        if m == REFERENCE_M:
+            continue
+        if shared := [seed for seed in of_m if seed in reference]:
             pairs[m] = shared
-        elif m != REFERENCE_M:
+        else:
             refused.append(
                 f"M = {m} and M = 1 must share a seed to be paired, but {_named(first)} has seeds "
                 f"{_listed(of_m)} and {_listed(reference)}; run the same seeds."
@@ -270,12 +270,6 @@ def _elsewhere(first: Trial, by_m: Mapping[int, object], trials: pd.DataFrame) -
                 "and the two must not be compared."
             )
     return None
-
-
-def _years(results: Results, first: Trial, clips: Mapping[str, pd.DataFrame]) -> list[str]:
-    if clips:
-        return sorted({str(year) for year in next(iter(clips.values()))["dataset"]})
-    return sorted({str(year) for year in results.metrics([first["key"]])["dataset"]})
 
 
 def _compared(
@@ -325,10 +319,12 @@ def _row(first: Trial, m: int, found: Comparison, *, dataset: str, seeds_left_ou
 
 def _judged(row: _Paired, found: Comparison, *, p_corrected: float, tried: int, named: Collection[str]) -> ComparedRow:
     """Add the corrected p-value, the verdict, the seeds that would show a difference, and the sentence."""
-    sure = p_corrected < SURE and row["ci_low"] * row["ci_high"] > 0
+    sure = p_corrected < SURE and _leaves_out_zero(row)
     level = 1 - SURE / tried
     least = seeds_to_reject(len(found.machines), level=level)
     needed = None if sure else seeds_needed(abs(row["delta"]), found.vary, level=level, least=least)
+    points = in_percent(abs(row["delta"]))
+    more = needed.sentence(f"a difference of {points} points") if needed and points != "0.00" else ""
     judged: ComparedRow = {
         **row,
         "p_corrected": p_corrected,
@@ -336,16 +332,16 @@ def _judged(row: _Paired, found: Comparison, *, p_corrected: float, tried: int, 
         "seeds_needed": needed.count if needed else None,
         "sentence": "",
     }
-    size = f"a difference of {in_percent(abs(row['delta']))} points"
-    more = needed.sentence(size) if needed and in_percent(abs(row["delta"])) != "0.00" else ""
     return {**judged, "sentence": _sentence(judged, more, tried, named)}
+
+
+def _leaves_out_zero(row: _Paired) -> bool:
+    return row["ci_low"] > 0 or row["ci_high"] < 0
 
 
 def _arm(keys: Mapping[int, str], clips: Mapping[str, pd.DataFrame], dataset: str) -> pd.DataFrame:
     tables = [(seed, clips[key]) for seed, key in keys.items()]
-    return pd.concat(
-        [table[table["dataset"] == dataset].assign(seed=seed) for seed, table in tables], ignore_index=True
-    )
+    return pd.concat([table[table["dataset"] == dataset].assign(seed=seed) for seed, table in tables])
 
 
 def _sentence(row: ComparedRow, more: str, tried: int, named: Collection[str]) -> str:
@@ -361,7 +357,7 @@ def _sentence(row: ComparedRow, more: str, tried: int, named: Collection[str]) -
             f"M = {row['m']} against {whom}: no difference that these data can show "
             f"({in_percent(row['delta'], signed=True)} points, {span}, corrected p = {row['p_corrected']:.2f})"
         )
-        if row["ci_low"] * row["ci_high"] > 0:
+        if _leaves_out_zero(row):
             found += f": the interval leaves out zero, but {_why_not(row, tried)}"
     return f"{'; '.join([found, *([more] if more else []), *_caveats(row)])}."
 
