@@ -169,7 +169,7 @@ def recorded_grid(results: Results, family: pd.DataFrame, dataset: str) -> Grid:
             f"A selection needs at least two cells of {axes_listed()} to choose from, but {called(first)} has "
             f"{shown_cell(named_cell(next(iter(by_cell))))} alone; run others."
         )
-    cells = sorted(by_cell, key=_smallest_first)
+    cells = sorted(by_cell, key=smallest_first)
     all_seeds = {seed for of_cell in by_cell.values() for seed in of_cell}
     seeds = sorted(set.intersection(*(set(of_cell) for of_cell in by_cell.values())))
     if not seeds:
@@ -200,7 +200,7 @@ def named_cell(cell: Cell) -> dict[str, Choice]:
     return dict(zip((axis.name for axis in chosen_axes()), cell, strict=True))
 
 
-def _smallest_first(cell: Cell) -> tuple[tuple[bool, Any], ...]:
+def smallest_first(cell: Cell) -> tuple[tuple[bool, Any], ...]:
     """Return a sort key of cells: numbers by size, words alphabetically, None first."""
     return tuple((value is not None, 0 if value is None else value) for value in cell)
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from harness.answers.compare import trials_with_m
 from harness.answers.grids import (
+    Cell,
     Chosen,
     Grid,
     choose,
@@ -18,8 +19,19 @@ from harness.answers.grids import (
     named_cell,
     recorded_grid,
     recorded_years,
+    smallest_first,
 )
-from harness.answers.question import BOARD, GIVEN, TRAINED, Question, called, choices_said, differing, shown_choice
+from harness.answers.question import (
+    BOARD,
+    GIVEN,
+    TRAINED,
+    Question,
+    called,
+    choices_said,
+    chosen_axes,
+    differing,
+    shown_choice,
+)
 from harness.errors import HarnessError
 from harness.statistics.arms import pseudo_values
 from harness.statistics.bootstrap import Floats, Machine, draw_counts, generator
@@ -31,7 +43,6 @@ from harness.trials.axes import Choice
 logger = logging.getLogger(__name__)
 
 FAMILY = [*BOARD, *GIVEN, *TRAINED]
-LEVEL = 0.95  # of intervals
 RESAMPLES = 500  # each chooses anew on every machine, which takes its time
 EVERYTHING = Question(resamples=RESAMPLES)
 
@@ -111,33 +122,41 @@ def select(results: Results, question: Question = EVERYTHING) -> list[SelectedRo
     trials = trials_with_m(results, question, asked="A selection")
     rows: list[SelectedRow] = []
     refused: list[str] = []
-    for _, family in trials.groupby(FAMILY, dropna=False, sort=False):
-        try:
-            rows += _family(results, family, trials, question)
-        except HarnessError as error:
-            refused.append(str(error))
+    for values, family in trials.groupby(FAMILY, sort=False):
+        first = dict(zip(FAMILY, cast("tuple[Any, ...]", values), strict=True))
+        rows += _family(results, family, trials, refused, first=first, question=question)
     if not rows:
         raise HarnessError(refused[0])
-    for reason in refused:
+    for reason in dict.fromkeys(refused):  # a family that lacks something lacks it in each of its years
         logger.warning("Not selected: %s", reason)
     named = differing(rows)
     return [{**row, "sentence": _sentence(row, named)} for row in rows]
 
 
-def _family(results: Results, family: pd.DataFrame, trials: pd.DataFrame, question: Question) -> list[SelectedRow]:
-    first = cast("Trial", family.iloc[0].to_dict())
+def _family(
+    results: Results,
+    family: pd.DataFrame,
+    trials: pd.DataFrame,
+    refused: list[str],
+    *,
+    first: Trial,
+    question: Question,
+) -> list[SelectedRow]:
+    """Return a family's rows; why one cannot be had, such as a year with one machine, is added to `refused`."""
     rows = []
     for dataset in recorded_years(results, family):
-        grid = recorded_grid(results, family, dataset)
-        if len(grid.places) < 2:
-            raise HarnessError(
-                f"A selection needs a machine to report on and another to choose on, but {called(first)} has "
-                f"{len(grid.places)} on {dataset}; record more machines."
-            )
-        rows.append(_row(first, dataset, grid, question))
-        others = _other_years(results, first, trials, dataset)
-        if others:
-            rows.append(_row_of_other_years(first, dataset, grid, others))
+        try:
+            grid = recorded_grid(results, family, dataset)
+            if len(grid.places) < 2:
+                raise HarnessError(
+                    f"A selection needs a machine to report on and another to choose on, but {called(first)} has "
+                    f"{len(grid.places)} on {dataset}; record more machines."
+                )
+            rows.append(_row(first, dataset, grid, question))
+            if others := _other_years(results, first, trials, dataset):
+                rows.append(_row_of_other_years(first, dataset, grid, others))
+        except HarnessError as error:
+            refused.append(str(error))
     return rows
 
 
@@ -151,11 +170,10 @@ def _row(first: Trial, dataset: str, grid: Grid, question: Question) -> Selected
     )
     return _result(
         first, dataset, grid, chosen_on="other machines", honest=chosen.honest,
-        ends=score_interval(chosen.honest, _wider(of_honest, honest), level=LEVEL),
+        ends=score_interval(chosen.honest, _wider(of_honest, honest)),
         cells=chosen.cells, best=chosen.best, optimistic=chosen.optimistic,
         optimism_ends=stretched_interval(
-            optimism, around=chosen.optimistic - chosen.honest, spread=_wider(of_best - of_honest, optimism),
-            level=LEVEL,
+            optimism, around=chosen.optimistic - chosen.honest, spread=_wider(of_best - of_honest, optimism)
         ),
     )  # fmt: skip
 
@@ -193,7 +211,7 @@ def _other_years(results: Results, first: Trial, trials: pd.DataFrame, dataset: 
     for name in (*GIVEN, *TRAINED):
         same = same[same[name] == first[name]]
     found = []
-    for _, family in same.groupby(list(BOARD), sort=False):
+    for _, family in same.groupby(list(BOARD)):
         for year in recorded_years(results, family):
             if year != dataset:
                 try:
@@ -210,24 +228,27 @@ def _row_of_other_years(first: Trial, dataset: str, grid: Grid, others: Sequence
             f"A selection on other years needs two cells that all years have, but {called(first)} shares "
             f"{len(shared)} with {dataset}; run the same cells in each year."
         )
-    on_others = np.zeros(len(shared))
-    for other in others:
-        official = other.official(np.ones(len(other.sections))).mean(axis=1)  # (c,)
-        on_others += [official[other.cells.index(cell)] for cell in shared]
+    on_others = np.array([_means(other, shared) for other in others]).mean(axis=0)
     at = grid.cells.index(shared[first_best(on_others)])
-    own = grid.official(np.ones(len(grid.sections)))  # (c, r)
-    best = first_best(own.mean(axis=1))
+    own = _means(grid, grid.cells)
+    best = first_best(own)
     places = grid.places
     of_cell, of_best = (pseudo_values(grid.values[one], places, grid.rule) for one in (at, best))
-    honest, optimistic = float(own[at].mean()), float(own[best].mean())
+    honest, optimistic = float(own[at]), float(own[best])
     return _result(
         first, dataset, grid, chosen_on="other years", honest=honest,
-        ends=score_interval(honest, crossed_spread(of_cell), level=LEVEL),
+        ends=score_interval(honest, crossed_spread(of_cell)),
         cells=dict.fromkeys(places, at), best=best, optimistic=optimistic,
         optimism_ends=stretched_interval(
-            (), around=optimistic - honest, spread=crossed_spread(of_best - of_cell), level=LEVEL
+            (), around=optimistic - honest, spread=crossed_spread(of_best - of_cell)
         ),
     )  # fmt: skip
+
+
+def _means(grid: Grid, cells: Sequence[Cell]) -> Floats:
+    """Return the mean official score of some cells of a year: (c,)."""
+    official = grid.official(np.ones(len(grid.sections))).mean(axis=1)
+    return np.array([official[grid.cells.index(cell)] for cell in cells])
 
 
 def _result(
@@ -273,12 +294,14 @@ def _result(
 
 
 def _varied(grid: Grid) -> list[str]:
-    cells = [named_cell(cell) for cell in grid.cells]
-    return [name for name in cells[0] if len({cell[name] for cell in cells}) > 1]
+    columns = zip(chosen_axes(), zip(*grid.cells, strict=True), strict=True)
+    return [axis.name for axis, values in columns if len(set(values)) > 1]
 
 
 def _sentence(row: SelectedRow, named: Collection[str]) -> str:
-    chosen = sorted({shown_choice(row, cast("Trial", each)) for each in row["machines"]})
+    machines = cast("list[Trial]", row["machines"])
+    by_size = sorted(machines, key=lambda each: smallest_first(tuple(each[name] for name in row["varied"])))
+    chosen = dict.fromkeys(shown_choice(row, each) for each in by_size)
     gap, low, high = (
         in_percent(value, signed=True) for value in (row["optimism"], row["optimism_ci_low"], row["optimism_ci_high"])
     )
