@@ -63,7 +63,7 @@ def leaderboard(
         raise HarnessError(unknown("machine", machine, standings.machines))
     rows = [row for board in _boards(standings) for row in _ranked(standings.only(board), machine, top)]
     found = searches(results)
-    for row in rows if found else ():
+    for row in rows:
         if row["kind"] == "trial":
             row["searched"] = next((goals for keys, goals in found if keys & set(row["keys"])), "")
     return rows
@@ -74,17 +74,19 @@ def searches(results: Results) -> list[tuple[set[str], str]]:
     found = []
     for study in results.studies().to_dict("records"):
         name, goals = _sampler(study["content"])
-        goals = [goal for goal in goals if goal in TEST_GOALS]
         if name in SEARCHING and goals:
             found.append((set(results.study_keys(study["key"])), " and ".join(goals)))
     return found
 
 
 def _sampler(content: str) -> tuple[str, list[str]]:
-    """Return a recorded study's sampler and its goals; a record that is none of ours, as `sync` may bring, has none."""
+    """Return a recorded study's sampler, and its goals that are read from the test set.
+
+    A record that is none of ours, as `sync` may bring, has neither.
+    """
     try:
         sampler = json.loads(content)["sampler"]
-        return str(sampler["name"]), [str(goal) for goal in sampler.get("goals", ["score"])]
+        return sampler["name"], [goal for goal in sampler.get("goals", ["score"]) if goal in TEST_GOALS]
     except (ValueError, LookupError, TypeError, AttributeError):
         return "", []
 
@@ -108,11 +110,11 @@ def board_notes(rows: Sequence[BoardRow]) -> list[str]:
             "Rows of one tier: the data do not show that they are worse than its first row"
             + ("; rows of one seed know nothing of how seeds differ." if once else ".")
         )
-    if marked := [row["cells"] or 0 for row in rows if row["chosen_on_test"]]:
+    if marked := [row["cells"] for row in rows if row["chosen_on_test"] and row["cells"]]:
         cells = f"{min(marked)}" if min(marked) == max(marked) else f"{min(marked)} to {max(marked)}"
         notes.append(f"* best of {cells} cells on its own test set: optimistic; see `asdbench select`.")
     ran = [text for row in rows if row["kind"] in ("trial", "frozen") for text in row["libraries"]]
-    if goals := sorted({row["searched"] for row in rows} - {""}):
+    if goals := list(dict.fromkeys(row["searched"] for row in rows if row["searched"])):
         notes.append(
             f"A search chose which cells to try by the goal {', '.join(goals)} of this test set, so its winner was "
             "picked by the test set: do not report its score as that of a chosen system; see `asdbench select`."
@@ -141,7 +143,9 @@ def _zeros(rows: Sequence[BoardRow]) -> str:
     """Say which machine types make harmonic means 0; empty where none is."""
     columns = {"auc": "AUC", "s_auc": "sAUC", "t_auc": "tAUC", "p_auc": "pAUC"}
     low = [columns[name] for name in columns if any(_is_zero(cast("dict[str, Any]", row)[name]) for row in rows)]
-    machines = sorted({name for row in rows for name, value in row["machines"].items() if _is_zero(value)})
+    machines = sorted(
+        dict.fromkeys(name for row in rows for name in row["machines"] if _is_zero(row["machines"][name]))
+    )
     if not low or not machines:
         return ""
     metrics = f"{', '.join(low[:-1])} and {low[-1]}" if len(low) > 1 else low[0]
@@ -168,7 +172,7 @@ def _chosen(standings: Standings, column: str, name: str | None) -> Standings:
     if name is None:
         return standings
     stays = [kind == "level" and column != "protocol" for kind in standings["kind"]]
-    there = {value for value, level in zip(standings[column], stays, strict=True) if value is not None and not level}
+    there = {value for value, level in zip(standings[column], stays, strict=True) if not level}
     if column == "protocol":
         name = recorded_protocol(name, there)
     if name not in there:
@@ -194,9 +198,9 @@ def _ranked(board: Standings, machine: str | None, top: int | None) -> list[Boar
         parts = by[:, None]
     score = cells.spread(by)[0]
     names, kinds = cells.first("backbone"), cells.first("kind")
-    best_first = np.lexsort((np.array(names, dtype=str), -np.nan_to_num(score, nan=-np.inf)))
+    best_first = np.lexsort((np.array(names, dtype=str), -score))  # NaN last
     tiers = find_tiers(_arms(cells, best_first, score, parts))
-    places = _top(np.array(kinds, dtype=str)[best_first], top)
+    places = _top(np.array(kinds)[best_first], top)
     shown = best_first[places]
     rivals = Counter(zip(kinds, names, strict=True))
     of_rows = [rivals[kinds[at], names[at]] if kinds[at] == "trial" else None for at in shown.tolist()]
