@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -78,11 +79,11 @@ class Standings:
         if len(places) == len(self):
             return self
         h_means = self.h_means[places]
-        scored = np.isfinite(h_means).any(axis=0)
+        scored = np.asarray(np.isfinite(h_means).any(axis=0))
         return Standings(
             {name: [column[place] for place in places] for name, column in self.columns.items()},
-            tuple(np.array(self.years, dtype=object)[scored]),
-            tuple(np.array(self.types, dtype=object)[scored]),
+            tuple(compress(self.years, scored)),
+            tuple(compress(self.types, scored)),
             h_means[:, scored],
             {name: column[places] for name, column in self.metrics.items()},
         )
@@ -93,8 +94,8 @@ class Standings:
         for place, cell in enumerate(zip(*(self.columns[name] for name in names), strict=True)):
             found.setdefault(cell, []).append(place)
         places = list(found.values())
-        sizes = np.array([len(each) for each in places], dtype=np.intp)
-        return Cells(self, places, np.concatenate(places, dtype=np.intp), np.cumsum(sizes) - sizes)
+        sizes = np.array([len(each) for each in places])
+        return Cells(self, places, np.concatenate(places), np.cumsum(sizes) - sizes)
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class Cells:
         """
         sizes = [len(each) for each in self.places]
         cell = np.repeat(np.arange(len(sizes)), sizes)
-        seeds = np.array(self.standings["seed"], dtype=np.int64)[self.order]
+        seeds = np.array(self.standings["seed"])[self.order]
         sorted_by = np.lexsort((seeds, cell))
         ordered, every = values[self.order[sorted_by]], seeds[sorted_by].tolist()
         found = []
@@ -144,8 +145,8 @@ class Cells:
 
     def mean(self, values: Floats) -> Floats:
         """Return the mean of what is defined: (n,) or (n, w) -> (c,) or (c, w)."""
-        total, count = self._sums(np.nan_to_num(values)), self._sums(np.isfinite(values).astype(float))
-        return np.asarray(np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0))
+        count = self._sums(np.isfinite(values).astype(float))
+        return np.asarray(self._sums(np.nan_to_num(values)) / np.where(count > 0, count, np.nan))
 
     def spread(self, values: Floats) -> tuple[Floats, Floats, Floats, Floats]:
         """Return mean, standard deviation and the ends of the mean's interval over trials: (n,) scores -> four of (c,).
@@ -158,30 +159,29 @@ class Cells:
         mean = self.mean(values)
         of_trials = np.empty(len(values))
         of_trials[self.order] = np.repeat(mean, np.diff(self.starts, append=len(values)))
-        squares = self._sums(np.where(there, values - of_trials, 0.0) ** 2)
-        deviation = np.sqrt(np.divide(squares, count - 1, out=np.full(mean.shape, np.nan), where=count > 1))
-        half = stdtrit(np.maximum(count - 1, 1), 0.5 + LEVEL / 2) * deviation / np.sqrt(np.maximum(count, 1))
+        freedom = np.where(count > 1, count - 1, np.nan)
+        deviation = np.sqrt(self._sums(np.where(there, values - of_trials, 0.0) ** 2) / freedom)
+        half = stdtrit(freedom, 0.5 + LEVEL / 2) * deviation / np.sqrt(count)
         return mean, deviation, *within(mean, half, half, scale="score")
 
     def _sums(self, values: Floats) -> Floats:
-        return np.asarray(np.add.reduceat(values[self.order], self.starts, axis=0))
+        return np.asarray(np.add.reduceat(values[self.order], self.starts))
 
 
 def read_standings(results: Results, study_key: str | None = None) -> Standings:
     """Read the numbers of every finished trial, or of a study's."""
     columns = results.trial_columns(study_key)
-    rows = results.machine_numbers(study_key)
-    names = [row[1] for row in rows]
-    split = {name: tuple(name.split(BETWEEN)) for name in set(names)}
-    types = sorted({(year, machine) for _, year, machine in split.values()})
-    column_of = {name: types.index((year, machine)) for name, (_, year, machine) in split.items()}
     scorers = {scorer: code for code, scorer in enumerate(dict.fromkeys(columns["scorer"]))}
-    scorer_of = {name: scorers.get(scorer, -1) for name, (scorer, _, _) in split.items()}
-    of_trials = [scorers[scorer] for scorer in columns["scorer"]]
+    rows = results.machine_numbers(study_key)
+    split = {name: tuple(name.split(BETWEEN)) for name in dict.fromkeys(row[1] for row in rows)}
+    split = {name: parts for name, parts in split.items() if parts[0] in scorers}
+    rows = [row for row in rows if row[1] in split]  # not of a scorer that came after the trials were read
+    names = [row[1] for row in rows]
+    types = sorted(dict.fromkeys((year, machine) for _, year, machine in split.values()))
+    column_of = {name: types.index((year, machine)) for name, (_, year, machine) in split.items()}
     places, known = _places(
-        np.array(columns["id"], dtype=np.int64) * len(scorers) + np.array(of_trials, dtype=np.int64),
-        np.array([row[0] for row in rows], dtype=np.int64) * len(scorers)
-        + np.array([scorer_of[name] for name in names], dtype=np.int64),
+        np.array(columns["id"]) * len(scorers) + np.array([scorers[scorer] for scorer in columns["scorer"]]),
+        np.array([row[0] for row in rows]) * len(scorers) + np.array([scorers[split[name][0]] for name in names]),
     )
     machines = np.array([column_of[name] for name in names], dtype=np.intp)[known]
     ends = range(2, 2 + len(MACHINE_NUMBERS))
@@ -204,9 +204,8 @@ def _places(trials: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[Places,
     no trial here, and are left out of this leaderboard.
     """
     order = np.argsort(trials)
-    found = np.minimum(np.searchsorted(trials, rows, sorter=order), max(len(trials) - 1, 0))
-    places = order[found] if len(trials) else found
-    known = trials[places] == rows if len(trials) else np.zeros(len(rows), dtype=bool)
+    places = order[np.minimum(np.searchsorted(trials, rows, sorter=order), len(trials) - 1)]
+    known = trials[places] == rows
     return places[known], known
 
 
@@ -219,4 +218,4 @@ def _harmonic(values: Floats, places: Places, n: int) -> Floats:
     there = np.isfinite(values)
     inverse = np.bincount(places[there], 1 / np.maximum(values[there], EPSILON), minlength=n)
     count = np.bincount(places[there], minlength=n)
-    return np.asarray(np.divide(count, inverse, out=np.full(n, np.nan), where=count > 0))
+    return np.asarray(count / np.where(count > 0, inverse, np.nan))
