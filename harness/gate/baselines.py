@@ -19,7 +19,7 @@ from harness.stores.results import Results
 from harness.trials.axes import Choice, axis_names, choices, shown_cell, study_axes
 
 FROZEN = "frozen"  # instead of M in a reference, as in STUDY:BACKBONE:frozen
-RULES = {"min_confidence", "below"}  # of labeling; early trials did not record them beside their recipe
+RULES = ("below", "min_confidence")  # of labeling; early trials did not record them beside their recipe
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ def _agree(one: Mapping[str, Any], other: Mapping[str, Any], *, same_digest: boo
     """Tell whether two trials of a setting have one recipe; what one of them did not record, their digests hold."""
     if any(one[name] != other[name] for name in one.keys() & other.keys()):
         return False
-    told = one.keys() == other.keys() and (not one or one.keys() >= RULES)
+    told = one.keys() == other.keys() and (not one or one.keys() >= set(RULES))
     return told or same_digest
 
 

@@ -31,10 +31,11 @@ def alike(
     Raises:
         HarnessError: something else differs, they share no setting, or nothing has a name that is allowed.
     """
-    known = {"kind", "scorer", RECIPE, *axis_names(but=["backbone"]), *(each.name for each in fields(FinetuneRecipe))}
+    of_recipe = (RECIPE, *(each.name for each in fields(FinetuneRecipe)), *RULES)
+    known = {"kind", "scorer", *axis_names(but=["backbone"]), *of_recipe}
     for name in allow:
-        if name not in known | RULES:
-            raise HarnessError(unknown("--allow", name, known | RULES))
+        if name not in known:
+            raise HarnessError(unknown("--allow", name, known))
     pairs, differing = _pairs(baseline, candidate)
     for before, now in pairs:
         for name, how in _recipes(baseline.recipes.get(before, {}), candidate.recipes.get(now, {})).items():
@@ -58,7 +59,7 @@ def _taken_as_equal(
     recipes = [
         (baseline.recipes.get(before, {}), candidate.recipes.get(now, {})) for before, now in pairs if now.kind == TRIAL
     ]
-    lacking = [name for name in sorted(RULES) if any(a and b and (name in a) != (name in b) for a, b in recipes)]
+    lacking = [name for name in RULES if any(a and b and (name in a) != (name in b) for a, b in recipes)]
     return [f"Not recorded on one side, so taken as equal: {', '.join(lacking)}."] if lacking else []
 
 
@@ -76,8 +77,8 @@ def _pairs(baseline: RecordedArm, candidate: RecordedArm) -> tuple[list[tuple[Se
             f"{lists[1]}; name one of each, as in STUDY:BACKBONE:M, or run the same."
         )
     differing: dict[str, str] = {}
-    alone = sorted(set(baseline.scores) ^ set(candidate.scores), key=lambda each: each.shown())
-    for setting in alone:
+    alone = [setting for setting in (*baseline.scores, *candidate.scores) if setting not in shared]
+    for setting in sorted(alone, key=lambda each: each.shown()):
         owner = baseline if setting in baseline.scores else candidate
         nearest = min((_names(setting, other) for other in shared), key=len)
         for name in nearest:
@@ -103,7 +104,7 @@ def _recipes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str
         return {RECIPE: "not recorded before" if now else "not recorded now"}
     return {
         name: f"{before.get(name, ABSENT)} before, {now.get(name, ABSENT)} now"
-        for name in dict.fromkeys([*before, *now])
+        for name in {**before, **now}
         if ((name in before) != (name in now) and name not in RULES)
         or (name in before and name in now and before[name] != now[name])
     }
