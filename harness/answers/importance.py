@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from math import isnan
 from typing import Any, TypeAlias, TypedDict
 
 import numpy as np
@@ -92,22 +91,26 @@ def importance(
     for at in kept:
         boards.setdefault(tuple(standings[name][at] for name in BOARD), []).append(at)
     rows = []
-    for places in boards.values():
+    for (protocol, train_data, test_data), places in boards.items():
         kinds = [standings["kind"][at] for at in places]
         kind = "trial" if "trial" in kinds else "frozen"
-        own = [at for at, each in zip(places, kinds, strict=True) if each == kind]
-        rows += _board(standings.only(np.array(own, dtype=np.intp)), question, importances) if len(own) > 2 else []
+        own = np.array([at for at, each in zip(places, kinds, strict=True) if each == kind])
+        if len(own) > 2:
+            named = {"protocol": protocol, "data": f"{train_data}-{test_data}"}
+            rows += _board(standings.only(own), question, importances, named=named)
     return rows
 
 
 def _wanted(standings: Standings, question: Question) -> dict[str, str]:
     """Return the values that a trial must have to be asked for, by column."""
-    protocol = recorded_protocol(question.protocol, set(standings["protocol"]))
+    protocol = recorded_protocol(question.protocol, standings["protocol"])
     wanted = {"protocol": protocol, "backbone": question.backbone, "scorer": question.scorer}
     return {column: name for column, name in wanted.items() if name is not None}
 
 
-def _board(board: Standings, question: Question, importances: Importances | None) -> list[ImportanceRow]:
+def _board(
+    board: Standings, question: Question, importances: Importances | None, *, named: Mapping[str, str]
+) -> list[ImportanceRow]:
     """Return the rows of one board, the choice with the largest share first."""
     headings = {**{axis.name: axis.heading for axis in study_axes()}, SCORER: "scorer", LAYER: "layer", SEED: "seed"}
     found = {**{name: board[name] for name in headings if name != LAYER}, **_scorers_and_layers(board[SCORER])}
@@ -118,7 +121,7 @@ def _board(board: Standings, question: Question, importances: Importances | None
         return []
     scores = board.official
     draws = max(LEAST_DRAWS, min(question.resamples, MOST_NUMBERS // len(scores)))
-    units, parts = _coded(board["key"]), _coded(board[SCORER])
+    units, parts, trainings = _coded(board["key"]), _coded(board[SCORER]), len(set(board["key"]))
     further: dict[str, float] = {}
     if importances is not None:
         settings = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
@@ -131,17 +134,17 @@ def _board(board: Standings, question: Question, importances: Importances | None
         )
         low, high = (
             share_interval(scores, codes, units, by_chance=by_chance, draws=draws, seed=question.seed)
-            if units.max() + 1 >= LEAST_TRAININGS
+            if trainings >= LEAST_TRAININGS
             else (None, None)
         )
         row: ImportanceRow = {
-            "protocol": board["protocol"][0],
-            "data": f"{board['train_data'][0]}-{board['test_data'][0]}",
+            "protocol": named["protocol"],
+            "data": named["data"],
             "choice": name,
             "heading": headings[name],
             "values": len(set(column)),
             "trials": len(scores),
-            "trainings": int(units.max()) + 1,
+            "trainings": trainings,
             "share": float(variance_share(scores, codes)),
             "by_chance": by_chance,
             "ci_low": low,
@@ -150,25 +153,24 @@ def _board(board: Standings, question: Question, importances: Importances | None
             "importance": further.get(name),
             "sentence": "",
         }
-        row["sentence"] = _sentence(row)
-        rows.append(row)
+        rows.append({**row, "sentence": _sentence(row)})
     return sorted(rows, key=lambda row: -row["share"])
 
 
 def _plain(value: Any) -> Any:
     """Return a value as a group's name, in which a missing value is a group of its own."""
-    return NOTHING if value is None or (isinstance(value, float) and isnan(value)) else value
+    return NOTHING if value is None else value
 
 
 def _coded(column: Sequence[Any]) -> Codes:
     """Return each value's number among the column's distinct values: (n,)."""
-    return np.unique(np.array(column, dtype=str), return_inverse=True)[1].astype(np.intp)
+    return np.unique(column, return_inverse=True)[1].astype(np.intp)
 
 
 def _scorers_and_layers(texts: Sequence[str]) -> dict[str, list[str]]:
     """Take scorers' texts apart: `knn:layer=6` is the scorer knn and the layer 6, knn alone the layer last."""
     apart: dict[str, tuple[str, str]] = {}
-    for text in set(texts):
+    for text in dict.fromkeys(texts):
         try:
             choice = parse_scorer(text)
         except HarnessError:  # recorded with a scorer, or a version of it, that is not installed here

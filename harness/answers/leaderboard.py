@@ -181,12 +181,12 @@ def _chosen(standings: Standings, column: str, name: str | None) -> Standings:
     return standings.only(np.flatnonzero(kept))
 
 
-def _boards(standings: Standings) -> list[Places]:
+def _boards(standings: Standings) -> list[list[int]]:
     """Return the places of each board's trials, in the order in which boards were begun."""
     boards: dict[tuple[Any, ...], list[int]] = {}
     for place, board in enumerate(zip(*(standings[name] for name in BOARD), strict=True)):
         boards.setdefault(board, []).append(place)
-    return [np.array(places) for places in boards.values()]
+    return [*boards.values()]
 
 
 def _ranked(board: Standings, machine: str | None, top: int | None) -> list[BoardRow]:

@@ -74,7 +74,7 @@ class Standings:
             return np.full(len(self), np.nan)
         return self.h_means[:, self.machines.index(name)]
 
-    def only(self, places: Places) -> Standings:
+    def only(self, places: Sequence[int] | Places) -> Standings:
         """Keep the trials at these positions, and the machine types that any of them scores."""
         if len(places) == len(self):
             return self
