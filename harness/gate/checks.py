@@ -84,9 +84,12 @@ def check(
     """
     rows: list[CheckedRow] = []
     refused: list[str] = []
+    met: list[dict[int, str]] = []
     for protocol, fingerprint in _boards(frozen, results, spec_of, test_data, refused):
-        specs = frozen.specs(protocol, fingerprint)
-        keys = {seed: spec.key() for seed, spec in specs.items()}
+        keys = {seed: spec.key() for seed, spec in frozen.specs(protocol, fingerprint).items()}
+        if keys in met:  # protocols of two names with the same rules have the same trials
+            continue
+        met.append(keys)
         done = results.finished(keys.values(), scorers=[frozen.scorer])
         missing = [str(seed) for seed, key in keys.items() if key not in done]
         if missing:
@@ -116,7 +119,7 @@ def check(
         "file": file,
         "sha256": frozen.sha256,
         "frozen": frozen.content.date,
-        "chosen": dict(frozen.content.chosen),
+        "chosen": frozen.content.chosen,
         "held": verdict == "held",
         "verdict": verdict,
         "rows": rows,
@@ -140,9 +143,8 @@ def _boards(
     same = same[(same["recipe"] == frozen.spec.recipe_key()) & (same["kind"] == "trial")]
     if test_data is not None:
         same = same[same["test_data"] == test_data]
-    met: set[str] = set()
     for row in same.drop_duplicates(["protocol", "test_data"]).to_dict("records"):
-        name, fingerprint = str(row["protocol"]), str(row["test_data"])
+        name, fingerprint = row["protocol"], row["test_data"]
         try:
             protocol = spec_of(row).protocol
             demand_other_recordings(
@@ -150,10 +152,7 @@ def _boards(
             )
         except HarnessError as error:
             refused.append(str(error))
-            continue
-        key = frozen.specs(protocol, fingerprint)[content.seeds[0]].key()
-        if key not in met:  # protocols of two names with the same rules have the same trials
-            met.add(key)
+        else:
             yield protocol, fingerprint
 
 
@@ -168,22 +167,23 @@ def _years(
     resamples: int,
 ) -> list[CheckedRow]:
     found = results.clip_scores(keys.values(), frozen.scorer)
-    if bare := sorted(set(keys.values()) - set(found)):
+    if bare := [key for key in keys.values() if key not in found]:
         raise HarnessError(f"A check needs clip scores, but trial {bare[0]} is recorded without any; run it again.")
-    clips = pd.concat([found[key].assign(seed=seed) for seed, key in keys.items()], ignore_index=True)
+    clips = pd.concat([found[key].assign(seed=seed) for seed, key in keys.items()])
     rows = []
-    for dataset, of_year in clips.groupby("dataset", sort=True):
+    for dataset in sorted(clips["dataset"].unique()):
+        of_year = clips[clips["dataset"] == dataset]
         estimate = estimate_score(
-            of_year, rule_of(str(dataset)), resamples=resamples, seed=int(frozen.content.question.get("seed") or 0)
+            of_year, rule_of(dataset), resamples=resamples, seed=int(frozen.content.question.get("seed") or 0)
         )
         promise, names = frozen.content.promise, dict.fromkeys(of_year["clip_id"].astype(str), "")
         seen = [] if compared else seen_clips(frozen, names)
         row: CheckedRow = {
             "protocol": protocol,
-            "dataset": str(dataset),
+            "dataset": dataset,
             "test_data": test_data,
-            "seeds": sorted(keys),
-            "keys": [keys[seed] for seed in sorted(keys)],
+            "seeds": list(keys),
+            "keys": list(keys.values()),
             "clips": len(names),
             "clips_seen": len(seen),
             "promised": promise.official_score,
@@ -193,7 +193,7 @@ def _years(
             "ci_low": estimate.ci_low,
             "ci_high": estimate.ci_high,
             "verdict": "unclear" if seen else _verdict(estimate, promise.ci_low),
-            "machines": dict(estimate.h_means),
+            "machines": {**estimate.h_means},
             "sentence": "",
         }
         row["sentence"] = _sentence(frozen, row)

@@ -168,6 +168,15 @@ ONE_SEED = "; one seed, so the interval knows nothing of how seeds differ"
         ({"seeds_left_out": [2, 5]}, f"{SAID}; without seeds 2, 5, which a cell lacks."),
         ({"seeds": [4], "seeds_left_out": [5]}, f"{SAID}{ONE_SEED}; without seeds 5, which a cell lacks."),
         ({"named": ["scorer"]}, SAID.replace("small", "small (knn)") + "."),
+        (
+            {
+                "varied": ["m", "k1"],
+                "machines": [{"m": m, "k1": k1, "machine": str(k1)} for m, k1 in ((3, 5), (3, None), (1, 15))],
+            },
+            f"{SAID}.".replace("M and fusion", "M and K1")
+            .replace("M = 3, soft; M = 10, soft", "M = 1, K1 = 15; M = 3; M = 3, K1 = 5")
+            .replace("M = 3, soft", "M = 3, K1 = 15"),
+        ),
     ],
 )
 def test_a_whole_sentence(changes: dict[str, Any], said: str) -> None:
