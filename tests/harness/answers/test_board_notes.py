@@ -21,6 +21,7 @@ from harness.scoring.contract import LEVEL_SCORER
 from harness.stores.results import Results
 from harness.trials.contract import BackboneChoice
 from tests.harness.answers.test_leaderboard import flat, put
+from tests.harness.answers.test_standings import standings_of
 from tests.harness.made_up import make_result, make_spec, open_tables
 
 NEITHER = (
@@ -189,6 +190,22 @@ class TestRanks:
                 })  # fmt: skip
         assert [row["tier"] for row in leaderboard(results, machine="fan")] == [1, 2]
         assert [row["tier"] for row in leaderboard(results)] == [1, 1]
+
+    def test_tiers_compare_what_a_machine_type_adds_to_the_score(self) -> None:
+        """Not its own number: of a harmonic mean the weakest machine type has the largest part, seed by seed."""
+        h_means = np.array([[0.2, 0.8], [0.9, 0.9], [0.3, 0.7], [0.5, 0.5]])
+        board = standings_of([0.5] * 4, cells=["a", "b", "a", "c"], seeds=[7, 0, 3, 0], h_means=h_means)
+        cells = board.cells(["cell"])
+        worst_first = np.array([2, 0, 1])
+        none, of_a, of_b = leaderboard_module._arms(cells, worst_first, np.array([0.3, 0.9, np.nan]), h_means)
+        assert none is None and of_a is not None and of_b is not None
+        assert (of_a.seeds, of_b.seeds) == ((3, 7), (0,))
+        by_hand = []  # twice the score less the score without it, of two machine types
+        for fan, valve in ((0.3, 0.7), (0.2, 0.8)):
+            score = 2 / (1 / fan + 1 / valve)
+            by_hand.append([2 * score - valve, 2 * score - fan])
+        np.testing.assert_allclose(of_a.parts, by_hand)
+        np.testing.assert_allclose(of_b.parts, [[0.9, 0.9]])
 
     def test_each_board_is_ranked_by_itself(self, results: Results) -> None:
         """Protocols and recordings have rankings of their own, in the order in which they were begun."""

@@ -161,14 +161,15 @@ def drawn_scores(count: int, draw: int = 0) -> Any:
 class TestNumbers:
     @pytest.mark.parametrize(("trainings", "question"), [(19, FEW), (20, FEW), (21, Question(resamples=150, seed=3))])
     def test_tests_and_intervals_are_over_trainings(self, trainings: int, question: Question) -> None:
-        """Each training has two scorers, recorded in either order; from twenty trainings on there are intervals."""
+        """Each training has two of three scorers, recorded in either order; from twenty on there are intervals."""
         keys = np.repeat(np.arange(trainings), 2)
-        scorers = ["gwrp" if (at + (at // 2) % 2) % 2 else "knn" for at in range(2 * trainings)]
+        pairs = (["knn", "gwrp"], ["gwrp", "knn"], ["zmin", "knn"])
+        scorers = [scorer for at in range(trainings) for scorer in pairs[at % 3 if at % 5 else 2]]
         m = np.repeat(np.arange(trainings) % 3, 2)
         scores = np.array(drawn_scores(2 * trainings)) + 0.05 * m
         rows = rows_of(board_of(scores.tolist(), key=keys.tolist(), scorer=scorers, m=m.tolist()), question)
         assert set(rows) == {"m", "scorer"}
-        parts = np.array([scorer == "knn" for scorer in scorers]).astype(int)
+        parts = np.array([("gwrp", "knn", "zmin").index(scorer) for scorer in scorers])
         for name, codes in (("m", m), ("scorer", parts)):
             p_value, chance = permutation_test(
                 scores, codes, draws=question.resamples, seed=question.seed, units=keys, parts=parts
@@ -231,7 +232,12 @@ class TestNumbers:
         """K1 of 5 and 15, and none beside labels that read none: what some lack tells nothing unless others differ."""
         rows = rows_of(board_of(drawn_scores(6), k1=[5, 15, None] * 2, k2=[15, None, None] * 2))
         assert {name: row["values"] for name, row in rows.items()} == {"k1": 3}
-        assert rows_of(board_of(drawn_scores(6))) == {}
+        assert rows_of(board_of(drawn_scores(6)), importances=pytest.fail) == {}  # which nobody asks then
+
+    def test_what_is_named_later_may_matter_more(self) -> None:
+        """Rows stand by their share, not in the order of a study's axes."""
+        rows = rows_of(board_of([0.5, 0.52, 0.9, 0.92], m=[1, 3, 1, 3], k1=[5, 5, 15, 15]))
+        assert list(rows) == ["k1", "m"]
 
     def test_layers_are_a_choice_of_their_own(self) -> None:
         """Scorers that hear other layers differ in those alone; one that is not installed keeps its name."""

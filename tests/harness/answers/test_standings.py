@@ -182,6 +182,16 @@ class TestReading:
             at = list(zip(found["seed"], found["scorer"], strict=True)).index((1, "a"))
             assert found.metrics[name][at] == pytest.approx(harmonic_of_all([0.3 + more, 0.9 + more]))
 
+    def test_trials_of_other_scorers_in_turn_keep_their_numbers(self, results: Results) -> None:
+        """Whichever scorers come first, one trial's numbers are never taken for those of the next."""
+        wanted = []
+        for seed, scorer in enumerate(("knn", "gwrp", "knn", "knn")):
+            value = 0.5 + 0.1 * seed
+            spec = make_spec(seed=seed, scorers=(scorer,))
+            results.put_result(several(spec, {scorer: {"fan": value}}), run_id=str(seed), code="test")
+            wanted.append([pytest.approx(value)])
+        assert read_standings(results).h_means.tolist() == wanted
+
     def test_what_another_process_records_meanwhile_is_left_out(
         self, read: Results, monkeypatch: pytest.MonkeyPatch
     ) -> None:
