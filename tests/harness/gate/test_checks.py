@@ -114,7 +114,8 @@ class TestNumbers:
     def test_years_stand_in_order(self, results: Results) -> None:
         """Recordings of two years are two rows, each measured by itself, whichever comes first among the clips."""
         years = [clips_of(["fan", "valve"], year=year) for year in ("dcase2024", "dcase2023")]
-        put(results, "cccc", clips=pd.concat(years, ignore_index=True))
+        clips = pd.concat(years, ignore_index=True)
+        put(results, "cccc", clips=clips.assign(clip_id=[f"{at:04d}" for at in range(len(clips))]))
         rows = checked(results)["rows"]
         assert [(row["dataset"], row["clips"]) for row in rows] == [("dcase2023", 96), ("dcase2024", 96)]
 
