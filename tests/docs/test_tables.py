@@ -52,6 +52,27 @@ def test_a_page_that_is_wrong(tables: ModuleType, before: str, after: str, said:
     assert tables.differences(PAGE.replace(before, after), [FOUND], ["nothing differs"]) == said
 
 
+@pytest.mark.parametrize(
+    ("shown", "found", "expected"),
+    [
+        ("| 3 | 56.15 ± 1.21 | -6.53 to +2.35 | 0.407 |", "| 3 | 56.14 ± 1.22 | -6.41 to +2.36 | 0.421 |", True),
+        ("M = 3: -0.01 points; about 75 seeds", "M = 3: +0.01 points; about 77 seeds", True),
+        ("56.15", "56.35", True),
+        ("56.15", "56.36", False),
+        ("0.407", "0.428", False),
+        ("M = 3: 56.15", "M = 5: 56.15", False),  # a whole number is no measurement
+        ("tiny, 56.15", "small, 56.15", False),
+        ("56.15", "56.15 | 50.00", False),
+        ("about 75 seeds", "about 96 seeds", False),
+    ],
+)
+def test_numbers_of_another_processor(tables: ModuleType, shown: str, found: str, expected: bool) -> None:
+    """Measured numbers may differ by some units of their last digit where that is asked for, and nothing else may."""
+    assert tables.same(shown, found, tables.NEAR) == expected
+    assert not tables.same(shown, found, 0)
+    assert tables.same(shown, shown, 0) and tables.same(shown, shown, tables.NEAR)
+
+
 def test_every_page_has_its_marks(tables: ModuleType) -> None:
     """The pages that the script names have parts for their studies, with a table in each."""
     for study, page in tables.PAGES.items():
