@@ -48,7 +48,7 @@ BACKBONES: dict[str, tuple[str, dict[str, Any]]] = {
     "audiomae-small": ("audiomae", {"embed_dim": 64, "layers": 3, "heads": 4, "frames": 112}),
 }  # fmt: skip
 RECIPE: dict[str, Any] = {
-    "epochs": 24, "batch_size": 16, "learning_rate": 2e-4, "warmup_epochs": 1, "clip_seconds": SECONDS,
+    "epochs": 20, "batch_size": 16, "learning_rate": 2e-4, "warmup_epochs": 1, "clip_seconds": SECONDS,
     "time_mask": 10, "mel_mask": 4,
 }  # fmt: skip
 
