@@ -16,6 +16,7 @@ from harness.interrupts import STOPS
 from harness.places import Places, find_places
 from harness.stores.recorder import Recorder
 from harness.stores.results import Results
+from tests.harness.made_up import open_tables
 
 
 @pytest.fixture(scope="session")
@@ -76,3 +77,11 @@ def asdbench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
         return status, said.out, said.err
 
     return run
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Iterator[Results]:
+    """Empty results tables."""
+    tables = open_tables(tmp_path)
+    yield tables
+    tables.close()

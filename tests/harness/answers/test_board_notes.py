@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +20,7 @@ from harness.stores.results import Results
 from harness.trials.contract import BackboneChoice
 from tests.harness.answers.test_leaderboard import flat, put
 from tests.harness.answers.test_standings import standings_of
-from tests.harness.made_up import make_result, make_spec, open_tables
+from tests.harness.made_up import make_result, make_spec
 
 NEITHER = (
     "Chance is 50.00. No level-only or frozen row is shown here: run a study with them before believing a learned one."
@@ -32,14 +30,6 @@ FROZEN = "the encoder without fine-tuning"
 TIERS = "Rows of one tier: the data do not show that they are worse than its first row"
 LIBRARIES = "Rows ran with different libraries, which may change digits"
 ZERO = "a harmonic mean is 0 as soon as one section's number is, here of"
-
-
-@pytest.fixture
-def results(tmp_path: Path) -> Iterator[Results]:
-    """Empty results tables."""
-    tables = open_tables(tmp_path)
-    yield tables
-    tables.close()
 
 
 def trial(**changes: Any) -> Any:

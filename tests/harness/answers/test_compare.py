@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,15 +16,7 @@ from harness.answers.question import Question
 from harness.errors import HarnessError
 from harness.stores.results import Results
 from harness.tables import csv_table, text_table, written
-from tests.harness.made_up import MACHINES, clips_of, open_tables, record
-
-
-@pytest.fixture
-def results(tmp_path: Path) -> Iterator[Results]:
-    """Empty results tables."""
-    tables = open_tables(tmp_path)
-    yield tables
-    tables.close()
+from tests.harness.made_up import MACHINES, clips_of, record
 
 
 def test_a_gain_is_said_with_its_interval(results: Results) -> None:

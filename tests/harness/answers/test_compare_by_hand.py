@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,20 +19,12 @@ from harness.errors import HarnessError
 from harness.statistics.comparison import MachineDifference, compare_arms, compare_numbers
 from harness.statistics.power import Variation
 from harness.stores.results import Results
-from tests.harness.made_up import MACHINES, clips_of, make_result, make_spec, open_tables, record
+from tests.harness.made_up import MACHINES, clips_of, make_result, make_spec, record
 
 FEW = Question(resamples=20)
 LITTLE = Variation(machines=5, of_machines=1e-5, of_seeds=1e-5, of_rest=1e-5, known=True)
 ONE_SEED = "one seed, so the interval knows nothing of how seeds differ"
 NO_CLIPS = "no clip scores are recorded, so the interval rests on machines and seeds alone"
-
-
-@pytest.fixture
-def results(tmp_path: Path) -> Iterator[Results]:
-    """Empty results tables."""
-    tables = open_tables(tmp_path)
-    yield tables
-    tables.close()
 
 
 def judged(*, p_corrected: float = 0.2, tried: int = 2, **row: Any) -> dict[str, Any]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from harness.stores.results import Results
 from harness.studies.importance import ped_anova
 from harness.trials.contract import BackboneChoice
 from tests.harness.answers.test_leaderboard import flat, put
-from tests.harness.made_up import make_spec, open_tables, record_study
+from tests.harness.made_up import make_spec, record_study
 
 
 def test_shares_of_a_made_up_study(recorder: Recorder) -> None:
@@ -126,14 +125,6 @@ def test_the_verb_has_ped_anova(recorder: Recorder, places: Places, asdbench: An
 
 
 FEW = Question(resamples=100)
-
-
-@pytest.fixture
-def results(tmp_path: Path) -> Iterator[Results]:
-    """Empty results tables."""
-    tables = open_tables(tmp_path)
-    yield tables
-    tables.close()
 
 
 def board_of(scores: Sequence[float], **columns: Sequence[Any]) -> Standings:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +20,7 @@ from harness.answers.question import Question
 from harness.answers.selection import select
 from harness.errors import HarnessError
 from harness.stores.results import Results
-from tests.harness.made_up import MACHINES, clips_of, open_tables, record
-
-
-@pytest.fixture
-def results(tmp_path: Path) -> Iterator[Results]:
-    """Empty results tables."""
-    tables = open_tables(tmp_path)
-    yield tables
-    tables.close()
+from tests.harness.made_up import MACHINES, clips_of, record
 
 
 def grid_of(values: Any, *, cells: int | None = None) -> Grid:

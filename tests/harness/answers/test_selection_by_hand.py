@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,20 +20,12 @@ from harness.statistics.arms import pseudo_values
 from harness.statistics.bootstrap import draw_counts, generator
 from harness.statistics.significance import Spread, crossed_spread, score_interval, stretched_interval
 from harness.stores.results import Results
-from tests.harness.made_up import clips_of, open_tables, record
+from tests.harness.made_up import clips_of, record
 
 FEW = Question(resamples=20)
 FIRST = {"backbone": "small", "labels": "paper", "scorer": "knn", "recipe": "r", "protocol": "toy",
          "train_data": "aaaa", "test_data": "bbbb"}  # fmt: skip
 RULE = "dcase2022"
-
-
-@pytest.fixture
-def results(tmp_path: Path) -> Iterator[Results]:
-    """Empty results tables."""
-    tables = open_tables(tmp_path)
-    yield tables
-    tables.close()
 
 
 def grid_of(values: Any, *, ms: Sequence[int] = (1, 3, 7), left_out: tuple[int, ...] = ()) -> Grid:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,18 +18,10 @@ from harness.answers.standings import Cells, Standings, _harmonic, read_standing
 from harness.stores.results import Results
 from harness.trials.contract import TrialResult, TrialSpec
 from tests.harness.answers.test_leaderboard import flat, put
-from tests.harness.made_up import make_spec, open_tables
+from tests.harness.made_up import make_spec
 
 pytestmark = pytest.mark.filterwarnings("error")  # NumPy's, where nothing is defined
 NAN = math.nan
-
-
-@pytest.fixture
-def results(tmp_path: Path) -> Iterator[Results]:
-    """Empty results tables."""
-    tables = open_tables(tmp_path)
-    yield tables
-    tables.close()
 
 
 def standings_of(

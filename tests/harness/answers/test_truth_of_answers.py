@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,17 +21,9 @@ from harness.statistics.comparison import Comparison, MachineDifference, compare
 from harness.statistics.power import Variation, seeds_needed, seeds_to_reject
 from harness.statistics.significance import Spread, crossed_spread, holm, paired_test
 from harness.stores.results import Results
-from tests.harness.made_up import MACHINES, clips_of, open_tables, record
+from tests.harness.made_up import MACHINES, clips_of, record
 
 FEW = Question(resamples=100)
-
-
-@pytest.fixture
-def results(tmp_path: Path) -> Iterator[Results]:
-    """Empty results tables."""
-    tables = open_tables(tmp_path)
-    yield tables
-    tables.close()
 
 
 def found_as(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -20,20 +19,12 @@ from harness.statistics.estimate import Estimate, estimate_score
 from harness.stores.records import spec_content
 from harness.stores.results import Results
 from harness.trials.contract import METHOD
-from tests.harness.made_up import clips_of, make_spec, open_tables, result_of, scored
+from tests.harness.made_up import clips_of, make_spec, result_of, scored
 
 MOMENT = datetime.fromisoformat("2026-01-02T03:04:05+00:00")
 SPEC = make_spec(m=3)
 PART = (DatasetPart("dcase2023", "dev"),)
 TOY = SPEC.protocol
-
-
-@pytest.fixture
-def results(tmp_path: Path) -> Iterator[Results]:
-    """Empty results tables."""
-    tables = open_tables(tmp_path)
-    yield tables
-    tables.close()
 
 
 def choice(*, low: float = 0.6, **changes: Any) -> FrozenChoice:
